@@ -1,0 +1,145 @@
+//! Preconditions and ranges of a download: RFC 9110, sections 13 and 14.
+
+use core::ops::Range;
+use std::time::{Duration, SystemTime};
+
+use crate::request::Request;
+
+/// What identifies one version of a file.
+pub struct Version {
+    /// A strong validator in quotes.
+    pub etag: String,
+    /// Seconds since 1970.
+    pub modified: u64,
+}
+
+/// How a download is to be answered.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// 200 with all bytes.
+    Whole,
+    /// 206 with these.
+    Part(Range<u64>),
+    /// 304.
+    NotModified,
+    /// 412.
+    PreconditionFailed,
+    /// 416.
+    OutOfRange,
+}
+
+/// Evaluates the request's conditions in the order of RFC 9110, 13.2.2.
+pub fn evaluate(request: &Request<'_>, version: &Version, length: u64) -> Answer {
+    let date = |name| request.field(name).and_then(seconds);
+    if let Some(list) = request.field("if-match") {
+        if !matches(list, &version.etag, false) {
+            return Answer::PreconditionFailed;
+        }
+    } else if date("if-unmodified-since").is_some_and(|since| version.modified > since) {
+        return Answer::PreconditionFailed;
+    }
+    if let Some(list) = request.field("if-none-match") {
+        if matches(list, &version.etag, true) {
+            return Answer::NotModified;
+        }
+    } else if date("if-modified-since").is_some_and(|since| version.modified <= since) {
+        return Answer::NotModified;
+    }
+    let unchanged = request.field("if-range").is_none_or(|validator| {
+        validator == version.etag || seconds(validator).is_some_and(|date| date == version.modified)
+    });
+    match request.field("range") {
+        Some(range) if unchanged && request.method == "GET" => part(range, length),
+        _ => Answer::Whole,
+    }
+}
+
+fn seconds(date: &str) -> Option<u64> {
+    let time = httpdate::parse_http_date(date).ok()?;
+    time.duration_since(SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs())
+}
+
+/// A time in the form of a `Last-Modified` field.
+pub fn http_date(seconds: u64) -> String {
+    // The format ends with the year 9999; no file is that young.
+    const LAST: u64 = 253_402_300_799;
+    httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.min(LAST)))
+}
+
+/// Whether a list of entity tags names this one. A weak comparison lets `W/`
+/// pass (RFC 9110, 8.8.3.2).
+fn matches(list: &str, etag: &str, weak: bool) -> bool {
+    list.trim() == "*"
+        || list.split(',').map(str::trim).any(|tag| {
+            tag == etag || (weak && tag.strip_prefix("W/").is_some_and(|tag| tag == etag))
+        })
+}
+
+/// The one range of a `Range` field; several, or another unit, mean the whole.
+fn part(range: &str, length: u64) -> Answer {
+    let Some(spec) = range.trim().strip_prefix("bytes=") else { return Answer::Whole };
+    let Some((first, last)) = spec.trim().split_once('-') else { return Answer::Whole };
+    let number = |digits: &str| {
+        let plain = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+        // More digits than fit lie beyond the end of any file.
+        plain.then(|| digits.parse::<u64>().unwrap_or(u64::MAX))
+    };
+    let bytes = match (number(first), number(last)) {
+        (Some(first), Some(last)) if first > last => return Answer::Whole,
+        (Some(first), Some(last)) => first..last.saturating_add(1).min(length),
+        (Some(first), None) if last.is_empty() => first..length,
+        (None, Some(last)) if first.is_empty() => length.saturating_sub(last)..length,
+        _ => return Answer::Whole,
+    };
+    if bytes.is_empty() { Answer::OutOfRange } else { Answer::Part(bytes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(fields: &str, expected: Answer) {
+        let request = format!("GET /download/x HTTP/1.1\r\n{fields}\r\n");
+        let request = Request::parse(request.as_bytes()).expect("a request");
+        let version = Version { etag: "\"v1\"".into(), modified: 784_111_777 };
+        assert_eq!(evaluate(&request, &version, 100), expected, "{fields}");
+    }
+
+    #[test]
+    fn conditions_are_evaluated_in_order() {
+        check("", Answer::Whole);
+        check("If-None-Match: \"v1\"\r\n", Answer::NotModified);
+        check("If-None-Match: \"v0\", W/\"v1\"\r\n", Answer::NotModified);
+        check("If-None-Match: *\r\n", Answer::NotModified);
+        check("If-None-Match: \"v2\"\r\n", Answer::Whole);
+        check("If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n", Answer::NotModified);
+        check("If-Modified-Since: Sun, 06 Nov 1994 08:49:36 GMT\r\n", Answer::Whole);
+        check("If-Modified-Since: yesterday\r\n", Answer::Whole);
+        // If-None-Match takes precedence over the date.
+        check(
+            "If-None-Match: \"v2\"\r\nIf-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n",
+            Answer::Whole,
+        );
+        check("If-Match: \"v2\"\r\n", Answer::PreconditionFailed);
+        check("If-Match: W/\"v1\"\r\n", Answer::PreconditionFailed);
+        check("If-Match: \"v1\"\r\n", Answer::Whole);
+        check("If-Unmodified-Since: Sun, 06 Nov 1994 08:49:36 GMT\r\n", Answer::PreconditionFailed);
+    }
+
+    #[test]
+    fn one_range_is_served() {
+        check("Range: bytes=0-9\r\n", Answer::Part(0..10));
+        check("Range: bytes=90-\r\n", Answer::Part(90..100));
+        check("Range: bytes=-5\r\n", Answer::Part(95..100));
+        check("Range: bytes=-500\r\n", Answer::Part(0..100));
+        check("Range: bytes=50-5000\r\n", Answer::Part(50..100));
+        check("Range: bytes=100-\r\n", Answer::OutOfRange);
+        check("Range: bytes=-0\r\n", Answer::OutOfRange);
+        check("Range: bytes=99999999999999999999-\r\n", Answer::OutOfRange);
+        for ignored in ["bytes=9-0", "bytes=0-1,3-4", "lines=1-2", "bytes=a-b", "bytes=+1-2", "bytes=-"] {
+            check(&format!("Range: {ignored}\r\n"), Answer::Whole);
+        }
+        check("Range: bytes=0-9\r\nIf-Range: \"v1\"\r\n", Answer::Part(0..10));
+        check("Range: bytes=0-9\r\nIf-Range: \"v0\"\r\n", Answer::Whole);
+    }
+}

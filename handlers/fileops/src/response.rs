@@ -1,0 +1,75 @@
+//! Responses as bytes.
+
+use std::io::Write as _;
+
+/// Most heads fit; a longer one only costs a reallocation.
+const HEAD_CAPACITY: usize = 512;
+
+/// A response in the making: the status line and fields, then the body.
+pub struct Response {
+    bytes: Vec<u8>,
+}
+
+impl Response {
+    pub fn new(status: u16) -> Self {
+        Self::with_capacity(status, 0)
+    }
+
+    /// Leaves room for a body of that many bytes.
+    pub fn with_capacity(status: u16, body: usize) -> Self {
+        let mut bytes = Vec::with_capacity(HEAD_CAPACITY + body);
+        let reason = reason(status);
+        let _ = write!(bytes, "HTTP/1.1 {status} {reason}\r\n");
+        Self { bytes }
+    }
+
+    pub fn field(mut self, name: &str, value: impl core::fmt::Display) -> Self {
+        // Writing to memory does not fail.
+        let _ = write!(self.bytes, "{name}: {value}\r\n");
+        self
+    }
+
+    /// Ends the head; `HEAD` gets the length of the body without the body.
+    pub fn body(self, method: &str, body: &[u8]) -> Vec<u8> {
+        let mut bytes = self.length(body.len() as u64);
+        if method != "HEAD" {
+            bytes.extend_from_slice(body);
+        }
+        bytes
+    }
+
+    /// Ends the head of a body of that length, which the caller appends.
+    pub fn length(mut self, length: u64) -> Vec<u8> {
+        let _ = write!(self.bytes, "Content-Length: {length}\r\n\r\n");
+        self.bytes
+    }
+
+    /// Ends the head of a response that has no body by its status.
+    pub fn empty(mut self) -> Vec<u8> {
+        self.bytes.extend_from_slice(b"\r\n");
+        self.bytes
+    }
+
+    pub fn text(self, method: &str, text: &str) -> Vec<u8> {
+        self.field("Content-Type", "text/plain; charset=utf-8").body(method, text.as_bytes())
+    }
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        204 => "No Content",
+        206 => "Partial Content",
+        304 => "Not Modified",
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        409 => "Conflict",
+        412 => "Precondition Failed",
+        413 => "Content Too Large",
+        416 => "Range Not Satisfiable",
+        507 => "Insufficient Storage",
+        _ => "Internal Server Error",
+    }
+}

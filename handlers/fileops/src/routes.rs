@@ -1,0 +1,233 @@
+//! Which request does what, and the answer it gets.
+
+use percent_encoding::{AsciiSet, CONTROLS};
+use wasip2::filesystem::types::ErrorCode;
+
+use crate::conditional::{Answer, Version, evaluate, http_date};
+use crate::name;
+use crate::request::Request;
+use crate::response::Response;
+use crate::store::Store;
+
+const PAGE: &str = include_str!("page.html");
+
+/// Nothing from elsewhere, and of the page's own only its one script and one
+/// style, by the hashes that `build.rs` takes of them.
+const PAGE_POLICY: &str = env!("PAGE_POLICY");
+
+/// What a downloaded document may do when a browser shows it: nothing.
+const DOWNLOAD_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; sandbox";
+
+const GREETING: &str = "\
+Welcome to the file server. It understands:
+
+GET    /                  this text, or a page for a browser
+GET    /listdir           the files as JSON
+POST   /upload/{name}     store the body as a file (PUT does the same)
+GET    /download/{name}   a file's bytes
+DELETE /delete/{name}     delete a file
+";
+
+/// Characters that a quoted file name in a header field cannot carry as they are.
+const UNQUOTED: &AsciiSet = &CONTROLS.add(b'"').add(b'\\').add(b'%').add(b' ').add(b'\'').add(b'*');
+
+/// The routes, each with the methods it takes.
+enum Route<'a> {
+    Home,
+    List,
+    Upload(&'a str),
+    Download(&'a str),
+    Delete(&'a str),
+    Server,
+}
+
+impl<'a> Route<'a> {
+    fn of(path: &'a str) -> Option<Self> {
+        Some(match path {
+            "/" => Self::Home,
+            "/listdir" => Self::List,
+            "*" => Self::Server,
+            _ => {
+                let (route, name): (fn(&'a str) -> Self, _) =
+                    if let Some(name) = path.strip_prefix("/upload/") {
+                        (Self::Upload, name)
+                    } else if let Some(name) = path.strip_prefix("/download/") {
+                        (Self::Download, name)
+                    } else {
+                        (Self::Delete, path.strip_prefix("/delete/")?)
+                    };
+                route(name)
+            }
+        })
+    }
+
+    fn allow(&self) -> &'static str {
+        match self {
+            Self::Home | Self::List | Self::Download(_) => "GET, HEAD, OPTIONS",
+            Self::Upload(_) => "POST, PUT, OPTIONS",
+            Self::Delete(_) => "DELETE, OPTIONS",
+            Self::Server => "GET, HEAD, POST, PUT, DELETE, OPTIONS",
+        }
+    }
+}
+
+/// Answers one request.
+pub fn handle(bytes: &[u8]) -> Vec<u8> {
+    let Some(request) = Request::parse(bytes) else {
+        return Response::new(400).text("GET", "Bad request");
+    };
+    let method = request.method;
+    let Some(route) = Route::of(request.path) else {
+        return Response::new(404).text(method, "Not found");
+    };
+    if !route.allow().split(", ").any(|allowed| allowed == method) {
+        return Response::new(405).field("Allow", route.allow()).text(method, "Method not allowed");
+    }
+    if method == "OPTIONS" {
+        return Response::new(204).field("Allow", route.allow()).empty();
+    }
+    if matches!(route, Route::Upload(_) | Route::Delete(_)) && request.is_cross_site() {
+        return Response::new(403).text(method, "Not from another site's page");
+    }
+    match route {
+        Route::Home => home(&request),
+        Route::List => with_store(&request, list),
+        Route::Upload(name) => named(&request, name, upload),
+        Route::Download(name) => named(&request, name, download),
+        Route::Delete(name) => named(&request, name, delete),
+        Route::Server => Response::new(204).empty(),
+    }
+}
+
+type Outcome = Result<Vec<u8>, ErrorCode>;
+
+fn with_store(request: &Request<'_>, action: fn(&Request<'_>, &Store) -> Outcome) -> Vec<u8> {
+    match Store::open() {
+        Some(store) => action(request, &store).unwrap_or_else(|code| failure(request.method, code)),
+        None => Response::new(500).text(request.method, "No directory to serve"),
+    }
+}
+
+fn named(
+    request: &Request<'_>,
+    segment: &str,
+    action: fn(&Request<'_>, &Store, &str) -> Outcome,
+) -> Vec<u8> {
+    let name = match name::decode(segment) {
+        Ok(name) => name,
+        Err(why) => return Response::new(400).text(request.method, why),
+    };
+    match Store::open() {
+        Some(store) => {
+            action(request, &store, &name).unwrap_or_else(|code| failure(request.method, code))
+        }
+        None => Response::new(500).text(request.method, "No directory to serve"),
+    }
+}
+
+fn home(request: &Request<'_>) -> Vec<u8> {
+    let response = Response::with_capacity(200, PAGE.len()).field("Vary", "Accept");
+    if request.accepts_html() {
+        response
+            .field("Content-Type", "text/html; charset=utf-8")
+            .field("Content-Security-Policy", PAGE_POLICY)
+            .field("Referrer-Policy", "no-referrer")
+            .field("X-Content-Type-Options", "nosniff")
+            .body(request.method, PAGE.as_bytes())
+    } else {
+        response.text(request.method, GREETING)
+    }
+}
+
+fn list(request: &Request<'_>, store: &Store) -> Outcome {
+    let listing = serde_json::to_vec_pretty(&store.list()?).map_err(|_| ErrorCode::Io)?;
+    Ok(Response::with_capacity(200, listing.len())
+        .field("Content-Type", "application/json")
+        .field("Cache-Control", "no-store")
+        .body(request.method, &listing))
+}
+
+fn upload(request: &Request<'_>, store: &Store, name: &str) -> Outcome {
+    store.replace(name, request.body)?;
+    Ok(Response::new(200).text(request.method, &format!("File {name} uploaded successfully")))
+}
+
+fn delete(request: &Request<'_>, store: &Store, name: &str) -> Outcome {
+    store.delete(name)?;
+    Ok(Response::new(200).text(request.method, &format!("File {name} deleted successfully")))
+}
+
+fn download(request: &Request<'_>, store: &Store, name: &str) -> Outcome {
+    let file = store.file(name)?;
+    let (size, modified) = (file.size(), file.modified());
+    let etag = format!("\"{:x}.{:x}-{size:x}\"", modified.seconds, modified.nanoseconds);
+    let version = Version { etag, modified: modified.seconds };
+    let answer = evaluate(request, &version, size);
+    let (status, part) = match answer {
+        Answer::PreconditionFailed => {
+            return Ok(Response::new(412).text(request.method, "The file is another version"));
+        }
+        Answer::OutOfRange => {
+            return Ok(Response::new(416)
+                .field("Content-Range", format_args!("bytes */{size}"))
+                .text(request.method, "The range lies beyond the file's end"));
+        }
+        Answer::NotModified => (304, 0..0),
+        Answer::Whole => (200, 0..size),
+        Answer::Part(part) => (206, part),
+    };
+    let length = part.end - part.start;
+    let mut response = Response::new(status)
+        .field("ETag", &version.etag)
+        .field("Last-Modified", http_date(version.modified))
+        .field("Accept-Ranges", "bytes");
+    if status == 304 {
+        return Ok(response.empty());
+    }
+    if status == 206 {
+        let (first, last) = (part.start, part.end - 1);
+        response = response.field("Content-Range", format_args!("bytes {first}-{last}/{size}"));
+    }
+    let media_type = mime_guess::from_path(name).first_or_octet_stream();
+    let charset = if media_type.type_() == "text" { "; charset=utf-8" } else { "" };
+    let encoded = percent_encoding::utf8_percent_encode(name, UNQUOTED);
+    response = response
+        .field("Content-Type", format_args!("{media_type}{charset}"))
+        .field("Content-Disposition", format_args!("inline; filename*=UTF-8''{encoded}"))
+        .field("X-Content-Type-Options", "nosniff");
+    if runs_script(media_type.essence_str()) {
+        response = response.field("Content-Security-Policy", DOWNLOAD_POLICY);
+    }
+    let mut bytes = response.length(length);
+    if request.method != "HEAD" {
+        // More than the instance's memory holds can still be had in ranges.
+        let room = usize::try_from(length).map_err(|_| ErrorCode::FileTooLarge)?;
+        bytes.try_reserve_exact(room).map_err(|_| ErrorCode::FileTooLarge)?;
+        file.read_into(&mut bytes, part)?;
+    }
+    Ok(bytes)
+}
+
+fn runs_script(media_type: &str) -> bool {
+    matches!(media_type, "text/html" | "text/xml") || media_type.ends_with("xml")
+}
+
+/// The answer to an operation that the directory refused.
+fn failure(method: &str, code: ErrorCode) -> Vec<u8> {
+    let (status, text) = match code {
+        ErrorCode::NoEntry => (404, "File not found"),
+        ErrorCode::IsDirectory | ErrorCode::NotDirectory | ErrorCode::Exist => {
+            (409, "This name is a directory, or in use")
+        }
+        ErrorCode::InsufficientSpace | ErrorCode::Quota => (507, "No space left"),
+        ErrorCode::FileTooLarge => (413, "The file is too large to be sent whole: ask for a range"),
+        ErrorCode::Access | ErrorCode::NotPermitted | ErrorCode::ReadOnly | ErrorCode::Loop => {
+            (403, "Not permitted")
+        }
+        ErrorCode::NameTooLong | ErrorCode::Invalid | ErrorCode::IllegalByteSequence => {
+            (400, "This is not the name of a file")
+        }
+        _ => (500, "The directory could not be read or written"),
+    };
+    Response::new(status).text(method, text)
+}

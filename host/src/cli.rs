@@ -1,0 +1,140 @@
+//! The command line of `host`: what was typed, not yet what it means.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, Settings};
+
+/// Serves HTTP requests from a sandboxed, swappable WebAssembly handler.
+///
+/// Without options it serves the directory ./folder with the built-in file
+/// handler on 127.0.0.1:8885. Every option can also be given as an environment
+/// variable (--max-request as SWAPBOX_MAX_REQUEST) or in the file that --config
+/// names (max-request = "1MiB"); an option wins over a variable, and both win over
+/// the file.
+#[derive(Debug, Parser)]
+#[command(name = "host", version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// A TOML file with the same options as keys
+    #[arg(long, env = "SWAPBOX_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What `host` does instead of serving.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The other end of the process pool; the server starts it by itself.
+    #[command(hide = true)]
+    Worker {
+        /// Process id of the server
+        parent: i32,
+    },
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Task {
+    /// Serve, with this configuration.
+    Serve(Box<Config>),
+    /// Be a worker of that parent.
+    Work(i32),
+}
+
+/// Why the command line leads to nothing.
+#[derive(Debug)]
+pub enum Usage {
+    /// Help or the version was asked for; this is it.
+    Help(String),
+    /// One line that names the option and the reason.
+    Error(String),
+}
+
+/// Understands the command line, the environment and the configuration file.
+///
+/// # Errors
+/// [`Usage`] for help and for anything that is not right.
+pub fn parse(args: impl Iterator<Item = std::ffi::OsString>) -> Result<Task, Usage> {
+    let cli = Cli::try_parse_from(args).map_err(|error| match error.use_stderr() {
+        false => Usage::Help(error.render().to_string()),
+        true => Usage::Error(one_line(&error)),
+    })?;
+    if let Some(Command::Worker { parent }) = cli.command {
+        return Ok(Task::Work(parent));
+    }
+    configure(cli).map_err(|error| Usage::Error(format!("{error:#}")))
+}
+
+fn configure(cli: Cli) -> anyhow::Result<Task> {
+    let file = match &cli.config {
+        Some(path) => Settings::from_file(path)?,
+        None => Settings::default(),
+    };
+    Ok(Task::Serve(Box::new(Config::new(cli.settings.or(file))?)))
+}
+
+/// Clap's message without its frame, on one line.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let lines = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
+        .filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_args(args: &[&str]) -> Result<Task, Usage> {
+        parse(std::iter::once("host").chain(args.iter().copied()).map(Into::into))
+    }
+
+    fn check(args: &[&str], expected: &str) {
+        match parse_args(args) {
+            Err(Usage::Error(line)) => {
+                assert!(line.contains(expected), "{args:?}: {line}");
+                assert!(!line.contains('\n'), "{args:?}: {line}");
+            }
+            other => panic!("{args:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn errors_name_the_option_and_the_reason_on_one_line() {
+        check(&["--pool", "fiber"], "--pool");
+        check(&["--pool", "fiber"], "[possible values: thread, process]");
+        check(&["--timeout", "10"], "--timeout");
+        check(&["--memory", "big"], "--memory");
+        check(&["--workers", "0"], "--workers");
+        check(&["--nonsense"], "--nonsense");
+        check(&["--max-response", "1"], "--max-response");
+        check(&["--config", "/nonexistent.toml"], "/nonexistent.toml");
+        check(&["--dir", "::x"], "--dir");
+        check(&["serve"], "serve");
+    }
+
+    #[test]
+    fn flags_win_over_defaults() {
+        match parse_args(&["--pool", "process", "--port", "7", "--read-only"]) {
+            Ok(Task::Serve(config)) => {
+                assert_eq!(config.addr.port(), 7);
+                assert!(config.dir.read_only);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}

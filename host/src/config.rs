@@ -1,0 +1,498 @@
+//! What the server runs with: every option, its default, and its check.
+//!
+//! [`Settings`] is what was said, on the command line, in the environment or in
+//! the file; [`Config`] is what that comes to. Defaults stand here and nowhere
+//! else, and below `Config` nothing is optional any more.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde::{Deserialize, Serialize};
+
+/// Where handlers run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum PoolKind {
+    /// Threads of this process
+    Thread,
+    /// Worker processes, one request at a time in each
+    Process,
+}
+
+/// What goes to standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// Lines for people
+    Text,
+    /// One JSON object a line
+    Json,
+    /// Nothing but the banner
+    Off,
+}
+
+/// The options as they were given, each with its name on the command line, its
+/// variable `SWAPBOX_*` and its key in the file.
+#[derive(Clone, Debug, Default, Deserialize, clap::Args)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[group(skip)]
+pub struct Settings {
+    /// Where handlers run [default: thread]
+    #[arg(long, env = "SWAPBOX_POOL", value_enum)]
+    pub pool: Option<PoolKind>,
+    /// The handler, a .wasm component [default: the built-in file handler]
+    #[arg(long, env = "SWAPBOX_HANDLER", value_name = "PATH")]
+    pub handler: Option<PathBuf>,
+    /// Listen address; port 0 picks a free one [default: 127.0.0.1:8885 for thread, :8889 for process]
+    #[arg(long, env = "SWAPBOX_ADDR", value_name = "IP:PORT")]
+    pub addr: Option<SocketAddr>,
+    /// Only the port of the listen address
+    #[arg(long, env = "SWAPBOX_PORT")]
+    pub port: Option<u16>,
+    /// Handler threads or processes kept ready [default: 20]
+    #[arg(long, env = "SWAPBOX_WORKERS", value_name = "N")]
+    pub workers: Option<NonZeroU32>,
+    /// Requests that may wait for a worker before clients get 503 [default: 1024]
+    #[arg(long, env = "SWAPBOX_QUEUE", value_name = "N")]
+    pub queue: Option<NonZeroU32>,
+    /// Open client connections [default: 10000]
+    #[arg(long, env = "SWAPBOX_MAX_CONNECTIONS", value_name = "N")]
+    pub max_connections: Option<NonZeroU32>,
+    /// The directory that the handler sees; created if missing [default: ./folder::folder]
+    #[arg(long, env = "SWAPBOX_DIR", value_name = "HOST[::GUEST]")]
+    pub dir: Option<String>,
+    /// The handler may read the directory but not change it
+    #[arg(
+        long, env = "SWAPBOX_READ_ONLY", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", value_name = "BOOL"
+    )]
+    pub read_only: Option<bool>,
+    /// An environment variable for the handler, the only ones it sees; repeatable
+    #[arg(long, env = "SWAPBOX_ENV", value_name = "KEY=VALUE")]
+    pub env: Option<Vec<EnvPair>>,
+    /// Deadline of a whole handler call: instantiation, compute, host calls [default: 10s]
+    #[arg(long, env = "SWAPBOX_TIMEOUT", value_name = "DURATION")]
+    pub timeout: Option<Span>,
+    /// Ceiling over all memories and tables of one instance together [default: 128MiB]
+    #[arg(long, env = "SWAPBOX_MEMORY", value_name = "SIZE")]
+    pub memory: Option<Size>,
+    /// Largest request body [default: 16MiB]
+    #[arg(long, env = "SWAPBOX_MAX_REQUEST", value_name = "SIZE")]
+    pub max_request: Option<Size>,
+    /// Largest response [default: 64MiB]
+    #[arg(long, env = "SWAPBOX_MAX_RESPONSE", value_name = "SIZE")]
+    pub max_response: Option<Size>,
+    /// A request's head must arrive within this time of its first byte [default: 10s]
+    #[arg(long, env = "SWAPBOX_HEADER_TIMEOUT", value_name = "DURATION")]
+    pub header_timeout: Option<Span>,
+    /// A request's body must arrive within this time [default: 30s]
+    #[arg(long, env = "SWAPBOX_BODY_TIMEOUT", value_name = "DURATION")]
+    pub body_timeout: Option<Span>,
+    /// A client must take its response within this time [default: 30s]
+    #[arg(long, env = "SWAPBOX_WRITE_TIMEOUT", value_name = "DURATION")]
+    pub write_timeout: Option<Span>,
+    /// A connection without a request is closed after this time [default: 60s]
+    #[arg(long, env = "SWAPBOX_IDLE_TIMEOUT", value_name = "DURATION")]
+    pub idle_timeout: Option<Span>,
+    /// How long SIGTERM and SIGINT wait for requests in flight [default: 10s]
+    #[arg(long, env = "SWAPBOX_GRACE", value_name = "DURATION")]
+    pub grace: Option<Span>,
+    /// Access log and events on standard error [default: text]
+    #[arg(long, env = "SWAPBOX_LOG", value_enum)]
+    pub log: Option<LogFormat>,
+}
+
+/// The server's configuration, checked and complete.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where handlers run.
+    pub pool: PoolKind,
+    /// The handler's file; `None` is the embedded one.
+    pub handler: Option<PathBuf>,
+    /// Listen address; port 0 picks a free one.
+    pub addr: SocketAddr,
+    /// Handler threads or processes kept ready.
+    pub workers: u32,
+    /// Requests that may wait for a worker.
+    pub queue: usize,
+    /// The directory as the handler sees it.
+    pub dir: DirConfig,
+    /// The handler's environment variables.
+    pub env: Vec<(String, String)>,
+    /// Limits on one handler call.
+    pub limits: HandlerLimits,
+    /// Limits on one client connection.
+    pub client: ClientLimits,
+    /// Open client connections.
+    pub max_connections: usize,
+    /// How long a shutdown waits for requests in flight.
+    pub grace: Duration,
+    /// What goes to standard error.
+    pub log: LogFormat,
+}
+
+/// The one directory that is served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirConfig {
+    /// Path on the host.
+    pub host: PathBuf,
+    /// Path by which the handler knows it.
+    pub guest: String,
+    /// Whether the handler may only read it.
+    pub read_only: bool,
+}
+
+/// Limits on one handler call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandlerLimits {
+    /// Wall-clock time of the whole call.
+    pub timeout: Duration,
+    /// Bytes in all memories and tables of the instance together.
+    pub memory: usize,
+    /// Bytes of a response, head and body.
+    pub max_response: usize,
+}
+
+/// Limits on what one client connection can cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// Bytes of a request body, decoded.
+    pub max_request: usize,
+    /// From a request's first byte to the end of its head.
+    pub header_timeout: Duration,
+    /// From the end of the head to the end of the body.
+    pub body_timeout: Duration,
+    /// For the whole response to be taken.
+    pub write_timeout: Duration,
+    /// Without a request's first byte.
+    pub idle_timeout: Duration,
+}
+
+/// The most workers that one pool may have; each reserves address space.
+const MAX_WORKERS: u32 = 1024;
+
+/// The most memory one instance may have: what 32-bit WebAssembly can address.
+const MAX_MEMORY: u64 = 4 << 30;
+
+/// The longest time that any option may name; timers cannot overflow below it.
+const MAX_SPAN: Duration = Duration::from_secs(365 * 24 * 3600);
+
+impl Settings {
+    /// Reads settings from a TOML file.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is not TOML, or has an unknown key or a bad value.
+    pub fn from_file(path: &Path) -> anyhow::Result<Self> {
+        let shown = path.display();
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("--config: {shown} cannot be read"))?;
+        toml::from_str(&text).map_err(|error| {
+            let line = error.span().map_or(1, |span| {
+                1 + text.get(..span.start).unwrap_or_default().matches('\n').count()
+            });
+            anyhow::anyhow!("--config: {shown}, line {line}: {}", error.message())
+        })
+    }
+
+    /// These settings, with those of `other` where these say nothing.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            pool: self.pool.or(other.pool),
+            handler: self.handler.or(other.handler),
+            addr: self.addr.or(other.addr),
+            port: self.port.or(other.port),
+            workers: self.workers.or(other.workers),
+            queue: self.queue.or(other.queue),
+            max_connections: self.max_connections.or(other.max_connections),
+            dir: self.dir.or(other.dir),
+            read_only: self.read_only.or(other.read_only),
+            env: self.env.or(other.env),
+            timeout: self.timeout.or(other.timeout),
+            memory: self.memory.or(other.memory),
+            max_request: self.max_request.or(other.max_request),
+            max_response: self.max_response.or(other.max_response),
+            header_timeout: self.header_timeout.or(other.header_timeout),
+            body_timeout: self.body_timeout.or(other.body_timeout),
+            write_timeout: self.write_timeout.or(other.write_timeout),
+            idle_timeout: self.idle_timeout.or(other.idle_timeout),
+            grace: self.grace.or(other.grace),
+            log: self.log.or(other.log),
+        }
+    }
+}
+
+impl Config {
+    /// Fills in the defaults and checks what was given.
+    ///
+    /// # Errors
+    /// An error that names the option and the reason.
+    pub fn new(settings: Settings) -> anyhow::Result<Self> {
+        let pool = settings.pool.unwrap_or(PoolKind::Thread);
+        let default_port = match pool {
+            PoolKind::Thread => 8885,
+            PoolKind::Process => 8889,
+        };
+        let mut addr = settings
+            .addr
+            .unwrap_or_else(|| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), default_port));
+        if let Some(port) = settings.port {
+            addr.set_port(port);
+        }
+        let workers = settings.workers.map_or(20, NonZeroU32::get);
+        if workers > MAX_WORKERS {
+            bail!("--workers: at most {MAX_WORKERS}");
+        }
+        let read_only = settings.read_only.unwrap_or(false);
+        let dir = settings.dir.as_deref().unwrap_or("./folder::folder");
+        let count = |n: Option<NonZeroU32>, default: usize| {
+            n.map_or(default, |n| usize::try_from(n.get()).unwrap_or(usize::MAX))
+        };
+        Ok(Self {
+            pool,
+            handler: settings.handler,
+            addr,
+            workers,
+            queue: count(settings.queue, 1024),
+            dir: DirConfig::parse(dir, read_only)?,
+            env: settings
+                .env
+                .into_iter()
+                .flatten()
+                .map(|EnvPair(key, value)| (key, value))
+                .collect(),
+            limits: HandlerLimits {
+                timeout: span("--timeout", settings.timeout, Duration::from_secs(10))?,
+                memory: size("--memory", settings.memory, 128 << 20, 64 << 10..=MAX_MEMORY)?,
+                max_response: size(
+                    "--max-response",
+                    settings.max_response,
+                    64 << 20,
+                    1024..=2 << 30,
+                )?,
+            },
+            client: ClientLimits {
+                max_request: size("--max-request", settings.max_request, 16 << 20, 0..=2 << 30)?,
+                header_timeout: span(
+                    "--header-timeout",
+                    settings.header_timeout,
+                    Duration::from_secs(10),
+                )?,
+                body_timeout: span(
+                    "--body-timeout",
+                    settings.body_timeout,
+                    Duration::from_secs(30),
+                )?,
+                write_timeout: span(
+                    "--write-timeout",
+                    settings.write_timeout,
+                    Duration::from_secs(30),
+                )?,
+                idle_timeout: span(
+                    "--idle-timeout",
+                    settings.idle_timeout,
+                    Duration::from_secs(60),
+                )?,
+            },
+            max_connections: count(settings.max_connections, 10_000),
+            grace: settings
+                .grace
+                .map_or(Duration::from_secs(10), |Span(grace)| grace.min(MAX_SPAN)),
+            log: settings.log.unwrap_or(LogFormat::Text),
+        })
+    }
+}
+
+impl DirConfig {
+    /// Takes `HOST` or `HOST::GUEST`; without the latter the guest's name of the
+    /// directory is `folder`, whatever the host calls it.
+    fn parse(text: &str, read_only: bool) -> anyhow::Result<Self> {
+        let (host, guest) = text.split_once("::").unwrap_or((text, "folder"));
+        if host.is_empty() || guest.is_empty() {
+            bail!("--dir: '{text}' is not of the form HOST or HOST::GUEST");
+        }
+        Ok(Self { host: host.into(), guest: guest.into(), read_only })
+    }
+}
+
+fn span(option: &str, given: Option<Span>, default: Duration) -> anyhow::Result<Duration> {
+    let Span(span) = given.unwrap_or(Span(default));
+    if span.is_zero() || span > MAX_SPAN {
+        bail!("{option}: more than zero and at most a year");
+    }
+    Ok(span)
+}
+
+fn size(
+    option: &str,
+    given: Option<Size>,
+    default: u64,
+    range: std::ops::RangeInclusive<u64>,
+) -> anyhow::Result<usize> {
+    let Size(bytes) = given.unwrap_or(Size(default));
+    if !range.contains(&bytes) {
+        let [low, high] = [*range.start(), *range.end()].map(bytesize::ByteSize);
+        bail!("{option}: from {} to {}", low.display().iec(), high.display().iec());
+    }
+    usize::try_from(bytes).with_context(|| format!("{option}: too large for this machine"))
+}
+
+/// A size in bytes, written as `64KiB`, `16MiB`, `1GiB` or a plain number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Scalar")]
+pub struct Size(pub u64);
+
+/// A duration, written as `500ms`, `10s` or `2m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Scalar")]
+pub struct Span(pub Duration);
+
+/// An environment variable for the handler, written as `KEY=VALUE`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Scalar")]
+pub struct EnvPair(pub String, pub String);
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let plain = text.starts_with(|c: char| c.is_ascii_digit());
+        match bytesize::ByteSize::from_str(text) {
+            Ok(size) if plain => Ok(Self(size.as_u64())),
+            _ => Err("a size is written as 64KiB, 16MiB, 1GiB or a number of bytes".into()),
+        }
+    }
+}
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        humantime::parse_duration(text)
+            .map(Self)
+            .map_err(|_| "a duration is written as 500ms, 10s or 2m".into())
+    }
+}
+
+impl FromStr for EnvPair {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((key, value)) if !key.is_empty() => Ok(Self(key.into(), value.into())),
+            _ => Err("a variable is written as KEY=VALUE".into()),
+        }
+    }
+}
+
+/// What TOML may hold where the command line has text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Scalar {
+    Number(u64),
+    Text(String),
+}
+
+impl fmt::Display for Scalar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Text(text) => text.fmt(f),
+        }
+    }
+}
+
+impl TryFrom<Scalar> for Size {
+    type Error = String;
+
+    fn try_from(scalar: Scalar) -> Result<Self, String> {
+        scalar.to_string().parse()
+    }
+}
+
+impl TryFrom<Scalar> for Span {
+    type Error = String;
+
+    fn try_from(scalar: Scalar) -> Result<Self, String> {
+        scalar.to_string().parse()
+    }
+}
+
+impl TryFrom<Scalar> for EnvPair {
+    type Error = String;
+
+    fn try_from(scalar: Scalar) -> Result<Self, String> {
+        scalar.to_string().parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_bytes_or_have_a_unit() {
+        for (text, expected) in
+            [("64KiB", 65536), ("16MiB", 16 << 20), ("1GiB", 1 << 30), ("77", 77)]
+        {
+            assert_eq!(text.parse(), Ok(Size(expected)), "{text}");
+        }
+        for text in ["", "-1", "MiB", "12 parsecs", "0x10", "99999999999999999999"] {
+            assert!(text.parse::<Size>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_need_a_unit() {
+        assert_eq!("500ms".parse(), Ok(Span(Duration::from_millis(500))));
+        assert_eq!("2m".parse(), Ok(Span(Duration::from_secs(120))));
+        for text in ["", "10", "-1s", "soon"] {
+            assert!(text.parse::<Span>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_port_follows_the_pool() {
+        let port = |settings| Config::new(settings).expect("valid").addr.port();
+        assert_eq!(port(Settings::default()), 8885);
+        let process = Settings { pool: Some(PoolKind::Process), ..Settings::default() };
+        assert_eq!(port(process.clone()), 8889);
+        assert_eq!(port(Settings { port: Some(1), ..process }), 1);
+    }
+
+    #[test]
+    fn directories_have_a_guest_name() {
+        let dir = |text| DirConfig::parse(text, false);
+        assert_eq!(dir("/srv").expect("valid").guest, "folder");
+        assert_eq!(dir("/srv::data").expect("valid").guest, "data");
+        assert!(dir("::data").is_err());
+        assert!(dir("/srv::").is_err());
+    }
+
+    #[test]
+    fn values_out_of_range_name_the_option() {
+        let settings = Settings { memory: Some(Size(5)), ..Settings::default() };
+        let error = Config::new(settings).expect_err("too small").to_string();
+        assert!(error.starts_with("--memory:"), "{error}");
+        let settings = Settings { timeout: Some(Span(Duration::ZERO)), ..Settings::default() };
+        assert!(Config::new(settings).is_err());
+    }
+
+    #[test]
+    fn the_file_takes_the_same_keys_and_no_others() {
+        let settings: Settings =
+            toml::from_str("pool = 'process'\nmax-request = '1MiB'\nmemory = 65536\nenv = ['A=b']")
+                .expect("valid");
+        assert_eq!(settings.pool, Some(PoolKind::Process));
+        assert_eq!(settings.max_request, Some(Size(1 << 20)));
+        assert_eq!(settings.memory, Some(Size(65536)));
+        assert_eq!(settings.env, Some(vec![EnvPair("A".into(), "b".into())]));
+        assert!(toml::from_str::<Settings>("pools = 'process'").is_err());
+        assert!(toml::from_str::<Settings>("timeout = '10'").is_err());
+    }
+}

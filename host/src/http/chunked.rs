@@ -1,0 +1,259 @@
+//! The chunked transfer coding of a request's body: RFC 9112, 7.1.
+
+use super::framing::Reject;
+
+/// Bytes of the line with a chunk's size and its extensions, which are ignored.
+const MAX_SIZE_LINE: usize = 1 << 10;
+
+/// Bytes of all such lines of a body beyond the size itself: extensions are
+/// never needed, and a body must not consist of them.
+const MAX_EXTENSIONS: usize = 16 << 10;
+
+/// Hexadecimal digits of a chunk's size.
+const MAX_DIGITS: usize = 16;
+
+/// Bytes of the trailer section, which is read and dropped.
+const MAX_TRAILERS: usize = 8 << 10;
+
+/// Fields that a trailer section must not have (RFC 9110, 6.5.1).
+const NO_TRAILERS: &[&str] = &["content-length", "transfer-encoding", "host", "trailer"];
+
+/// Decodes a chunked body piece by piece.
+#[derive(Debug)]
+pub struct ChunkedDecoder {
+    state: State,
+    extensions: usize,
+    trailers: usize,
+    max_body: usize,
+}
+
+#[derive(Debug)]
+enum State {
+    Size,
+    Data(usize),
+    DataEnd,
+    Trailers,
+    Done,
+}
+
+impl ChunkedDecoder {
+    /// A decoder for a body of at most `max_body` bytes.
+    #[must_use]
+    pub fn new(max_body: usize) -> Self {
+        Self { state: State::Size, extensions: 0, trailers: 0, max_body }
+    }
+
+    /// Whether the whole body has been decoded.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        matches!(self.state, State::Done)
+    }
+
+    /// Decodes from the start of `input` into `body`; returns how many bytes of
+    /// `input` were used. What is left stands at the start of the next input.
+    ///
+    /// # Errors
+    /// A [`Reject`] for what is not a chunked body, or one that is too large.
+    pub fn decode(&mut self, input: &[u8], body: &mut Vec<u8>) -> Result<usize, Reject> {
+        let mut rest = input;
+        loop {
+            match self.state {
+                State::Size => {
+                    let Some(line) = take_line(&mut rest, MAX_SIZE_LINE)? else { break };
+                    let size = self.size(line)?;
+                    if body.len().checked_add(size).is_none_or(|total| total > self.max_body) {
+                        return Err(Reject::BodyTooLarge);
+                    }
+                    self.state = if size == 0 { State::Trailers } else { State::Data(size) };
+                }
+                State::Data(left) => {
+                    let (data, after) = rest.split_at(left.min(rest.len()));
+                    body.extend_from_slice(data);
+                    rest = after;
+                    if data.len() < left {
+                        self.state = State::Data(left - data.len());
+                        break;
+                    }
+                    self.state = State::DataEnd;
+                }
+                State::DataEnd => match rest {
+                    [b'\r', b'\n', after @ ..] => {
+                        rest = after;
+                        self.state = State::Size;
+                    }
+                    [] | [b'\r'] => break,
+                    _ => return Err(Reject::Bad("a chunk is longer than its size")),
+                },
+                State::Trailers => {
+                    let room = MAX_TRAILERS - self.trailers;
+                    let Some(line) = take_line(&mut rest, room)? else { break };
+                    self.trailers += line.len();
+                    if line.is_empty() {
+                        self.state = State::Done;
+                    } else {
+                        check_trailer(line)?;
+                    }
+                }
+                State::Done => break,
+            }
+        }
+        Ok(input.len() - rest.len())
+    }
+
+    fn size(&mut self, line: &[u8]) -> Result<usize, Reject> {
+        let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+        let (number, extension) = line.split_at(digits);
+        self.extensions += extension.len();
+        let plain = match extension.trim_ascii_start().first() {
+            None => extension.is_empty(),
+            Some(b';') => {
+                extension.iter().all(|byte| *byte == b'\t' || (b' '..0x7f).contains(byte))
+            }
+            Some(_) => false,
+        };
+        if !plain || digits > MAX_DIGITS || self.extensions > MAX_EXTENSIONS {
+            return Err(Reject::Bad("a chunk's size is not well-formed"));
+        }
+        let number = std::str::from_utf8(number).unwrap_or_default();
+        let size = u64::from_str_radix(number, 16)
+            .map_err(|_| Reject::Bad("a chunk's size is not a number"))?;
+        usize::try_from(size).map_err(|_| Reject::BodyTooLarge)
+    }
+}
+
+/// Takes a line and its CR LF; `None` while it is not whole.
+fn take_line<'a>(rest: &mut &'a [u8], max: usize) -> Result<Option<&'a [u8]>, Reject> {
+    let too_long = Reject::Bad("a line of the chunked coding is too long");
+    let Some(end) = rest.iter().position(|byte| *byte == b'\n') else {
+        return if rest.len() > max + 1 { Err(too_long) } else { Ok(None) };
+    };
+    let (line, after) = rest.split_at(end + 1);
+    let Some(line) = line.strip_suffix(b"\r\n").filter(|line| !line.contains(&b'\r')) else {
+        return Err(Reject::Bad("a line of the chunked coding does not end in CR LF"));
+    };
+    if line.len() > max {
+        return Err(too_long);
+    }
+    *rest = after;
+    Ok(Some(line))
+}
+
+fn check_trailer(line: &[u8]) -> Result<(), Reject> {
+    let mut fields = [httparse::EMPTY_HEADER; 1];
+    let mut whole = line.to_vec();
+    whole.extend_from_slice(b"\r\n\r\n");
+    match httparse::parse_headers(&whole, &mut fields) {
+        Ok(httparse::Status::Complete((_, [field]))) => {
+            match NO_TRAILERS.iter().any(|name| field.name.eq_ignore_ascii_case(name)) {
+                true => Err(Reject::Bad("a field that cannot be a trailer")),
+                false => Ok(()),
+            }
+        }
+        _ => Err(Reject::Bad("a trailer is not well-formed")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(input: &[u8]) -> Result<Option<(Vec<u8>, usize)>, Reject> {
+        let mut decoder = ChunkedDecoder::new(100);
+        let mut body = Vec::new();
+        let used = decoder.decode(input, &mut body)?;
+        Ok(decoder.is_done().then_some((body, used)))
+    }
+
+    #[test]
+    fn chunks_become_a_body() {
+        for (input, expected) in [
+            ("0\r\n\r\n", ""),
+            ("3\r\nabc\r\n0\r\n\r\n", "abc"),
+            ("3;x=y\r\nabc\r\n0A ; z\r\n0123456789\r\n00\r\n\r\n", "abc0123456789"),
+            ("2\r\n\r\n\r\n0\r\nX-Sum: 1\r\nY: 2\r\n\r\n", "\r\n"),
+        ] {
+            let (body, used) = decode(input.as_bytes()).expect(input).expect(input);
+            assert_eq!(body, expected.as_bytes(), "{input}");
+            assert_eq!(used, input.len(), "{input}");
+        }
+    }
+
+    #[test]
+    fn what_follows_the_body_is_left() {
+        let (_, used) = decode(b"1\r\na\r\n0\r\n\r\nGET /").expect("valid").expect("done");
+        assert_eq!(used, 11);
+    }
+
+    #[test]
+    fn broken_chunks_are_rejected() {
+        let digits = "0".repeat(17);
+        let long = format!("1;{}\r\n", "x".repeat(MAX_SIZE_LINE));
+        let trailers = format!("0\r\nX: {}\r\n\r\n", "x".repeat(MAX_TRAILERS));
+        for input in [
+            "+1\r\na\r\n",
+            "-1\r\n",
+            "0x1\r\na\r\n",
+            "\r\n",
+            ";x\r\n",
+            " 1\r\na\r\n",
+            "1 \r\na\r\n",
+            "1\na\r\n",
+            "1\r\nab\r\n",
+            "1\r\na\n0\r\n\r\n",
+            "1\rx\n",
+            "g\r\n",
+            &digits,
+            "1;\0\r\n",
+            "0\r\nContent-Length: 1\r\n\r\n",
+            "0\r\nTransfer-Encoding: x\r\n\r\n",
+            "0\r\nx y: 1\r\n\r\n",
+            "0\r\nnonsense\r\n\r\n",
+            &long,
+            &trailers,
+        ] {
+            let input = if input == digits { format!("{input}\r\n") } else { input.to_owned() };
+            assert_eq!(decode(input.as_bytes()).expect_err(&input).status(), 400, "{input:?}");
+        }
+    }
+
+    #[test]
+    fn bodies_over_the_limit_are_rejected_before_they_arrive() {
+        for input in ["65\r\n", "FFFFFFFFFFFFFFFF\r\n", "64\r\n"] {
+            let result = decode(input.as_bytes());
+            let expected = if input == "64\r\n" { Ok(None) } else { Err(Reject::BodyTooLarge) };
+            assert_eq!(result, expected, "{input}");
+        }
+    }
+
+    #[test]
+    fn endless_extensions_are_rejected() {
+        let chunk = format!("1;{}\r\na\r\n", "x".repeat(1000)).repeat(17);
+        assert_eq!(decode(chunk.as_bytes()).expect_err("too much").status(), 400);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn pieces_decode_like_the_whole(
+            chunks in proptest::collection::vec("[a-z]{1,5}", 0..5), cut in 0usize..100,
+        ) {
+            let mut input = String::new();
+            for chunk in &chunks {
+                input += &format!("{:x}\r\n{chunk}\r\n", chunk.len());
+            }
+            input += "0\r\n\r\n";
+            let bytes = input.as_bytes();
+            let cut = cut.min(bytes.len());
+            let (mut decoder, mut body) = (ChunkedDecoder::new(100), Vec::new());
+            let used = decoder.decode(&bytes[..cut], &mut body).expect("valid");
+            let used = used + decoder.decode(&bytes[used..], &mut body).expect("valid");
+            proptest::prop_assert!(decoder.is_done());
+            proptest::prop_assert_eq!(used, bytes.len());
+            proptest::prop_assert_eq!(body, chunks.concat().into_bytes());
+        }
+
+        #[test]
+        fn no_bytes_panic_the_decoder(input: Vec<u8>) {
+            let _ = decode(&input);
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Responses: a handler's is checked before it is forwarded, the host's own
+//! are made here.
+
+use std::io::Write as _;
+use std::time::{Duration, SystemTime};
+
+use super::{content_length, has_clean_line_ends, is_hop_by_hop};
+
+/// Bytes of a response's head.
+const MAX_HEAD: usize = 64 << 10;
+
+/// Header fields of a response.
+const MAX_FIELDS: usize = 128;
+
+/// Why a handler's response is not forwarded. The client sees a 502, the log
+/// the reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// There is no whole head.
+    #[error("the response has no complete head of at most 64 KiB")]
+    Head,
+    /// The status line or a field is not well-formed.
+    #[error("the response's head is not well-formed")]
+    Syntax,
+    /// Not HTTP/1.1, or not a final status.
+    #[error("the response has no final HTTP/1.1 status")]
+    Status,
+    /// A transfer coding.
+    #[error("the response has a transfer coding")]
+    TransferCoding,
+    /// No length, several, or one that does not belong.
+    #[error("the response has not the one length it should have")]
+    Length,
+    /// Bytes missing or too many.
+    #[error("the response's body is not as long as it says")]
+    Body,
+}
+
+/// A response ready to be sent.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// The status.
+    pub status: u16,
+    /// The head with the host's own fields, the empty line included.
+    pub head: Vec<u8>,
+    /// Where in the handler's response the body begins.
+    pub body_start: usize,
+}
+
+/// Checks a handler's response and makes its head ready for the client.
+///
+/// `keep_alive` is what becomes of the connection, `http10` whether the client
+/// must be told when it stays open, `now` the time for `Date`.
+///
+/// # Errors
+/// [`Malformed`] for what is not exactly one well-formed response.
+pub fn prepare(
+    response: &[u8],
+    is_head: bool,
+    keep_alive: bool,
+    http10: bool,
+    now: SystemTime,
+) -> Result<Outgoing, Malformed> {
+    let start = response.get(..MAX_HEAD).unwrap_or(response);
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut parsed = httparse::Response::new(&mut fields);
+    let body_start = match parsed.parse(start) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Err(Malformed::Head),
+        Err(_) => return Err(Malformed::Syntax),
+    };
+    let head = start.get(..body_start).ok_or(Malformed::Head)?;
+    if !has_clean_line_ends(head) || !head.starts_with(b"HTTP/1.1 ") {
+        return Err(Malformed::Syntax);
+    }
+    let status = parsed.code.filter(|code| (200..600).contains(code)).ok_or(Malformed::Status)?;
+
+    let mut length = None;
+    let (mut rewrite, mut has_date) = (false, false);
+    for field in parsed.headers.iter() {
+        if field.name.eq_ignore_ascii_case("content-length") {
+            let value = content_length(field.value).ok_or(Malformed::Length)?;
+            if length.replace(value).is_some() {
+                return Err(Malformed::Length);
+            }
+        } else if field.name.eq_ignore_ascii_case("transfer-encoding") {
+            return Err(Malformed::TransferCoding);
+        } else if field.name.eq_ignore_ascii_case("date") {
+            has_date = true;
+        }
+        rewrite |= is_hop_by_hop(field.name);
+    }
+    let body = (response.len() - body_start) as u64;
+    let bodiless = matches!(status, 204 | 304);
+    match length {
+        Some(_) if status == 204 => return Err(Malformed::Length),
+        None if !bodiless => return Err(Malformed::Length),
+        _ if (bodiless || is_head) && body > 0 => return Err(Malformed::Body),
+        Some(length) if !bodiless && !is_head && body != length => return Err(Malformed::Body),
+        _ => {}
+    }
+
+    let mut out = Vec::with_capacity(head.len() + 96);
+    for (number, line) in head.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        let dropped = rewrite && number > 0 && {
+            let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+            std::str::from_utf8(name).is_ok_and(is_hop_by_hop)
+        };
+        if line != b"\r\n" && !dropped {
+            out.extend_from_slice(line);
+        }
+    }
+    if !has_date {
+        write_date(&mut out, now);
+    }
+    end_head(&mut out, keep_alive, http10);
+    Ok(Outgoing { status, head: out, body_start })
+}
+
+/// A response of the host's own: a status and a sentence.
+#[must_use]
+pub fn error_response(
+    status: u16,
+    text: &str,
+    is_head: bool,
+    keep_alive: bool,
+    http10: bool,
+    now: SystemTime,
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256 + text.len());
+    let length = text.len() + 1;
+    // Writing to memory does not fail.
+    let _ = write!(
+        out,
+        "HTTP/1.1 {status} {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\n",
+        reason(status)
+    );
+    if status == 503 {
+        out.extend_from_slice(b"Retry-After: 1\r\n");
+    }
+    write_date(&mut out, now);
+    end_head(&mut out, keep_alive, http10);
+    if !is_head {
+        let _ = writeln!(out, "{text}");
+    }
+    out
+}
+
+fn end_head(out: &mut Vec<u8>, keep_alive: bool, http10: bool) {
+    if !keep_alive {
+        out.extend_from_slice(b"Connection: close\r\n");
+    } else if http10 {
+        out.extend_from_slice(b"Connection: keep-alive\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the `Date` field that an origin server must send (RFC 9110, 6.6.1).
+fn write_date(out: &mut Vec<u8>, now: SystemTime) {
+    // The format ends with the year 9999.
+    const LAST: Duration = Duration::from_secs(253_402_300_799);
+    if now.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|since| since <= LAST) {
+        let _ = write!(out, "Date: {}\r\n", httpdate::HttpDate::from(now));
+    }
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        417 => "Expectation Failed",
+        431 => "Request Header Fields Too Large",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "Internal Server Error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab";
+
+    fn check(response: &str, is_head: bool) -> Result<Outgoing, Malformed> {
+        prepare(response.as_bytes(), is_head, true, false, SystemTime::UNIX_EPOCH)
+    }
+
+    fn head(response: &str) -> String {
+        String::from_utf8(check(response, false).expect(response).head).expect("text")
+    }
+
+    #[test]
+    fn a_response_gets_the_hosts_fields() {
+        assert_eq!(
+            head(OK),
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n"
+        );
+        let closing = prepare(OK.as_bytes(), false, false, false, SystemTime::UNIX_EPOCH);
+        assert!(closing.expect("valid").head.ends_with(b"\r\nConnection: close\r\n\r\n"));
+        let http10 = prepare(OK.as_bytes(), false, true, true, SystemTime::UNIX_EPOCH);
+        assert!(http10.expect("valid").head.ends_with(b"\r\nConnection: keep-alive\r\n\r\n"));
+    }
+
+    #[test]
+    fn connection_management_is_not_the_handlers() {
+        let response = "HTTP/1.1 200 OK\r\nConnection: close\r\nDate: x\r\nKeep-Alive: 5\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(head(response), "HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 0\r\n\r\n");
+    }
+
+    #[test]
+    fn malformed_responses_are_refused() {
+        use Malformed::{Body, Head, Length, Status, Syntax, TransferCoding};
+        for (response, expected) in [
+            ("", Head),
+            ("HTTP/1.1 200 OK\r\n", Head),
+            ("hello", Syntax),
+            ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", Syntax),
+            ("HTTP/1.1 20 OK\r\nContent-Length: 0\r\n\r\n", Syntax),
+            ("HTTP/1.1 200 OK\nContent-Length: 0\n\n", Syntax),
+            ("HTTP/1.1 200 OK\r\nA: b\nc: d\r\nContent-Length: 0\r\n\r\n", Syntax),
+            ("HTTP/1.1 200 OK\r\nA: b\0\r\nContent-Length: 0\r\n\r\n", Syntax),
+            ("HTTP/1.1 200 OK\r\nA: b\rc\r\nContent-Length: 0\r\n\r\n", Syntax),
+            ("HTTP/1.1 200 OK\r\nA : b\r\nContent-Length: 0\r\n\r\n", Syntax),
+            ("HTTP/1.1 200 OK\r\nA: b\r\n c\r\nContent-Length: 0\r\n\r\n", Syntax),
+            ("HTTP/1.1 100 Continue\r\n\r\n", Status),
+            ("HTTP/1.1 101 Switching Protocols\r\n\r\n", Status),
+            ("HTTP/1.1 600 X\r\nContent-Length: 0\r\n\r\n", Status),
+            ("HTTP/1.1 200 OK\r\n\r\n", Length),
+            ("HTTP/1.1 404 X\r\n\r\n", Length),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na", Length),
+            ("HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\na", Length),
+            ("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", Length),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", TransferCoding),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab", Body),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nab", Body),
+            ("HTTP/1.1 204 No Content\r\n\r\nab", Body),
+            ("HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\nab", Body),
+        ] {
+            assert_eq!(check(response, false), Err(expected), "{response:?}");
+        }
+        assert_eq!(check(OK, true), Err(Body));
+    }
+
+    #[test]
+    fn responses_without_a_body_pass() {
+        for response in [
+            "HTTP/1.1 204 No Content\r\n\r\n",
+            "HTTP/1.1 304 Not Modified\r\n\r\n",
+            "HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        ] {
+            assert!(check(response, false).is_ok(), "{response}");
+        }
+        assert!(check("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n", true).is_ok());
+    }
+
+    #[test]
+    fn the_hosts_errors_are_well_formed() {
+        for status in [400, 408, 413, 414, 417, 431, 500, 501, 502, 503, 504, 505] {
+            let response = error_response(status, "why", false, true, false, SystemTime::now());
+            let checked = check(std::str::from_utf8(&response).expect("text"), false);
+            assert_eq!(checked.expect("well-formed").status, status);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_panic_the_check(response: Vec<u8>, is_head: bool) {
+            let _ = prepare(&response, is_head, true, false, SystemTime::UNIX_EPOCH);
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! Swapbox's host: HTTP requests in, answers from sandboxed handlers out.
+//!
+//! The way of a request, and so the order in which to read:
+//!
+//! 1. [`cli`] → [`config`] → [`run`]: from the command line to a running server.
+//! 2. [`server`] accepts connections; `connection` reads a request, in the
+//!    framing of [`http`], and writes the answer.
+//! 3. [`pool`] queues the request for a worker: a thread, or a process whose
+//!    main loop is [`worker`]. [`lockdown`] confines either.
+//! 4. [`sandbox`] runs the handler on it, in an instance of its own.
+//!
+//! [`handler`] finds and loads handlers, [`metrics`] counts, [`log`] tells.
+//! `http` never sees WebAssembly, `sandbox` never sees a socket.
+
+pub mod cli;
+pub mod config;
+mod connection;
+pub mod handler;
+pub mod http;
+pub mod lockdown;
+pub mod log;
+pub mod metrics;
+pub mod pool;
+pub mod run;
+pub mod sandbox;
+pub mod server;
+pub mod worker;

@@ -1,0 +1,244 @@
+//! What holds a worker if WebAssembly's own sandbox should fail: Landlock,
+//! seccomp, `no_new_privs` and resource limits, in force before the first byte
+//! of a guest runs.
+//!
+//! Landlock and seccomp bind the calling thread and what it starts, so the same
+//! function confines a thread of the thread pool and a whole worker process.
+
+use std::fmt;
+
+use anyhow::Context as _;
+use landlock::{
+    ABI, Access as _, AccessFs, AccessNet, PathBeneath, Ruleset, RulesetAttr as _,
+    RulesetCreatedAttr as _, RulesetStatus, Scope,
+};
+use rustix::fd::AsFd;
+use rustix::process::{Resource, Rlimit, setrlimit};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+
+/// The newest Landlock rules that are asked for; older kernels enforce fewer.
+const LANDLOCK_ABI: ABI = ABI::V6;
+
+/// File descriptors of a worker process: its own, and those of one instance.
+const WORKER_DESCRIPTORS: u64 = 512;
+
+/// What is in force around a worker, besides WebAssembly itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Level {
+    /// How far the kernel enforces the Landlock rules.
+    pub landlock: Enforcement,
+    /// Whether the filter on system calls is in force.
+    pub seccomp: bool,
+}
+
+/// How far a rule set is enforced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Enforcement {
+    /// As written.
+    Full,
+    /// Without rules that this kernel does not know.
+    Partial,
+    /// Not at all: the kernel has no Landlock.
+    None,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("wasm")?;
+        match self.landlock {
+            Enforcement::Full => f.write_str(" + landlock")?,
+            Enforcement::Partial => f.write_str(" + landlock (partial)")?,
+            Enforcement::None => f.write_str(", no landlock")?,
+        }
+        f.write_str(if self.seccomp { " + seccomp" } else { ", no seccomp" })
+    }
+}
+
+/// Confines the calling thread to one directory and to the system calls that a
+/// worker makes. There is no way back.
+///
+/// What the kernel does not support is left out; the returned level says so.
+///
+/// # Errors
+/// When the kernel supports a step and it still fails.
+pub fn confine_thread(dir: impl AsFd, read_only: bool) -> anyhow::Result<Level> {
+    let landlock = landlock(dir, read_only).context("Landlock")?;
+    let seccomp = seccomp().context("seccomp")?;
+    Ok(Level { landlock, seccomp })
+}
+
+/// Limits of a whole worker process, on top of [`confine_thread`].
+///
+/// There is no limit on address space: memories are reserved, not used.
+///
+/// # Errors
+/// When the kernel refuses a limit.
+pub fn limit_process() -> anyhow::Result<()> {
+    let at_most = |most: u64| Rlimit { current: Some(most), maximum: Some(most) };
+    setrlimit(Resource::Core, at_most(0)).context("RLIMIT_CORE")?;
+    setrlimit(Resource::Nofile, at_most(WORKER_DESCRIPTORS)).context("RLIMIT_NOFILE")?;
+    Ok(())
+}
+
+fn landlock(dir: impl AsFd, read_only: bool) -> anyhow::Result<Enforcement> {
+    let all = AccessFs::from_all(LANDLOCK_ABI);
+    // Neither executing nor making devices, sockets and FIFOs is ever needed.
+    let never = AccessFs::Execute
+        | AccessFs::IoctlDev
+        | AccessFs::MakeBlock
+        | AccessFs::MakeChar
+        | AccessFs::MakeFifo
+        | AccessFs::MakeSock;
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let granted = if read_only { read } else { all & !never };
+    let status = Ruleset::default()
+        .handle_access(all)?
+        .handle_access(AccessNet::from_all(LANDLOCK_ABI))?
+        .scope(Scope::from_all(LANDLOCK_ABI))?
+        .create()?
+        .add_rule(PathBeneath::new(dir, granted))?
+        .restrict_self()?;
+    Ok(match status.ruleset {
+        RulesetStatus::FullyEnforced => Enforcement::Full,
+        RulesetStatus::PartiallyEnforced => Enforcement::Partial,
+        RulesetStatus::NotEnforced => Enforcement::None,
+    })
+}
+
+/// Installs the filter; `false` where the processor or kernel has none.
+fn seccomp() -> anyhow::Result<bool> {
+    let Ok(arch) = TargetArch::try_from(std::env::consts::ARCH) else { return Ok(false) };
+    let filter = SeccompFilter::new(
+        SYSTEM_CALLS.iter().map(|call| (*call, Vec::new())).collect(),
+        SeccompAction::Errno(libc::EPERM.unsigned_abs()),
+        SeccompAction::Allow,
+        arch,
+    )?;
+    let program: BpfProgram = filter.try_into()?;
+    match seccompiler::apply_filter(&program) {
+        Ok(()) => Ok(true),
+        // The kernel was built without seccomp filters.
+        Err(seccompiler::Error::Seccomp(error) | seccompiler::Error::Prctl(error))
+            if error.raw_os_error() == Some(libc::EINVAL) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// All that a worker asks of the kernel once it is set up: no sockets, no new
+/// processes or threads, no signals to others, no devices.
+const SYSTEM_CALLS: &[libc::c_long] = &[
+    // Its connection to the parent, and waking threads of this process.
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_readv,
+    libc::SYS_writev,
+    libc::SYS_recvfrom,
+    libc::SYS_sendto,
+    libc::SYS_recvmsg,
+    libc::SYS_sendmsg,
+    libc::SYS_futex,
+    libc::SYS_sched_yield,
+    // Memory of instances and of the allocator.
+    libc::SYS_brk,
+    libc::SYS_madvise,
+    libc::SYS_mmap,
+    libc::SYS_mprotect,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    // The directory. Without openat2 no path could be confined.
+    libc::SYS_openat2,
+    libc::SYS_openat,
+    libc::SYS_close,
+    libc::SYS_fcntl,
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_getdents64,
+    libc::SYS_lseek,
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+    libc::SYS_pwritev2,
+    libc::SYS_ftruncate,
+    libc::SYS_fsync,
+    libc::SYS_fdatasync,
+    libc::SYS_utimensat,
+    libc::SYS_mkdirat,
+    libc::SYS_unlinkat,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_linkat,
+    libc::SYS_symlinkat,
+    libc::SYS_readlinkat,
+    // Clocks, sleep, random numbers.
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_nanosleep,
+    libc::SYS_getrandom,
+    // Traps arrive as signals; a worker may end itself.
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_restart_syscall,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs `attempt` on a confined thread.
+    fn confined<T: Send + 'static>(
+        read_only: bool,
+        attempt: impl FnOnce(&std::path::Path) -> T + Send + 'static,
+    ) -> T {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join("file"), "x").expect("a file");
+        std::thread::spawn(move || {
+            let fd = std::fs::File::open(dir.path()).expect("the directory");
+            let level = confine_thread(&fd, read_only).expect("confined");
+            assert!(level.seccomp);
+            attempt(dir.path())
+        })
+        .join()
+        .expect("no panic")
+    }
+
+    #[test]
+    fn a_confined_thread_reaches_its_directory_and_nothing_else() {
+        let (inside, outside) = confined(false, |dir| {
+            (std::fs::write(dir.join("new"), "y"), std::fs::read("/etc/passwd"))
+        });
+        assert!(inside.is_ok());
+        assert!(outside.is_err());
+    }
+
+    #[test]
+    fn a_read_only_directory_cannot_be_changed() {
+        let (read, write) = confined(true, |dir| {
+            (std::fs::read(dir.join("file")), std::fs::write(dir.join("file"), "y"))
+        });
+        assert!(read.is_ok());
+        assert!(write.is_err());
+    }
+
+    #[test]
+    fn a_confined_thread_can_neither_connect_nor_start_anything() {
+        let (socket, process, thread) = confined(false, |_| {
+            (
+                std::net::UdpSocket::bind("127.0.0.1:0"),
+                std::process::Command::new("/bin/true").status(),
+                std::thread::Builder::new().spawn(|| {}),
+            )
+        });
+        assert!(socket.is_err());
+        assert!(process.is_err());
+        assert!(thread.is_err());
+    }
+}

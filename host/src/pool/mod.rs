@@ -1,0 +1,100 @@
+//! The pool: a bounded queue of whole requests and the workers that serve it.
+//!
+//! Either kind runs a request by one and the same `Sandbox::call`; what differs is
+//! where. A worker never sees a client's socket.
+
+pub(crate) mod ipc;
+mod process;
+mod thread;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::config::{Config, PoolKind};
+use crate::lockdown::Level;
+use crate::metrics::Metrics;
+use crate::sandbox::{Call, CallError, Captured};
+
+/// How far past its deadline a call may be before its worker is given up.
+const OVERDUE: Duration = Duration::from_millis(500);
+
+/// Workers of one kind.
+pub struct Pool {
+    kind: Kind,
+    metrics: Arc<Metrics>,
+}
+
+enum Kind {
+    Thread(thread::ThreadPool),
+    Process(process::ProcessPool),
+}
+
+/// A request on its way to a worker.
+struct Job {
+    request: Vec<u8>,
+    reply: oneshot::Sender<Done>,
+    /// Workers that died before they had read the request.
+    attempts: usize,
+}
+
+/// A request that a worker has dealt with.
+#[derive(Debug)]
+pub struct Done {
+    /// What the call came to.
+    pub call: Call,
+    /// The worker's number, from 1.
+    pub worker: u32,
+}
+
+impl Done {
+    /// The outcome for a request whose worker did not live to give one.
+    fn lost(worker: u32, error: CallError, elapsed: Duration) -> Self {
+        Self { call: Call { result: Err(error), captured: Captured::default(), elapsed }, worker }
+    }
+}
+
+/// Every worker is busy and the queue is full.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Busy;
+
+impl Pool {
+    /// Starts the configured pool and waits until every worker is ready.
+    ///
+    /// # Errors
+    /// When the handler is refused, or workers cannot be started.
+    pub async fn start(config: &Config, metrics: Arc<Metrics>) -> anyhow::Result<(Self, Level)> {
+        let (kind, level) = match config.pool {
+            PoolKind::Thread => {
+                let (pool, level) = thread::ThreadPool::start(config, Arc::clone(&metrics))?;
+                (Kind::Thread(pool), level)
+            }
+            PoolKind::Process => {
+                let (pool, level) =
+                    process::ProcessPool::start(config, Arc::clone(&metrics)).await?;
+                (Kind::Process(pool), level)
+            }
+        };
+        Ok((Self { kind, metrics }, level))
+    }
+
+    /// Has a worker answer one request.
+    ///
+    /// # Errors
+    /// [`Busy`] at once when the queue is full.
+    pub async fn run(&self, request: Vec<u8>) -> Result<Done, Busy> {
+        let (reply, answer) = oneshot::channel();
+        let job = Job { request, reply, attempts: 0 };
+        match &self.kind {
+            Kind::Thread(pool) => pool.submit(job)?,
+            Kind::Process(pool) => pool.submit(job)?,
+        }
+        let done = answer.await.unwrap_or_else(|_| {
+            // A worker that vanished without a word took the request with it.
+            Done::lost(0, CallError::WorkerLost, Duration::ZERO)
+        });
+        self.metrics.finished();
+        Ok(done)
+    }
+}

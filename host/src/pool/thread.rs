@@ -1,0 +1,202 @@
+//! The thread pool: worker threads of this process, each confined for itself.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use tokio::sync::oneshot;
+
+use super::{Busy, Done, Job, OVERDUE};
+use crate::config::Config;
+use crate::handler::{self, ServedDir};
+use crate::lockdown::{self, Level};
+use crate::metrics::Metrics;
+use crate::sandbox::{CallError, Clock, Handler, Sandbox};
+
+/// A worker's native stack, in bytes: what guests may use, and as much again
+/// for the host's frames below and above.
+const STACK: usize = 2 << 20;
+
+/// How often the supervisor looks for workers that are stuck.
+const PATROL: Duration = Duration::from_millis(100);
+
+/// Threads behind a bounded queue.
+pub(super) struct ThreadPool {
+    queue: Sender<Job>,
+    metrics: Arc<Metrics>,
+}
+
+/// What every worker works with.
+struct Shared {
+    sandbox: Sandbox,
+    handler: Handler,
+    dir: ServedDir,
+    queue: Receiver<Job>,
+    metrics: Arc<Metrics>,
+    timeout: Duration,
+}
+
+/// One worker as its supervisor sees it.
+struct Worker {
+    number: u32,
+    /// The request it works on: since when, and who waits for the answer.
+    current: Mutex<Option<(Instant, oneshot::Sender<Done>)>>,
+    /// Set by the supervisor: the thread ends when it comes back.
+    given_up: AtomicBool,
+}
+
+impl ThreadPool {
+    pub(super) fn start(config: &Config, metrics: Arc<Metrics>) -> anyhow::Result<(Self, Level)> {
+        // Every worker may be given up once and replaced while it is stuck.
+        let slots = config.workers.saturating_mul(2);
+        let sandbox = Sandbox::new(config.limits, slots, Clock::Epoch)?;
+        if !sandbox.pooled() {
+            tracing::warn!("too little address space for a pool of instances: calls are slower");
+        }
+        let dir = ServedDir::open(&config.dir)?;
+        let component = handler::compile(&sandbox, config.handler.as_deref())?;
+        let grants = dir.grants(config.env.clone());
+        let handler = handler::bind(&sandbox, &component, grants, config.handler.as_deref())?;
+        let (queue, jobs) = bounded(config.queue);
+        let shared = Arc::new(Shared {
+            sandbox,
+            handler,
+            dir,
+            queue: jobs,
+            metrics: Arc::clone(&metrics),
+            timeout: config.limits.timeout,
+        });
+
+        let (ready, levels) = mpsc::channel();
+        let mut workers = Vec::new();
+        for number in 1..=config.workers {
+            workers.push(spawn(&shared, number, ready.clone())?);
+        }
+        drop(ready);
+        let mut level = None;
+        for _ in &workers {
+            let reached = levels.recv().context("a worker thread ended before it was ready")?;
+            level = Some(reached.context("confining a worker thread")?);
+        }
+        let level = level.context("there are no workers")?;
+        thread::Builder::new()
+            .name("supervisor".into())
+            .spawn(move || supervise(&shared, workers))
+            .context("starting the supervisor")?;
+        Ok((Self { queue, metrics }, level))
+    }
+
+    pub(super) fn submit(&self, job: Job) -> Result<(), Busy> {
+        self.metrics.queued();
+        match self.queue.try_send(job) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.metrics.unqueued();
+                Err(Busy)
+            }
+        }
+    }
+}
+
+type Ready = mpsc::Sender<anyhow::Result<Level>>;
+
+fn spawn(shared: &Arc<Shared>, number: u32, ready: Ready) -> anyhow::Result<Arc<Worker>> {
+    let worker =
+        Arc::new(Worker { number, current: Mutex::new(None), given_up: AtomicBool::new(false) });
+    thread::Builder::new()
+        .name(format!("worker-{number}"))
+        .stack_size(STACK)
+        .spawn({
+            let (shared, worker) = (Arc::clone(shared), Arc::clone(&worker));
+            move || {
+                let level = lockdown::confine_thread(&shared.dir.fd, shared.dir.read_only);
+                let confined = level.is_ok();
+                // Nobody waits for a replacement to become ready.
+                let _ = ready.send(level);
+                if confined {
+                    work(&shared, &worker);
+                }
+            }
+        })
+        .with_context(|| format!("starting worker thread {number}"))?;
+    Ok(worker)
+}
+
+fn work(shared: &Shared, worker: &Worker) {
+    while let Ok(Job { request, reply, .. }) = shared.queue.recv() {
+        shared.metrics.unqueued();
+        if reply.is_closed() {
+            continue;
+        }
+        let started = Instant::now();
+        *worker.lock() = Some((started, reply));
+        let running = shared.metrics.running();
+        // A panic would be a fault of the host; it costs this request alone.
+        let call =
+            catch_unwind(AssertUnwindSafe(|| shared.sandbox.call(&shared.handler, &request)));
+        drop(running);
+        if let Some((_, reply)) = worker.lock().take() {
+            let done = match call {
+                Ok(call) => Done { call, worker: worker.number },
+                Err(_) => Done::lost(worker.number, CallError::WorkerLost, started.elapsed()),
+            };
+            // The connection may be gone.
+            let _ = reply.send(done);
+        }
+        if worker.given_up.load(Ordering::Acquire) {
+            return;
+        }
+    }
+}
+
+impl Worker {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(Instant, oneshot::Sender<Done>)>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the request away from a worker that overran its deadline, and with
+    /// it the worker's right to a place in the pool.
+    fn give_up(&self, timeout: Duration) -> bool {
+        let mut current = self.lock();
+        let overdue =
+            current.as_ref().is_some_and(|(started, _)| started.elapsed() > timeout + OVERDUE);
+        if !overdue {
+            return false;
+        }
+        self.given_up.store(true, Ordering::Release);
+        if let Some((started, reply)) = current.take() {
+            let _ = reply.send(Done::lost(self.number, CallError::Deadline, started.elapsed()));
+        }
+        true
+    }
+}
+
+/// Replaces workers that are stuck in the kernel, where no deadline reaches
+/// them. As many may be stuck as there are workers; the pool then shrinks.
+fn supervise(shared: &Arc<Shared>, mut workers: Vec<Arc<Worker>>) {
+    let mut stuck: Vec<Arc<Worker>> = Vec::new();
+    let most_stuck = workers.len();
+    loop {
+        thread::sleep(PATROL);
+        stuck.retain(|worker| Arc::strong_count(worker) > 1);
+        for place in &mut workers {
+            let given_up = place.given_up.load(Ordering::Acquire) || place.give_up(shared.timeout);
+            if !given_up || stuck.len() >= most_stuck {
+                continue;
+            }
+            let number = place.number;
+            let (ready, _) = mpsc::channel();
+            match spawn(shared, number, ready) {
+                Ok(replacement) => {
+                    tracing::error!(worker = number, "a worker is stuck and was replaced");
+                    stuck.push(std::mem::replace(place, replacement));
+                }
+                Err(error) => tracing::error!(worker = number, "no replacement: {error:#}"),
+            }
+        }
+    }
+}

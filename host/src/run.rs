@@ -1,0 +1,119 @@
+//! `host` as a server: from a configuration to the end of its last request.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::config::{Config, PoolKind};
+use crate::handler;
+use crate::log;
+use crate::metrics::Metrics;
+use crate::pool::Pool;
+use crate::server::Server;
+
+/// Cores for each thread that does network I/O: one such thread keeps several
+/// cores of workers busy.
+const CORES_PER_IO_THREAD: usize = 4;
+
+/// Descriptors besides those of connections and workers.
+const SPARE_DESCRIPTORS: u64 = 64;
+
+/// Serves until SIGINT or SIGTERM, then drains.
+///
+/// # Errors
+/// Whatever keeps the server from starting, or requests that it could not finish.
+pub fn serve(config: &Config) -> anyhow::Result<()> {
+    let log = log::start(config.log);
+    raise_descriptor_limit(config);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.div_ceil(CORES_PER_IO_THREAD))
+        .thread_name("io")
+        .enable_all()
+        .build()
+        .context("starting the I/O threads")?;
+    let finished = runtime.block_on(async {
+        tokio::select! {
+            finished = serve_until_stopped(config) => finished,
+            () = log.report_dropped() => Ok(true),
+        }
+    })?;
+    // Connections that outlived the grace end here.
+    runtime.shutdown_background();
+    anyhow::ensure!(finished, "requests in flight were cut off after {:?}", config.grace);
+    Ok(())
+}
+
+async fn serve_until_stopped(config: &Config) -> anyhow::Result<bool> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let server = Server::bind(config)?;
+    let metrics = Arc::new(Metrics::default());
+    let starting = Pool::start(config, Arc::clone(&metrics));
+    let (pool, level) = tokio::select! {
+        started = starting => started?,
+        () = either(&mut interrupt, &mut terminate) => return Ok(true),
+    };
+
+    let addr = server.local_addr()?;
+    let kind = match config.pool {
+        PoolKind::Thread => "Thread",
+        PoolKind::Process => "Process",
+    };
+    log::banner(&format!("{kind} Pool HTTP Server running on port {}", addr.port()));
+    log::banner(&format!(
+        "handler {} | directory {}{} | workers {} | sandbox {level} | http://{addr}/",
+        handler::name(config.handler.as_deref()),
+        config.dir.host.display(),
+        if config.dir.read_only { " (read-only)" } else { "" },
+        config.workers,
+    ));
+
+    let stop = async {
+        either(&mut interrupt, &mut terminate).await;
+        tracing::info!("finishing the requests in flight; a second signal ends at once");
+    };
+    let served = server.run(pool, config.client, metrics, stop);
+    tokio::pin!(served);
+    let mut impatient = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut signals = 0;
+    loop {
+        tokio::select! {
+            finished = &mut served => return Ok(finished),
+            () = either(&mut impatient.0, &mut impatient.1) => {
+                signals += 1;
+                if signals > 1 {
+                    return Ok(false);
+                }
+            }
+        }
+    }
+}
+
+async fn either(one: &mut Signal, other: &mut Signal) {
+    tokio::select! {
+        _ = one.recv() => {}
+        _ = other.recv() => {}
+    }
+}
+
+/// Allows as many descriptors as the configuration can need, as far as the
+/// system lets it.
+fn raise_descriptor_limit(config: &Config) {
+    let needed =
+        config.max_connections as u64 + u64::from(config.workers) * 256 + SPARE_DESCRIPTORS;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return;
+    }
+    let current = limit.maximum.map_or(needed, |maximum| maximum.min(needed));
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(current), ..limit });
+    if raised.is_err() || current < needed {
+        tracing::warn!(
+            descriptors = current,
+            "fewer file descriptors than --max-connections may need: accepting may pause"
+        );
+    }
+}

@@ -1,0 +1,123 @@
+//! One request through a fresh instance, and how the call ended.
+
+use std::time::{Duration, Instant};
+
+use wasmtime::component::WasmList;
+use wasmtime::{Store, Trap};
+
+use super::engine::Sandbox;
+use super::handler::Handler;
+use super::monitor::{Captured, DeadlinePassed, Exited, State};
+
+/// Bytes of strings and lists that one host call may carry out of a guest.
+const HOSTCALL_BYTES: usize = 16 << 20;
+
+/// What one call came to.
+#[derive(Debug)]
+pub struct Call {
+    /// The response bytes as the handler returned them, not yet checked.
+    pub result: Result<Vec<u8>, CallError>,
+    /// What the handler wrote to its standard output and error.
+    pub captured: Captured,
+    /// Wall-clock time from before instantiation to after the instance's end.
+    pub elapsed: Duration,
+}
+
+/// How a call failed, and so what its client is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// The deadline passed, in compute or in a host call.
+    #[error("the handler did not answer in time")]
+    Deadline,
+    /// The guest trapped after it was refused memory.
+    #[error("the handler ran out of memory")]
+    OutOfMemory,
+    /// The guest ended by `exit`, whatever the code.
+    #[error("the handler exited without an answer")]
+    Exited,
+    /// A trap of WebAssembly's own: unreachable code, a stack overflow, …
+    #[error("the handler crashed: {0}")]
+    Trap(Trap),
+    /// The guest used a host call in a way that ends it: a stale handle, too
+    /// many handles, arguments beyond the limits, something it was not granted.
+    #[error("the handler made a host call that is not allowed")]
+    HostCall,
+    /// The response is longer than the limit on responses.
+    #[error("the handler's response is too long")]
+    TooLong,
+    /// The worker that ran the call died or was lost.
+    #[error("the worker that ran the handler died")]
+    WorkerLost,
+}
+
+impl Sandbox {
+    /// Runs `handler` on one request in an instance of its own.
+    ///
+    /// Returns within the configured timeout, give or take two ticks of the
+    /// epoch, unless [`Clock::Parent`](super::Clock::Parent) was chosen: a
+    /// guest that computes for ever then ends only with its process.
+    pub fn call(&self, handler: &Handler, request: &[u8]) -> Call {
+        let started = Instant::now();
+        let _running = self.running();
+        let deadline = started + self.limits.timeout;
+        let state = State::new(&handler.grants, deadline, self.limits.memory);
+        let mut store = Store::new(&self.engine, state);
+        store.limiter(|state| &mut state.ceiling);
+        store.set_epoch_deadline(self.ticks_until_deadline());
+        store.set_hostcall_fuel(HOSTCALL_BYTES);
+
+        let result = self.run(&mut store, handler, request);
+        let result = result.map_err(|failure| match failure {
+            Failure::TooLong => CallError::TooLong,
+            Failure::Wasm(error) => classify(&error, store.data().ceiling.refused),
+        });
+        let captured = store.into_data().into_captured();
+        Call { result, captured, elapsed: started.elapsed() }
+    }
+
+    fn run(
+        &self,
+        store: &mut Store<State>,
+        handler: &Handler,
+        request: &[u8],
+    ) -> Result<Vec<u8>, Failure> {
+        let instance = handler.pre.instantiate(&mut *store)?;
+        let handle =
+            instance.get_typed_func::<(&[u8],), (WasmList<u8>,)>(&mut *store, &handler.handle)?;
+        let (response,) = handle.call(&mut *store, (request,))?;
+        // The list still lies in the guest's memory: its length is checked
+        // before anything is copied.
+        let response = response.as_le_slice(&*store);
+        if response.len() > self.limits.max_response {
+            return Err(Failure::TooLong);
+        }
+        Ok(response.to_vec())
+    }
+}
+
+enum Failure {
+    TooLong,
+    Wasm(wasmtime::Error),
+}
+
+impl From<wasmtime::Error> for Failure {
+    fn from(error: wasmtime::Error) -> Self {
+        Self::Wasm(error)
+    }
+}
+
+/// The one place where wasmtime's errors are told apart.
+fn classify(error: &wasmtime::Error, memory_refused: bool) -> CallError {
+    if error.is::<DeadlinePassed>() {
+        return CallError::Deadline;
+    }
+    if error.is::<Exited>() {
+        return CallError::Exited;
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) => CallError::Deadline,
+        Some(_) | None if memory_refused => CallError::OutOfMemory,
+        Some(trap) => CallError::Trap(*trap),
+        None => CallError::HostCall,
+    }
+}

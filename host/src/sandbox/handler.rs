@@ -1,0 +1,189 @@
+//! A handler: a component that was checked, compiled and bound to what it is
+//! granted, ready to be instantiated for every request.
+
+use std::sync::Arc;
+
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{
+    Component, ComponentExportIndex, InstancePre, Linker, ResourceType, Type,
+};
+
+use super::engine::Sandbox;
+use super::monitor::{Grants, State};
+
+/// The function that a handler exports.
+const EXPORT: &str = "handle";
+
+/// Packages that a handler may import from, at version 0.2.x.
+const LINKED: &[&str] = &["wasi:cli", "wasi:clocks", "wasi:filesystem", "wasi:io", "wasi:random"];
+
+/// The package that many toolchains import without using it. It can be linked,
+/// but a handler that calls one of its functions ends there.
+const DENIED: &str = "wasi:sockets";
+
+/// The resources that [`DENIED`] defines; others of its types stand for these.
+const DENIED_RESOURCES: &[(&str, &str)] = &[
+    ("wasi:sockets/network", "network"),
+    ("wasi:sockets/udp", "udp-socket"),
+    ("wasi:sockets/udp", "incoming-datagram-stream"),
+    ("wasi:sockets/udp", "outgoing-datagram-stream"),
+    ("wasi:sockets/tcp", "tcp-socket"),
+    ("wasi:sockets/ip-name-lookup", "resolve-address-stream"),
+];
+
+/// A compiled handler with its grants. Cheap to share behind an `Arc`.
+pub struct Handler {
+    pub(super) pre: InstancePre<State>,
+    pub(super) handle: ComponentExportIndex,
+    pub(super) grants: Arc<Grants>,
+}
+
+/// Why a file was not taken as a handler.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// Not WebAssembly, cut short, or not valid.
+    #[error("not a valid WebAssembly component: {0}")]
+    Invalid(String),
+    /// A core module where a component is wanted.
+    #[error(
+        "this is a core WebAssembly module, not a component: build it for wasm32-wasip2, \
+         or adapt it with `wasm-tools component new`"
+    )]
+    CoreModule,
+    /// It asks for something that no handler gets.
+    #[error("it imports {0}, which is not offered to handlers")]
+    Import(String),
+    /// It does not export the handler function.
+    #[error("it does not export `handle: func(request: list<u8>) -> list<u8>`{0}")]
+    Export(&'static str),
+    /// It can never fit within the limits.
+    #[error("it cannot be instantiated within the limits: {0}")]
+    TooLarge(String),
+    /// Machine code that this executable did not make.
+    #[error("the compiled handler cannot be loaded: {0}")]
+    Precompiled(String),
+}
+
+impl Sandbox {
+    /// Compiles a component and checks that it is a handler.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that says why it is not.
+    pub fn compile(&self, wasm: &[u8]) -> Result<Component, Refusal> {
+        // The preamble tells a module (layer 0) from a component (layer 1).
+        if let Some([0, b'a', b's', b'm', _, _, 0, 0]) = wasm.first_chunk::<8>() {
+            return Err(Refusal::CoreModule);
+        }
+        let component = Component::from_binary(&self.engine, wasm)
+            .map_err(|error| Refusal::Invalid(first_line(&error)))?;
+        self.check(&component)?;
+        Ok(component)
+    }
+
+    /// Loads machine code that an engine of the same configuration made.
+    ///
+    /// # Errors
+    /// [`Refusal::Precompiled`] when it comes from another version or configuration.
+    ///
+    /// # Safety
+    /// The file must hold what `Component::serialize` gave, and must not change
+    /// for as long as the component lives.
+    #[expect(unsafe_code, reason = "machine code cannot be checked, only trusted")]
+    pub unsafe fn load(&self, path: &str) -> Result<Component, Refusal> {
+        // SAFETY: the caller upholds what this function asks for.
+        let component = unsafe { Component::deserialize_file(&self.engine, path) };
+        component.map_err(|error| Refusal::Precompiled(first_line(&error)))
+    }
+
+    /// Binds a compiled component to what it is granted.
+    ///
+    /// # Errors
+    /// A [`Refusal`] when the component is not a handler or does not fit.
+    pub fn handler(&self, component: &Component, grants: Grants) -> Result<Handler, Refusal> {
+        let handle = component.get_export_index(None, EXPORT).ok_or(Refusal::Export(""))?;
+        let mut linker: Linker<State> = self.linker.clone();
+        self.deny(component, &mut linker).map_err(|error| Refusal::Invalid(first_line(&error)))?;
+        let pre = linker
+            .instantiate_pre(component)
+            .map_err(|error| Refusal::Invalid(first_line(&error)))?;
+        component
+            .initialize_copy_on_write_image()
+            .map_err(|error| Refusal::TooLarge(first_line(&error)))?;
+        Ok(Handler { pre, handle, grants: Arc::new(grants) })
+    }
+
+    /// Defines what the component imports of [`DENIED`], as functions that trap.
+    fn deny(&self, component: &Component, linker: &mut Linker<State>) -> wasmtime::Result<()> {
+        let ty = component.component_type();
+        for (name, item) in ty.imports(&self.engine) {
+            let (package, interface, _) = split(name);
+            let ComponentItem::ComponentInstance(instance) = item.ty else { continue };
+            if package != DENIED {
+                continue;
+            }
+            let mut linked = linker.instance(name)?;
+            for (export, item) in instance.exports(&self.engine) {
+                match item.ty {
+                    ComponentItem::ComponentFunc(_) => {
+                        linked.func_new(export, |_, _, _, _| Err(NoNetwork.into()))?;
+                    }
+                    ComponentItem::Resource(_)
+                        if DENIED_RESOURCES.contains(&(interface, export)) =>
+                    {
+                        let ty = ResourceType::host::<Socket>();
+                        linked.resource(export, ty, |_, _| Err(NoNetwork.into()))?;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self, component: &Component) -> Result<(), Refusal> {
+        let ty = component.component_type();
+        for (name, item) in ty.imports(&self.engine) {
+            let (package, _, version) = split(name);
+            let known = LINKED.contains(&package) || package == DENIED;
+            let instance = matches!(item.ty, ComponentItem::ComponentInstance(_));
+            if !(known && instance && version.starts_with("0.2.")) {
+                return Err(Refusal::Import(name.into()));
+            }
+        }
+        match ty.get_export(&self.engine, EXPORT).map(|item| item.ty) {
+            Some(ComponentItem::ComponentFunc(func)) => {
+                let bytes = |ty: &Type| matches!(ty, Type::List(list) if list.ty() == Type::U8);
+                let mut params = func.params().map(|(_, ty)| ty);
+                let mut results = func.results();
+                let right = !func.async_()
+                    && params.next().as_ref().is_some_and(bytes)
+                    && params.next().is_none()
+                    && results.next().as_ref().is_some_and(bytes)
+                    && results.next().is_none();
+                if right { Ok(()) } else { Err(Refusal::Export(", but another type of it")) }
+            }
+            Some(_) => Err(Refusal::Export(", but something else of that name")),
+            None => Err(Refusal::Export("")),
+        }
+    }
+}
+
+/// The guest called a function of [`DENIED`].
+#[derive(Debug, thiserror::Error)]
+#[error("the handler asked for the network")]
+struct NoNetwork;
+
+/// A socket; there are none.
+enum Socket {}
+
+/// An import such as `wasi:io/poll@0.2.6` as package, interface and version.
+fn split(name: &str) -> (&str, &str, &str) {
+    let (interface, version) = name.split_once('@').unwrap_or((name, ""));
+    let package = interface.split_once('/').map_or(interface, |(package, _)| package);
+    (package, interface, version)
+}
+
+fn first_line(error: &wasmtime::Error) -> String {
+    let text = format!("{error:#}");
+    text.lines().next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,89 @@
+//! The ceiling on an instance: all its memories and tables together.
+//!
+//! Wasmtime's own `StoreLimits` bounds each memory for itself, so a handler
+//! with four memories would get four times what it was granted.
+
+use wasmtime::ResourceLimiter;
+
+/// Host bytes behind one table element.
+const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
+
+/// Counts what one instance holds against one ceiling.
+pub(super) struct Ceiling {
+    /// Bytes in every memory and table of the store together.
+    held: usize,
+    /// The most that `held` may become, in bytes.
+    limit: usize,
+    /// Whether the guest was ever refused: its trap is then "out of memory".
+    pub(super) refused: bool,
+}
+
+impl Ceiling {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { held: 0, limit, refused: false }
+    }
+
+    fn grow(&mut self, current: usize, desired: usize) -> bool {
+        let held = desired.checked_sub(current).and_then(|more| self.held.checked_add(more));
+        match held {
+            Some(held) if held <= self.limit => {
+                self.held = held;
+                true
+            }
+            _ => {
+                self.refused = true;
+                false
+            }
+        }
+    }
+}
+
+impl ResourceLimiter for Ceiling {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        // Beyond the guest's own maximum the growth fails without our doing.
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        Ok(self.grow(current, desired))
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        let bytes = |elements: usize| elements.saturating_mul(TABLE_ELEMENT_BYTES);
+        Ok(self.grow(bytes(current), bytes(desired)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memories_and_tables_share_one_ceiling() {
+        let mut ceiling = Ceiling::new(100);
+        assert!(ceiling.grow(0, 60));
+        assert!(ceiling.grow(0, 40));
+        assert!(!ceiling.refused);
+        assert!(!ceiling.table_growing(0, 1, None).expect("no trap"));
+        assert!(ceiling.refused);
+    }
+
+    #[test]
+    fn growth_that_overflows_is_refused() {
+        let mut ceiling = Ceiling::new(usize::MAX);
+        assert!(ceiling.grow(0, usize::MAX));
+        assert!(!ceiling.grow(0, 1));
+    }
+}

@@ -1,0 +1,17 @@
+//! One handler call in a fresh instance: request bytes in, response bytes out.
+//!
+//! Everything an instance can reach is decided here: `engine` sets up
+//! wasmtime, `limits` caps memories and tables, `monitor` answers every WASI
+//! call, `call` runs one request under one deadline and classifies how it
+//! ended. Nothing in here ever sees a socket.
+
+mod call;
+mod engine;
+mod handler;
+mod limits;
+mod monitor;
+
+pub use call::{Call, CallError};
+pub use engine::{Clock, Sandbox};
+pub use handler::{Handler, Refusal};
+pub use monitor::{Access, Captured, Grants, Preopen};

@@ -1,0 +1,112 @@
+//! A handler's surroundings: environment, exit, standard streams.
+
+use wasmtime::component::Resource;
+
+use super::bindings::wasi::cli::{
+    environment, exit, stderr, stdin, stdout, terminal_input, terminal_output, terminal_stderr,
+    terminal_stdin, terminal_stdout,
+};
+use super::streams::{InputStream, OutputStream};
+use super::{Exited, State};
+
+/// What a handler wrote to its standard output and error, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Captured {
+    /// The first bytes, up to the cap.
+    pub bytes: Vec<u8>,
+    /// How many more were written and dropped.
+    pub dropped: u64,
+}
+
+impl Captured {
+    /// Bytes of standard output and error together that one call can bring into
+    /// the log; the rest is counted and dropped.
+    pub const MAX: usize = 8 << 10;
+
+    pub(super) fn write(&mut self, bytes: &[u8]) {
+        let room = Self::MAX - self.bytes.len();
+        let kept = bytes.get(..room).unwrap_or(bytes);
+        self.bytes.extend_from_slice(kept);
+        self.dropped = self.dropped.saturating_add((bytes.len() - kept.len()) as u64);
+    }
+}
+
+impl environment::Host for State {
+    fn get_environment(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
+        Ok(self.grants.env.clone())
+    }
+
+    fn get_arguments(&mut self) -> wasmtime::Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    fn initial_cwd(&mut self) -> wasmtime::Result<Option<String>> {
+        Ok(None)
+    }
+}
+
+impl exit::Host for State {
+    fn exit(&mut self, _status: Result<(), ()>) -> wasmtime::Result<()> {
+        Err(Exited.into())
+    }
+
+    fn exit_with_code(&mut self, _status: u8) -> wasmtime::Result<()> {
+        Err(Exited.into())
+    }
+}
+
+impl stdin::Host for State {
+    fn get_stdin(&mut self) -> wasmtime::Result<Resource<InputStream>> {
+        Ok(self.table.push(InputStream::Empty)?)
+    }
+}
+
+impl stdout::Host for State {
+    fn get_stdout(&mut self) -> wasmtime::Result<Resource<OutputStream>> {
+        Ok(self.table.push(OutputStream::Captured)?)
+    }
+}
+
+impl stderr::Host for State {
+    fn get_stderr(&mut self) -> wasmtime::Result<Resource<OutputStream>> {
+        Ok(self.table.push(OutputStream::Captured)?)
+    }
+}
+
+/// A terminal; no handler ever has one.
+pub enum Terminal {}
+
+impl terminal_input::Host for State {}
+impl terminal_output::Host for State {}
+
+impl terminal_input::HostTerminalInput for State {
+    fn drop(&mut self, terminal: Resource<Terminal>) -> wasmtime::Result<()> {
+        self.table.delete(terminal)?;
+        Ok(())
+    }
+}
+
+impl terminal_output::HostTerminalOutput for State {
+    fn drop(&mut self, terminal: Resource<Terminal>) -> wasmtime::Result<()> {
+        self.table.delete(terminal)?;
+        Ok(())
+    }
+}
+
+impl terminal_stdin::Host for State {
+    fn get_terminal_stdin(&mut self) -> wasmtime::Result<Option<Resource<Terminal>>> {
+        Ok(None)
+    }
+}
+
+impl terminal_stdout::Host for State {
+    fn get_terminal_stdout(&mut self) -> wasmtime::Result<Option<Resource<Terminal>>> {
+        Ok(None)
+    }
+}
+
+impl terminal_stderr::Host for State {
+    fn get_terminal_stderr(&mut self) -> wasmtime::Result<Option<Resource<Terminal>>> {
+        Ok(None)
+    }
+}

@@ -1,0 +1,171 @@
+//! Clocks, random numbers, and the one way in which a handler can sleep: poll.
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime};
+
+use wasmtime::component::Resource;
+
+use super::bindings::wasi::clocks::{monotonic_clock, wall_clock};
+use super::bindings::wasi::io::poll;
+use super::bindings::wasi::random::{insecure, insecure_seed, random};
+use super::{NotAllowed, State};
+
+/// Random bytes that one host call may ask for.
+const MAX_RANDOM_BYTES: u64 = 1 << 20;
+
+/// What a guest can wait for. Files and captured output never block.
+#[derive(Clone, Copy)]
+pub enum Pollable {
+    /// Ready at once.
+    Ready,
+    /// Ready at that time; `None` lies beyond what the clock can represent.
+    At(Option<Instant>),
+}
+
+impl Pollable {
+    fn is_ready(self) -> bool {
+        match self {
+            Self::Ready => true,
+            Self::At(wake) => wake.is_some_and(|wake| wake <= Instant::now()),
+        }
+    }
+}
+
+impl poll::Host for State {
+    fn poll(&mut self, pollables: Vec<Resource<Pollable>>) -> wasmtime::Result<Vec<u32>> {
+        if pollables.is_empty() {
+            return Err(NotAllowed("poll on an empty list").into());
+        }
+        let pollables = pollables
+            .iter()
+            .map(|pollable| self.table.get(pollable).copied())
+            .collect::<Result<Vec<_>, _>>()?;
+        loop {
+            let ready: Vec<u32> =
+                (0..).zip(&pollables).filter(|(_, p)| p.is_ready()).map(|(i, _)| i).collect();
+            if !ready.is_empty() {
+                return Ok(ready);
+            }
+            let first = pollables.iter().filter_map(|pollable| match pollable {
+                Pollable::Ready => None,
+                Pollable::At(wake) => *wake,
+            });
+            self.sleep_until(first.min())?;
+        }
+    }
+}
+
+impl poll::HostPollable for State {
+    fn ready(&mut self, pollable: Resource<Pollable>) -> wasmtime::Result<bool> {
+        Ok(self.table.get(&pollable)?.is_ready())
+    }
+
+    fn block(&mut self, pollable: Resource<Pollable>) -> wasmtime::Result<()> {
+        match *self.table.get(&pollable)? {
+            Pollable::At(wake) if wake.is_none_or(|wake| wake > Instant::now()) => {
+                self.sleep_until(wake)
+            }
+            Pollable::Ready | Pollable::At(_) => Ok(()),
+        }
+    }
+
+    fn drop(&mut self, pollable: Resource<Pollable>) -> wasmtime::Result<()> {
+        self.table.delete(pollable)?;
+        Ok(())
+    }
+}
+
+/// The monotonic clock's zero: it tells a guest nothing of the host's uptime.
+fn epoch() -> Instant {
+    static EPOCH: OnceLock<Instant> = OnceLock::new();
+    *EPOCH.get_or_init(Instant::now)
+}
+
+impl monotonic_clock::Host for State {
+    fn now(&mut self) -> wasmtime::Result<monotonic_clock::Instant> {
+        Ok(u64::try_from(epoch().elapsed().as_nanos())?)
+    }
+
+    fn resolution(&mut self) -> wasmtime::Result<monotonic_clock::Duration> {
+        Ok(1)
+    }
+
+    fn subscribe_instant(
+        &mut self,
+        when: monotonic_clock::Instant,
+    ) -> wasmtime::Result<Resource<Pollable>> {
+        let wake = epoch().checked_add(Duration::from_nanos(when));
+        Ok(self.table.push(Pollable::At(wake))?)
+    }
+
+    fn subscribe_duration(
+        &mut self,
+        when: monotonic_clock::Duration,
+    ) -> wasmtime::Result<Resource<Pollable>> {
+        let wake = Instant::now().checked_add(Duration::from_nanos(when));
+        Ok(self.table.push(Pollable::At(wake))?)
+    }
+}
+
+impl wall_clock::Host for State {
+    fn now(&mut self) -> wasmtime::Result<wall_clock::Datetime> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Ok(wall_clock::Datetime { seconds: now.as_secs(), nanoseconds: now.subsec_nanos() })
+    }
+
+    fn resolution(&mut self) -> wasmtime::Result<wall_clock::Datetime> {
+        Ok(wall_clock::Datetime { seconds: 0, nanoseconds: 1 })
+    }
+}
+
+fn random_bytes(len: u64) -> wasmtime::Result<Vec<u8>> {
+    if len > MAX_RANDOM_BYTES {
+        return Err(NotAllowed("more than a mebibyte of random bytes at once").into());
+    }
+    let mut bytes = vec![0; usize::try_from(len)?];
+    fill_random(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn random_u64() -> wasmtime::Result<u64> {
+    let mut bytes = [0; 8];
+    fill_random(&mut bytes)?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+fn fill_random(mut rest: &mut [u8]) -> wasmtime::Result<()> {
+    while !rest.is_empty() {
+        match rustix::rand::getrandom(&mut *rest, rustix::rand::GetRandomFlags::empty()) {
+            Ok(filled) => rest = rest.split_at_mut(filled).1,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+impl random::Host for State {
+    fn get_random_bytes(&mut self, len: u64) -> wasmtime::Result<Vec<u8>> {
+        random_bytes(len)
+    }
+
+    fn get_random_u64(&mut self) -> wasmtime::Result<u64> {
+        random_u64()
+    }
+}
+
+impl insecure::Host for State {
+    fn get_insecure_random_bytes(&mut self, len: u64) -> wasmtime::Result<Vec<u8>> {
+        random_bytes(len)
+    }
+
+    fn get_insecure_random_u64(&mut self) -> wasmtime::Result<u64> {
+        random_u64()
+    }
+}
+
+impl insecure_seed::Host for State {
+    fn insecure_seed(&mut self) -> wasmtime::Result<(u64, u64)> {
+        Ok((random_u64()?, random_u64()?))
+    }
+}

@@ -1,0 +1,154 @@
+//! Errors of the monitor's interfaces: the kernel's error numbers in WASI's
+//! words, or a trap where the guest broke the interface's rules.
+
+use rustix::io::Errno;
+use wasmtime::component::{Resource, ResourceTableError};
+
+use super::State;
+use super::bindings::wasi::filesystem::types::{self, ErrorCode};
+use super::bindings::wasi::io::{error, streams};
+
+/// How a filesystem call failed.
+#[derive(Debug)]
+pub enum FsError {
+    /// The guest is told.
+    Code(ErrorCode),
+    /// The guest ends.
+    Trap(wasmtime::Error),
+}
+
+pub(super) type FsResult<T> = Result<T, FsError>;
+
+impl From<ErrorCode> for FsError {
+    fn from(code: ErrorCode) -> Self {
+        Self::Code(code)
+    }
+}
+
+impl From<Errno> for FsError {
+    fn from(errno: Errno) -> Self {
+        Self::Code(error_code(errno))
+    }
+}
+
+impl From<ResourceTableError> for FsError {
+    fn from(error: ResourceTableError) -> Self {
+        Self::Trap(error.into())
+    }
+}
+
+impl From<wasmtime::Error> for FsError {
+    fn from(error: wasmtime::Error) -> Self {
+        Self::Trap(error)
+    }
+}
+
+/// How a stream call failed.
+#[derive(Debug)]
+pub enum StreamError {
+    /// The end of a file, or a stream after a failure.
+    Closed,
+    /// The guest is given the error as a resource.
+    Failed(Errno),
+    /// The guest ends.
+    Trap(wasmtime::Error),
+}
+
+pub(super) type StreamResult<T> = Result<T, StreamError>;
+
+impl From<Errno> for StreamError {
+    fn from(errno: Errno) -> Self {
+        Self::Failed(errno)
+    }
+}
+
+impl From<ResourceTableError> for StreamError {
+    fn from(error: ResourceTableError) -> Self {
+        Self::Trap(error.into())
+    }
+}
+
+impl types::Host for State {
+    fn filesystem_error_code(
+        &mut self,
+        error: Resource<Errno>,
+    ) -> wasmtime::Result<Option<ErrorCode>> {
+        Ok(Some(error_code(*self.table.get(&error)?)))
+    }
+
+    fn convert_error_code(&mut self, error: FsError) -> wasmtime::Result<ErrorCode> {
+        match error {
+            FsError::Code(code) => Ok(code),
+            FsError::Trap(trap) => Err(trap),
+        }
+    }
+}
+
+impl streams::Host for State {
+    fn convert_stream_error(
+        &mut self,
+        error: StreamError,
+    ) -> wasmtime::Result<streams::StreamError> {
+        match error {
+            StreamError::Closed => Ok(streams::StreamError::Closed),
+            StreamError::Failed(errno) => {
+                Ok(streams::StreamError::LastOperationFailed(self.table.push(errno)?))
+            }
+            StreamError::Trap(trap) => Err(trap),
+        }
+    }
+}
+
+impl error::Host for State {}
+
+impl error::HostError for State {
+    fn to_debug_string(&mut self, error: Resource<Errno>) -> wasmtime::Result<String> {
+        Ok(self.table.get(&error)?.to_string())
+    }
+
+    fn drop(&mut self, error: Resource<Errno>) -> wasmtime::Result<()> {
+        self.table.delete(error)?;
+        Ok(())
+    }
+}
+
+/// The WASI code for an error number of the kernel.
+fn error_code(errno: Errno) -> ErrorCode {
+    match errno {
+        Errno::ACCESS => ErrorCode::Access,
+        Errno::AGAIN => ErrorCode::WouldBlock,
+        Errno::ALREADY => ErrorCode::Already,
+        Errno::BADF => ErrorCode::BadDescriptor,
+        Errno::BUSY | Errno::TXTBSY => ErrorCode::Busy,
+        Errno::DEADLK => ErrorCode::Deadlock,
+        Errno::DQUOT => ErrorCode::Quota,
+        Errno::EXIST => ErrorCode::Exist,
+        Errno::FBIG => ErrorCode::FileTooLarge,
+        Errno::ILSEQ => ErrorCode::IllegalByteSequence,
+        Errno::INPROGRESS => ErrorCode::InProgress,
+        Errno::INTR => ErrorCode::Interrupted,
+        Errno::INVAL => ErrorCode::Invalid,
+        Errno::ISDIR => ErrorCode::IsDirectory,
+        Errno::LOOP => ErrorCode::Loop,
+        Errno::MLINK => ErrorCode::TooManyLinks,
+        Errno::NAMETOOLONG => ErrorCode::NameTooLong,
+        Errno::NODEV => ErrorCode::NoDevice,
+        Errno::NOENT => ErrorCode::NoEntry,
+        Errno::NOLCK => ErrorCode::NoLock,
+        Errno::NOMEM | Errno::MFILE | Errno::NFILE => ErrorCode::InsufficientMemory,
+        Errno::NOSPC => ErrorCode::InsufficientSpace,
+        Errno::NOTDIR => ErrorCode::NotDirectory,
+        Errno::NOTEMPTY => ErrorCode::NotEmpty,
+        Errno::NOTRECOVERABLE => ErrorCode::NotRecoverable,
+        Errno::NOTSUP | Errno::NOSYS => ErrorCode::Unsupported,
+        Errno::NOTTY => ErrorCode::NoTty,
+        Errno::NXIO => ErrorCode::NoSuchDevice,
+        Errno::OVERFLOW => ErrorCode::Overflow,
+        // XDEV: the path leads out of the directory (RESOLVE_BENEATH).
+        Errno::PERM | Errno::XDEV => ErrorCode::NotPermitted,
+        Errno::PIPE => ErrorCode::Pipe,
+        Errno::ROFS => ErrorCode::ReadOnly,
+        Errno::SPIPE => ErrorCode::InvalidSeek,
+        _ => ErrorCode::Io,
+    }
+}

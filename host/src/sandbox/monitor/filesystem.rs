@@ -1,0 +1,497 @@
+//! The one preopened directory: `wasi:filesystem`.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps};
+use rustix::io::Errno;
+use wasmtime::component::Resource;
+
+use super::bindings::wasi::filesystem::preopens;
+use super::bindings::wasi::filesystem::types::{
+    Advice, Datetime, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, ErrorCode,
+    HostDescriptor, HostDirectoryEntryStream, MetadataHashValue, NewTimestamp, OpenFlags,
+    PathFlags,
+};
+use super::errors::FsResult;
+use super::paths::{Entry, is_plain, open_beneath, stays_below};
+use super::streams::{InputStream, OutputStream, read_at, write_all_at};
+use super::{Access, State};
+
+/// An open file or directory of a guest.
+pub struct Descriptor {
+    fd: Arc<OwnedFd>,
+    kind: Kind,
+    /// Inherited from the preopened directory.
+    access: Access,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    File { read: bool, write: bool },
+    Directory,
+}
+
+/// The entries of a directory, read from the kernel as the guest asks.
+pub struct DirectoryEntryStream(Dir);
+
+impl Descriptor {
+    fn file(&self) -> Result<&Arc<OwnedFd>, ErrorCode> {
+        match self.kind {
+            Kind::File { .. } => Ok(&self.fd),
+            Kind::Directory => Err(ErrorCode::IsDirectory),
+        }
+    }
+
+    fn readable(&self) -> Result<&Arc<OwnedFd>, ErrorCode> {
+        match self.kind {
+            Kind::File { read: false, .. } => Err(ErrorCode::NotPermitted),
+            _ => self.file(),
+        }
+    }
+
+    fn writable(&self) -> Result<&Arc<OwnedFd>, ErrorCode> {
+        self.may_change()?;
+        match self.kind {
+            Kind::File { write: false, .. } => Err(ErrorCode::NotPermitted),
+            _ => self.file(),
+        }
+    }
+
+    fn directory(&self) -> Result<&OwnedFd, ErrorCode> {
+        match self.kind {
+            Kind::Directory => Ok(&self.fd),
+            Kind::File { .. } => Err(ErrorCode::NotDirectory),
+        }
+    }
+
+    fn changeable_directory(&self) -> Result<&OwnedFd, ErrorCode> {
+        self.may_change()?;
+        self.directory()
+    }
+
+    fn may_change(&self) -> Result<(), ErrorCode> {
+        match self.access {
+            Access::ReadWrite => Ok(()),
+            Access::ReadOnly => Err(ErrorCode::ReadOnly),
+        }
+    }
+
+    fn stat_at(&self, flags: PathFlags, path: &str) -> FsResult<Stat> {
+        let dir = self.directory()?;
+        let follow = flags.contains(PathFlags::SYMLINK_FOLLOW);
+        if is_plain(path) {
+            let stat = fs::statat(dir, path, AtFlags::SYMLINK_NOFOLLOW)?;
+            if !(follow && is_symlink(&stat)) {
+                return Ok(stat);
+            }
+        }
+        let flags = OFlags::PATH | if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
+        Ok(fs::fstat(open_beneath(dir, path, flags, Mode::empty())?)?)
+    }
+
+    fn open_at(
+        &self,
+        path_flags: PathFlags,
+        path: &str,
+        open: OpenFlags,
+        flags: DescriptorFlags,
+    ) -> FsResult<Self> {
+        let dir = self.directory()?;
+        let write = flags.contains(DescriptorFlags::WRITE);
+        let changes = open.intersects(OpenFlags::CREATE | OpenFlags::TRUNCATE);
+        if write || changes || flags.contains(DescriptorFlags::MUTATE_DIRECTORY) {
+            self.may_change()?;
+        }
+        if open.contains(OpenFlags::DIRECTORY) && changes {
+            return Err(ErrorCode::Invalid.into());
+        }
+        let read = flags.contains(DescriptorFlags::READ);
+        let mut oflags = match (read, write || open.contains(OpenFlags::TRUNCATE)) {
+            (true, true) => OFlags::RDWR,
+            (false, true) => OFlags::WRONLY,
+            (_, false) => OFlags::RDONLY,
+        };
+        // Neither a FIFO nor a device may hold the worker while it is opened.
+        oflags |= OFlags::NONBLOCK;
+        for (set, oflag) in [
+            (open.contains(OpenFlags::CREATE), OFlags::CREATE),
+            (open.contains(OpenFlags::DIRECTORY), OFlags::DIRECTORY),
+            (open.contains(OpenFlags::EXCLUSIVE), OFlags::EXCL),
+            (open.contains(OpenFlags::TRUNCATE), OFlags::TRUNC),
+            (!path_flags.contains(PathFlags::SYMLINK_FOLLOW), OFlags::NOFOLLOW),
+            (flags.contains(DescriptorFlags::FILE_INTEGRITY_SYNC), OFlags::SYNC),
+            (flags.contains(DescriptorFlags::DATA_INTEGRITY_SYNC), OFlags::DSYNC),
+        ] {
+            if set {
+                oflags |= oflag;
+            }
+        }
+        let create = open.contains(OpenFlags::CREATE);
+        let mode = if create { Mode::from_raw_mode(0o666) } else { Mode::empty() };
+        let fd = open_beneath(dir, path, oflags, mode)?;
+        let kind = match FileType::from_raw_mode(fs::fstat(&fd)?.st_mode) {
+            FileType::RegularFile => Kind::File { read, write },
+            FileType::Directory => Kind::Directory,
+            _ => return Err(ErrorCode::NotPermitted.into()),
+        };
+        Ok(Self { fd: Arc::new(fd), kind, access: self.access })
+    }
+
+    fn set_times_at(&self, flags: PathFlags, path: &str, times: &Timestamps) -> FsResult<()> {
+        let dir = self.changeable_directory()?;
+        if flags.contains(PathFlags::SYMLINK_FOLLOW) {
+            let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+            let fd = open_beneath(dir, path, flags, Mode::empty())?;
+            return Ok(fs::futimens(fd, times)?);
+        }
+        let entry = Entry::directory(dir, path)?;
+        Ok(fs::utimensat(&entry.parent, entry.name, times, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+}
+
+impl preopens::Host for State {
+    fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
+        let preopen = &self.grants.preopen;
+        let fd = Arc::clone(&preopen.dir);
+        let descriptor = Descriptor { fd, kind: Kind::Directory, access: preopen.access };
+        let guest_path = preopen.guest_path.clone();
+        Ok(vec![(self.table.push(descriptor)?, guest_path)])
+    }
+}
+
+impl HostDescriptor for State {
+    fn read_via_stream(
+        &mut self,
+        fd: Resource<Descriptor>,
+        position: u64,
+    ) -> FsResult<Resource<InputStream>> {
+        let fd = Arc::clone(self.table.get(&fd)?.readable()?);
+        Ok(self.table.push(InputStream::File { fd, position })?)
+    }
+
+    fn write_via_stream(
+        &mut self,
+        fd: Resource<Descriptor>,
+        position: u64,
+    ) -> FsResult<Resource<OutputStream>> {
+        let fd = Arc::clone(self.table.get(&fd)?.writable()?);
+        Ok(self.table.push(OutputStream::File { fd, position })?)
+    }
+
+    fn append_via_stream(&mut self, fd: Resource<Descriptor>) -> FsResult<Resource<OutputStream>> {
+        let fd = Arc::clone(self.table.get(&fd)?.writable()?);
+        Ok(self.table.push(OutputStream::Append { fd })?)
+    }
+
+    fn advise(
+        &mut self,
+        fd: Resource<Descriptor>,
+        _offset: u64,
+        _length: u64,
+        _advice: Advice,
+    ) -> FsResult<()> {
+        // Advice may be ignored, and so costs the host nothing.
+        self.table.get(&fd)?.file()?;
+        Ok(())
+    }
+
+    fn sync_data(&mut self, fd: Resource<Descriptor>) -> FsResult<()> {
+        Ok(fs::fdatasync(&self.table.get(&fd)?.fd)?)
+    }
+
+    fn sync(&mut self, fd: Resource<Descriptor>) -> FsResult<()> {
+        Ok(fs::fsync(&self.table.get(&fd)?.fd)?)
+    }
+
+    fn get_flags(&mut self, fd: Resource<Descriptor>) -> FsResult<DescriptorFlags> {
+        let descriptor = self.table.get(&fd)?;
+        let (read, write, mutate) = match descriptor.kind {
+            Kind::File { read, write } => (read, write, false),
+            Kind::Directory => (true, false, descriptor.access == Access::ReadWrite),
+        };
+        let flags = [
+            (read, DescriptorFlags::READ),
+            (write, DescriptorFlags::WRITE),
+            (mutate, DescriptorFlags::MUTATE_DIRECTORY),
+        ];
+        Ok(flags
+            .into_iter()
+            .filter(|(set, _)| *set)
+            .fold(DescriptorFlags::empty(), |all, (_, flag)| all | flag))
+    }
+
+    fn get_type(&mut self, fd: Resource<Descriptor>) -> FsResult<DescriptorType> {
+        Ok(match self.table.get(&fd)?.kind {
+            Kind::File { .. } => DescriptorType::RegularFile,
+            Kind::Directory => DescriptorType::Directory,
+        })
+    }
+
+    fn set_size(&mut self, fd: Resource<Descriptor>, size: u64) -> FsResult<()> {
+        Ok(fs::ftruncate(self.table.get(&fd)?.writable()?, size)?)
+    }
+
+    fn set_times(
+        &mut self,
+        fd: Resource<Descriptor>,
+        accessed: NewTimestamp,
+        modified: NewTimestamp,
+    ) -> FsResult<()> {
+        let descriptor = self.table.get(&fd)?;
+        descriptor.may_change()?;
+        Ok(fs::futimens(&descriptor.fd, &timestamps(accessed, modified)?)?)
+    }
+
+    fn read(
+        &mut self,
+        fd: Resource<Descriptor>,
+        length: u64,
+        offset: u64,
+    ) -> FsResult<(Vec<u8>, bool)> {
+        let bytes = read_at(self.table.get(&fd)?.readable()?, length, offset)?;
+        let at_end = bytes.is_empty() && length > 0;
+        Ok((bytes, at_end))
+    }
+
+    fn write(&mut self, fd: Resource<Descriptor>, bytes: Vec<u8>, offset: u64) -> FsResult<u64> {
+        write_all_at(self.table.get(&fd)?.writable()?, &bytes, offset)?;
+        Ok(bytes.len() as u64)
+    }
+
+    fn read_directory(
+        &mut self,
+        fd: Resource<Descriptor>,
+    ) -> FsResult<Resource<DirectoryEntryStream>> {
+        // Opens the directory anew: two streams do not share a position.
+        let entries = Dir::read_from(self.table.get(&fd)?.directory()?)?;
+        Ok(self.table.push(DirectoryEntryStream(entries))?)
+    }
+
+    fn create_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
+        let entry = Entry::directory(self.table.get(&fd)?.changeable_directory()?, &path)?;
+        Ok(fs::mkdirat(&entry.parent, entry.name, Mode::from_raw_mode(0o777))?)
+    }
+
+    fn stat(&mut self, fd: Resource<Descriptor>) -> FsResult<DescriptorStat> {
+        Ok(descriptor_stat(&fs::fstat(&self.table.get(&fd)?.fd)?))
+    }
+
+    fn stat_at(
+        &mut self,
+        fd: Resource<Descriptor>,
+        flags: PathFlags,
+        path: String,
+    ) -> FsResult<DescriptorStat> {
+        Ok(descriptor_stat(&self.table.get(&fd)?.stat_at(flags, &path)?))
+    }
+
+    fn set_times_at(
+        &mut self,
+        fd: Resource<Descriptor>,
+        flags: PathFlags,
+        path: String,
+        accessed: NewTimestamp,
+        modified: NewTimestamp,
+    ) -> FsResult<()> {
+        let times = timestamps(accessed, modified)?;
+        self.table.get(&fd)?.set_times_at(flags, &path, &times)
+    }
+
+    fn link_at(
+        &mut self,
+        fd: Resource<Descriptor>,
+        old_flags: PathFlags,
+        old_path: String,
+        new_fd: Resource<Descriptor>,
+        new_path: String,
+    ) -> FsResult<()> {
+        if old_flags.contains(PathFlags::SYMLINK_FOLLOW) {
+            return Err(ErrorCode::Invalid.into());
+        }
+        let old = Entry::file(self.table.get(&fd)?.changeable_directory()?, &old_path)?;
+        let new = Entry::file(self.table.get(&new_fd)?.changeable_directory()?, &new_path)?;
+        Ok(fs::linkat(&old.parent, old.name, &new.parent, new.name, AtFlags::empty())?)
+    }
+
+    fn open_at(
+        &mut self,
+        fd: Resource<Descriptor>,
+        path_flags: PathFlags,
+        path: String,
+        open_flags: OpenFlags,
+        flags: DescriptorFlags,
+    ) -> FsResult<Resource<Descriptor>> {
+        let opened = self.table.get(&fd)?.open_at(path_flags, &path, open_flags, flags)?;
+        Ok(self.table.push(opened)?)
+    }
+
+    fn readlink_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<String> {
+        let entry = Entry::file(self.table.get(&fd)?.directory()?, &path)?;
+        let target = fs::readlinkat(&entry.parent, entry.name, Vec::new())?;
+        let target = target.into_string().map_err(|_| ErrorCode::IllegalByteSequence)?;
+        // A link that leads out was not made by a handler: it says nothing of
+        // the host's paths.
+        if stays_below(&target) { Ok(target) } else { Err(ErrorCode::NotPermitted.into()) }
+    }
+
+    fn remove_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
+        let entry = Entry::directory(self.table.get(&fd)?.changeable_directory()?, &path)?;
+        Ok(fs::unlinkat(&entry.parent, entry.name, AtFlags::REMOVEDIR)?)
+    }
+
+    fn rename_at(
+        &mut self,
+        fd: Resource<Descriptor>,
+        old_path: String,
+        new_fd: Resource<Descriptor>,
+        new_path: String,
+    ) -> FsResult<()> {
+        let old = Entry::directory(self.table.get(&fd)?.changeable_directory()?, &old_path)?;
+        let new = Entry::directory(self.table.get(&new_fd)?.changeable_directory()?, &new_path)?;
+        Ok(fs::renameat(&old.parent, old.name, &new.parent, new.name)?)
+    }
+
+    fn symlink_at(
+        &mut self,
+        fd: Resource<Descriptor>,
+        target: String,
+        path: String,
+    ) -> FsResult<()> {
+        let entry = Entry::file(self.table.get(&fd)?.changeable_directory()?, &path)?;
+        if !stays_below(&target) {
+            return Err(ErrorCode::NotPermitted.into());
+        }
+        Ok(fs::symlinkat(&*target, &entry.parent, entry.name)?)
+    }
+
+    fn unlink_file_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
+        let entry = Entry::file(self.table.get(&fd)?.changeable_directory()?, &path)?;
+        Ok(fs::unlinkat(&entry.parent, entry.name, AtFlags::empty())?)
+    }
+
+    fn is_same_object(
+        &mut self,
+        one: Resource<Descriptor>,
+        other: Resource<Descriptor>,
+    ) -> wasmtime::Result<bool> {
+        let one = fs::fstat(&self.table.get(&one)?.fd)?;
+        let other = fs::fstat(&self.table.get(&other)?.fd)?;
+        Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
+    }
+
+    fn metadata_hash(&mut self, fd: Resource<Descriptor>) -> FsResult<MetadataHashValue> {
+        Ok(metadata_hash(&fs::fstat(&self.table.get(&fd)?.fd)?))
+    }
+
+    fn metadata_hash_at(
+        &mut self,
+        fd: Resource<Descriptor>,
+        flags: PathFlags,
+        path: String,
+    ) -> FsResult<MetadataHashValue> {
+        Ok(metadata_hash(&self.table.get(&fd)?.stat_at(flags, &path)?))
+    }
+
+    fn drop(&mut self, fd: Resource<Descriptor>) -> wasmtime::Result<()> {
+        self.table.delete(fd)?;
+        Ok(())
+    }
+}
+
+impl HostDirectoryEntryStream for State {
+    fn read_directory_entry(
+        &mut self,
+        stream: Resource<DirectoryEntryStream>,
+    ) -> FsResult<Option<DirectoryEntry>> {
+        let entries = &mut self.table.get_mut(&stream)?.0;
+        loop {
+            let Some(entry) = entries.read().transpose()? else { return Ok(None) };
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let type_ = match entry.file_type() {
+                FileType::Unknown => {
+                    let stat = fs::statat(entries.fd()?, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                    FileType::from_raw_mode(stat.st_mode)
+                }
+                known => known,
+            };
+            let name = name.to_str().map_err(|_| ErrorCode::IllegalByteSequence)?.to_owned();
+            return Ok(Some(DirectoryEntry { type_: descriptor_type(type_), name }));
+        }
+    }
+
+    fn drop(&mut self, stream: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {
+        self.table.delete(stream)?;
+        Ok(())
+    }
+}
+
+fn is_symlink(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::Symlink
+}
+
+fn descriptor_type(file_type: FileType) -> DescriptorType {
+    match file_type {
+        FileType::RegularFile => DescriptorType::RegularFile,
+        FileType::Directory => DescriptorType::Directory,
+        FileType::Symlink => DescriptorType::SymbolicLink,
+        FileType::Fifo => DescriptorType::Fifo,
+        FileType::Socket => DescriptorType::Socket,
+        FileType::CharacterDevice => DescriptorType::CharacterDevice,
+        FileType::BlockDevice => DescriptorType::BlockDevice,
+        FileType::Unknown => DescriptorType::Unknown,
+    }
+}
+
+fn descriptor_stat(stat: &Stat) -> DescriptorStat {
+    DescriptorStat {
+        type_: descriptor_type(FileType::from_raw_mode(stat.st_mode)),
+        link_count: u64::from(stat.st_nlink),
+        size: u64::try_from(stat.st_size).unwrap_or_default(),
+        data_access_timestamp: datetime(stat.st_atime, stat.st_atime_nsec),
+        data_modification_timestamp: datetime(stat.st_mtime, stat.st_mtime_nsec),
+        status_change_timestamp: datetime(stat.st_ctime, stat.st_ctime_nsec),
+    }
+}
+
+/// `None` for a time before 1970, which WASI cannot express.
+fn datetime(seconds: i64, nanoseconds: u64) -> Option<Datetime> {
+    let seconds = u64::try_from(seconds).ok()?;
+    let nanoseconds = u32::try_from(nanoseconds).ok()?;
+    Some(Datetime { seconds, nanoseconds })
+}
+
+fn metadata_hash(stat: &Stat) -> MetadataHashValue {
+    let half = |seed: u8| {
+        let mut hasher = DefaultHasher::new();
+        (seed, stat.st_dev, stat.st_ino).hash(&mut hasher);
+        (stat.st_size, stat.st_mtime, stat.st_mtime_nsec).hash(&mut hasher);
+        hasher.finish()
+    };
+    MetadataHashValue { lower: half(0), upper: half(1) }
+}
+
+fn timestamps(accessed: NewTimestamp, modified: NewTimestamp) -> FsResult<Timestamps> {
+    Ok(Timestamps { last_access: timespec(accessed)?, last_modification: timespec(modified)? })
+}
+
+fn timespec(timestamp: NewTimestamp) -> Result<Timespec, Errno> {
+    let (seconds, nanoseconds) = match timestamp {
+        NewTimestamp::NoChange => return Ok(Timespec { tv_sec: 0, tv_nsec: fs::UTIME_OMIT }),
+        NewTimestamp::Now => {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            (now.as_secs(), now.subsec_nanos())
+        }
+        NewTimestamp::Timestamp(time) => (time.seconds, time.nanoseconds),
+    };
+    if nanoseconds >= 1_000_000_000 {
+        return Err(Errno::INVAL);
+    }
+    let tv_sec = i64::try_from(seconds).map_err(|_| Errno::INVAL)?;
+    Ok(Timespec { tv_sec, tv_nsec: nanoseconds.into() })
+}

@@ -1,0 +1,150 @@
+//! The reference monitor: every WASI call of a handler is answered here, and
+//! nothing else decides what a handler may do.
+//!
+//! One implementation of WASI 0.2 on plain system calls. Paths are resolved by
+//! the kernel beneath the one preopened directory (`openat2` with
+//! `RESOLVE_BENEATH`), only regular files and directories can be opened, and
+//! the few calls that can sleep do so on the calling thread, never past the
+//! deadline of the whole handler call. No call starts a thread or a task.
+
+mod cli;
+mod clocks;
+mod errors;
+mod filesystem;
+mod paths;
+mod streams;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::fd::OwnedFd;
+use wasmtime::component::{HasSelf, Linker, ResourceTable};
+
+use super::limits::Ceiling;
+pub use cli::Captured;
+use errors::{FsError, StreamError};
+
+mod bindings {
+    #![allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::all,
+        reason = "generated from the WIT files of WASI, which document every item"
+    )]
+    wasmtime::component::bindgen!({
+        path: "wit",
+        world: "swapbox:host/sandbox",
+        imports: { default: trappable },
+        trappable_error_type: {
+            "wasi:io/streams.stream-error" => super::StreamError,
+            "wasi:filesystem/types.error-code" => super::FsError,
+        },
+        with: {
+            "wasi:io/error.error": rustix::io::Errno,
+            "wasi:io/poll.pollable": super::clocks::Pollable,
+            "wasi:io/streams.input-stream": super::streams::InputStream,
+            "wasi:io/streams.output-stream": super::streams::OutputStream,
+            "wasi:filesystem/types.descriptor": super::filesystem::Descriptor,
+            "wasi:filesystem/types.directory-entry-stream": super::filesystem::DirectoryEntryStream,
+            "wasi:cli/terminal-input.terminal-input": super::cli::Terminal,
+            "wasi:cli/terminal-output.terminal-output": super::cli::Terminal,
+        },
+    });
+}
+
+/// Handles that one instance may hold at a time: descriptors, streams and
+/// pollables together, and so also the most file descriptors it costs the host.
+const MAX_HANDLES: usize = 256;
+
+/// Bytes that one read may return, and that one write to a stream may carry.
+const MAX_TRANSFER: u64 = 1 << 20;
+
+/// Whether the preopened directory may be changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// List and read.
+    ReadOnly,
+    /// Also create, write, rename and delete.
+    ReadWrite,
+}
+
+/// The one directory that a handler sees.
+#[derive(Debug)]
+pub struct Preopen {
+    /// The host's directory, opened once and shared by every instance.
+    pub dir: Arc<OwnedFd>,
+    /// The path by which the guest knows it.
+    pub guest_path: String,
+    /// What may be done in it.
+    pub access: Access,
+}
+
+/// All that a handler is granted, fixed when it is loaded.
+#[derive(Debug)]
+pub struct Grants {
+    /// The one directory.
+    pub preopen: Preopen,
+    /// The only environment variables it sees.
+    pub env: Vec<(String, String)>,
+}
+
+/// What one instance holds; it lives in the instance's store and ends with it.
+pub(super) struct State {
+    table: ResourceTable,
+    grants: Arc<Grants>,
+    deadline: Instant,
+    captured: Captured,
+    pub(super) ceiling: Ceiling,
+}
+
+/// A host call would have slept past the deadline of the handler call.
+#[derive(Debug, thiserror::Error)]
+#[error("the deadline of the handler call passed in a host call")]
+pub(super) struct DeadlinePassed;
+
+/// The guest called `exit`.
+#[derive(Debug, thiserror::Error)]
+#[error("the handler exited")]
+pub(super) struct Exited;
+
+/// Arguments beyond what the monitor takes; the call traps.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct NotAllowed(&'static str);
+
+impl State {
+    pub(super) fn new(grants: &Arc<Grants>, deadline: Instant, memory: usize) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_HANDLES);
+        Self {
+            table,
+            grants: Arc::clone(grants),
+            deadline,
+            captured: Captured::default(),
+            ceiling: Ceiling::new(memory),
+        }
+    }
+
+    pub(super) fn into_captured(self) -> Captured {
+        self.captured
+    }
+
+    /// Sleeps until `wake`, or fails at the deadline if that comes first.
+    fn sleep_until(&self, wake: Option<Instant>) -> wasmtime::Result<()> {
+        let until = wake.map_or(self.deadline, |wake| wake.min(self.deadline));
+        let pause = until.saturating_duration_since(Instant::now());
+        if pause > Duration::ZERO {
+            std::thread::sleep(pause);
+        }
+        if wake.is_some_and(|wake| wake < self.deadline) {
+            Ok(())
+        } else {
+            Err(DeadlinePassed.into())
+        }
+    }
+}
+
+/// Offers the monitor's interfaces to components.
+pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    bindings::Sandbox::add_to_linker::<_, HasSelf<State>>(linker, |state| state)
+}

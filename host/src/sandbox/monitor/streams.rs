@@ -1,0 +1,254 @@
+//! Input and output streams. None of them can block: a file is read and
+//! written in the call itself, captured output goes to memory.
+
+use std::sync::Arc;
+
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use wasmtime::component::Resource;
+
+use super::bindings::wasi::io::streams;
+use super::clocks::Pollable;
+use super::errors::{StreamError, StreamResult};
+use super::{MAX_TRANSFER, NotAllowed, State};
+
+/// Where a guest reads from.
+pub enum InputStream {
+    /// Standard input: always at its end.
+    Empty,
+    /// A file from a position on.
+    File {
+        /// The open file.
+        fd: Arc<OwnedFd>,
+        /// The next byte's position.
+        position: u64,
+    },
+}
+
+/// Where a guest writes to.
+pub enum OutputStream {
+    /// Standard output and error, captured for the log.
+    Captured,
+    /// A file from a position on.
+    File {
+        /// The open file.
+        fd: Arc<OwnedFd>,
+        /// The next byte's position.
+        position: u64,
+    },
+    /// The end of a file, wherever it is at the time of each write.
+    Append {
+        /// The open file.
+        fd: Arc<OwnedFd>,
+    },
+    /// A file after a failed write.
+    Closed,
+}
+
+impl State {
+    fn read_some(&mut self, stream: &Resource<InputStream>, len: u64) -> StreamResult<Vec<u8>> {
+        match self.table.get_mut(stream)? {
+            InputStream::Empty => Err(StreamError::Closed),
+            InputStream::File { .. } if len == 0 => Ok(Vec::new()),
+            InputStream::File { fd, position } => {
+                let bytes = read_at(fd, len, *position)?;
+                if bytes.is_empty() {
+                    return Err(StreamError::Closed);
+                }
+                *position = position.saturating_add(bytes.len() as u64);
+                Ok(bytes)
+            }
+        }
+    }
+
+    fn write_all(&mut self, stream: &Resource<OutputStream>, bytes: &[u8]) -> StreamResult<()> {
+        if bytes.len() as u64 > MAX_TRANSFER {
+            let reason = NotAllowed("a write of more than check-write permitted");
+            return Err(StreamError::Trap(reason.into()));
+        }
+        let stream = self.table.get_mut(stream)?;
+        let written = match stream {
+            OutputStream::Captured => {
+                self.captured.write(bytes);
+                Ok(())
+            }
+            OutputStream::File { fd, position } => write_all_at(fd, bytes, *position)
+                .map(|()| *position = position.saturating_add(bytes.len() as u64)),
+            OutputStream::Append { fd } => append_all(fd, bytes),
+            OutputStream::Closed => return Err(StreamError::Closed),
+        };
+        written.map_err(|errno| {
+            *stream = OutputStream::Closed;
+            StreamError::Failed(errno)
+        })
+    }
+
+    fn write_zeroes_all(&mut self, stream: &Resource<OutputStream>, len: u64) -> StreamResult<()> {
+        let zeroes = vec![0; usize::try_from(len.min(MAX_TRANSFER + 1)).unwrap_or(usize::MAX)];
+        self.write_all(stream, &zeroes)
+    }
+
+    fn check_open(&self, stream: &Resource<OutputStream>) -> StreamResult<()> {
+        match self.table.get(stream)? {
+            OutputStream::Closed => Err(StreamError::Closed),
+            _ => Ok(()),
+        }
+    }
+
+    fn transfer(
+        &mut self,
+        to: &Resource<OutputStream>,
+        from: &Resource<InputStream>,
+        len: u64,
+    ) -> StreamResult<u64> {
+        self.check_open(to)?;
+        let bytes = self.read_some(from, len)?;
+        self.write_all(to, &bytes)?;
+        Ok(bytes.len() as u64)
+    }
+
+    fn always_ready(&mut self) -> wasmtime::Result<Resource<Pollable>> {
+        Ok(self.table.push(Pollable::Ready)?)
+    }
+}
+
+impl streams::HostInputStream for State {
+    fn read(&mut self, stream: Resource<InputStream>, len: u64) -> StreamResult<Vec<u8>> {
+        self.read_some(&stream, len)
+    }
+
+    fn blocking_read(&mut self, stream: Resource<InputStream>, len: u64) -> StreamResult<Vec<u8>> {
+        self.read_some(&stream, len)
+    }
+
+    fn skip(&mut self, stream: Resource<InputStream>, len: u64) -> StreamResult<u64> {
+        Ok(self.read_some(&stream, len)?.len() as u64)
+    }
+
+    fn blocking_skip(&mut self, stream: Resource<InputStream>, len: u64) -> StreamResult<u64> {
+        Ok(self.read_some(&stream, len)?.len() as u64)
+    }
+
+    fn subscribe(&mut self, stream: Resource<InputStream>) -> wasmtime::Result<Resource<Pollable>> {
+        self.table.get(&stream)?;
+        self.always_ready()
+    }
+
+    fn drop(&mut self, stream: Resource<InputStream>) -> wasmtime::Result<()> {
+        self.table.delete(stream)?;
+        Ok(())
+    }
+}
+
+impl streams::HostOutputStream for State {
+    fn check_write(&mut self, stream: Resource<OutputStream>) -> StreamResult<u64> {
+        self.check_open(&stream)?;
+        Ok(MAX_TRANSFER)
+    }
+
+    fn write(&mut self, stream: Resource<OutputStream>, bytes: Vec<u8>) -> StreamResult<()> {
+        self.write_all(&stream, &bytes)
+    }
+
+    fn blocking_write_and_flush(
+        &mut self,
+        stream: Resource<OutputStream>,
+        bytes: Vec<u8>,
+    ) -> StreamResult<()> {
+        self.write_all(&stream, &bytes)
+    }
+
+    fn flush(&mut self, stream: Resource<OutputStream>) -> StreamResult<()> {
+        self.check_open(&stream)
+    }
+
+    fn blocking_flush(&mut self, stream: Resource<OutputStream>) -> StreamResult<()> {
+        self.check_open(&stream)
+    }
+
+    fn subscribe(
+        &mut self,
+        stream: Resource<OutputStream>,
+    ) -> wasmtime::Result<Resource<Pollable>> {
+        self.table.get(&stream)?;
+        self.always_ready()
+    }
+
+    fn write_zeroes(&mut self, stream: Resource<OutputStream>, len: u64) -> StreamResult<()> {
+        self.write_zeroes_all(&stream, len)
+    }
+
+    fn blocking_write_zeroes_and_flush(
+        &mut self,
+        stream: Resource<OutputStream>,
+        len: u64,
+    ) -> StreamResult<()> {
+        self.write_zeroes_all(&stream, len)
+    }
+
+    fn splice(
+        &mut self,
+        to: Resource<OutputStream>,
+        from: Resource<InputStream>,
+        len: u64,
+    ) -> StreamResult<u64> {
+        self.transfer(&to, &from, len)
+    }
+
+    fn blocking_splice(
+        &mut self,
+        to: Resource<OutputStream>,
+        from: Resource<InputStream>,
+        len: u64,
+    ) -> StreamResult<u64> {
+        self.transfer(&to, &from, len)
+    }
+
+    fn drop(&mut self, stream: Resource<OutputStream>) -> wasmtime::Result<()> {
+        self.table.delete(stream)?;
+        Ok(())
+    }
+}
+
+/// Reads up to `len` bytes, at most [`MAX_TRANSFER`]; empty at the end of the file.
+pub(super) fn read_at(fd: &OwnedFd, len: u64, position: u64) -> Result<Vec<u8>, Errno> {
+    let len = usize::try_from(len.min(MAX_TRANSFER)).unwrap_or(usize::MAX);
+    let mut buffer = Vec::with_capacity(len);
+    loop {
+        match rustix::io::pread(fd, rustix::buffer::spare_capacity(&mut buffer), position) {
+            Ok(_) => return Ok(buffer),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Writes all of `bytes` from `position` on.
+pub(super) fn write_all_at(fd: &OwnedFd, mut bytes: &[u8], mut position: u64) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match rustix::io::pwrite(fd, bytes, position) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(written) => {
+                bytes = bytes.get(written..).unwrap_or_default();
+                position = position.saturating_add(written as u64);
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+fn append_all(fd: &OwnedFd, mut bytes: &[u8]) -> Result<(), Errno> {
+    use rustix::io::{IoSlice, ReadWriteFlags, pwritev2};
+    while !bytes.is_empty() {
+        // The offset is ignored: APPEND writes at the file's end, atomically.
+        match pwritev2(fd, &[IoSlice::new(bytes)], 0, ReadWriteFlags::APPEND) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! The front: bind, accept, and on a signal drain.
+//!
+//! Accepting never ends on an error. Out of descriptors it pauses, so that it
+//! neither spins nor dies; a connection over the limit waits in the backlog.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{sleep, timeout};
+
+use crate::config::{ClientLimits, Config};
+use crate::connection;
+use crate::metrics::Metrics;
+use crate::pool::Pool;
+
+/// Connections that the kernel keeps for the server to accept.
+const BACKLOG: u32 = 4096;
+
+/// How long accepting pauses when there are no descriptors left.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How many pauses in a row are passed over in silence after the first is logged.
+const PAUSES_PER_REPORT: u32 = 100;
+
+/// What every connection works with.
+pub(crate) struct Shared {
+    pub(crate) pool: Pool,
+    pub(crate) limits: ClientLimits,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) draining: watch::Receiver<bool>,
+}
+
+/// A bound listener.
+pub struct Server {
+    listener: TcpListener,
+    max_connections: usize,
+    grace: Duration,
+}
+
+impl Server {
+    /// Binds the configured address.
+    ///
+    /// # Errors
+    /// An error that names the option, the address and the reason.
+    pub fn bind(config: &Config) -> anyhow::Result<Self> {
+        let context = || format!("--addr {}", config.addr);
+        let socket = match config.addr {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        };
+        let socket = socket.with_context(context)?;
+        socket.set_reuseaddr(true).with_context(context)?;
+        socket.bind(config.addr).with_context(context)?;
+        let listener = socket.listen(BACKLOG).with_context(context)?;
+        Ok(Self { listener, max_connections: config.max_connections, grace: config.grace })
+    }
+
+    /// The address that is listened on, with the port that was picked.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `stop` resolves, then finishes the requests in flight, for
+    /// at most the configured grace. Returns whether all of them were finished.
+    pub async fn run(
+        self,
+        pool: Pool,
+        limits: ClientLimits,
+        metrics: Arc<Metrics>,
+        stop: impl Future<Output = ()>,
+    ) -> bool {
+        let (drain, draining) = watch::channel(false);
+        let shared = Arc::new(Shared { pool, limits, metrics, draining });
+        let permits = Arc::new(Semaphore::new(self.max_connections));
+        tokio::select! {
+            never = accept(&self.listener, &permits, &shared) => match never {},
+            () = stop => {}
+        }
+        // New clients are refused at once instead of waiting for nobody.
+        drop(self.listener);
+        drain.send_replace(true);
+        let all = u32::try_from(self.max_connections).unwrap_or(u32::MAX);
+        timeout(self.grace, permits.acquire_many(all)).await.is_ok()
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+    shared: &Arc<Shared>,
+) -> std::convert::Infallible {
+    let mut pauses = 0;
+    loop {
+        // The semaphore is never closed.
+        let Ok(permit) = Arc::clone(permits).acquire_owned().await else { continue };
+        match listener.accept().await {
+            Ok((stream, client)) => {
+                pauses = 0;
+                let shared = Arc::clone(shared);
+                tokio::spawn(async move {
+                    serve(&shared, stream, client).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => match Trouble::of(&error) {
+                Trouble::Client => {}
+                Trouble::Resources => {
+                    if pauses % PAUSES_PER_REPORT == 0 {
+                        tracing::error!("accepting pauses: {error}");
+                    }
+                    pauses += 1;
+                    sleep(PAUSE).await;
+                }
+                Trouble::Other => {
+                    tracing::error!("accept: {error}");
+                    sleep(PAUSE).await;
+                }
+            },
+        }
+    }
+}
+
+async fn serve(shared: &Shared, stream: TcpStream, client: SocketAddr) {
+    // Without it, small answers wait for the client's acknowledgement.
+    if stream.set_nodelay(true).is_ok() {
+        connection::serve(shared, stream, client).await;
+    }
+}
+
+/// What an accept error is about.
+enum Trouble {
+    /// A client that went away, or its network: the next one may be fine.
+    Client,
+    /// Descriptors or memory: it passes when connections close.
+    Resources,
+    /// Anything else.
+    Other,
+}
+
+impl Trouble {
+    fn of(error: &io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Self::Resources,
+            // Linux passes pending network errors of the new socket on here (accept(2)).
+            Some(
+                libc::ECONNABORTED
+                | libc::EINTR
+                | libc::ENETDOWN
+                | libc::EPROTO
+                | libc::ENOPROTOOPT
+                | libc::EHOSTDOWN
+                | libc::ENONET
+                | libc::EHOSTUNREACH
+                | libc::EOPNOTSUPP
+                | libc::ENETUNREACH
+                | libc::EPERM,
+            ) => Self::Client,
+            _ => Self::Other,
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The worker process: the other end of the process pool.
+//!
+//! It is started in the served directory with two descriptors: its socket as
+//! standard input, the compiled handler as standard output. It confines itself
+//! before it says that it is ready, and from then on only computes: request
+//! bytes in, answer bytes out, one at a time, until the socket closes.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::net::UnixStream;
+
+use anyhow::Context as _;
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+use wasmtime::component::Component;
+
+use crate::handler::ServedDir;
+use crate::http::MAX_REQUEST_OVERHEAD;
+use crate::lockdown;
+use crate::pool::ipc::{self, Init, Ready};
+use crate::sandbox::{Clock, Handler, Sandbox};
+
+/// Runs a worker until its parent closes the socket.
+///
+/// `parent` is the parent's process id: if it is no longer the parent, it died
+/// before this process asked to die with it.
+///
+/// # Errors
+/// When the worker cannot be set up, or the socket breaks.
+pub fn run(parent: i32) -> anyhow::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL)).context("PR_SET_PDEATHSIG")?;
+    if getppid().map(Pid::as_raw_pid) != Some(parent) {
+        return Ok(());
+    }
+    let mut socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    let code = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
+    close_standard_streams()?;
+
+    let mut buffer = Vec::new();
+    if !ipc::read_frame(&mut socket, &mut buffer, ipc::MAX_HELLO)? {
+        return Ok(());
+    }
+    let init: Init = serde_json::from_slice(&buffer).context("the parent's first frame")?;
+    let max_request = init.max_request.saturating_add(MAX_REQUEST_OVERHEAD);
+    let ready = set_up(init, &code);
+    drop(code);
+    let (hello, worker) = match ready {
+        Ok((level, sandbox, handler)) => (Ready::Confined(level), Some((sandbox, handler))),
+        Err(error) => (Ready::Failed(format!("{error:#}")), None),
+    };
+    ipc::write_frame(&mut socket, &serde_json::to_vec(&hello)?)?;
+    let Some((sandbox, handler)) = worker else { return Ok(()) };
+
+    while ipc::read_frame(&mut socket, &mut buffer, max_request)? {
+        let call = sandbox.call(&handler, &buffer);
+        socket.write_all(&ipc::encode_answer(&call)?)?;
+        // One large request must not keep its memory for the worker's life.
+        buffer.shrink_to(KEPT_BUFFER);
+    }
+    Ok(())
+}
+
+/// Bytes of the request buffer that stay allocated between requests.
+const KEPT_BUFFER: usize = 64 << 10;
+
+fn set_up(init: Init, code: &File) -> anyhow::Result<(lockdown::Level, Sandbox, Handler)> {
+    let sandbox = Sandbox::new(init.limits, 1, Clock::Parent)?;
+    let component = load(&sandbox, code)?;
+    let dir = ServedDir::current(&init.dir)?;
+    let fd = dir.fd.try_clone()?;
+    let handler = sandbox.handler(&component, dir.grants(init.env))?;
+    lockdown::limit_process()?;
+    let level = lockdown::confine_thread(fd, init.dir.read_only)?;
+    Ok((level, sandbox, handler))
+}
+
+#[expect(unsafe_code, reason = "machine code is taken from the parent")]
+fn load(sandbox: &Sandbox, code: &File) -> anyhow::Result<Component> {
+    let path = format!("/proc/self/fd/{}", code.as_raw_fd());
+    // SAFETY: the bytes are what `Component::serialize` gave this same
+    // executable, in a memfd that the parent sealed against any change before
+    // it started this process; no other process can have put it there.
+    let component = unsafe { sandbox.load(&path) };
+    component.map_err(Into::into)
+}
+
+/// Leaves no copy of the two descriptors on the standard numbers, where a
+/// stray `println!` would write into machine code.
+fn close_standard_streams() -> anyhow::Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    Ok(())
+}
