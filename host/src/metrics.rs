@@ -45,6 +45,12 @@ impl Metrics {
         Running(self)
     }
 
+    /// Sets both counters of a pool that counts for itself.
+    pub(crate) fn set(&self, running: usize, pending: usize) {
+        self.running.store(running as u64, Ordering::Relaxed);
+        self.pending.store(pending as u64, Ordering::Relaxed);
+    }
+
     pub(crate) fn finished(&self) {
         self.done.fetch_add(1, Ordering::Relaxed);
     }

@@ -3,12 +3,12 @@
 //! It is started in the served directory with two descriptors: its socket as
 //! standard input, the compiled handler as standard output. It confines itself
 //! before it says that it is ready, and from then on only computes: request
-//! bytes in, answer bytes out, one at a time, until the socket closes.
+//! bytes in, answer bytes out, one at a time, until its parent ends it or ends.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::UnixDatagram;
 
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
@@ -17,10 +17,10 @@ use wasmtime::component::Component;
 use crate::handler::ServedDir;
 use crate::http::MAX_REQUEST_OVERHEAD;
 use crate::lockdown;
-use crate::pool::ipc::{self, Init, Ready};
+use crate::pool::ipc::{self, Assembler, Init, Ready};
 use crate::sandbox::{Clock, Handler, Sandbox};
 
-/// Runs a worker until its parent closes the socket.
+/// Runs a worker until it is killed, at the latest with its parent.
 ///
 /// `parent` is the parent's process id: if it is no longer the parent, it died
 /// before this process asked to die with it.
@@ -32,15 +32,14 @@ pub fn run(parent: i32) -> anyhow::Result<()> {
     if getppid().map(Pid::as_raw_pid) != Some(parent) {
         return Ok(());
     }
-    let mut socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    let socket = UnixDatagram::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     let code = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
     close_standard_streams()?;
 
-    let mut buffer = Vec::new();
-    if !ipc::read_frame(&mut socket, &mut buffer, ipc::MAX_HELLO)? {
-        return Ok(());
-    }
-    let init: Init = serde_json::from_slice(&buffer).context("the parent's first frame")?;
+    let mut datagram = vec![0; ipc::DATAGRAM];
+    let mut hellos = Assembler::new(ipc::MAX_HELLO);
+    let (_, hello) = receive(&socket, &mut hellos, &mut datagram)?;
+    let init: Init = serde_json::from_slice(&hello).context("the parent's first message")?;
     let max_request = init.max_request.saturating_add(MAX_REQUEST_OVERHEAD);
     let ready = set_up(init, &code);
     drop(code);
@@ -48,20 +47,45 @@ pub fn run(parent: i32) -> anyhow::Result<()> {
         Ok((level, sandbox, handler)) => (Ready::Confined(level), Some((sandbox, handler))),
         Err(error) => (Ready::Failed(format!("{error:#}")), None),
     };
-    ipc::write_frame(&mut socket, &serde_json::to_vec(&hello)?)?;
+    let hello = ipc::message(0, &serde_json::to_vec(&hello)?).context("a message too long")?;
+    send(&socket, &hello)?;
     let Some((sandbox, handler)) = worker else { return Ok(()) };
 
-    while ipc::read_frame(&mut socket, &mut buffer, max_request)? {
-        let call = sandbox.call(&handler, &buffer);
-        socket.write_all(&ipc::encode_answer(&call)?)?;
-        // One large request must not keep its memory for the worker's life.
-        buffer.shrink_to(KEPT_BUFFER);
+    let mut requests = Assembler::new(max_request);
+    loop {
+        let (id, request) = receive(&socket, &mut requests, &mut datagram)?;
+        let call = sandbox.call(&handler, &request);
+        let answer = ipc::encode_answer(id, &call).context("an answer too long")?;
+        send(&socket, &answer)?;
+    }
+}
+
+fn receive(
+    socket: &UnixDatagram,
+    assembler: &mut Assembler,
+    datagram: &mut [u8],
+) -> anyhow::Result<(u64, Vec<u8>)> {
+    loop {
+        let length = match socket.recv(datagram) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            length => length?,
+        };
+        if let Some(message) = assembler.push(datagram.get(..length).unwrap_or_default())? {
+            return Ok(message);
+        }
+    }
+}
+
+fn send(socket: &UnixDatagram, message: &[u8]) -> io::Result<()> {
+    for datagram in message.chunks(ipc::DATAGRAM) {
+        while let Err(error) = socket.send(datagram) {
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
     }
     Ok(())
 }
-
-/// Bytes of the request buffer that stay allocated between requests.
-const KEPT_BUFFER: usize = 64 << 10;
 
 fn set_up(init: Init, code: &File) -> anyhow::Result<(lockdown::Level, Sandbox, Handler)> {
     let sandbox = Sandbox::new(init.limits, 1, Clock::Parent)?;

@@ -1,11 +1,12 @@
-//! What a worker process and its parent say to each other over a Unix socket.
+//! What a worker process and its parent say to each other, in datagrams over a
+//! pair of Unix sockets: whole, in order, none lost.
 //!
 //! First the parent sends an [`Init`] and the worker, once it is ready and
-//! confined, a [`Ready`], both as JSON. Then the parent sends requests and gets
-//! an answer to each. Every frame says how long it is; the length is checked
-//! before anything is allocated for it, in both directions.
+//! confined, a [`Ready`], both as JSON. Then the parent sends requests and gets an
+//! answer to each, in the same order. A message begins with a [`Start`]; one
+//! longer than a datagram goes on in the next. Lengths are checked before anything
+//! is allocated for them, in both directions.
 
-use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -15,14 +16,14 @@ use crate::config::{DirConfig, HandlerLimits};
 use crate::lockdown::Level;
 use crate::sandbox::{Call, CallError, Captured};
 
-/// Bytes of a frame's length.
-pub(crate) const PREFIX: usize = 4;
-
-/// Bytes before an answer's parts: outcome, detail, and three numbers.
-const ANSWER_HEAD: usize = 2 + 4 + 8 + 8;
+/// The most bytes in one datagram; the kernel's default buffers take three.
+pub(crate) const DATAGRAM: usize = 64 << 10;
 
 /// The largest `Init` or `Ready`.
 pub(crate) const MAX_HELLO: usize = 1 << 20;
+
+/// Bytes before an answer's parts: outcome, detail, and three numbers.
+const ANSWER_HEAD: usize = 2 + 4 + 8 + 8;
 
 /// All that a worker is told about its task. The machine code comes in a file
 /// descriptor, the directory as the one the process is started in.
@@ -41,47 +42,77 @@ pub(crate) enum Ready {
     Failed(String),
 }
 
-/// A frame's prefix for a payload of that length.
-pub(crate) fn prefix(payload: usize) -> io::Result<[u8; PREFIX]> {
-    u32::try_from(payload).map(u32::to_le_bytes).map_err(|_| too_long())
+/// How every message begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Start {
+    /// Which request this is, or is the answer to.
+    pub(crate) id: u64,
+    /// Bytes of the payload, over all its datagrams.
+    pub(crate) length: usize,
 }
 
-/// The length that a prefix announces, at most `max`.
-pub(crate) fn length(prefix: [u8; PREFIX], max: usize) -> io::Result<usize> {
-    usize::try_from(u32::from_le_bytes(prefix))
-        .ok()
-        .filter(|length| *length <= max)
-        .ok_or_else(too_long)
-}
+impl Start {
+    pub(crate) const BYTES: usize = 8 + 4;
 
-fn too_long() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "a frame is longer than it may be")
-}
-
-/// Reads one frame into `buffer`, which it replaces; `false` at the end of the stream.
-pub(crate) fn read_frame(
-    stream: &mut impl Read,
-    buffer: &mut Vec<u8>,
-    max: usize,
-) -> io::Result<bool> {
-    let mut start = [0; PREFIX];
-    match stream.read_exact(&mut start) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
-        result => result?,
+    fn decode(datagram: &[u8], max: usize) -> Option<(Self, &[u8])> {
+        let (id, rest) = datagram.split_first_chunk()?;
+        let (length, payload) = rest.split_first_chunk()?;
+        let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+        let start = Self { id: u64::from_le_bytes(*id), length };
+        (length <= max && payload.len() <= length).then_some((start, payload))
     }
-    let length = length(start, max)?;
-    buffer.clear();
-    buffer.reserve_exact(length);
-    let read = stream.by_ref().take(length as u64).read_to_end(buffer)?;
-    if read < length { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(true) }
 }
 
-/// Writes one frame.
-pub(crate) fn write_frame(stream: &mut impl Write, payload: &[u8]) -> io::Result<()> {
-    let mut frame = Vec::with_capacity(PREFIX + payload.len());
-    frame.extend_from_slice(&prefix(payload.len())?);
-    frame.extend_from_slice(payload);
-    stream.write_all(&frame)
+/// A message with its start; `None` for a payload beyond what a length can say.
+pub(crate) fn message(id: u64, payload: &[u8]) -> Option<Vec<u8>> {
+    let length = u32::try_from(payload.len()).ok()?;
+    let mut message = Vec::with_capacity(Start::BYTES + payload.len());
+    message.extend_from_slice(&id.to_le_bytes());
+    message.extend_from_slice(&length.to_le_bytes());
+    message.extend_from_slice(payload);
+    Some(message)
+}
+
+/// Puts messages together from their datagrams.
+#[derive(Debug)]
+pub(crate) struct Assembler {
+    max: usize,
+    id: u64,
+    length: usize,
+    payload: Vec<u8>,
+}
+
+/// What came is not a message: the other side cannot be trusted any more.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("what came is not a message, or one that is too long")]
+pub(crate) struct Nonsense;
+
+impl Assembler {
+    /// Takes payloads of at most `max` bytes.
+    pub(crate) fn new(max: usize) -> Self {
+        Self { max, id: 0, length: 0, payload: Vec::new() }
+    }
+
+    /// Takes the next datagram; the message is given out when it is whole.
+    pub(crate) fn push(&mut self, datagram: &[u8]) -> Result<Option<(u64, Vec<u8>)>, Nonsense> {
+        let payload = if self.length == 0 {
+            let (start, payload) = Start::decode(datagram, self.max).ok_or(Nonsense)?;
+            (self.id, self.length) = (start.id, start.length);
+            self.payload.reserve_exact(start.length);
+            payload
+        } else {
+            datagram
+        };
+        if payload.len() > self.length - self.payload.len() {
+            return Err(Nonsense);
+        }
+        self.payload.extend_from_slice(payload);
+        if self.payload.len() < self.length {
+            return if datagram.is_empty() { Err(Nonsense) } else { Ok(None) };
+        }
+        self.length = 0;
+        Ok(Some((self.id, std::mem::take(&mut self.payload))))
+    }
 }
 
 /// Bytes of the longest answer within these limits.
@@ -89,8 +120,8 @@ pub(crate) fn max_answer(limits: &HandlerLimits) -> usize {
     ANSWER_HEAD + Captured::MAX + limits.max_response
 }
 
-/// A call as a whole frame.
-pub(crate) fn encode_answer(call: &Call) -> io::Result<Vec<u8>> {
+/// A call as a message; `None` if it is beyond what a length can say.
+pub(crate) fn encode_answer(id: u64, call: &Call) -> Option<Vec<u8>> {
     let (outcome, detail, response) = match &call.result {
         Ok(response) => (0, 0, response.as_slice()),
         Err(error) => {
@@ -100,35 +131,37 @@ pub(crate) fn encode_answer(call: &Call) -> io::Result<Vec<u8>> {
     };
     let captured = &call.captured;
     let payload = ANSWER_HEAD + captured.bytes.len() + response.len();
-    let mut frame = Vec::with_capacity(PREFIX + payload);
-    frame.extend_from_slice(&prefix(payload)?);
-    frame.extend_from_slice(&[outcome, detail]);
-    frame.extend_from_slice(&prefix(captured.bytes.len())?);
-    frame.extend_from_slice(&captured.dropped.to_le_bytes());
+    let mut message = Vec::with_capacity(Start::BYTES + payload);
+    message.extend_from_slice(&id.to_le_bytes());
+    message.extend_from_slice(&u32::try_from(payload).ok()?.to_le_bytes());
+    message.extend_from_slice(&[outcome, detail]);
+    message.extend_from_slice(&u32::try_from(captured.bytes.len()).ok()?.to_le_bytes());
+    message.extend_from_slice(&captured.dropped.to_le_bytes());
     let nanos = u64::try_from(call.elapsed.as_nanos()).unwrap_or(u64::MAX);
-    frame.extend_from_slice(&nanos.to_le_bytes());
-    frame.extend_from_slice(&captured.bytes);
-    frame.extend_from_slice(response);
-    Ok(frame)
+    message.extend_from_slice(&nanos.to_le_bytes());
+    message.extend_from_slice(&captured.bytes);
+    message.extend_from_slice(response);
+    Some(message)
 }
 
-/// A frame's payload as a call; `None` for what no worker says.
-pub(crate) fn decode_answer(payload: &[u8]) -> Option<Call> {
+/// A payload as a call; `None` for what no worker says.
+pub(crate) fn decode_answer(mut payload: Vec<u8>) -> Option<Call> {
     let (&[outcome, detail], rest) = payload.split_first_chunk()?;
     let (length, rest) = rest.split_first_chunk()?;
     let (dropped, rest) = rest.split_first_chunk()?;
     let (nanos, rest) = rest.split_first_chunk()?;
     let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
-    let (bytes, response) = rest.split_at_checked(length)?;
+    let bytes = rest.get(..length)?.to_vec();
+    let captured = Captured { bytes, dropped: u64::from_le_bytes(*dropped) };
+    let elapsed = Duration::from_nanos(u64::from_le_bytes(*nanos));
     let result = match outcome {
-        0 => Ok(response.to_vec()),
+        0 => {
+            payload.drain(..ANSWER_HEAD + length);
+            Ok(payload)
+        }
         _ => Err(decode_error(outcome, detail)?),
     };
-    Some(Call {
-        result,
-        captured: Captured { bytes: bytes.to_vec(), dropped: u64::from_le_bytes(*dropped) },
-        elapsed: Duration::from_nanos(u64::from_le_bytes(*nanos)),
-    })
+    Some(Call { result, captured, elapsed })
 }
 
 fn encode_error(error: CallError) -> (u8, u8) {
@@ -160,12 +193,24 @@ fn decode_error(outcome: u8, detail: u8) -> Option<CallError> {
 mod tests {
     use super::*;
 
+    fn assemble(message: &[u8], max: usize) -> Result<Option<(u64, Vec<u8>)>, Nonsense> {
+        let mut assembler = Assembler::new(max);
+        let mut last = Ok(None);
+        for datagram in message.chunks(DATAGRAM) {
+            last = assembler.push(datagram);
+            if last.is_err() {
+                break;
+            }
+        }
+        last
+    }
+
     fn check(result: Result<Vec<u8>, CallError>) {
         let captured = Captured { bytes: b"out".to_vec(), dropped: 7 };
         let call = Call { result, captured, elapsed: Duration::from_micros(3) };
-        let frame = encode_answer(&call).expect("short enough");
-        let (start, payload) = frame.split_first_chunk().expect("a prefix");
-        assert_eq!(length(*start, payload.len()).expect("within the limit"), payload.len());
+        let message = encode_answer(9, &call).expect("short enough");
+        let (id, payload) = assemble(&message, 1 << 20).expect("sense").expect("whole");
+        assert_eq!(id, 9);
         let decoded = decode_answer(payload).expect("decodes");
         assert_eq!(decoded.result, call.result);
         assert_eq!(decoded.captured, call.captured);
@@ -175,6 +220,8 @@ mod tests {
     #[test]
     fn every_outcome_survives_the_way() {
         check(Ok(b"HTTP/1.1 200 OK\r\n\r\n".to_vec()));
+        check(Ok(vec![7; 3 * DATAGRAM]));
+        check(Ok(Vec::new()));
         for error in [
             CallError::Deadline,
             CallError::OutOfMemory,
@@ -190,29 +237,33 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_over_the_limit_is_refused_before_it_is_read() {
-        let mut frame: &[u8] = &[0xff, 0xff, 0xff, 0xff, 0];
-        let mut buffer = Vec::new();
-        assert!(read_frame(&mut frame, &mut buffer, 100).is_err());
-        assert_eq!(buffer.capacity(), 0);
+    fn a_message_over_the_limit_is_refused_before_anything_is_allocated() {
+        let message = message(1, &[0; 101]).expect("short enough");
+        let mut assembler = Assembler::new(100);
+        assert_eq!(assembler.push(&message[..Start::BYTES]), Err(Nonsense));
+        assert_eq!(assembler.payload.capacity(), 0);
     }
 
     #[test]
-    fn frames_end_cleanly_or_not_at_all() {
-        let mut stream = Vec::new();
-        write_frame(&mut stream, b"abc").expect("written");
-        let mut buffer = Vec::new();
-        let mut rest = stream.as_slice();
-        assert!(read_frame(&mut rest, &mut buffer, 3).expect("whole"));
-        assert_eq!(buffer, b"abc");
-        assert!(!read_frame(&mut rest, &mut buffer, 3).expect("the end"));
-        assert!(read_frame(&mut &stream[..5], &mut buffer, 3).is_err());
+    fn messages_follow_each_other() {
+        let mut assembler = Assembler::new(1 << 20);
+        let long = message(1, &vec![1; DATAGRAM]).expect("short enough");
+        assert_eq!(assembler.push(&long[..DATAGRAM]), Ok(None));
+        let whole = assembler.push(&long[DATAGRAM..]).expect("sense").expect("whole");
+        assert_eq!(whole, (1, vec![1; DATAGRAM]));
+        assert_eq!(assembler.push(&message(2, b"x").expect("short")), Ok(Some((2, vec![b'x']))));
+        assert_eq!(assembler.push(&message(3, b"").expect("short")), Ok(Some((3, vec![]))));
     }
 
     proptest::proptest! {
         #[test]
-        fn no_bytes_panic_the_decoder(payload: Vec<u8>) {
-            let _ = decode_answer(&payload);
+        fn no_bytes_panic_the_decoders(datagrams: Vec<Vec<u8>>) {
+            let mut assembler = Assembler::new(1000);
+            for datagram in datagrams {
+                if let Ok(Some((_, payload))) = assembler.push(&datagram) {
+                    let _ = decode_answer(payload);
+                }
+            }
         }
     }
 }

@@ -4,7 +4,9 @@
 //! where. A worker never sees a client's socket.
 
 pub(crate) mod ipc;
+mod launch;
 mod process;
+mod schedule;
 mod thread;
 
 use std::sync::Arc;
@@ -35,8 +37,6 @@ enum Kind {
 struct Job {
     request: Vec<u8>,
     reply: oneshot::Sender<Done>,
-    /// Workers that died before they had read the request.
-    attempts: usize,
 }
 
 /// A request that a worker has dealt with.
@@ -85,7 +85,7 @@ impl Pool {
     /// [`Busy`] at once when the queue is full.
     pub async fn run(&self, request: Vec<u8>) -> Result<Done, Busy> {
         let (reply, answer) = oneshot::channel();
-        let job = Job { request, reply, attempts: 0 };
+        let job = Job { request, reply };
         match &self.kind {
             Kind::Thread(pool) => pool.submit(job)?,
             Kind::Process(pool) => pool.submit(job)?,

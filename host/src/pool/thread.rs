@@ -127,7 +127,7 @@ fn spawn(shared: &Arc<Shared>, number: u32, ready: Ready) -> anyhow::Result<Arc<
 }
 
 fn work(shared: &Shared, worker: &Worker) {
-    while let Ok(Job { request, reply, .. }) = shared.queue.recv() {
+    while let Ok(Job { request, reply }) = shared.queue.recv() {
         shared.metrics.unqueued();
         if reply.is_closed() {
             continue;

@@ -1,0 +1,408 @@
+//! Which worker process gets which request. Pure: no processes, no clock of its own.
+//!
+//! Waking a sleeping process costs more than a short call, and twenty processes
+//! that take turns on two cores keep none of their caches. So short calls stay on as
+//! many workers as there are cores, and each of these is sent its next request
+//! while it still runs the one before: it runs one at a time, but does not go to
+//! sleep between them. A request that finds its worker slow is not left behind it:
+//! after [`PATIENCE`] it is taken back, unread, and given to an idle worker.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// How long a call may run before its worker counts as slow, and how long a
+/// request waits while there are idle workers.
+pub(super) const PATIENCE: Duration = Duration::from_millis(1);
+
+/// Requests that a hot worker is sent ahead of the one it runs.
+pub(super) const AHEAD: usize = 3;
+
+/// What is scheduled.
+pub(super) trait Task {
+    /// Nobody waits for it any more.
+    fn is_cancelled(&self) -> bool;
+    /// Whether it is small enough to be sent ahead, and so to be taken back.
+    fn fits_ahead(&self) -> bool;
+}
+
+/// Requests, workers, and who has what.
+#[derive(Debug)]
+pub(super) struct Schedule<T> {
+    /// Requests that no worker has, oldest first, with the time they came.
+    waiting: VecDeque<(T, Instant)>,
+    capacity: usize,
+    places: Vec<Place<T>>,
+    /// Ready workers without a request. The last to become idle is the first to
+    /// work again.
+    idle: Vec<usize>,
+    /// How many workers are kept hot before another is woken.
+    hot: usize,
+    last_id: u64,
+}
+
+/// A worker's place in the pool.
+#[derive(Debug)]
+struct Place<T> {
+    /// What it was sent and has not answered: the one that runs, and those ahead.
+    sent: VecDeque<Sent<T>>,
+}
+
+#[derive(Debug)]
+struct Sent<T> {
+    id: u64,
+    task: T,
+    /// When it was sent, then when the one before it was answered.
+    since: Instant,
+}
+
+/// A request that is to be sent to a worker now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Order {
+    pub(super) place: usize,
+    pub(super) id: u64,
+}
+
+impl<T: Task> Schedule<T> {
+    /// A schedule for that many workers, none of them ready yet.
+    pub(super) fn new(places: usize, capacity: usize, hot: usize) -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            capacity,
+            places: (0..places).map(|_| Place { sent: VecDeque::new() }).collect(),
+            idle: Vec::with_capacity(places),
+            hot,
+            last_id: 0,
+        }
+    }
+
+    /// Takes a request; gives it back when as many wait as may.
+    pub(super) fn submit(&mut self, task: T, now: Instant) -> Result<Option<Order>, T> {
+        if self.waiting.is_empty() {
+            let hot = self.places.iter().filter(|place| place.is_hot(now)).count();
+            if hot < self.hot
+                && let Some(place) = self.idle.pop()
+            {
+                return Ok(Some(self.assign(place, task, now)));
+            }
+            if task.fits_ahead() {
+                let places = self.places.iter().enumerate();
+                let open = places.filter(|(_, place)| place.is_hot(now) && place.has_room());
+                if let Some((place, _)) = open.min_by_key(|(_, place)| place.sent.len()) {
+                    return Ok(Some(self.assign(place, task, now)));
+                }
+            }
+        }
+        if self.waiting.len() >= self.capacity {
+            return Err(task);
+        }
+        self.waiting.push_back((task, now));
+        Ok(None)
+    }
+
+    /// A worker is new and ready.
+    pub(super) fn ready(&mut self, place: usize, now: Instant) -> Vec<Order> {
+        self.refill(place, now)
+    }
+
+    /// A worker answered. `None` when that is not what it was asked.
+    pub(super) fn answered(
+        &mut self,
+        place: usize,
+        id: u64,
+        now: Instant,
+    ) -> Option<(T, Vec<Order>)> {
+        let sent = &mut self.places.get_mut(place)?.sent;
+        let task = sent.pop_front_if(|sent| sent.id == id)?.task;
+        if let Some(next) = sent.front_mut() {
+            next.since = now;
+        }
+        Some((task, self.refill(place, now)))
+    }
+
+    /// A worker died. What it had not read waits again, first in line; what it had
+    /// read is returned.
+    pub(super) fn died(&mut self, place: usize, unread: &[u64], now: Instant) -> Vec<T> {
+        self.idle.retain(|idle| *idle != place);
+        let Some(place) = self.places.get_mut(place) else { return Vec::new() };
+        let mut lost = Vec::new();
+        for sent in std::mem::take(&mut place.sent).into_iter().rev() {
+            if unread.contains(&sent.id) {
+                self.waiting.push_front((sent.task, now));
+            } else {
+                lost.push(sent.task);
+            }
+        }
+        lost
+    }
+
+    /// Gives requests that have waited for [`PATIENCE`] to idle workers.
+    pub(super) fn promote(&mut self, now: Instant) -> Vec<Order> {
+        let mut orders = Vec::new();
+        while let Some((_, since)) = self.waiting.front()
+            && now.saturating_duration_since(*since) >= PATIENCE
+            && let Some(place) = self.idle.pop()
+        {
+            match self.next_waiting() {
+                Some(task) => orders.push(self.assign(place, task, now)),
+                None => self.idle.push(place),
+            }
+        }
+        orders
+    }
+
+    /// A worker that keeps requests waiting behind a slow one, while others are
+    /// idle: the next should be taken back. Looks from that place on.
+    pub(super) fn overtaken(&self, from: usize, now: Instant) -> Option<usize> {
+        let slow = |place: &Place<T>| place.sent.len() > 1 && !place.is_hot(now);
+        let mut places = self.places.iter().enumerate().skip(from);
+        if self.idle.is_empty() {
+            None
+        } else {
+            places.find(|(_, place)| slow(place)).map(|(at, _)| at)
+        }
+    }
+
+    /// A request was taken back from a worker, unread; it goes to an idle one.
+    pub(super) fn taken_back(&mut self, place: usize, id: u64, now: Instant) -> Option<Order> {
+        let sent = &mut self.places.get_mut(place)?.sent;
+        let at = sent.iter().position(|sent| sent.id == id)?;
+        let task = sent.remove(at)?.task;
+        match self.idle.pop() {
+            Some(idle) => Some(self.assign(idle, task, now)),
+            None => {
+                self.waiting.push_front((task, now));
+                None
+            }
+        }
+    }
+
+    /// Workers whose running request began that long ago.
+    pub(super) fn overrun(&self, limit: Duration, now: Instant) -> Vec<usize> {
+        let late = |sent: &Sent<T>| now.saturating_duration_since(sent.since) >= limit;
+        let places = self.places.iter().enumerate();
+        places.filter(|(_, place)| place.sent.front().is_some_and(late)).map(|(at, _)| at).collect()
+    }
+
+    /// A request that was sent and not answered.
+    pub(super) fn task(&self, order: Order) -> Option<&T> {
+        let sent = &self.places.get(order.place)?.sent;
+        sent.iter().find(|sent| sent.id == order.id).map(|sent| &sent.task)
+    }
+
+    /// Requests that run.
+    pub(super) fn running(&self) -> usize {
+        self.places.iter().filter(|place| !place.sent.is_empty()).count()
+    }
+
+    /// Requests that wait, here or behind another.
+    pub(super) fn pending(&self) -> usize {
+        let ahead = self.places.iter().map(|place| place.sent.len().saturating_sub(1));
+        self.waiting.len() + ahead.sum::<usize>()
+    }
+
+    /// Whether requests wait although workers are idle.
+    pub(super) fn is_holding_back(&self) -> bool {
+        !self.idle.is_empty() && self.pending() > 0
+    }
+
+    fn refill(&mut self, at: usize, now: Instant) -> Vec<Order> {
+        let mut orders = Vec::new();
+        loop {
+            let Some(place) = self.places.get(at) else { break };
+            let room = match self.waiting.front() {
+                Some((next, _)) => place.sent.is_empty() || (place.has_room() && next.fits_ahead()),
+                None => false,
+            };
+            if !room {
+                break;
+            }
+            if let Some(task) = self.next_waiting() {
+                orders.push(self.assign(at, task, now));
+            }
+        }
+        if self.places.get(at).is_some_and(|place| place.sent.is_empty()) {
+            self.idle.push(at);
+        }
+        orders
+    }
+
+    fn next_waiting(&mut self) -> Option<T> {
+        while let Some((task, _)) = self.waiting.pop_front() {
+            if !task.is_cancelled() {
+                return Some(task);
+            }
+        }
+        None
+    }
+
+    fn assign(&mut self, place: usize, task: T, now: Instant) -> Order {
+        self.last_id += 1;
+        let id = self.last_id;
+        if let Some(place) = self.places.get_mut(place) {
+            place.sent.push_back(Sent { id, task, since: now });
+        }
+        Order { place, id }
+    }
+}
+
+impl<T: Task> Place<T> {
+    /// Whether it works, and quickly so far.
+    fn is_hot(&self, now: Instant) -> bool {
+        let quick = |sent: &Sent<T>| now.saturating_duration_since(sent.since) < PATIENCE;
+        self.sent.front().is_some_and(quick)
+    }
+
+    /// Whether one more can be sent ahead.
+    fn has_room(&self) -> bool {
+        self.sent.len() <= AHEAD && self.sent.iter().all(|sent| sent.task.fits_ahead())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    struct Small(u32);
+
+    impl Task for Small {
+        fn is_cancelled(&self) -> bool {
+            self.0 == 0
+        }
+        fn fits_ahead(&self) -> bool {
+            self.0 < 100
+        }
+    }
+
+    struct Fixture {
+        schedule: Schedule<Small>,
+        now: Instant,
+    }
+
+    impl Fixture {
+        fn new(places: usize, capacity: usize, hot: usize) -> Self {
+            let mut schedule = Schedule::new(places, capacity, hot);
+            let now = Instant::now();
+            for place in 0..places {
+                assert_eq!(schedule.ready(place, now), []);
+            }
+            Self { schedule, now }
+        }
+
+        fn submit(&mut self, task: u32) -> Option<usize> {
+            let order = self.schedule.submit(Small(task), self.now).expect("room");
+            order.map(|order| order.place)
+        }
+
+        fn answer(&mut self, place: usize) -> (u32, usize) {
+            let id = self.schedule.places[place].sent[0].id;
+            let (task, orders) = self.schedule.answered(place, id, self.now).expect("asked");
+            (task.0, orders.len())
+        }
+    }
+
+    #[test]
+    fn short_calls_stay_on_a_few_workers() {
+        let mut f = Fixture::new(4, 10, 1);
+        assert_eq!(f.submit(1), Some(3));
+        assert_eq!(f.submit(2), Some(3), "sent ahead");
+        assert_eq!(f.submit(3), None);
+        assert_eq!((f.schedule.running(), f.schedule.pending()), (1, 2));
+        assert_eq!(f.answer(3), (1, 1));
+        assert_eq!(f.answer(3), (2, 0));
+        assert_eq!(f.answer(3), (3, 0));
+        assert_eq!(f.submit(4), Some(3), "the last to be idle");
+    }
+
+    #[test]
+    fn slow_calls_spread_over_all_workers() {
+        let mut f = Fixture::new(3, 10, 1);
+        assert_eq!(f.submit(1), Some(2));
+        assert_eq!(f.submit(2), Some(2));
+        assert_eq!(f.submit(3), None);
+        assert_eq!(f.schedule.promote(f.now), []);
+        assert!(f.schedule.is_holding_back());
+        f.now += PATIENCE;
+        let orders = f.schedule.promote(f.now);
+        assert_eq!(orders.iter().map(|order| order.place).collect::<Vec<_>>(), [1]);
+        assert_eq!(f.schedule.overtaken(0, f.now), Some(2));
+        let ahead = f.schedule.places[2].sent[1].id;
+        let order = f.schedule.taken_back(2, ahead, f.now).expect("an idle worker");
+        assert_eq!(order.place, 0);
+        assert_eq!((f.schedule.running(), f.schedule.pending()), (3, 0));
+        // None is hot for long: the next goes to whoever is idle.
+        f.now += PATIENCE;
+        assert_eq!(f.answer(0), (2, 0));
+        assert_eq!(f.submit(4), Some(0));
+    }
+
+    #[test]
+    fn the_queue_is_bounded() {
+        let mut f = Fixture::new(1, 1, 1);
+        f.submit(1);
+        f.submit(2);
+        f.submit(3);
+        assert_eq!(f.schedule.submit(Small(4), f.now), Err(Small(4)));
+    }
+
+    #[test]
+    fn a_large_request_is_not_sent_ahead() {
+        let mut f = Fixture::new(1, 9, 1);
+        f.submit(1);
+        assert_eq!(f.submit(100), None);
+        assert_eq!(f.answer(0), (1, 1));
+        assert_eq!(f.submit(2), None, "nor is anything sent behind it");
+        assert_eq!(f.answer(0), (100, 1));
+    }
+
+    #[test]
+    fn a_death_costs_only_what_was_read() {
+        let mut f = Fixture::new(1, 9, 1);
+        f.submit(1);
+        f.submit(2);
+        let unread = [f.schedule.places[0].sent[1].id];
+        assert_eq!(f.schedule.died(0, &unread, f.now), [Small(1)]);
+        let orders = f.schedule.ready(0, f.now);
+        assert_eq!(orders.len(), 1);
+        assert_eq!(f.schedule.task(orders[0]), Some(&Small(2)));
+    }
+
+    #[test]
+    fn a_worker_that_died_idle_gets_nothing() {
+        let mut f = Fixture::new(2, 9, 2);
+        assert_eq!(f.schedule.died(1, &[], f.now), []);
+        assert_eq!(f.submit(1), Some(0));
+        assert_eq!(f.submit(2), Some(0));
+        assert_eq!(f.submit(3), None);
+    }
+
+    #[test]
+    fn cancelled_requests_are_passed_over() {
+        let mut f = Fixture::new(1, 9, 1);
+        f.submit(1);
+        f.submit(2);
+        f.submit(0);
+        f.submit(3);
+        assert_eq!(f.answer(0), (1, 1));
+        assert_eq!(f.schedule.places[0].sent[1].task, Small(3));
+    }
+
+    #[test]
+    fn overruns_count_from_the_start_of_the_call() {
+        let mut f = Fixture::new(1, 9, 1);
+        f.submit(1);
+        f.submit(2);
+        let limit = Duration::from_secs(1);
+        f.now += limit;
+        assert_eq!(f.schedule.overrun(limit, f.now), [0]);
+        f.answer(0);
+        assert_eq!(f.schedule.overrun(limit, f.now), []);
+    }
+
+    #[test]
+    fn an_answer_to_something_else_is_none() {
+        let mut f = Fixture::new(1, 9, 1);
+        f.submit(1);
+        assert!(f.schedule.answered(0, 77, f.now).is_none());
+    }
+}
