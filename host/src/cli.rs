@@ -14,7 +14,12 @@ use crate::config::{Config, Settings};
 /// names (max-request = "1MiB"); an option wins over a variable, and both win over
 /// the file.
 #[derive(Debug, Parser)]
-#[command(name = "host", version, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "host",
+    version,
+    args_conflicts_with_subcommands = true,
+    args_override_self = true
+)]
 pub struct Cli {
     /// A TOML file with the same options as keys
     #[arg(long, env = "SWAPBOX_CONFIG", value_name = "FILE")]

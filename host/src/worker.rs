@@ -11,6 +11,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::net::UnixDatagram;
 
 use anyhow::Context as _;
+use rustix::fs::{SeekFrom, seek};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use wasmtime::component::Component;
 
@@ -42,7 +43,6 @@ pub fn run(parent: i32) -> anyhow::Result<()> {
     let init: Init = serde_json::from_slice(&hello).context("the parent's first message")?;
     let max_request = init.max_request.saturating_add(MAX_REQUEST_OVERHEAD);
     let ready = set_up(init, &code);
-    drop(code);
     let (hello, worker) = match ready {
         Ok((level, sandbox, handler)) => (Ready::Confined(level), Some((sandbox, handler))),
         Err(error) => (Ready::Failed(format!("{error:#}")), None),
@@ -54,6 +54,8 @@ pub fn run(parent: i32) -> anyhow::Result<()> {
     let mut requests = Assembler::new(max_request);
     loop {
         let (id, request) = receive(&socket, &mut requests, &mut datagram)?;
+        // The parent reads this note if this process dies before it answers.
+        seek(&code, SeekFrom::Start(id))?;
         let call = sandbox.call(&handler, &request);
         let answer = ipc::encode_answer(id, &call).context("an answer too long")?;
         send(&socket, &answer)?;

@@ -136,7 +136,9 @@ mod tests {
         check("Range: bytes=100-\r\n", Answer::OutOfRange);
         check("Range: bytes=-0\r\n", Answer::OutOfRange);
         check("Range: bytes=99999999999999999999-\r\n", Answer::OutOfRange);
-        for ignored in ["bytes=9-0", "bytes=0-1,3-4", "lines=1-2", "bytes=a-b", "bytes=+1-2", "bytes=-"] {
+        for ignored in
+            ["bytes=9-0", "bytes=0-1,3-4", "lines=1-2", "bytes=a-b", "bytes=+1-2", "bytes=-"]
+        {
             check(&format!("Range: {ignored}\r\n"), Answer::Whole);
         }
         check("Range: bytes=0-9\r\nIf-Range: \"v1\"\r\n", Answer::Part(0..10));

@@ -53,8 +53,22 @@ mod tests {
     fn what_is_no_name_is_refused() {
         let long = "x".repeat(256);
         for segment in [
-            "", ".", "..", "%2e%2E", "..%2Fserver.py", "%2Ftmp%2Fx", "a/b", "a%5Cb", "a%00", "a%0A",
-            "%7F", "%C2%85", "%FF", &long, "a%2F", ".upload%5C00",
+            "",
+            ".",
+            "..",
+            "%2e%2E",
+            "..%2Fserver.py",
+            "%2Ftmp%2Fx",
+            "a/b",
+            "a%5Cb",
+            "a%00",
+            "a%0A",
+            "%7F",
+            "%C2%85",
+            "%FF",
+            &long,
+            "a%2F",
+            ".upload%5C00",
         ] {
             assert!(decode(segment).is_err(), "{segment}");
         }

@@ -90,7 +90,8 @@ mod tests {
 
     #[test]
     fn the_body_follows_the_head() {
-        let request = Request::parse(b"PUT /x HTTP/1.1\r\nA: 1\r\na: 2\r\n\r\n\r\n\0").expect("valid");
+        let request =
+            Request::parse(b"PUT /x HTTP/1.1\r\nA: 1\r\na: 2\r\n\r\n\r\n\0").expect("valid");
         assert_eq!(request.body, b"\r\n\0");
         assert_eq!(request.field("A"), Some("1"));
         assert!(Request::parse(b"PUT /x HTTP/1.1\r\n").is_none());

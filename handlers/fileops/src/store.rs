@@ -71,9 +71,9 @@ impl Store {
             // A file may go between the two calls, a link may lead out.
             let Ok(stat) = self.0.stat_at(flags, &entry.name) else { continue };
             if matches!(stat.type_, DescriptorType::RegularFile) {
-                let modified = stat.data_modification_timestamp.map_or(0.0, |time| {
-                    time.seconds as f64 + f64::from(time.nanoseconds) / 1e9
-                });
+                let modified = stat
+                    .data_modification_timestamp
+                    .map_or(0.0, |time| time.seconds as f64 + f64::from(time.nanoseconds) / 1e9);
                 entries.push(Entry { name: entry.name, size: stat.size, modified });
             }
         }

@@ -1,5 +1,6 @@
 //! Starting a worker process, with what it needs and nothing else.
 
+use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixDatagram as StdUnixDatagram;
@@ -36,6 +37,10 @@ pub(super) struct Worker {
     pub(super) socket: UnixDatagram,
     /// The worker's end as well: what it has not read can be taken back there.
     pub(super) far_end: StdUnixDatagram,
+    /// The handler's descriptor, whose offset the worker shares. It sets it to the
+    /// number of each request that it begins: a note that costs no message, and
+    /// that can be read when the worker is dead.
+    pub(super) note: File,
 }
 
 impl Launcher {
@@ -69,13 +74,14 @@ impl Launcher {
         let far_end = theirs.try_clone()?;
         // The directory by its open descriptor: its path may have changed hands.
         let dir = PathBuf::from(format!("/proc/self/fd/{}", self.dir.fd.as_raw_fd()));
+        let note = File::open(format!("/proc/self/fd/{}", self.code.as_raw_fd()))?;
         let mut child = Command::new("/proc/self/exe")
             .arg("worker")
             .arg(std::process::id().to_string())
             .env_clear()
             .current_dir(dir)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::from(self.code.try_clone()?))
+            .stdout(Stdio::from(note.try_clone()?))
             .kill_on_drop(true)
             .spawn()?;
         let greeting = greet(&socket, &self.hello);
@@ -84,7 +90,7 @@ impl Launcher {
             status = child.wait() => bail!("it ended before it was ready: {}", status?),
         };
         match ready {
-            Ready::Confined(level) => Ok((Worker { child, socket, far_end }, level)),
+            Ready::Confined(level) => Ok((Worker { child, socket, far_end, note }, level)),
             Ready::Failed(why) => bail!("{why}"),
         }
     }
@@ -114,7 +120,7 @@ pub(super) async fn send(socket: &UnixDatagram, message: &[u8]) -> std::io::Resu
 /// The bytes in anonymous memory that nobody can change any more.
 fn sealed_memfd(bytes: &[u8]) -> anyhow::Result<OwnedFd> {
     let fd = memfd_create("handler", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    let mut file = std::fs::File::from(fd);
+    let mut file = File::from(fd);
     file.write_all(bytes)?;
     let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
     fcntl_add_seals(&file, seals)?;

@@ -2,15 +2,18 @@
 //!
 //! The schedule says which worker gets which request; one task per worker hears
 //! its answers and its end. A worker that dies, is killed or overruns a deadline
-//! is replaced. It costs the request it was running; one that it had not begun is
-//! read back from its socket and given to another.
+//! is replaced. It costs the request that it had begun; any other goes to another
+//! worker, as does one that waits behind a slow one: it is read back from the
+//! worker's own end of the socket.
 
+use std::fs::File;
 use std::io;
 use std::os::unix::net::UnixDatagram as StdUnixDatagram;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use rustix::fs::{SeekFrom, seek};
 use rustix::net::RecvFlags;
 use tokio::net::UnixDatagram;
 use tokio::sync::Notify;
@@ -192,7 +195,7 @@ impl Link {
 async fn keep(shared: Arc<Shared>, place: usize, mut worker: Worker) {
     let number = u32::try_from(place + 1).unwrap_or(u32::MAX);
     loop {
-        let Worker { mut child, socket, far_end } = worker;
+        let Worker { mut child, socket, far_end, note } = worker;
         let socket = Arc::new(socket);
         let overrun = Arc::new(Notify::new());
         {
@@ -222,19 +225,21 @@ async fn keep(shared: Arc<Shared>, place: usize, mut worker: Worker) {
         }
         // What it said before it died still counts.
         let _ = answers.hear_rest(&shared, place, number, &socket);
-        lose(&shared, place, number, error);
+        lose(&shared, place, number, &note, error);
         tracing::warn!(worker = number, pid, "a worker is replaced: {why}");
         worker = relaunch(&shared, number).await;
     }
 }
 
 /// Settles what a dead worker leaves behind.
-fn lose(shared: &Shared, place: usize, number: u32, error: CallError) {
+fn lose(shared: &Shared, place: usize, number: u32, note: &File, error: CallError) {
+    let begun = seek(note, SeekFrom::Current(0));
     let mut state = shared.lock();
-    let link = state.links.get_mut(place).and_then(Option::take);
-    let unread: Vec<u64> =
-        link.iter().flat_map(|link| std::iter::from_fn(|| link.take_back())).collect();
-    for job in state.schedule.died(place, &unread, Instant::now()) {
+    if let Some(link) = state.links.get_mut(place) {
+        *link = None;
+    }
+    let lost = state.schedule.died(place, begun.unwrap_or_default(), Instant::now());
+    if let Some(job) = lost {
         let _ = job.reply.send(Done::lost(number, error, Duration::ZERO));
     }
     shared.settle(&state);

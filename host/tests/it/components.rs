@@ -1,0 +1,191 @@
+//! Test handlers, written by hand.
+
+/// A handler whose core module has these extra parts and this body of `handle`.
+///
+/// The body leaves the address of the result on the stack: pointer and length of
+/// the response, each four bytes. The request's address and length are `$at` and
+/// `$length`.
+pub fn handler(parts: &str, body: &str) -> String {
+    with_imports("", "", parts, body)
+}
+
+fn with_imports(imports: &str, with: &str, parts: &str, body: &str) -> String {
+    format!(
+        r#"(component
+  {imports}
+  (core module $m
+    {parts}
+    (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 16384)
+    (func (export "handle") (param $at i32) (param $length i32) (result i32) {body}))
+  (core instance $i (instantiate $m {with}))
+  (func (export "handle") (param "request" (list u8)) (result (list u8))
+    (canon lift (core func $i "handle") (memory (core memory $i "memory")) (realloc (core func $i "cabi_realloc")))))"#
+    )
+}
+
+const MEMORY: &str = r#"(memory (export "memory") 2)"#;
+
+/// Always the same response.
+pub fn answer(response: &str) -> String {
+    let data: String = response.bytes().map(|byte| format!("\\{byte:02x}")).collect();
+    let length = response.len();
+    handler(
+        &format!("{MEMORY} (data (i32.const 1024) \"{data}\")"),
+        &format!(
+            "(i32.store (i32.const 0) (i32.const 1024))
+             (i32.store (i32.const 4) (i32.const {length}))
+             i32.const 0"
+        ),
+    )
+}
+
+/// Computes for ever.
+pub fn endless_loop() -> String {
+    handler(MEMORY, "(loop $l br $l) unreachable")
+}
+
+/// Computes for ever before the call has begun.
+pub fn endless_start() -> String {
+    handler(&format!("{MEMORY} (func $start (loop $l br $l)) (start $start)"), "unreachable")
+}
+
+pub fn trap() -> String {
+    handler(MEMORY, "unreachable")
+}
+
+pub fn deep_recursion() -> String {
+    handler(&format!("{MEMORY} (func $f (call $f) (call $f))"), "call $f unreachable")
+}
+
+/// Grows its memory until it is refused, touches it all, and then traps.
+pub fn memory_bomb() -> String {
+    handler(
+        MEMORY,
+        "(local $p i32)
+         (loop $grow
+           (br_if $grow (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))
+         (loop $touch
+           (i32.store8 (local.get $p) (i32.const 1))
+           (local.set $p (i32.add (local.get $p) (i32.const 4096)))
+           (br_if $touch (i32.lt_u (local.get $p)
+                                   (i32.mul (memory.size) (i32.const 65536)))))
+         unreachable",
+    )
+}
+
+/// Two memories that together, but not alone, pass 3 MiB; answers if it gets them.
+pub fn two_memories() -> String {
+    handler(
+        &format!(
+            "{MEMORY} (memory $other 1)
+             (data (i32.const 1024) \"HTTP/1.1 204 No Content\\0d\\0a\\0d\\0a\")"
+        ),
+        "(if (i32.eq (memory.grow (i32.const 30)) (i32.const -1)) (then unreachable))
+         (if (i32.eq (memory.grow $other (i32.const 30)) (i32.const -1)) (then unreachable))
+         (i32.store (i32.const 0) (i32.const 1024))
+         (i32.store (i32.const 4) (i32.const 27))
+         i32.const 0",
+    )
+}
+
+/// Claims a response of most of its memory.
+pub fn long_response() -> String {
+    handler(
+        r#"(memory (export "memory") 64)"#,
+        "(i32.store (i32.const 0) (i32.const 1024))
+         (i32.store (i32.const 4) (i32.const 4000000))
+         i32.const 0",
+    )
+}
+
+/// Sleeps in a host call for that many nanoseconds, and then answers 204.
+pub fn sleeper(nanoseconds: u64) -> String {
+    with_imports(
+        r#"(import "wasi:io/poll@0.2.0" (instance $poll
+             (export "pollable" (type $p (sub resource)))
+             (export "[method]pollable.block" (func (param "self" (borrow $p))))))
+           (alias export $poll "pollable" (type $pollable))
+           (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock
+             (alias outer 1 $pollable (type $q))
+             (export "pollable" (type $p (eq $q)))
+             (export "subscribe-duration" (func (param "when" u64) (result (own $p))))))
+           (core func $subscribe (canon lower (func $clock "subscribe-duration")))
+           (core func $block (canon lower (func $poll "[method]pollable.block")))"#,
+        r#"(with "h" (instance
+             (export "subscribe" (func $subscribe)) (export "block" (func $block))))"#,
+        &format!(
+            r#"(import "h" "subscribe" (func $subscribe (param i64) (result i32)))
+               (import "h" "block" (func $block (param i32)))
+               {MEMORY}
+               (data (i32.const 1024) "HTTP/1.1 204 No Content\0d\0a\0d\0a")"#
+        ),
+        &format!(
+            "(call $block (call $subscribe (i64.const {nanoseconds})))
+             (i32.store (i32.const 0) (i32.const 1024))
+             (i32.store (i32.const 4) (i32.const 27))
+             i32.const 0"
+        ),
+    )
+}
+
+/// Ends by `exit`.
+pub fn exit() -> String {
+    with_imports(
+        r#"(import "wasi:cli/exit@0.2.0" (instance $exit
+             (export "exit" (func (param "status" (result))))))
+           (core func $exit (canon lower (func $exit "exit")))"#,
+        r#"(with "h" (instance (export "exit" (func $exit))))"#,
+        &format!(r#"(import "h" "exit" (func $exit (param i32))) {MEMORY}"#),
+        "(call $exit (i32.const 0)) unreachable",
+    )
+}
+
+/// Asks for the network.
+pub fn socket() -> String {
+    with_imports(
+        r#"(import "wasi:sockets/instance-network@0.2.0" (instance $net
+             (export "network" (type $n (sub resource)))
+             (export "instance-network" (func (result (own $n))))))
+           (core func $network (canon lower (func $net "instance-network")))"#,
+        r#"(with "h" (instance (export "network" (func $network))))"#,
+        &format!(r#"(import "h" "network" (func $network (result i32))) {MEMORY}"#),
+        "(drop (call $network)) unreachable",
+    )
+}
+
+/// Asks for a gigabyte of random bytes in one call.
+pub fn random_flood() -> String {
+    with_imports(
+        r#"(import "wasi:random/random@0.2.0" (instance $random
+             (export "get-random-bytes" (func (param "len" u64) (result (list u8))))))
+           (core module $mem (memory (export "memory") 1)
+             (func (export "realloc") (param i32 i32 i32 i32) (result i32) unreachable))
+           (core instance $mem (instantiate $mem))
+           (core func $random (canon lower (func $random "get-random-bytes")
+             (memory (core memory $mem "memory")) (realloc (core func $mem "realloc"))))"#,
+        r#"(with "h" (instance (export "random" (func $random))))"#,
+        &format!(r#"(import "h" "random" (func $random (param i64 i32))) {MEMORY}"#),
+        "(call $random (i64.const 1073741824) (i32.const 0)) unreachable",
+    )
+}
+
+/// Subscribes to a clock without end and never lets go.
+pub fn handle_flood() -> String {
+    sleeper(0).replace(
+        "(call $block (call $subscribe (i64.const 0)))",
+        "(loop $l (drop (call $subscribe (i64.const 0))) br $l)",
+    )
+}
+
+/// Not a handler: it imports what no handler gets.
+pub fn wrong_import() -> String {
+    r#"(component (import "wasi:http/outgoing-handler@0.2.0" (instance)))"#.into()
+}
+
+/// Not a handler: the export has another type.
+pub fn wrong_export() -> String {
+    handler(MEMORY, "unreachable").replace(
+        r#"(param "request" (list u8)) (result (list u8))"#,
+        r#"(param "request" string) (result string)"#,
+    )
+}

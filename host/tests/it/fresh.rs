@@ -1,0 +1,56 @@
+//! The committed components are those of the committed sources.
+
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+const HANDLERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../handlers");
+
+/// The handlers whose components are committed.
+const COMMITTED: [&str; 2] = ["fileops", "hello"];
+
+/// All that a handler is made of, in a fixed order.
+fn sources(name: &str) -> Vec<PathBuf> {
+    let root = Path::new(HANDLERS);
+    let mut paths = vec![
+        root.join("../wit/handler.wit"),
+        root.join("Cargo.lock"),
+        root.join("Cargo.toml"),
+        root.join("build"),
+    ];
+    let mut folders = vec![root.join(name)];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { paths.push(path) }
+        }
+    }
+    paths.sort_by_key(|path| {
+        path.strip_prefix(root).unwrap().as_os_str().as_encoded_bytes().to_vec()
+    });
+    paths
+}
+
+fn sha256(bytes: impl AsRef<[u8]>) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What `handlers/build` records: a digest over the digests of all sources, and
+/// that of the component.
+fn record(name: &str) -> String {
+    let digests = sources(name).into_iter().map(|path| sha256(std::fs::read(path).unwrap()) + "\n");
+    let component = std::fs::read(Path::new(HANDLERS).join(format!("{name}.wasm"))).unwrap();
+    format!("{name} {} {}", sha256(digests.collect::<String>()), sha256(component))
+}
+
+#[test]
+fn committed_components_match_their_sources() {
+    let recorded = std::fs::read_to_string(Path::new(HANDLERS).join("built-from")).unwrap();
+    for name in COMMITTED {
+        let line = record(name);
+        assert!(
+            recorded.lines().any(|recorded| recorded == line),
+            "handlers/{name}.wasm is not what its sources give: run handlers/build {name}\n{line}\n{recorded}"
+        );
+    }
+}

@@ -1,0 +1,145 @@
+//! What a hostile handler can do to its clients: get them an error. On both
+//! pools, and after each attack the server goes on.
+
+use std::time::{Duration, Instant};
+
+use crate::components;
+use crate::support::{POOLS, Server};
+
+/// Runs a handler against both pools: the status, and that it is so each time.
+fn check(wat: &str, args: &[&str], status: u16, text: &str) {
+    for pool in POOLS {
+        let server = Server::with_handler(pool, wat, args);
+        for _ in 0..4 {
+            let response = server.get("/");
+            assert_eq!((response.status, response.text().trim_end()), (status, text), "{pool}");
+        }
+    }
+}
+
+const LATE: &str = "The handler did not answer in time";
+const FAILED: &str = "The handler failed";
+
+#[test]
+fn a_looping_handler_is_interrupted_at_the_deadline() {
+    check(&components::endless_loop(), &["--timeout", "300ms"], 504, LATE);
+}
+
+#[test]
+fn the_deadline_covers_instantiation() {
+    check(&components::endless_start(), &["--timeout", "300ms"], 504, LATE);
+}
+
+#[test]
+fn a_handler_asleep_in_a_host_call_is_ended_at_the_deadline() {
+    let year = 365 * 24 * 3600 * 1_000_000_000;
+    let started = Instant::now();
+    check(&components::sleeper(year), &["--timeout", "300ms"], 504, LATE);
+    assert!(started.elapsed() < Duration::from_secs(3600), "not a year");
+}
+
+#[test]
+fn a_nap_is_no_offence() {
+    check(&components::sleeper(1_000_000), &[], 204, "");
+}
+
+#[test]
+fn loops_on_every_worker_at_once_pass() {
+    for pool in POOLS {
+        let server = Server::with_handler(
+            pool,
+            &components::endless_loop(),
+            &["--timeout", "300ms", "--workers", "2"],
+        );
+        let mut clients: Vec<_> = (0..6).map(|_| server.connect()).collect();
+        for client in &mut clients {
+            client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        }
+        for client in &mut clients {
+            assert_eq!(client.response().status, 504, "{pool}");
+        }
+    }
+}
+
+#[test]
+fn a_trap_is_a_500() {
+    check(&components::trap(), &[], 500, FAILED);
+}
+
+#[test]
+fn deep_recursion_is_a_500() {
+    check(&components::deep_recursion(), &[], 500, FAILED);
+}
+
+#[test]
+fn an_exit_is_a_500() {
+    check(&components::exit(), &[], 500, FAILED);
+}
+
+#[test]
+fn a_memory_bomb_hits_the_ceiling() {
+    let text = "The handler ran out of memory";
+    check(&components::memory_bomb(), &["--memory", "8MiB"], 500, text);
+}
+
+#[test]
+fn all_memories_share_one_ceiling() {
+    let text = "The handler ran out of memory";
+    check(&components::two_memories(), &["--memory", "3MiB"], 500, text);
+    check(&components::two_memories(), &["--memory", "5MiB"], 204, "");
+}
+
+#[test]
+fn a_response_over_the_limit_is_a_502() {
+    let text = "The handler's response is too long";
+    check(&components::long_response(), &["--max-response", "1MiB"], 502, text);
+}
+
+#[test]
+fn a_malformed_response_is_a_502_and_is_not_forwarded() {
+    let text = "The handler's response is not well-formed";
+    for response in [
+        "",
+        "hello",
+        "HTTP/1.1 200 OK\r\n\r\nno length",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\ntoo long",
+        "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort",
+        "HTTP/1.1 200 OK\r\nX: a\nSet-Cookie: b\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\n",
+    ] {
+        let server = Server::with_handler("thread", &components::answer(response), &[]);
+        let answer = server.get("/");
+        assert_eq!((answer.status, answer.text().trim_end()), (502, text), "{response:?}");
+    }
+    check(&components::answer("nonsense"), &[], 502, text);
+}
+
+#[test]
+fn there_is_no_network() {
+    check(&components::socket(), &[], 500, FAILED);
+}
+
+#[test]
+fn floods_of_random_bytes_and_handles_end_the_handler() {
+    check(&components::random_flood(), &[], 500, FAILED);
+    check(&components::handle_flood(), &[], 500, FAILED);
+}
+
+#[test]
+fn a_fast_request_does_not_wait_behind_a_slow_one() {
+    // Half a second each, on three workers: six at once take two rounds, and with
+    // them all asleep nothing may be queued behind a sleeper while another is idle.
+    for pool in POOLS {
+        let server = Server::with_handler(pool, &components::sleeper(500_000_000), &[]);
+        let started = Instant::now();
+        let mut clients: Vec<_> = (0..3).map(|_| server.connect()).collect();
+        for client in &mut clients {
+            client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        }
+        for client in &mut clients {
+            assert_eq!(client.response().status, 204, "{pool}");
+        }
+        assert!(started.elapsed() >= Duration::from_millis(500), "{pool}: it did sleep");
+    }
+}

@@ -1,0 +1,248 @@
+//! HTTP/1.x over real sockets, byte by byte where it matters.
+
+use std::net::Shutdown;
+
+use crate::components;
+use crate::support::{POOLS, Server, noise};
+
+fn on_both(args: &[&str], test: impl Fn(&Server)) {
+    for pool in POOLS {
+        eprintln!("pool: {pool}");
+        test(&Server::start(pool, args));
+    }
+}
+
+#[test]
+fn connections_persist_until_someone_closes() {
+    on_both(&[], |server| {
+        let mut client = server.connect();
+        for _ in 0..3 {
+            let response = client.request("GET", "/listdir", b"");
+            assert_eq!((response.status, response.field("connection")), (200, None));
+        }
+        client.send("GET / HTTP/1.1\r\nHost: x\r\nConnection: Close\r\n\r\n");
+        assert_eq!(client.response().field("connection"), Some("close"));
+        assert!(client.is_closed());
+    });
+}
+
+#[test]
+fn http_1_0_closes_unless_asked_to_stay() {
+    on_both(&[], |server| {
+        let mut client = server.connect();
+        client.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+        assert_eq!(client.response().field("connection"), Some("keep-alive"));
+        client.send("GET / HTTP/1.0\r\n\r\n");
+        assert_eq!(client.response().field("connection"), Some("close"));
+        assert!(client.is_closed());
+    });
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    on_both(&[], |server| {
+        let mut client = server.connect();
+        let mut packet = Vec::new();
+        for n in 0..300 {
+            match n % 3 {
+                0 => packet.extend_from_slice(
+                    format!("PUT /upload/f{n} HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc")
+                        .as_bytes(),
+                ),
+                1 => packet.extend_from_slice(
+                    format!("GET /download/f{} HTTP/1.1\r\nHost: x\r\n\r\n", n - 1).as_bytes(),
+                ),
+                _ => packet.extend_from_slice(b"HEAD /listdir HTTP/1.1\r\nHost: x\r\n\r\n"),
+            }
+        }
+        client.send(&packet);
+        for n in 0..300 {
+            match n % 3 {
+                0 => {
+                    assert_eq!(client.response().text(), format!("File f{n} uploaded successfully"))
+                }
+                1 => assert_eq!(client.response().text(), "abc"),
+                _ => assert_eq!(client.response_to("HEAD").status, 200),
+            }
+        }
+    });
+}
+
+#[test]
+fn a_request_may_arrive_in_any_pieces() {
+    on_both(&[], |server| {
+        let mut client = server.connect();
+        let request = b"PUT /upload/x HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n\r\n\r\n";
+        for byte in request {
+            client.send([*byte]);
+        }
+        assert_eq!(client.response().status, 200);
+        assert_eq!(std::fs::read(server.dir.join("x")).unwrap(), b"\r\n\r\n");
+    });
+}
+
+#[test]
+fn stray_empty_lines_between_requests_are_passed_over() {
+    on_both(&[], |server| {
+        let mut client = server.connect();
+        client.send("PUT /upload/x HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx\r\n");
+        assert_eq!(client.response().status, 200);
+        client.send("\r");
+        client.send("\n\r\nGET /download/x HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert_eq!(client.response().text(), "x");
+    });
+}
+
+#[test]
+fn head_is_answered_without_a_body() {
+    on_both(&[], |server| {
+        let mut client = server.connect();
+        let whole = client.request("GET", "/", b"");
+        let head = client.request("HEAD", "/", b"");
+        assert_eq!(head.field("content-length"), whole.field("content-length"));
+        let missing = client.request("HEAD", "/download/none", b"");
+        assert_eq!(missing.status, 404);
+        assert_eq!(client.request("GET", "/listdir", b"").status, 200);
+    });
+}
+
+#[test]
+fn chunked_bodies_arrive_decoded() {
+    on_both(&[], |server| {
+        let content = noise(100_000, 3);
+        let mut client = server.connect();
+        client.send("PUT /upload/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+        for chunk in content.chunks(7919) {
+            client.send(format!("{:X};note=x\r\n", chunk.len()));
+            client.send(chunk);
+            client.send("\r\n");
+        }
+        client.send("0\r\nX-Trailer: dropped\r\n\r\nGET /download/x HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert_eq!(client.response().status, 200);
+        assert!(client.response().body == content);
+    });
+}
+
+#[test]
+fn a_client_that_waits_is_told_to_continue() {
+    on_both(&["--max-request", "1KiB"], |server| {
+        let mut client = server.connect();
+        client.send("PUT /upload/x HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n");
+        assert_eq!(client.response().status, 100);
+        client.send("abc");
+        assert_eq!(client.response().status, 200);
+        // One that does not wait is not told.
+        client.send("PUT /upload/x HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc");
+        assert_eq!(client.response().status, 200);
+        // One whose body is not wanted is told that.
+        client.send("PUT /upload/x HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3000\r\n\r\n");
+        assert_eq!(client.response().status, 413);
+    });
+}
+
+#[test]
+fn a_body_over_the_limit_is_refused_and_the_client_gets_to_know() {
+    on_both(&["--max-request", "64KiB"], |server| {
+        let body = noise(8 << 20, 5);
+        // It sends all it has before it looks for an answer.
+        let mut client = server.connect();
+        client.send(format!(
+            "PUT /upload/x HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        ));
+        client.send(&body);
+        let response = client.response();
+        assert_eq!((response.status, response.field("connection")), (413, Some("close")));
+        let mut client = server.connect();
+        client.send("PUT /upload/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+        for chunk in body.chunks(1 << 16) {
+            client.send(format!("{:x}\r\n", chunk.len()));
+            client.send(chunk);
+            client.send("\r\n");
+        }
+        client.send("0\r\n\r\n");
+        assert_eq!(client.response().status, 413);
+        assert_eq!(server.get("/listdir").text(), "[]");
+        // Up to the limit it is taken.
+        assert_eq!(server.request("PUT", "/upload/x", &body[..64 << 10]).status, 200);
+    });
+}
+
+#[test]
+fn a_client_that_has_said_all_still_gets_its_answer() {
+    on_both(&[], |server| {
+        let mut client = server.connect();
+        client.send("GET /listdir HTTP/1.1\r\nHost: x\r\n\r\n");
+        client.stream.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(client.response().status, 200);
+    });
+}
+
+#[test]
+fn what_is_ambiguous_is_refused_and_never_reaches_the_handler() {
+    on_both(&[], |server| {
+        for request in [
+            "PUT /upload/x HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "PUT /upload/x HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
+            "PUT /upload/x HTTP/1.1\r\nHost: x\r\nContent-Length: +1\r\n\r\nx",
+            "PUT /upload/x HTTP/1.1\nHost: x\nContent-Length: 0\n\n",
+            "PUT /upload/x HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
+            "PUT /upload/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0x1\r\nx\r\n0\r\n\r\n",
+        ] {
+            let mut client = server.connect();
+            client.send(request);
+            let response = client.response();
+            assert_eq!(
+                (response.status, response.field("connection")),
+                (400, Some("close")),
+                "{request:?}"
+            );
+            assert!(response.text().starts_with("Bad request: "), "{}", response.text());
+            assert!(client.is_closed());
+        }
+        assert_eq!(server.get("/listdir").text(), "[]");
+    });
+}
+
+#[test]
+fn slow_clients_are_told_that_they_are_late() {
+    let args = ["--header-timeout", "200ms", "--body-timeout", "200ms", "--idle-timeout", "300ms"];
+    on_both(&args, |server| {
+        let mut client = server.connect();
+        client.send("GET / HTTP/1.1\r\nHo");
+        assert_eq!(client.response().status, 408);
+        assert!(client.is_closed());
+        let mut client = server.connect();
+        client.send("PUT /upload/x HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\na");
+        assert_eq!(client.response().status, 408);
+        // A client that says nothing is not told anything.
+        assert!(server.connect().is_closed());
+        assert_eq!(server.get("/").status, 200);
+    });
+}
+
+#[test]
+fn a_full_queue_is_a_503_at_once() {
+    for pool in POOLS {
+        let server = Server::with_handler(
+            pool,
+            &components::sleeper(400_000_000),
+            &["--workers", "1", "--queue", "1"],
+        );
+        let mut clients: Vec<_> = (0..12).map(|_| server.connect()).collect();
+        for client in &mut clients {
+            client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        }
+        let mut statuses = Vec::new();
+        for client in &mut clients {
+            let response = client.response();
+            if response.status == 503 {
+                assert_eq!(response.field("retry-after"), Some("1"), "{pool}");
+            }
+            statuses.push(response.status);
+        }
+        assert!(statuses.contains(&503), "{pool}: {statuses:?}");
+        assert!(statuses.contains(&204), "{pool}: {statuses:?}");
+        assert_eq!(server.get("/").status, 204, "{pool}");
+    }
+}

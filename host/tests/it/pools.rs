@@ -1,0 +1,229 @@
+//! What holds of the pools themselves, the process pool's deaths above all.
+
+use std::collections::HashSet;
+
+use rustix::process::Signal;
+
+use crate::components;
+use crate::support::{PATIENCE, POOLS, Server, eventually, kill};
+
+fn state(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(") ").next()?.chars().next()
+}
+
+#[test]
+fn workers_are_processes_that_are_ready_before_the_first_request() {
+    let server = Server::start("process", &[]);
+    let workers = server.workers();
+    assert_eq!(workers.len(), 3);
+    for worker in &workers {
+        let status = std::fs::read_to_string(format!("/proc/{worker}/status")).unwrap();
+        assert!(status.contains("Seccomp:\t2"), "confined by a filter: {status}");
+        assert!(status.contains("NoNewPrivs:\t1"), "{status}");
+        let environment = std::fs::read(format!("/proc/{worker}/environ")).unwrap();
+        assert_eq!(environment, b"", "nothing of the host's environment");
+    }
+    for _ in 0..20 {
+        assert_eq!(server.get("/").status, 200);
+    }
+    let now: HashSet<_> = server.workers().into_iter().collect();
+    assert_eq!(now, workers.into_iter().collect(), "the same ones have served");
+}
+
+#[test]
+fn worker_threads_are_confined() {
+    let server = Server::start("thread", &[]);
+    let mut confined = 0;
+    for task in std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap() {
+        let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        if status.starts_with("Name:\tworker-") {
+            assert!(status.contains("Seccomp:\t2"), "{status}");
+            assert!(status.contains("NoNewPrivs:\t1"), "{status}");
+            confined += 1;
+        }
+    }
+    assert_eq!(confined, 3);
+}
+
+#[test]
+fn a_worker_killed_in_a_request_costs_that_request_and_no_other() {
+    let server = Server::with_handler("process", &components::sleeper(300_000_000), &[]);
+    let mut clients: Vec<_> = (0..3).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    }
+    // Each sleeps in a worker of its own when all three are in a nanosleep.
+    let sleeping = |pid: &u32| {
+        let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+        let number = call.split(' ').next().unwrap_or_default().parse().ok();
+        number == Some(libc::SYS_clock_nanosleep)
+    };
+    eventually("three workers in a request", || server.workers().iter().all(sleeping));
+    let victim = server.workers()[0];
+    kill(victim, Signal::KILL);
+    let mut statuses: Vec<_> = clients.iter_mut().map(|client| client.response().status).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [204, 204, 500]);
+    eventually("a replacement", || {
+        let workers = server.workers();
+        workers.len() == 3 && !workers.contains(&victim)
+    });
+    assert_eq!(server.get("/").status, 204);
+}
+
+#[test]
+fn idle_workers_that_are_killed_cost_nothing() {
+    let server = Server::start("process", &[]);
+    let mut client = server.connect();
+    for _ in 0..20 {
+        for worker in server.workers() {
+            kill(worker, Signal::KILL);
+        }
+        assert_eq!(client.request("GET", "/listdir", b"").status, 200);
+    }
+}
+
+#[test]
+fn nothing_is_left_of_a_thousand_requests_and_fifty_killed_workers() {
+    let server = Server::start("process", &[]);
+    let mut client = server.connect();
+    for _ in 0..5 {
+        client.request("PUT", "/upload/x", b"x");
+    }
+    let before = server.descriptors();
+    let mut killed = 0;
+    for n in 0..1000 {
+        assert!([200, 500].contains(&client.request("PUT", "/upload/x", b"x").status));
+        if n % 20 == 0 {
+            eventually("all workers", || server.workers().len() == 3);
+            kill(server.workers()[n % 3], Signal::KILL);
+            killed += 1;
+        }
+    }
+    assert_eq!(killed, 50);
+    eventually("three living workers and no zombie", || {
+        let states: Vec<_> = server.workers().into_iter().map(state).collect();
+        states.len() == 3 && states.iter().all(|state| matches!(state, Some('S' | 'R')))
+    });
+    eventually("no more descriptors than before", || server.descriptors() <= before);
+}
+
+#[test]
+fn large_requests_to_dying_workers_leave_nothing_behind() {
+    let server = Server::start("process", &[]);
+    let before = server.descriptors();
+    let body = vec![7; 8 << 20];
+    for _ in 0..10 {
+        let mut client = server.connect();
+        client.send(format!(
+            "PUT /upload/x HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        ));
+        client.send(&body);
+        for worker in server.workers() {
+            kill(worker, Signal::KILL);
+        }
+        assert!([200, 500].contains(&client.response().status));
+    }
+    assert_eq!(server.request("PUT", "/upload/x", &body).status, 200);
+    eventually("no more descriptors than before", || server.descriptors() <= before);
+}
+
+#[test]
+fn workers_die_with_their_parent() {
+    for signal in [Signal::KILL, Signal::TERM] {
+        let mut server =
+            Server::with_handler("process", &components::sleeper(u64::MAX / 2), &["--grace", "0s"]);
+        let mut client = server.connect();
+        client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        let workers = server.workers();
+        server.signal(signal);
+        server.wait();
+        eventually("no worker", || {
+            workers.iter().all(|pid| matches!(state(*pid), None | Some('Z' | 'X')))
+        });
+    }
+}
+
+#[test]
+fn a_stopped_worker_is_replaced_at_its_deadline() {
+    let server = Server::start("process", &["--timeout", "300ms", "--workers", "1"]);
+    let worker = server.workers()[0];
+    kill(worker, Signal::STOP);
+    let status = server.get("/").status;
+    assert_eq!(status, 504, "within {PATIENCE:?}");
+    assert_eq!(server.get("/").status, 200);
+    assert_ne!(server.workers(), [worker]);
+}
+
+#[test]
+fn the_log_has_a_line_for_every_request() {
+    for pool in POOLS {
+        let mut server = Server::start(pool, &[]);
+        server.get("/listdir?a=b");
+        let line = server.wait_for_line("target=/listdir?a=b");
+        for part in [
+            "request=1",
+            "client=127.0.0.1:",
+            "method=GET",
+            "status=200",
+            "bytes=",
+            "seconds=",
+            "worker=",
+            "running=0",
+            "pending=0",
+            "done=1",
+        ] {
+            assert!(line.contains(part), "{part} in {line}");
+        }
+        let mut client = server.connect();
+        client.send("nonsense\r\n\r\n");
+        client.response();
+        let line = server.wait_for_line("request=2");
+        assert!(line.contains("status=400"), "{line}");
+    }
+}
+
+#[test]
+fn the_log_can_be_json() {
+    let mut server = Server::start("thread", &["--log", "json"]);
+    server.get("/listdir");
+    let line = server.wait_for_line("listdir");
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(line["target"], "access", "{line}");
+    assert_eq!(line["method"], "GET", "{line}");
+    assert_eq!(line["status"], 200, "{line}");
+}
+
+#[test]
+fn a_blocked_standard_error_delays_no_request() {
+    use std::io::Read as _;
+    for pool in POOLS {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = crate::support::host()
+            .args(["--pool", pool, "--port", "0", "--workers", "2", "--dir"])
+            .arg(dir.path())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Reads the banner, and then never again: the pipe fills up.
+        let mut stderr = child.stderr.take().unwrap();
+        let mut banner = Vec::new();
+        while banner.iter().filter(|byte| **byte == b'\n').count() < 2 {
+            let mut byte = [0];
+            stderr.read_exact(&mut byte).unwrap();
+            banner.push(byte[0]);
+        }
+        let banner = String::from_utf8(banner).unwrap();
+        let port: u16 = banner.lines().next().unwrap().rsplit(' ').next().unwrap().parse().unwrap();
+        let stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let mut client = crate::support::Client::new(stream);
+        let target = format!("/listdir?{}", "x".repeat(500));
+        for _ in 0..2000 {
+            assert_eq!(client.request("GET", &target, b"").status, 200);
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}

@@ -1,0 +1,194 @@
+//! Starting and stopping.
+
+use std::process::Output;
+
+use rustix::process::Signal;
+
+use crate::components;
+use crate::support::{POOLS, Server, host};
+
+fn run(args: &[&str]) -> Output {
+    let dir = tempfile::tempdir().unwrap();
+    host().args(args).current_dir(dir.path()).output().unwrap()
+}
+
+/// The server does not start: exit status, one line, and what is in it.
+fn check(args: &[&str], status: i32, parts: &[&str]) {
+    let output = run(args);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(status), "{args:?}: {stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{args:?}: {stderr}");
+    assert!(stderr.starts_with("error: "), "{args:?}: {stderr}");
+    for part in parts {
+        assert!(stderr.contains(part), "{args:?}: {part} in {stderr}");
+    }
+}
+
+#[test]
+fn bad_usage_is_one_line_and_status_2() {
+    check(&["--pool", "fiber"], 2, &["--pool", "fiber"]);
+    check(&["--port", "70000"], 2, &["--port", "70000"]);
+    check(&["--timeout", "soon"], 2, &["--timeout", "10s"]);
+    check(&["--memory", "1"], 2, &["--memory"]);
+    check(&["--colour"], 2, &["--colour"]);
+    check(&["--config", "none.toml"], 2, &["--config", "none.toml"]);
+    check(&["--env", "novalue"], 2, &["--env", "KEY=VALUE"]);
+}
+
+#[test]
+fn a_bad_configuration_file_names_line_and_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.toml");
+    for (text, parts) in [
+        ("pool = 'thread'\ncolour = 'red'", ["line 2", "colour"]),
+        ("timeout = 'soon'", ["line 1", "10s"]),
+        ("pool = ", ["line 1", "c.toml"]),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        check(&["--config", path.to_str().unwrap()], 2, &parts);
+    }
+}
+
+#[test]
+fn what_cannot_start_is_one_line_and_status_1() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let component = |wat: &str| wat::parse_str(wat).unwrap();
+    let whole = component(&components::trap());
+    let busy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let busy = busy.local_addr().unwrap().to_string();
+    for pool in POOLS {
+        let handler = |path: &str, part: &str| {
+            check(
+                &["--pool", pool, "--port", "0", "--handler", path],
+                1,
+                &["--handler", path, part],
+            );
+        };
+        handler("none.wasm", "No such file");
+        handler("/", "not a file");
+        handler(&file("text.wasm", b"hello"), "not a valid WebAssembly component");
+        handler(&file("half.wasm", &whole[..whole.len() / 2]), "not a valid WebAssembly component");
+        handler(&file("module.wasm", &component("(module)")), "not a component");
+        handler(&file("import.wasm", &component(&components::wrong_import())), "wasi:http");
+        handler(&file("export.wasm", &component(&components::wrong_export())), "handle");
+        handler(&file("none.wasm", &component("(component)")), "handle");
+        check(&["--pool", pool, "--addr", &busy], 1, &["--addr", &busy, "in use"]);
+        check(&["--pool", pool, "--port", "0", "--dir", "/proc/none"], 1, &["--dir", "/proc/none"]);
+    }
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    for flag in ["--help", "--version"] {
+        let output = run(&[flag]);
+        assert!(output.status.success());
+        assert!(!output.stdout.is_empty());
+        assert!(output.stderr.is_empty());
+    }
+}
+
+#[test]
+fn the_banner_says_what_is_served() {
+    for (pool, name) in [("thread", "Thread"), ("process", "Process")] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("new/folder");
+        let mut child = host()
+            .args(["--pool", pool, "--port", "0", "--dir"])
+            .arg(&path)
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+        let lines: Vec<_> = std::io::BufRead::lines(stderr).take(2).map(Result::unwrap).collect();
+        let start = format!("{name} Pool HTTP Server running on port ");
+        assert!(
+            lines[0].strip_prefix(&start).is_some_and(|port| port.parse::<u16>().is_ok()),
+            "{lines:?}"
+        );
+        for part in ["fileops", "new/folder", "workers 20", "sandbox wasm + landlock"] {
+            assert!(lines[1].contains(part), "{part} in {lines:?}");
+        }
+        assert!(path.is_dir(), "created because it was missing");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_flag_wins_over_a_variable_and_both_over_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("c.toml");
+    std::fs::write(&config, "max-request = 10\nheader-timeout = '5s'\n").unwrap();
+    let config = config.to_str().unwrap();
+    let limit = |server: &Server| {
+        [10, 20, 30]
+            .into_iter()
+            .rfind(|n| server.request("PUT", "/upload/x", &vec![0; *n]).status == 200)
+    };
+    assert_eq!(limit(&Server::start("thread", &["--config", config])), Some(10));
+    let flag = Server::start("thread", &["--config", config, "--max-request", "30"]);
+    assert_eq!(limit(&flag), Some(30));
+    // The variable against the file, with a value that is refused.
+    let output = host()
+        .args(["--config", config, "--port", "0"])
+        .env("SWAPBOX_HEADER_TIMEOUT", "0s")
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--header-timeout"));
+}
+
+#[test]
+fn the_handler_sees_the_variables_it_is_given() {
+    // That it sees no others is what `env -i` and the empty worker environment show.
+    for pool in POOLS {
+        let server = Server::start(pool, &["--env", "A=1", "--env", "B=2"]);
+        assert_eq!(server.get("/").status, 200);
+    }
+}
+
+#[test]
+fn requests_in_flight_are_finished_and_new_ones_refused() {
+    for pool in POOLS {
+        for signal in [Signal::TERM, Signal::INT] {
+            let mut server = Server::with_handler(pool, &components::sleeper(400_000_000), &[]);
+            let mut idle = server.connect();
+            assert_eq!(idle.request("GET", "/", b"").status, 204);
+            let mut busy = server.connect();
+            let mut late = server.connect();
+            late.send("GET / HTTP/1.1\r\nHost: x\r\n");
+            busy.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+            let mut probe = server.connect();
+            probe.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+            // Both are in workers when a third request has come back: it is last in.
+            assert_eq!(server.connect().request("GET", "/", b"").status, 204);
+            busy.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+            server.signal(signal);
+            server.wait_for_line("finishing the requests in flight");
+            let _ = probe.response();
+            assert_eq!(busy.response().status, 204, "{pool}");
+            assert!(idle.is_closed(), "{pool}: an idle connection is closed at once");
+            late.send("\r\n");
+            let refused = late.response();
+            assert_eq!((refused.status, refused.field("retry-after")), (503, Some("1")), "{pool}");
+            drop((busy, probe));
+            assert!(server.wait().success(), "{pool}");
+        }
+    }
+}
+
+#[test]
+fn the_grace_ends() {
+    let args = ["--grace", "200ms", "--timeout", "1h"];
+    for pool in POOLS {
+        let mut server = Server::with_handler(pool, &components::endless_loop(), &args);
+        let mut client = server.connect();
+        client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        server.signal(Signal::TERM);
+        assert_eq!(server.wait().code(), Some(1), "{pool}");
+    }
+}

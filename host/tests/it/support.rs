@@ -1,0 +1,274 @@
+//! A server in a fresh directory, and a client that speaks raw bytes.
+
+use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// Both kinds of pool: every promise holds on each.
+pub const POOLS: [&str; 2] = ["thread", "process"];
+
+/// How long anything may take before a test gives up on it.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running `host`; it is killed when this is dropped.
+pub struct Server {
+    child: Child,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+    pub port: u16,
+    /// What the handler serves.
+    pub dir: PathBuf,
+    /// Where test handlers lie; goes with the server.
+    scratch: TempDir,
+}
+
+/// The executable, with no variable of ours that could change what it does.
+pub fn host() -> Command {
+    clean(env!("CARGO_BIN_EXE_host"))
+}
+
+pub fn clean(program: &str) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("SWAPBOX_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+impl Server {
+    /// Starts a pool with a few workers and the embedded handler.
+    pub fn start(pool: &str, args: &[&str]) -> Self {
+        Self::start_with(pool, None, args)
+    }
+
+    /// Starts a pool with this component as its handler.
+    pub fn with_handler(pool: &str, wat: &str, args: &[&str]) -> Self {
+        Self::start_with(pool, Some(wat), args)
+    }
+
+    fn start_with(pool: &str, handler: Option<&str>, args: &[&str]) -> Self {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = scratch.path().join("folder");
+        let mut command = host();
+        command.args(["--pool", pool, "--port", "0", "--workers", "3", "--dir"]).arg(&dir);
+        if let Some(wat) = handler {
+            let path = scratch.path().join("handler.wasm");
+            std::fs::write(&path, wat::parse_str(wat).expect("a component")).unwrap();
+            command.arg("--handler").arg(path);
+        }
+        let mut child = command.args(args).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let mut server = Self { child, lines, seen: Vec::new(), port: 0, dir, scratch };
+        let banner = server.wait_for_line("HTTP Server running on port ");
+        server.port = banner.rsplit(' ').next().unwrap().parse().unwrap();
+        server.wait_for_line("sandbox ");
+        server
+    }
+
+    pub fn scratch(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for a line of standard error that contains this text.
+    pub fn wait_for_line(&mut self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => {
+                    self.seen.push(line.clone());
+                    if line.contains(text) {
+                        return line;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    panic!("no line with {text:?} in {:#?}", self.seen)
+                }
+            }
+        }
+    }
+
+    pub fn connect(&self) -> Client {
+        Client::new(TcpStream::connect(("127.0.0.1", self.port)).unwrap())
+    }
+
+    /// One request on a connection of its own.
+    pub fn request(&self, method: &str, target: &str, body: &[u8]) -> Response {
+        self.connect().request(method, target, body)
+    }
+
+    pub fn get(&self, target: &str) -> Response {
+        self.request("GET", target, b"")
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        kill(self.pid(), signal);
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the server does not end");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Process ids of the workers, in no order.
+    pub fn workers(&self) -> Vec<u32> {
+        let mut workers = Vec::new();
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap() {
+            let children = task.unwrap().path().join("children");
+            let children = std::fs::read_to_string(children).unwrap_or_default();
+            workers.extend(children.split_whitespace().map(|pid| pid.parse::<u32>().unwrap()));
+        }
+        workers
+    }
+
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn kill(pid: u32, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(pid.try_into().unwrap()).unwrap();
+    let _ = rustix::process::kill_process(pid, signal);
+}
+
+/// Waits until something holds, by looking again and again.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// A client's end of a connection.
+pub struct Client {
+    pub stream: TcpStream,
+    read: Vec<u8>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Response {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.head.split("\r\n").skip(1).find_map(|line| {
+            let (key, value) = line.split_once(": ")?;
+            key.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+}
+
+impl Client {
+    pub fn new(stream: TcpStream) -> Self {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream, read: Vec::new() }
+    }
+
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).unwrap();
+    }
+
+    pub fn request(&mut self, method: &str, target: &str, body: &[u8]) -> Response {
+        let length = body.len();
+        let head =
+            format!("{method} {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+        self.send([head.as_bytes(), body].concat());
+        self.response_to(method)
+    }
+
+    pub fn response(&mut self) -> Response {
+        self.response_to("GET")
+    }
+
+    /// Reads exactly one response; what follows it stays for the next.
+    pub fn response_to(&mut self, method: &str) -> Response {
+        let end = loop {
+            if let Some(at) = self.read.windows(4).position(|window| window == b"\r\n\r\n") {
+                break at + 4;
+            }
+            assert!(self.read_more(), "the connection ended in a head: {:?}", self.shown());
+        };
+        let head = String::from_utf8(self.read.drain(..end).collect()).unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let mut response = Response { status, head, body: Vec::new() };
+        let length = match method {
+            "HEAD" => 0,
+            _ => response.field("content-length").map_or(0, |length| length.parse().unwrap()),
+        };
+        while self.read.len() < length {
+            assert!(self.read_more(), "the connection ended in a body: {}", response.head);
+        }
+        response.body = self.read.drain(..length).collect();
+        response
+    }
+
+    /// Whether the server has closed the connection, with nothing more to say.
+    pub fn is_closed(&mut self) -> bool {
+        self.read.is_empty() && !self.read_more()
+    }
+
+    fn read_more(&mut self) -> bool {
+        let mut buffer = [0; 64 << 10];
+        let read = self.stream.read(&mut buffer).unwrap();
+        self.read.extend_from_slice(&buffer[..read]);
+        read > 0
+    }
+
+    fn shown(&self) -> String {
+        String::from_utf8_lossy(&self.read).into_owned()
+    }
+}
+
+/// Bytes that look like nothing, the same for the same seed.
+pub fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(2).wrapping_add(1);
+    (0..length)
+        .map(|_| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        })
+        .collect()
+}
