@@ -143,6 +143,7 @@ fn config(limits: &HandlerLimits, slots: Option<u32>) -> Config {
             .max_core_instances_per_component(CORE_INSTANCES_PER_INSTANCE)
             .total_memories(slots.saturating_mul(MEMORIES_PER_INSTANCE))
             .max_memories_per_component(MEMORIES_PER_INSTANCE)
+            .max_memories_per_module(MEMORIES_PER_INSTANCE)
             .total_tables(slots.saturating_mul(TABLES_PER_INSTANCE))
             .max_tables_per_component(TABLES_PER_INSTANCE)
             .max_tables_per_module(TABLES_PER_INSTANCE)

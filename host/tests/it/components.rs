@@ -143,11 +143,15 @@ pub fn exit() -> String {
 /// Asks for the network.
 pub fn socket() -> String {
     with_imports(
-        r#"(import "wasi:sockets/instance-network@0.2.0" (instance $net
-             (export "network" (type $n (sub resource)))
+        r#"(import "wasi:sockets/network@0.2.0" (instance $types
+             (export "network" (type (sub resource)))))
+           (alias export $types "network" (type $network))
+           (import "wasi:sockets/instance-network@0.2.0" (instance $net
+             (alias outer 1 $network (type $outer))
+             (export "network" (type $n (eq $outer)))
              (export "instance-network" (func (result (own $n))))))
-           (core func $network (canon lower (func $net "instance-network")))"#,
-        r#"(with "h" (instance (export "network" (func $network))))"#,
+           (core func $get (canon lower (func $net "instance-network")))"#,
+        r#"(with "h" (instance (export "network" (func $get))))"#,
         &format!(r#"(import "h" "network" (func $network (result i32))) {MEMORY}"#),
         "(drop (call $network)) unreachable",
     )

@@ -84,14 +84,12 @@ fn the_listing_has_the_shape_that_history_gave_it() {
         assert_eq!(response.field("content-type"), Some("application/json"));
         let listing: Vec<serde_json::Value> = serde_json::from_slice(&response.body).unwrap();
         assert_eq!(listing.len(), 3, "regular files, also through a link that stays inside");
-        let [first, ..] = listing.as_slice() else { panic!() };
-        assert_eq!(
-            response.text().split("  },\n").next().unwrap(),
-            format!(
-                "[\n  {{\n    \"name\": \"a\",\n    \"size\": 1,\n    \"modified\": {}\n",
-                first["modified"]
-            )
-        );
+        let first = response.text().split("  },\n").next().unwrap();
+        let modified = first
+            .strip_prefix("[\n  {\n    \"name\": \"a\",\n    \"size\": 1,\n    \"modified\": ");
+        let modified =
+            modified.and_then(|rest| rest.strip_suffix('\n')).unwrap_or_else(|| panic!("{first}"));
+        assert!(modified.contains('.') && modified.parse::<f64>().is_ok(), "a float: {modified}");
     });
 }
 

@@ -11,5 +11,6 @@ mod hostile;
 mod http;
 mod page;
 mod pools;
+mod standard_library;
 mod start;
 mod support;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use rustix::process::Signal;
 
 use crate::components;
-use crate::support::{PATIENCE, POOLS, Server, eventually, kill};
+use crate::support::{POOLS, Server, eventually, kill};
 
 fn state(pid: u32) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -151,8 +151,7 @@ fn a_stopped_worker_is_replaced_at_its_deadline() {
     let server = Server::start("process", &["--timeout", "300ms", "--workers", "1"]);
     let worker = server.workers()[0];
     kill(worker, Signal::STOP);
-    let status = server.get("/").status;
-    assert_eq!(status, 504, "within {PATIENCE:?}");
+    // It never began the request, so another can have it.
     assert_eq!(server.get("/").status, 200);
     assert_ne!(server.workers(), [worker]);
 }

@@ -143,15 +143,6 @@ fn a_flag_wins_over_a_variable_and_both_over_the_file() {
 }
 
 #[test]
-fn the_handler_sees_the_variables_it_is_given() {
-    // That it sees no others is what `env -i` and the empty worker environment show.
-    for pool in POOLS {
-        let server = Server::start(pool, &["--env", "A=1", "--env", "B=2"]);
-        assert_eq!(server.get("/").status, 200);
-    }
-}
-
-#[test]
 fn requests_in_flight_are_finished_and_new_ones_refused() {
     for pool in POOLS {
         for signal in [Signal::TERM, Signal::INT] {
