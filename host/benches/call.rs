@@ -3,6 +3,8 @@
 //! `cargo bench` prints the time of a whole call of each handler, by kind of
 //! request, with no socket and no pool around it.
 
+#![expect(clippy::expect_used, reason = "a benchmark may panic")]
+
 use std::hint::black_box;
 use std::path::Path;
 use std::time::Duration;

@@ -206,13 +206,9 @@ impl<T: Task> Schedule<T> {
 
     fn refill(&mut self, at: usize, now: Instant) -> Vec<Order> {
         let mut orders = Vec::new();
-        loop {
-            let Some(place) = self.places.get(at) else { break };
-            let room = match self.waiting.front() {
-                Some((next, _)) => place.sent.is_empty() || (place.has_room() && next.fits_ahead()),
-                None => false,
-            };
-            if !room {
+        while let (Some(place), Some((next, _))) = (self.places.get(at), self.waiting.front()) {
+            let goes = place.sent.is_empty() || (place.has_room() && next.fits_ahead());
+            if !goes {
                 break;
             }
             if let Some(task) = self.next_waiting() {

@@ -1,6 +1,6 @@
 //! Tests of the real executables, over real sockets, on real files.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
 mod atomic;
 mod client;

@@ -448,6 +448,7 @@ fn descriptor_type(file_type: FileType) -> DescriptorType {
     }
 }
 
+#[allow(clippy::useless_conversion, reason = "the count of links has 32 bits on some machines")]
 fn descriptor_stat(stat: &Stat) -> DescriptorStat {
     DescriptorStat {
         type_: descriptor_type(FileType::from_raw_mode(stat.st_mode)),
