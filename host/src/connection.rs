@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::http::{
     BodyLength, ChunkedDecoder, Head, HeadScanner, Reject, Version, error_response, prepare,
@@ -30,6 +30,7 @@ const ONE_WRITE: usize = 64 << 10;
 /// How long, and how much, a rejected client is listened to after its answer, so
 /// that a reset does not overtake it.
 const LINGER: Duration = Duration::from_secs(5);
+const LINGER_DRAINING: Duration = Duration::from_millis(100);
 const LINGER_BYTES: usize = 64 << 20;
 
 /// Serves a client until it is done, misbehaves or falls silent.
@@ -209,8 +210,6 @@ impl Connection<'_> {
     async fn answer(&mut self, request: Request) -> Next {
         let Request { head, line, message } = request;
         let number = self.shared.metrics.next_request();
-        let draining = *self.shared.draining.borrow();
-        let keep_alive = head.keep_alive && !draining;
         let http10 = head.version == Version::Http10;
         let now = SystemTime::now();
 
@@ -226,7 +225,9 @@ impl Connection<'_> {
             pool: self.shared.metrics.snapshot(),
             error: None,
         };
-        let result = if draining { Err(Failure::Draining) } else { self.run(message).await };
+        let draining = || *self.shared.draining.borrow();
+        let result = if draining() { Err(Failure::Draining) } else { self.run(message).await };
+        let keep_alive = head.keep_alive && !draining();
         let result = result.and_then(|(response, done)| {
             log::captured(number, &done.captured);
             (access.handler, access.worker) = (done.elapsed, done.worker);
@@ -337,8 +338,16 @@ impl Connection<'_> {
                 }
             }
         };
-        // A client that goes on for longer has had its chance.
-        let _ = timeout(LINGER, drop_input).await;
+        let mut draining = self.shared.draining.clone();
+        tokio::select! {
+            () = drop_input => {}
+            // A client that goes on for longer has had its chance.
+            () = sleep(LINGER) => {}
+            () = async {
+                let _ = draining.wait_for(|draining| *draining).await;
+                sleep(LINGER_DRAINING).await;
+            } => {}
+        }
     }
 }
 

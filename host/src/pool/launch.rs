@@ -82,6 +82,9 @@ impl Launcher {
             .current_dir(dir)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::from(note.try_clone()?))
+            // A Ctrl-C in the terminal is the host's to answer: its workers go on
+            // until the requests in flight are finished.
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
         let greeting = greet(&socket, &self.hello);

@@ -53,13 +53,7 @@ fn a_worker_killed_in_a_request_costs_that_request_and_no_other() {
     for client in &mut clients {
         client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     }
-    // Each sleeps in a worker of its own when all three are in a nanosleep.
-    let sleeping = |pid: &u32| {
-        let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
-        let number = call.split(' ').next().unwrap_or_default().parse().ok();
-        number == Some(libc::SYS_clock_nanosleep)
-    };
-    eventually("three workers in a request", || server.workers().iter().all(sleeping));
+    eventually("three workers in a request", || server.sleeping_workers() == 3);
     let victim = server.workers()[0];
     kill(victim, Signal::KILL);
     let mut statuses: Vec<_> = clients.iter_mut().map(|client| client.response().status).collect();

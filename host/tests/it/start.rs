@@ -5,7 +5,7 @@ use std::process::Output;
 use rustix::process::Signal;
 
 use crate::components;
-use crate::support::{POOLS, Server, host};
+use crate::support::{POOLS, Server, eventually, host};
 
 fn run(args: &[&str]) -> Output {
     let dir = tempfile::tempdir().unwrap();
@@ -149,26 +149,36 @@ fn requests_in_flight_are_finished_and_new_ones_refused() {
             let mut server = Server::with_handler(pool, &components::sleeper(400_000_000), &[]);
             let mut idle = server.connect();
             assert_eq!(idle.request("GET", "/", b"").status, 204);
-            let mut busy = server.connect();
             let mut late = server.connect();
             late.send("GET / HTTP/1.1\r\nHost: x\r\n");
+            let mut busy = server.connect();
             busy.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-            let mut probe = server.connect();
-            probe.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-            // Both are in workers when a third request has come back: it is last in.
-            assert_eq!(server.connect().request("GET", "/", b"").status, 204);
-            busy.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+            eventually("the request in a worker", || server.sleeping_workers() == 1);
             server.signal(signal);
             server.wait_for_line("finishing the requests in flight");
-            let _ = probe.response();
-            assert_eq!(busy.response().status, 204, "{pool}");
             assert!(idle.is_closed(), "{pool}: an idle connection is closed at once");
             late.send("\r\n");
             let refused = late.response();
             assert_eq!((refused.status, refused.field("retry-after")), (503, Some("1")), "{pool}");
-            drop((busy, probe));
+            let answer = busy.response();
+            assert_eq!((answer.status, answer.field("connection")), (204, Some("close")), "{pool}");
             assert!(server.wait().success(), "{pool}");
         }
+    }
+}
+
+#[test]
+fn a_ctrl_c_in_the_terminal_lets_workers_finish() {
+    for pool in POOLS {
+        let mut server = Server::with_handler(pool, &components::sleeper(300_000_000), &[]);
+        let mut client = server.connect();
+        client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        eventually("the request in a worker", || server.sleeping_workers() == 1);
+        // A terminal sends the signal to the whole process group.
+        let group = rustix::process::Pid::from_raw(server.pid().try_into().unwrap()).unwrap();
+        rustix::process::kill_process_group(group, Signal::INT).unwrap();
+        assert_eq!(client.response().status, 204, "{pool}");
+        assert!(server.wait().success(), "{pool}");
     }
 }
 

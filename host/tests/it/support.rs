@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -63,7 +64,8 @@ impl Server {
             std::fs::write(&path, wat::parse_str(wat).expect("a component")).unwrap();
             command.arg("--handler").arg(path);
         }
-        let mut child = command.args(args).stderr(Stdio::piped()).spawn().unwrap();
+        // A process group of its own, as a shell gives it.
+        let mut child = command.args(args).process_group(0).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (sender, lines) = channel();
         std::thread::spawn(move || {
@@ -144,6 +146,22 @@ impl Server {
             workers.extend(children.split_whitespace().map(|pid| pid.parse::<u32>().unwrap()));
         }
         workers
+    }
+
+    /// Workers, threads or processes, that sleep in a host call right now.
+    pub fn sleeping_workers(&self) -> usize {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        let threads = tasks.map(|task| task.unwrap().path()).filter(|task| {
+            let name = std::fs::read_to_string(task.join("comm")).unwrap_or_default();
+            name.starts_with("worker-")
+        });
+        let processes = self.workers().into_iter().map(|pid| PathBuf::from(format!("/proc/{pid}")));
+        let asleep = |task: &PathBuf| {
+            let call = std::fs::read_to_string(task.join("syscall")).unwrap_or_default();
+            let number = call.split(' ').next().unwrap_or_default().parse().ok();
+            number == Some(libc::SYS_clock_nanosleep)
+        };
+        threads.chain(processes).filter(asleep).count()
     }
 
     pub fn descriptors(&self) -> usize {
