@@ -11,10 +11,11 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::http::{
-    BodyLength, ChunkedDecoder, Head, HeadScanner, Reject, Version, error_response, prepare,
+    BodyLength, ChunkedDecoder, Head, HeadScanner, Malformed, Reject, Version, error_response,
+    prepare,
 };
 use crate::log::{self, Access};
-use crate::pool::Busy;
+use crate::pool::{Busy, Done};
 use crate::sandbox::CallError;
 use crate::server::Shared;
 
@@ -226,16 +227,17 @@ impl Connection<'_> {
             error: None,
         };
         let draining = || *self.shared.draining.borrow();
-        let result = if draining() { Err(Failure::Draining) } else { self.run(message).await };
+        let outcome = match draining() {
+            true => Err(Failure::Draining),
+            false => self.shared.pool.run(message).await.map_err(|Busy| Failure::Busy),
+        };
         let keep_alive = head.keep_alive && !draining();
-        let result = result.and_then(|(response, done)| {
-            log::captured(number, &done.captured);
-            (access.handler, access.worker) = (done.elapsed, done.worker);
-            let response = response.map_err(Failure::Call)?;
-            match prepare(&response, head.is_head, keep_alive, http10, now) {
-                Ok(outgoing) => Ok((outgoing, response)),
-                Err(malformed) => Err(Failure::Malformed(malformed)),
-            }
+        let result = outcome.and_then(|Done { call, worker }| {
+            log::captured(number, &call.captured);
+            (access.handler, access.worker) = (call.elapsed, worker);
+            let response = call.result?;
+            let outgoing = prepare(&response, head.is_head, keep_alive, http10, now)?;
+            Ok((outgoing, response))
         });
         access.pool = self.shared.metrics.snapshot();
         let written = match &result {
@@ -261,21 +263,6 @@ impl Connection<'_> {
             // What the client sent beyond this request would cause a reset.
             Ok(()) => Next::Linger,
             Err(_) => Next::Close,
-        }
-    }
-
-    async fn run(&self, message: Vec<u8>) -> Result<(CallResult, Finished), Failure> {
-        match self.shared.pool.run(message).await {
-            Ok(done) => {
-                let call = done.call;
-                let finished = Finished {
-                    captured: call.captured,
-                    elapsed: call.elapsed,
-                    worker: done.worker,
-                };
-                Ok((call.result, finished))
-            }
-            Err(Busy) => Err(Failure::Busy),
         }
     }
 
@@ -351,15 +338,6 @@ impl Connection<'_> {
     }
 }
 
-type CallResult = Result<Vec<u8>, CallError>;
-
-/// What is known of a call besides its response.
-struct Finished {
-    captured: crate::sandbox::Captured,
-    elapsed: Duration,
-    worker: u32,
-}
-
 /// Why a request does not get its handler's answer.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
@@ -367,10 +345,10 @@ enum Failure {
     Busy,
     #[error("the server is shutting down")]
     Draining,
-    #[error("{0}")]
-    Call(CallError),
-    #[error("{0}")]
-    Malformed(crate::http::Malformed),
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
 }
 
 impl Failure {

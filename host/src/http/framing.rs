@@ -7,6 +7,7 @@
 
 use std::ops::Range;
 
+use super::message::list;
 use super::{content_length, has_clean_line_ends, is_hop_by_hop};
 
 /// Bytes of a request's head, request line and all.
@@ -102,7 +103,7 @@ pub struct Head {
     /// Whether the method is HEAD.
     pub is_head: bool,
     /// Whether fields must be taken out before a handler sees the head.
-    rewrite: bool,
+    pub(super) rewrite: bool,
 }
 
 /// Finds the end of a head in a buffer that grows, looking at each byte once.
@@ -302,61 +303,6 @@ impl Meaning {
     }
 }
 
-impl Head {
-    /// The message for the handler: the head as it was sent, without what
-    /// concerns only this connection, and the decoded body.
-    #[must_use]
-    pub fn request(&self, head: &[u8], body: &[u8]) -> Vec<u8> {
-        let mut request = Vec::with_capacity(head.len() + body.len() + 32);
-        if self.rewrite {
-            self.rewrite(head, body.len(), &mut request);
-        } else {
-            request.extend_from_slice(head);
-        }
-        request.extend_from_slice(body);
-        request
-    }
-
-    fn rewrite(&self, head: &[u8], body: usize, request: &mut Vec<u8>) {
-        let lines = || head.split_inclusive(|byte| *byte == b'\n');
-        let named = lines()
-            .skip(1)
-            .filter_map(field)
-            .filter(|(name, _)| name.eq_ignore_ascii_case(b"connection"));
-        let named: Vec<&[u8]> = named.flat_map(|(_, value)| list(value)).collect();
-        for (number, line) in lines().enumerate() {
-            let dropped = number > 0
-                && field(line).is_some_and(|(name, _)| {
-                    let text = std::str::from_utf8(name).unwrap_or_default();
-                    let framing = matches!(name.len(), 4 | 14)
-                        && (text.eq_ignore_ascii_case("host")
-                            || text.eq_ignore_ascii_case("content-length"));
-                    is_hop_by_hop(text)
-                        || text.eq_ignore_ascii_case("expect")
-                        || (!framing && named.iter().any(|other| name.eq_ignore_ascii_case(other)))
-                });
-            if line == b"\r\n" && self.body == BodyLength::Chunked {
-                request.extend_from_slice(format!("Content-Length: {body}\r\n").as_bytes());
-            }
-            if !dropped {
-                request.extend_from_slice(line);
-            }
-        }
-    }
-}
-
-/// A field line as name and value.
-fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let colon = line.iter().position(|byte| *byte == b':')?;
-    let (name, value) = line.split_at(colon);
-    Some((name, value.get(1..)?))
-}
-
-/// The elements of a comma-separated field value.
-fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|option| !option.is_empty())
-}
-
 /// `tchar` of RFC 9110, 5.6.2.
 fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
@@ -493,27 +439,6 @@ mod tests {
         let value = "a".repeat(MAX_HEAD);
         assert_eq!(status(&format!("GET / HTTP/1.1\r\nHost: a\r\nA: {value}\r\n\r\n")), 431);
         assert_eq!(status(&format!("GET / HTTP/1.1\r\nHost: a\r\nA: {value}")), 431);
-    }
-
-    fn request(text: &str, body: &str) -> String {
-        let head = head(text);
-        String::from_utf8(head.request(text.as_bytes(), body.as_bytes())).expect("text")
-    }
-
-    #[test]
-    fn a_plain_head_reaches_the_handler_as_it_was_sent() {
-        let text = "POST /x HTTP/1.1\r\nhOst:  a \r\nContent-Length: 2\r\nX:\ty\r\n\r\n";
-        assert_eq!(request(text, "ab"), format!("{text}ab"));
-    }
-
-    #[test]
-    fn what_concerns_the_connection_does_not_reach_the_handler() {
-        let text = "POST /x HTTP/1.1\r\nHost: a\r\nConnection: close, X-Hop, host\r\nX-Hop: 1\r\n\
-                    Transfer-Encoding: chunked\r\nExpect: 100-continue\r\nTE: trailers\r\nY: 2\r\n\r\n";
-        assert_eq!(
-            request(text, "ab"),
-            "POST /x HTTP/1.1\r\nHost: a\r\nY: 2\r\nContent-Length: 2\r\n\r\nab"
-        );
     }
 
     proptest::proptest! {

@@ -3,6 +3,7 @@
 
 mod chunked;
 mod framing;
+mod message;
 mod response;
 
 pub use chunked::ChunkedDecoder;

@@ -11,6 +11,7 @@ mod cli;
 mod clocks;
 mod errors;
 mod filesystem;
+mod metadata;
 mod paths;
 mod streams;
 

@@ -1,0 +1,123 @@
+//! How sizes, durations and variables are written, on the command line and in
+//! the file alike.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// A size in bytes, written as `64KiB`, `16MiB`, `1GiB` or a plain number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Scalar")]
+pub struct Size(pub u64);
+
+/// A duration, written as `500ms`, `10s` or `2m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Scalar")]
+pub struct Span(pub Duration);
+
+/// An environment variable for the handler, written as `KEY=VALUE`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Scalar")]
+pub struct EnvPair(pub String, pub String);
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let plain = text.starts_with(|c: char| c.is_ascii_digit());
+        match bytesize::ByteSize::from_str(text) {
+            Ok(size) if plain => Ok(Self(size.as_u64())),
+            _ => Err("a size is written as 64KiB, 16MiB, 1GiB or a number of bytes".into()),
+        }
+    }
+}
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        humantime::parse_duration(text)
+            .map(Self)
+            .map_err(|_| "a duration is written as 500ms, 10s or 2m".into())
+    }
+}
+
+impl FromStr for EnvPair {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((key, value)) if !key.is_empty() => Ok(Self(key.into(), value.into())),
+            _ => Err("a variable is written as KEY=VALUE".into()),
+        }
+    }
+}
+
+/// What TOML may hold where the command line has text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Scalar {
+    Number(u64),
+    Text(String),
+}
+
+impl fmt::Display for Scalar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Text(text) => text.fmt(f),
+        }
+    }
+}
+
+impl TryFrom<Scalar> for Size {
+    type Error = String;
+
+    fn try_from(scalar: Scalar) -> Result<Self, String> {
+        scalar.to_string().parse()
+    }
+}
+
+impl TryFrom<Scalar> for Span {
+    type Error = String;
+
+    fn try_from(scalar: Scalar) -> Result<Self, String> {
+        scalar.to_string().parse()
+    }
+}
+
+impl TryFrom<Scalar> for EnvPair {
+    type Error = String;
+
+    fn try_from(scalar: Scalar) -> Result<Self, String> {
+        scalar.to_string().parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_bytes_or_have_a_unit() {
+        for (text, expected) in
+            [("64KiB", 65536), ("16MiB", 16 << 20), ("1GiB", 1 << 30), ("77", 77)]
+        {
+            assert_eq!(text.parse(), Ok(Size(expected)), "{text}");
+        }
+        for text in ["", "-1", "MiB", "12 parsecs", "0x10", "99999999999999999999"] {
+            assert!(text.parse::<Size>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_need_a_unit() {
+        assert_eq!("500ms".parse(), Ok(Span(Duration::from_millis(500))));
+        assert_eq!("2m".parse(), Ok(Span(Duration::from_secs(120))));
+        for text in ["", "10", "-1s", "soon"] {
+            assert!(text.parse::<Span>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The message that a handler gets: the client's, without what concerns only the
+//! connection it came over.
+
+use super::framing::{BodyLength, Head};
+use super::is_hop_by_hop;
+
+impl Head {
+    /// The message for the handler: the head as it was sent, without what
+    /// concerns only this connection, and the decoded body.
+    #[must_use]
+    pub fn request(&self, head: &[u8], body: &[u8]) -> Vec<u8> {
+        let mut request = Vec::with_capacity(head.len() + body.len() + 32);
+        if self.rewrite {
+            self.rewrite(head, body.len(), &mut request);
+        } else {
+            request.extend_from_slice(head);
+        }
+        request.extend_from_slice(body);
+        request
+    }
+
+    fn rewrite(&self, head: &[u8], body: usize, request: &mut Vec<u8>) {
+        let lines = || head.split_inclusive(|byte| *byte == b'\n');
+        let named = lines()
+            .skip(1)
+            .filter_map(field)
+            .filter(|(name, _)| name.eq_ignore_ascii_case(b"connection"));
+        let named: Vec<&[u8]> = named.flat_map(|(_, value)| list(value)).collect();
+        for (number, line) in lines().enumerate() {
+            let dropped = number > 0
+                && field(line).is_some_and(|(name, _)| {
+                    let text = std::str::from_utf8(name).unwrap_or_default();
+                    let framing = matches!(name.len(), 4 | 14)
+                        && (text.eq_ignore_ascii_case("host")
+                            || text.eq_ignore_ascii_case("content-length"));
+                    is_hop_by_hop(text)
+                        || text.eq_ignore_ascii_case("expect")
+                        || (!framing && named.iter().any(|other| name.eq_ignore_ascii_case(other)))
+                });
+            if line == b"\r\n" && self.body == BodyLength::Chunked {
+                request.extend_from_slice(format!("Content-Length: {body}\r\n").as_bytes());
+            }
+            if !dropped {
+                request.extend_from_slice(line);
+            }
+        }
+    }
+}
+
+/// A field line as name and value.
+fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = line.iter().position(|byte| *byte == b':')?;
+    let (name, value) = line.split_at(colon);
+    Some((name, value.get(1..)?))
+}
+
+/// The elements of a comma-separated field value.
+pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|option| !option.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::http::HeadScanner;
+
+    fn request(text: &str, body: &str) -> String {
+        let head = HeadScanner::default().scan(text.as_bytes(), 1000);
+        let head = head.expect("accepted").expect("complete");
+        String::from_utf8(head.request(text.as_bytes(), body.as_bytes())).expect("text")
+    }
+
+    #[test]
+    fn a_plain_head_reaches_the_handler_as_it_was_sent() {
+        let text = "POST /x HTTP/1.1\r\nhOst:  a \r\nContent-Length: 2\r\nX:\ty\r\n\r\n";
+        assert_eq!(request(text, "ab"), format!("{text}ab"));
+    }
+
+    #[test]
+    fn what_concerns_the_connection_does_not_reach_the_handler() {
+        let text = "POST /x HTTP/1.1\r\nHost: a\r\nConnection: close, X-Hop, host\r\nX-Hop: 1\r\n\
+                    Transfer-Encoding: chunked\r\nExpect: 100-continue\r\nTE: trailers\r\nY: 2\r\n\r\n";
+        assert_eq!(
+            request(text, "ab"),
+            "POST /x HTTP/1.1\r\nHost: a\r\nY: 2\r\nContent-Length: 2\r\n\r\nab"
+        );
+    }
+}

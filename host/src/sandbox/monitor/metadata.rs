@@ -1,0 +1,78 @@
+//! What is known of a file, in the kernel's words and in WASI's.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{self, FileType, Stat, Timespec, Timestamps};
+use rustix::io::Errno;
+
+use super::bindings::wasi::filesystem::types::{
+    Datetime, DescriptorStat, DescriptorType, MetadataHashValue, NewTimestamp,
+};
+use super::errors::FsResult;
+
+pub(super) fn is_symlink(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::Symlink
+}
+
+pub(super) fn descriptor_type(file_type: FileType) -> DescriptorType {
+    match file_type {
+        FileType::RegularFile => DescriptorType::RegularFile,
+        FileType::Directory => DescriptorType::Directory,
+        FileType::Symlink => DescriptorType::SymbolicLink,
+        FileType::Fifo => DescriptorType::Fifo,
+        FileType::Socket => DescriptorType::Socket,
+        FileType::CharacterDevice => DescriptorType::CharacterDevice,
+        FileType::BlockDevice => DescriptorType::BlockDevice,
+        FileType::Unknown => DescriptorType::Unknown,
+    }
+}
+
+#[allow(clippy::useless_conversion, reason = "the count of links has 32 bits on some machines")]
+pub(super) fn descriptor_stat(stat: &Stat) -> DescriptorStat {
+    DescriptorStat {
+        type_: descriptor_type(FileType::from_raw_mode(stat.st_mode)),
+        link_count: u64::from(stat.st_nlink),
+        size: u64::try_from(stat.st_size).unwrap_or_default(),
+        data_access_timestamp: datetime(stat.st_atime, stat.st_atime_nsec),
+        data_modification_timestamp: datetime(stat.st_mtime, stat.st_mtime_nsec),
+        status_change_timestamp: datetime(stat.st_ctime, stat.st_ctime_nsec),
+    }
+}
+
+/// `None` for a time before 1970, which WASI cannot express.
+fn datetime(seconds: i64, nanoseconds: u64) -> Option<Datetime> {
+    let seconds = u64::try_from(seconds).ok()?;
+    let nanoseconds = u32::try_from(nanoseconds).ok()?;
+    Some(Datetime { seconds, nanoseconds })
+}
+
+pub(super) fn metadata_hash(stat: &Stat) -> MetadataHashValue {
+    let half = |seed: u8| {
+        let mut hasher = DefaultHasher::new();
+        (seed, stat.st_dev, stat.st_ino).hash(&mut hasher);
+        (stat.st_size, stat.st_mtime, stat.st_mtime_nsec).hash(&mut hasher);
+        hasher.finish()
+    };
+    MetadataHashValue { lower: half(0), upper: half(1) }
+}
+
+pub(super) fn timestamps(accessed: NewTimestamp, modified: NewTimestamp) -> FsResult<Timestamps> {
+    Ok(Timestamps { last_access: timespec(accessed)?, last_modification: timespec(modified)? })
+}
+
+fn timespec(timestamp: NewTimestamp) -> Result<Timespec, Errno> {
+    let (seconds, nanoseconds) = match timestamp {
+        NewTimestamp::NoChange => return Ok(Timespec { tv_sec: 0, tv_nsec: fs::UTIME_OMIT }),
+        NewTimestamp::Now => {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            (now.as_secs(), now.subsec_nanos())
+        }
+        NewTimestamp::Timestamp(time) => (time.seconds, time.nanoseconds),
+    };
+    if nanoseconds >= 1_000_000_000 {
+        return Err(Errno::INVAL);
+    }
+    let tv_sec = i64::try_from(seconds).map_err(|_| Errno::INVAL)?;
+    Ok(Timespec { tv_sec, tv_nsec: nanoseconds.into() })
+}
