@@ -3,10 +3,11 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Buf as _, BytesMut};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -28,6 +29,9 @@ const READ_BODY: usize = 256 << 10;
 /// Bodies up to this many bytes are copied behind the head and leave in one write.
 const ONE_WRITE: usize = 64 << 10;
 
+/// Bytes of a request line that are looked at for the log.
+const MAX_LINE: usize = 1 << 10;
+
 /// How long, and how much, a rejected client is listened to after its answer, so
 /// that a reset does not overtake it.
 const LINGER: Duration = Duration::from_secs(5);
@@ -36,13 +40,14 @@ const LINGER_BYTES: usize = 64 << 20;
 
 /// Serves a client until it is done, misbehaves or falls silent.
 pub(crate) async fn serve(shared: &Shared, stream: TcpStream, client: SocketAddr) {
-    let mut connection = Connection { shared, stream, client, buffer: BytesMut::new() };
+    let buffer = BytesMut::new();
+    let mut connection = Connection { shared, stream, client, buffer, line: None };
     loop {
         let next = match connection.read_request().await {
             Ok(request) => connection.answer(request).await,
             Err(Unserved::Gone) => Next::Close,
-            Err(Unserved::Rejected { head, status, why }) => {
-                connection.reject(head.as_deref(), status, &why).await
+            Err(Unserved::Rejected { line, status, why }) => {
+                connection.reject(&line, status, &why).await
             }
         };
         match next {
@@ -59,13 +64,14 @@ struct Connection<'a> {
     client: SocketAddr,
     /// What was read and not yet used: the start of the next request.
     buffer: BytesMut,
+    /// Of the request that is being read, once its head is whole.
+    line: Option<Line>,
 }
 
 /// A whole request.
 struct Request {
     head: Head,
-    /// Method and target as they were sent, for the log.
-    line: Box<[u8]>,
+    line: Line,
     /// The message for the handler.
     message: Vec<u8>,
 }
@@ -75,7 +81,35 @@ enum Unserved {
     /// The client closed, broke off or fell silent between two requests.
     Gone,
     /// It is told so, and the connection closes.
-    Rejected { head: Option<Box<(Head, Box<[u8]>)>>, status: u16, why: String },
+    Rejected { line: Line, status: u16, why: String },
+}
+
+/// A request's method and target for the log, as far as they can be made out.
+#[derive(Debug, Default)]
+struct Line {
+    bytes: Box<[u8]>,
+    method: Range<usize>,
+    target: Range<usize>,
+}
+
+impl Line {
+    fn of(buffer: &[u8]) -> Self {
+        let end = buffer.iter().take(MAX_LINE).take_while(|byte| !byte.is_ascii_control()).count();
+        let bytes: Box<[u8]> = buffer.get(..end).unwrap_or_default().into();
+        let mut words = bytes.split(|byte| *byte == b' ').map(<[u8]>::len);
+        let method = 0..words.next().unwrap_or_default();
+        let start = (method.end + 1).min(end);
+        let target = start..start + words.next().unwrap_or_default();
+        Self { bytes, method, target }
+    }
+
+    fn method(&self) -> &[u8] {
+        self.bytes.get(self.method.clone()).unwrap_or_default()
+    }
+
+    fn target(&self) -> &[u8] {
+        self.bytes.get(self.target.clone()).unwrap_or_default()
+    }
 }
 
 impl From<io::Error> for Unserved {
@@ -86,7 +120,7 @@ impl From<io::Error> for Unserved {
 
 impl From<Reject> for Unserved {
     fn from(reject: Reject) -> Self {
-        Self::Rejected { head: None, status: reject.status(), why: reject.to_string() }
+        Self::Rejected { line: Line::default(), status: reject.status(), why: reject.to_string() }
     }
 }
 
@@ -100,6 +134,17 @@ enum Next {
 impl Connection<'_> {
     async fn read_request(&mut self) -> Result<Request, Unserved> {
         self.await_first_byte().await?;
+        match self.read_whole().await {
+            Err(Unserved::Rejected { status, why, .. }) => {
+                // The head may have been taken out of the buffer already.
+                let line = self.line.take().unwrap_or_else(|| Line::of(&self.buffer));
+                Err(Unserved::Rejected { line, status, why })
+            }
+            read => read,
+        }
+    }
+
+    async fn read_whole(&mut self) -> Result<Request, Unserved> {
         let limits = &self.shared.limits;
         let by = Instant::now() + limits.header_timeout;
         let mut scanner = HeadScanner::default();
@@ -109,14 +154,9 @@ impl Connection<'_> {
                 None => self.read_more(READ, by, "the request's head took too long").await?,
             }
         };
-        let line = self.buffer.get(..head.target.end).unwrap_or_default().into();
-        match self.read_body(&head).await {
-            Ok(message) => Ok(Request { head, line, message }),
-            Err(Unserved::Rejected { status, why, .. }) => {
-                Err(Unserved::Rejected { head: Some(Box::new((head, line))), status, why })
-            }
-            Err(gone) => Err(gone),
-        }
+        self.line = Some(Line::of(&self.buffer));
+        let message = self.read_body(&head).await?;
+        Ok(Request { head, line: self.line.take().unwrap_or_default(), message })
     }
 
     /// Waits for a request to begin, with no buffer held meanwhile. Passes over
@@ -132,20 +172,22 @@ impl Connection<'_> {
             }
             if self.buffer.is_empty() {
                 self.buffer = BytesMut::new();
-                let mut draining = self.shared.draining.clone();
-                tokio::select! {
-                    biased;
-                    readable = timeout_at(by, self.stream.readable()) => match readable {
-                        Ok(ready) => ready?,
-                        Err(_) => return Err(Unserved::Gone),
-                    },
-                    _ = draining.wait_for(|draining| *draining) => return Err(Unserved::Gone),
-                }
+            }
+            let mut draining = self.shared.draining.clone();
+            tokio::select! {
+                biased;
+                readable = timeout_at(by, self.stream.readable()) => match readable {
+                    Ok(ready) => ready?,
+                    Err(_) => return Err(Unserved::Gone),
+                },
+                _ = draining.wait_for(|draining| *draining) => return Err(Unserved::Gone),
             }
             self.buffer.reserve(READ);
-            match timeout_at(by, self.stream.read_buf(&mut self.buffer)).await {
-                Ok(Ok(1..)) => {}
-                Ok(Ok(0) | Err(_)) | Err(_) => return Err(Unserved::Gone),
+            // It may be ready no more, which only an attempt can tell.
+            match self.stream.try_read_buf(&mut self.buffer) {
+                Ok(1..) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(0) | Err(_) => return Err(Unserved::Gone),
             }
         }
     }
@@ -157,7 +199,7 @@ impl Connection<'_> {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(Unserved::Rejected {
-                head: None,
+                line: Line::default(),
                 status: 408,
                 why: format!("Request timeout: {late}"),
             }),
@@ -217,8 +259,8 @@ impl Connection<'_> {
         let mut access = Access {
             number,
             client: self.client,
-            method: line.get(head.method.clone()).unwrap_or_default(),
-            target: line.get(head.target.clone()).unwrap_or_default(),
+            method: line.method(),
+            target: line.target(),
             status: 0,
             bytes: 0,
             handler: Duration::ZERO,
@@ -229,7 +271,11 @@ impl Connection<'_> {
         let draining = || *self.shared.draining.borrow();
         let outcome = match draining() {
             true => Err(Failure::Draining),
-            false => self.shared.pool.run(message).await.map_err(|Busy| Failure::Busy),
+            false => tokio::select! {
+                biased;
+                done = self.shared.pool.run(message) => done.map_err(|Busy| Failure::Busy),
+                () = reset(&self.stream) => Err(Failure::ClientGone),
+            },
         };
         let keep_alive = head.keep_alive && !draining();
         let result = outcome.and_then(|Done { call, worker }| {
@@ -266,17 +312,14 @@ impl Connection<'_> {
         }
     }
 
-    async fn reject(&mut self, head: Option<&(Head, Box<[u8]>)>, status: u16, why: &str) -> Next {
-        let is_head = head.is_some_and(|(head, _)| head.is_head);
+    async fn reject(&mut self, line: &Line, status: u16, why: &str) -> Next {
+        let is_head = line.method() == b"HEAD";
         let response = error_response(status, why, is_head, false, false, SystemTime::now());
-        let part = |range: fn(&Head) -> std::ops::Range<usize>| {
-            head.and_then(|(head, line)| line.get(range(head))).unwrap_or_default()
-        };
         Access {
             number: self.shared.metrics.next_request(),
             client: self.client,
-            method: part(|head| head.method.clone()),
-            target: part(|head| head.target.clone()),
+            method: line.method(),
+            target: line.target(),
             status,
             bytes: response.len(),
             handler: Duration::ZERO,
@@ -338,9 +381,22 @@ impl Connection<'_> {
     }
 }
 
+/// Resolves when the client has broken the connection off. One that has only said
+/// all it has to say still waits for its answer.
+async fn reset(stream: &TcpStream) {
+    loop {
+        match stream.ready(Interest::ERROR).await {
+            Ok(ready) if !ready.is_error() => tokio::task::yield_now().await,
+            Ok(_) | Err(_) => return,
+        }
+    }
+}
+
 /// Why a request does not get its handler's answer.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
+    #[error("the client broke the connection off")]
+    ClientGone,
     #[error("the queue is full")]
     Busy,
     #[error("the server is shutting down")]
@@ -354,6 +410,8 @@ enum Failure {
 impl Failure {
     fn status(&self) -> u16 {
         match self {
+            // Nobody reads it; the log has it, in nginx's way.
+            Self::ClientGone => 499,
             Self::Busy | Self::Draining => 503,
             Self::Call(CallError::Deadline) => 504,
             Self::Call(CallError::TooLong) | Self::Malformed(_) => 502,
@@ -364,6 +422,7 @@ impl Failure {
     /// What the client is told: what happened, and nothing of the insides.
     fn text(&self) -> &'static str {
         match self {
+            Self::ClientGone => "The client is gone",
             Self::Busy => "All workers are busy: try again in a moment",
             Self::Draining => "The server is shutting down: try again in a moment",
             Self::Call(CallError::Deadline) => "The handler did not answer in time",

@@ -5,6 +5,7 @@
 //! Landlock and seccomp bind the calling thread and what it starts, so the same
 //! function confines a thread of the thread pool and a whole worker process.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use anyhow::Context as _;
@@ -14,7 +15,10 @@ use landlock::{
 };
 use rustix::fd::AsFd;
 use rustix::process::{Resource, Rlimit, setrlimit};
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
+};
 
 /// The newest Landlock rules that are asked for; older kernels enforce fewer.
 const LANDLOCK_ABI: ABI = ABI::V6;
@@ -108,8 +112,15 @@ fn landlock(dir: impl AsFd, read_only: bool) -> anyhow::Result<Enforcement> {
 /// Installs the filter; `false` where the processor or kernel has none.
 fn seccomp() -> anyhow::Result<bool> {
     let Ok(arch) = TargetArch::try_from(std::env::consts::ARCH) else { return Ok(false) };
+    let mut rules: BTreeMap<_, _> = SYSTEM_CALLS.iter().map(|call| (*call, Vec::new())).collect();
+    let commands = FCNTL_COMMANDS.iter().map(|command| {
+        let command = u64::from(command.unsigned_abs());
+        let is_it = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, command)?;
+        SeccompRule::new(vec![is_it])
+    });
+    rules.insert(libc::SYS_fcntl, commands.collect::<Result<_, _>>()?);
     let filter = SeccompFilter::new(
-        SYSTEM_CALLS.iter().map(|call| (*call, Vec::new())).collect(),
+        rules,
         SeccompAction::Errno(libc::EPERM.unsigned_abs()),
         SeccompAction::Allow,
         arch,
@@ -126,6 +137,11 @@ fn seccomp() -> anyhow::Result<bool> {
         Err(error) => Err(error.into()),
     }
 }
+
+/// What a worker may do to its descriptors. Others of these commands could have
+/// the kernel send signals (F_SETOWN, F_SETSIG).
+const FCNTL_COMMANDS: &[libc::c_int] =
+    &[libc::F_DUPFD_CLOEXEC, libc::F_GETFD, libc::F_SETFD, libc::F_GETFL];
 
 /// All that a worker asks of the kernel once it is set up: no sockets, no new
 /// processes or threads, no signals to others, no devices.
@@ -152,7 +168,6 @@ const SYSTEM_CALLS: &[libc::c_long] = &[
     libc::SYS_openat2,
     libc::SYS_openat,
     libc::SYS_close,
-    libc::SYS_fcntl,
     libc::SYS_fstat,
     libc::SYS_newfstatat,
     libc::SYS_statx,

@@ -128,6 +128,10 @@ fn shown(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
     if bytes.is_empty() {
         return "-".into();
     }
-    let kept = bytes.get(..MAX_TARGET).unwrap_or(bytes);
-    String::from_utf8_lossy(kept)
+    let kept = String::from_utf8_lossy(bytes.get(..MAX_TARGET).unwrap_or(bytes));
+    // Nothing that a client sends may end a line or steer a terminal.
+    match kept.contains(char::is_control) {
+        true => kept.escape_debug().to_string().into(),
+        false => kept,
+    }
 }

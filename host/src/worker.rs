@@ -10,9 +10,12 @@ use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::net::UnixDatagram;
 
+use std::sync::Arc;
+
 use anyhow::Context as _;
 use rustix::fs::{SeekFrom, seek};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use wasmtime::component::Component;
 
 use crate::handler::ServedDir;
@@ -32,6 +35,10 @@ pub fn run(parent: i32) -> anyhow::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL)).context("PR_SET_PDEATHSIG")?;
     if getppid().map(Pid::as_raw_pid) != Some(parent) {
         return Ok(());
+    }
+    // When the whole service is told to end, the parent decides when its workers do.
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::default())?;
     }
     let socket = UnixDatagram::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     let code = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);

@@ -31,15 +31,11 @@ pub enum Answer {
 /// Evaluates the request's conditions in the order of RFC 9110, 13.2.2.
 pub fn evaluate(request: &Request<'_>, version: &Version, length: u64) -> Answer {
     let date = |name| request.field(name).and_then(seconds);
-    if let Some(list) = request.field("if-match") {
-        if !matches(list, &version.etag, false) {
-            return Answer::PreconditionFailed;
-        }
-    } else if date("if-unmodified-since").is_some_and(|since| version.modified > since) {
+    if !is_expected(request, Some(version)) {
         return Answer::PreconditionFailed;
     }
-    if let Some(list) = request.field("if-none-match") {
-        if matches(list, &version.etag, true) {
+    if request.field("if-none-match").is_some() {
+        if names(request, "if-none-match", &version.etag, true) {
             return Answer::NotModified;
         }
     } else if date("if-modified-since").is_some_and(|since| version.modified <= since) {
@@ -54,6 +50,24 @@ pub fn evaluate(request: &Request<'_>, version: &Version, length: u64) -> Answer
     }
 }
 
+/// Whether a change may be made to a file, or to a name that has none.
+pub fn may_change(request: &Request<'_>, version: Option<&Version>) -> bool {
+    let unwanted =
+        version.is_some_and(|version| names(request, "if-none-match", &version.etag, true));
+    is_expected(request, version) && !unwanted
+}
+
+/// If-Match, and If-Unmodified-Since where there is none.
+fn is_expected(request: &Request<'_>, version: Option<&Version>) -> bool {
+    if request.field("if-match").is_some() {
+        return version.is_some_and(|version| names(request, "if-match", &version.etag, false));
+    }
+    match (request.field("if-unmodified-since").and_then(seconds), version) {
+        (Some(since), Some(version)) => version.modified <= since,
+        _ => true,
+    }
+}
+
 fn seconds(date: &str) -> Option<u64> {
     let time = httpdate::parse_http_date(date).ok()?;
     time.duration_since(SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs())
@@ -64,6 +78,11 @@ pub fn http_date(seconds: u64) -> String {
     // The format ends with the year 9999; no file is that young.
     const LAST: u64 = 253_402_300_799;
     httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.min(LAST)))
+}
+
+/// Whether the fields of that name together name this entity tag.
+fn names(request: &Request<'_>, field: &str, etag: &str, weak: bool) -> bool {
+    request.values(field).any(|list| matches(list, etag, weak))
 }
 
 /// Whether a list of entity tags names this one. A weak comparison lets `W/`
@@ -124,6 +143,24 @@ mod tests {
         check("If-Match: W/\"v1\"\r\n", Answer::PreconditionFailed);
         check("If-Match: \"v1\"\r\n", Answer::Whole);
         check("If-Unmodified-Since: Sun, 06 Nov 1994 08:49:36 GMT\r\n", Answer::PreconditionFailed);
+    }
+
+    #[test]
+    fn changes_are_made_to_the_version_that_was_meant() {
+        let check = |fields: &str, etag: Option<&str>, expected: bool| {
+            let request = format!("PUT /upload/x HTTP/1.1\r\n{fields}\r\n");
+            let request = Request::parse(request.as_bytes()).expect("a request");
+            let version = etag.map(|etag| Version { etag: etag.into(), modified: 784_111_777 });
+            assert_eq!(may_change(&request, version.as_ref()), expected, "{fields} {etag:?}");
+        };
+        check("If-Match: \"v1\"\r\n", Some("\"v1\""), true);
+        check("If-Match: \"v1\"\r\n", Some("\"v2\""), false);
+        check("If-Match: *\r\n", None, false);
+        check("If-None-Match: *\r\n", Some("\"v1\""), false);
+        check("If-None-Match: *\r\n", None, true);
+        check("If-None-Match: \"v0\"\r\nIf-None-Match: \"v1\"\r\n", Some("\"v1\""), false);
+        check("If-Unmodified-Since: Sun, 06 Nov 1994 08:49:36 GMT\r\n", Some("\"v1\""), false);
+        check("If-Unmodified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n", Some("\"v1\""), true);
     }
 
     #[test]

@@ -32,9 +32,27 @@ impl<'a> Request<'a> {
         core::str::from_utf8(value).ok()
     }
 
-    /// Whether a browser asks on behalf of a page from somewhere else.
+    /// Whether a browser asks on behalf of a page from somewhere else. Browsers
+    /// name the page's origin with every change that a page makes.
     pub fn is_cross_site(&self) -> bool {
+        let foreign = |origin: &str| {
+            let authority = origin.split_once("://").map(|(_, authority)| authority);
+            authority.is_none_or(|authority| Some(authority) != self.field("host"))
+        };
         matches!(self.field("sec-fetch-site"), Some("cross-site" | "same-site"))
+            || self.field("origin").is_some_and(foreign)
+    }
+
+    /// Whether it is to be done only if something holds.
+    pub fn is_conditional(&self) -> bool {
+        let conditions = ["if-match", "if-none-match", "if-unmodified-since"];
+        conditions.iter().any(|name| self.field(name).is_some())
+    }
+
+    /// The values of all fields of that name, if they are text.
+    pub fn values(&self, name: &str) -> impl Iterator<Item = &'a str> {
+        let named = self.fields.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name));
+        named.filter_map(|(_, value)| core::str::from_utf8(value).ok())
     }
 
     /// Whether the client says that it takes HTML: a browser, not a script.
@@ -86,6 +104,22 @@ mod tests {
         assert!(accepts("application/xml, Text/HTML;q=0.9"));
         assert!(!accepts("*/*"));
         assert!(!accepts("text/htmlx"));
+    }
+
+    #[test]
+    fn a_page_from_elsewhere_is_recognised() {
+        let check = |fields: &str, expected: bool| {
+            let request = format!("PUT /x HTTP/1.1\r\nHost: a:1\r\n{fields}\r\n");
+            let request = Request::parse(request.as_bytes()).expect("a request");
+            assert_eq!(request.is_cross_site(), expected, "{fields}");
+        };
+        check("", false);
+        check("Origin: http://a:1\r\n", false);
+        check("Sec-Fetch-Site: same-origin\r\nOrigin: http://a:1\r\n", false);
+        check("Sec-Fetch-Site: cross-site\r\n", true);
+        check("Origin: http://evil.example\r\n", true);
+        check("Origin: http://a:2\r\n", true);
+        check("Origin: null\r\n", true);
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! Which request does what, and the answer it gets.
 
-use percent_encoding::{AsciiSet, CONTROLS};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use wasip2::filesystem::types::ErrorCode;
 
-use crate::conditional::{Answer, Version, evaluate, http_date};
+use crate::conditional::{Answer, Version, evaluate, http_date, may_change};
 use crate::name;
 use crate::request::Request;
 use crate::response::Response;
-use crate::store::Store;
+use crate::store::{File, Store};
 
 const PAGE: &str = include_str!("page.html");
 
@@ -28,8 +28,20 @@ GET    /download/{name}   a file's bytes
 DELETE /delete/{name}     delete a file
 ";
 
-/// Characters that a quoted file name in a header field cannot carry as they are.
-const UNQUOTED: &AsciiSet = &CONTROLS.add(b'"').add(b'\\').add(b'%').add(b' ').add(b'\'').add(b'*');
+/// All that is not `attr-char` of RFC 8187, and so is encoded in a header field.
+const NOT_ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'!')
+    .remove(b'#')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'+')
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'^')
+    .remove(b'_')
+    .remove(b'`')
+    .remove(b'|')
+    .remove(b'~');
 
 /// The routes, each with the methods it takes.
 enum Route<'a> {
@@ -148,24 +160,51 @@ fn list(request: &Request<'_>, store: &Store) -> Outcome {
 }
 
 fn upload(request: &Request<'_>, store: &Store, name: &str) -> Outcome {
+    if !may_change_file(request, store, name)? {
+        return Ok(changed_meanwhile(request));
+    }
     store.replace(name, request.body)?;
     Ok(Response::new(200).text(request.method, &format!("File {name} uploaded successfully")))
 }
 
 fn delete(request: &Request<'_>, store: &Store, name: &str) -> Outcome {
+    if !may_change_file(request, store, name)? {
+        return Ok(changed_meanwhile(request));
+    }
     store.delete(name)?;
     Ok(Response::new(200).text(request.method, &format!("File {name} deleted successfully")))
 }
 
+/// Whether the request's conditions hold for the file as it is. Two requests at
+/// the same moment can both find that they do.
+fn may_change_file(request: &Request<'_>, store: &Store, name: &str) -> Result<bool, ErrorCode> {
+    if !request.is_conditional() {
+        return Ok(true);
+    }
+    match store.file(name) {
+        Ok(file) => Ok(may_change(request, Some(&version(&file)))),
+        Err(ErrorCode::NoEntry) => Ok(may_change(request, None)),
+        Err(code) => Err(code),
+    }
+}
+
+fn changed_meanwhile(request: &Request<'_>) -> Vec<u8> {
+    Response::new(412).text(request.method, "The file is another version")
+}
+
+fn version(file: &File) -> Version {
+    let modified = file.modified();
+    let (seconds, nanoseconds, size) = (modified.seconds, modified.nanoseconds, file.size());
+    Version { etag: format!("\"{seconds:x}.{nanoseconds:x}-{size:x}\""), modified: seconds }
+}
+
 fn download(request: &Request<'_>, store: &Store, name: &str) -> Outcome {
     let file = store.file(name)?;
-    let (size, modified) = (file.size(), file.modified());
-    let etag = format!("\"{:x}.{:x}-{size:x}\"", modified.seconds, modified.nanoseconds);
-    let version = Version { etag, modified: modified.seconds };
+    let (size, version) = (file.size(), version(&file));
     let answer = evaluate(request, &version, size);
     let (status, part) = match answer {
         Answer::PreconditionFailed => {
-            return Ok(Response::new(412).text(request.method, "The file is another version"));
+            return Ok(changed_meanwhile(request));
         }
         Answer::OutOfRange => {
             return Ok(Response::new(416)
@@ -190,7 +229,7 @@ fn download(request: &Request<'_>, store: &Store, name: &str) -> Outcome {
     }
     let media_type = mime_guess::from_path(name).first_or_octet_stream();
     let charset = if media_type.type_() == "text" { "; charset=utf-8" } else { "" };
-    let encoded = percent_encoding::utf8_percent_encode(name, UNQUOTED);
+    let encoded = percent_encoding::utf8_percent_encode(name, NOT_ATTR_CHAR);
     response = response
         .field("Content-Type", format_args!("{media_type}{charset}"))
         .field("Content-Disposition", format_args!("inline; filename*=UTF-8''{encoded}"))

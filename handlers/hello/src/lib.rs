@@ -5,8 +5,11 @@ wit_bindgen::generate!({ world: "handler", path: "../../wit" });
 struct Hello;
 
 impl Guest for Hello {
-    fn handle(_request: Vec<u8>) -> Vec<u8> {
-        b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 7\r\n\r\nHello!\n".to_vec()
+    fn handle(request: Vec<u8>) -> Vec<u8> {
+        let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 7\r\n\r\n";
+        // A HEAD request is answered as if by GET, but without the body.
+        let body: &[u8] = if request.starts_with(b"HEAD ") { b"" } else { b"Hello!\n" };
+        [head, body].concat()
     }
 }
 

@@ -5,8 +5,6 @@
 //! is "not yet", ambiguity (two lengths, a bare LF, a folded line) is an error,
 //! never a guess. RFC 9112 throughout.
 
-use std::ops::Range;
-
 use super::message::list;
 use super::{content_length, has_clean_line_ends, is_hop_by_hop};
 
@@ -88,10 +86,6 @@ pub enum BodyLength {
 pub struct Head {
     /// Bytes of the head, the empty line included.
     pub length: usize,
-    /// Where the method stands in the head.
-    pub method: Range<usize>,
-    /// Where the target stands in the head.
-    pub target: Range<usize>,
     /// The request's version.
     pub version: Version,
     /// How the body is delimited.
@@ -168,8 +162,6 @@ fn parse(head: &[u8], max_request: usize) -> Result<Head, Reject> {
         Some(0) => Version::Http10,
         _ => Version::Http11,
     };
-    let method_range = 0..method.len();
-    let target_range = method.len() + 1..method.len() + 1 + target.len();
     if method.len() > MAX_METHOD {
         return Err(Reject::Bad("the method is too long"));
     }
@@ -196,11 +188,10 @@ fn parse(head: &[u8], max_request: usize) -> Result<Head, Reject> {
     Ok(Head {
         length: head.len(),
         is_head: method == "HEAD",
-        method: method_range,
-        target: target_range,
         version,
         body,
-        keep_alive: meaning.keep_alive,
+        // RFC 9112, 9.3: close wins over everything else.
+        keep_alive: meaning.keep_alive && !meaning.close,
         // RFC 9110, 10.1.1: a server ignores it in an HTTP/1.0 request.
         expects_continue: meaning.expects_continue && version == Version::Http11,
         rewrite: meaning.rewrite,
@@ -255,6 +246,7 @@ struct Meaning {
     length: Option<u64>,
     chunked: bool,
     keep_alive: bool,
+    close: bool,
     expects_continue: bool,
     rewrite: bool,
 }
@@ -288,7 +280,7 @@ impl Meaning {
         } else if is("connection") {
             for option in list(value) {
                 if option.eq_ignore_ascii_case(b"close") {
-                    self.keep_alive = false;
+                    self.close = true;
                 } else if option.eq_ignore_ascii_case(b"keep-alive") {
                     self.keep_alive = true;
                 }
@@ -342,8 +334,6 @@ mod tests {
         let head = scanner.scan(whole, LIMIT).expect("accepted").expect("complete");
         assert_eq!(head.length, end);
         assert_eq!(head.body, BodyLength::Bytes(3));
-        assert_eq!(&whole[head.method.clone()], b"POST");
-        assert_eq!(&whole[head.target.clone()], b"/x");
     }
 
     #[test]
@@ -352,6 +342,8 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", true),
             ("GET / HTTP/1.1\r\nHost: a\r\nConnection: Close\r\n\r\n", false),
             ("GET / HTTP/1.1\r\nHost: a\r\nConnection: x, cLoSe\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\nHost: a\r\nConnection: close, keep-alive\r\n\r\n", false),
+            ("GET / HTTP/1.0\r\nConnection: close\r\nConnection: keep-alive\r\n\r\n", false),
             ("GET / HTTP/1.0\r\n\r\n", false),
             ("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", true),
         ] {

@@ -12,6 +12,7 @@ mod thread;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::config::{Config, PoolKind};
@@ -35,7 +36,7 @@ enum Kind {
 
 /// A request on its way to a worker.
 struct Job {
-    request: Vec<u8>,
+    request: Bytes,
     reply: oneshot::Sender<Done>,
 }
 
@@ -85,7 +86,7 @@ impl Pool {
     /// [`Busy`] at once when the queue is full.
     pub async fn run(&self, request: Vec<u8>) -> Result<Done, Busy> {
         let (reply, answer) = oneshot::channel();
-        let job = Job { request, reply };
+        let job = Job { request: request.into(), reply };
         match &self.kind {
             Kind::Thread(pool) => pool.submit(job)?,
             Kind::Process(pool) => pool.submit(job)?,

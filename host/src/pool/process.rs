@@ -40,6 +40,9 @@ const _: () = assert!((AHEAD + 1) * MAX_AHEAD <= ipc::DATAGRAM);
 /// How often deadlines are looked at while requests run.
 const PATROL: Duration = Duration::from_millis(20);
 
+/// Datagrams from one worker in a row, before others on the I/O thread have a turn.
+const BATCH: usize = 16;
+
 /// Pauses before a worker is started again after it could not be.
 const BACK_OFF: [Duration; 4] = [
     Duration::from_millis(50),
@@ -167,14 +170,19 @@ impl State {
             else {
                 continue;
             };
-            let Some(message) = ipc::message(order.id, &job.request) else { continue };
-            // What does not get through now: the socket is that of a dead worker,
-            // whose task is about to hear of it, or the message is a long one.
-            if message.len() > ipc::DATAGRAM {
-                let socket = Arc::clone(&link.socket);
-                tokio::spawn(async move { send(&socket, &message).await });
-            } else if let Err(error) = link.socket.try_send(&message) {
-                tracing::debug!(worker = order.place + 1, "sending: {error}");
+            // What does not get through is for a dead worker, whose task is about
+            // to hear of its end.
+            if job.fits_ahead() {
+                let message = ipc::message(order.id, &job.request);
+                let _ = message.map(|message| link.socket.try_send(&message));
+            } else {
+                let (socket, request) = (Arc::clone(&link.socket), job.request.clone());
+                tokio::spawn(async move {
+                    match ipc::message(order.id, &request) {
+                        Some(message) => send(&socket, &message).await,
+                        None => Ok(()),
+                    }
+                });
             }
         }
     }
@@ -210,10 +218,11 @@ async fn keep(shared: Arc<Shared>, place: usize, mut worker: Worker) {
         }
         let pid = child.id();
         let mut answers = Answers::new(shared.max_answer);
+        let ear = Ear { shared: &shared, place, number, socket: &socket };
         let (why, error) = tokio::select! {
             biased;
             () = overrun.notified() => ("it overran its deadline", CallError::Deadline),
-            Nonsense = answers.hear(&shared, place, number, &socket) => {
+            Nonsense = answers.hear(&ear) => {
                 ("its answer makes no sense", CallError::WorkerLost)
             }
             _ = child.wait() => ("it died", CallError::WorkerLost),
@@ -224,7 +233,7 @@ async fn keep(shared: Arc<Shared>, place: usize, mut worker: Worker) {
             tracing::error!(worker = number, pid, "the end of a worker: {error}");
         }
         // What it said before it died still counts.
-        let _ = answers.hear_rest(&shared, place, number, &socket);
+        let _ = answers.hear_rest(&ear);
         lose(&shared, place, number, &note, error);
         tracing::warn!(worker = number, pid, "a worker is replaced: {why}");
         worker = relaunch(&shared, number).await;
@@ -260,6 +269,14 @@ async fn relaunch(shared: &Shared, number: u32) -> Worker {
     }
 }
 
+/// Whose answers are heard.
+struct Ear<'a> {
+    shared: &'a Shared,
+    place: usize,
+    number: u32,
+    socket: &'a UnixDatagram,
+}
+
 /// What a worker says.
 struct Answers {
     assembler: Assembler,
@@ -271,52 +288,51 @@ impl Answers {
         Self { assembler: Assembler::new(max_answer), datagram: vec![0; ipc::DATAGRAM] }
     }
 
-    /// Passes answers on until one makes no sense.
-    async fn hear(
-        &mut self,
-        shared: &Shared,
-        place: usize,
-        number: u32,
-        socket: &UnixDatagram,
-    ) -> Nonsense {
+    /// Passes answers on until one makes no sense. Gives way to others on this
+    /// thread after some.
+    async fn hear(&mut self, worker: &Ear<'_>) -> Nonsense {
         loop {
-            if socket.readable().await.is_err() {
+            if worker.socket.readable().await.is_err() {
                 return Nonsense;
             }
-            if let Err(nonsense) = self.hear_rest(shared, place, number, socket) {
-                return nonsense;
+            for _ in 0..BATCH {
+                match self.hear_one(worker) {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(nonsense) => return nonsense,
+                }
             }
+            tokio::task::yield_now().await;
         }
     }
 
-    /// Passes on all answers that are there.
-    fn hear_rest(
-        &mut self,
-        shared: &Shared,
-        place: usize,
-        number: u32,
-        socket: &UnixDatagram,
-    ) -> Result<(), Nonsense> {
-        loop {
-            let length = match socket.try_recv(&mut self.datagram) {
-                Ok(length) => length,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(_) => return Err(Nonsense),
-            };
-            let datagram = self.datagram.get(..length).unwrap_or_default();
-            let Some((id, payload)) = self.assembler.push(datagram)? else { continue };
-            let call = ipc::decode_answer(payload).ok_or(Nonsense)?;
-            let job = {
-                let mut state = shared.lock();
-                let (job, orders) =
-                    state.schedule.answered(place, id, Instant::now()).ok_or(Nonsense)?;
-                state.send(orders);
-                shared.settle(&state);
-                job
-            };
-            // The connection may be gone.
-            let _ = job.reply.send(Done { call, worker: number });
-        }
+    /// Passes on all answers that are there; after a death there are no more.
+    fn hear_rest(&mut self, worker: &Ear<'_>) -> Result<(), Nonsense> {
+        while self.hear_one(worker)? {}
+        Ok(())
+    }
+
+    /// Takes one datagram; `false` when there is none.
+    fn hear_one(&mut self, worker: &Ear<'_>) -> Result<bool, Nonsense> {
+        let length = match worker.socket.try_recv(&mut self.datagram) {
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(_) => return Err(Nonsense),
+        };
+        let datagram = self.datagram.get(..length).unwrap_or_default();
+        let Some((id, payload)) = self.assembler.push(datagram)? else { return Ok(true) };
+        let call = ipc::decode_answer(payload).ok_or(Nonsense)?;
+        let job = {
+            let mut state = worker.shared.lock();
+            let (job, orders) =
+                state.schedule.answered(worker.place, id, Instant::now()).ok_or(Nonsense)?;
+            state.send(orders);
+            worker.shared.settle(&state);
+            job
+        };
+        // The connection may be gone.
+        let _ = job.reply.send(Done { call, worker: worker.number });
+        Ok(true)
     }
 }
 

@@ -9,7 +9,8 @@ use super::engine::Sandbox;
 use super::handler::Handler;
 use super::monitor::{Captured, DeadlinePassed, Exited, State};
 
-/// Bytes of strings and lists that one host call may carry out of a guest.
+/// Bytes of strings and lists that one host call may carry out of a guest, if the
+/// limit on responses is not larger: a response counts like a host call's list.
 const HOSTCALL_BYTES: usize = 16 << 20;
 
 /// What one call came to.
@@ -64,7 +65,8 @@ impl Sandbox {
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.ceiling);
         store.set_epoch_deadline(self.ticks_until_deadline());
-        store.set_hostcall_fuel(HOSTCALL_BYTES);
+        // A little more, so that a response over its limit is told by its length.
+        store.set_hostcall_fuel(self.limits.max_response.saturating_mul(2).max(HOSTCALL_BYTES));
 
         let result = self.run(&mut store, handler, request);
         let result = result.map_err(|failure| match failure {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use wasmtime::component::Linker;
@@ -222,6 +222,7 @@ impl Drop for Ticker {
 
 fn tick(engine: &Engine, shared: &Shared) {
     let mut idle = 0;
+    let mut next = Instant::now() + TICK;
     while !shared.stop.load(Ordering::SeqCst) {
         if shared.running.load(Ordering::SeqCst) > 0 {
             idle = 0;
@@ -235,8 +236,13 @@ fn tick(engine: &Engine, shared: &Shared) {
             }
             shared.asleep.store(false, Ordering::SeqCst);
             idle = 0;
+            next = Instant::now() + TICK;
         }
-        thread::sleep(TICK);
-        engine.increment_epoch();
+        thread::sleep(next.saturating_duration_since(Instant::now()));
+        // By the clock and not by the sleeps, which are always a little longer.
+        while next <= Instant::now() {
+            engine.increment_epoch();
+            next += TICK;
+        }
     }
 }

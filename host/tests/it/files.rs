@@ -237,6 +237,51 @@ fn downloads_honour_conditions_and_ranges() {
 }
 
 #[test]
+fn changes_honour_conditions() {
+    on_both(&[], |server| {
+        let mut client = server.connect();
+        let mut ask = |method: &str, route: &str, field: &str| {
+            client.send(format!(
+                "{method} /{route}/x HTTP/1.1\r\nHost: x\r\n{field}\r\nContent-Length: 1\r\n\r\n1"
+            ));
+            client.response().status
+        };
+        assert_eq!(ask("PUT", "upload", "If-Match: *"), 412);
+        assert_eq!(ask("PUT", "upload", "If-None-Match: *"), 200);
+        assert_eq!(ask("PUT", "upload", "If-None-Match: *"), 412);
+        assert_eq!(ask("DELETE", "delete", "If-Match: \"other\""), 412);
+        let etag = server.get("/download/x").field("etag").unwrap().to_owned();
+        assert_eq!(ask("DELETE", "delete", &format!("If-Match: {etag}")), 200);
+    });
+}
+
+#[test]
+fn a_response_may_be_as_long_as_the_limit_says() {
+    on_both(&["--max-request", "64MiB", "--memory", "512MiB"], |server| {
+        let content = noise(40 << 20, 12);
+        assert_eq!(server.request("PUT", "/upload/x", &content).status, 200);
+        assert!(server.get("/download/x").body == content);
+        std::fs::write(server.dir.join("y"), noise((64 << 20) + 1, 13)).unwrap();
+        assert_eq!(server.get("/download/y").status, 502);
+        let mut client = server.connect();
+        client.send("GET /download/y HTTP/1.1\r\nHost: x\r\nRange: bytes=0-9\r\n\r\n");
+        assert_eq!(client.response().body.len(), 10);
+    });
+}
+
+#[test]
+fn a_name_stays_within_its_field() {
+    on_both(&[], |server| {
+        std::fs::write(server.dir.join("x;filename=evil.exe\"'"), "").unwrap();
+        let response = server.get("/download/x;filename=evil.exe%22'");
+        assert_eq!(
+            response.field("content-disposition"),
+            Some("inline; filename*=UTF-8''x%3Bfilename%3Devil.exe%22%27")
+        );
+    });
+}
+
+#[test]
 fn a_read_only_directory_stays_as_it_is() {
     on_both(&["--read-only"], |server| {
         std::fs::write(server.dir.join("x"), "kept").unwrap();
@@ -254,6 +299,10 @@ fn another_sites_page_can_change_nothing() {
         let mut client = server.connect();
         client.send(
             "POST /upload/x HTTP/1.1\r\nHost: x\r\nSec-Fetch-Site: cross-site\r\nContent-Length: 1\r\n\r\nx",
+        );
+        assert_eq!(client.response().status, 403);
+        client.send(
+            "PUT /upload/x HTTP/1.1\r\nHost: x\r\nOrigin: http://evil.example\r\nContent-Length: 1\r\n\r\nx",
         );
         assert_eq!(client.response().status, 403);
         assert_eq!(server.get("/listdir").text(), "[]");

@@ -3,7 +3,7 @@
 use std::net::Shutdown;
 
 use crate::components;
-use crate::support::{POOLS, Server, noise};
+use crate::support::{POOLS, Server, eventually, noise};
 
 fn on_both(args: &[&str], test: impl Fn(&Server)) {
     for pool in POOLS {
@@ -176,6 +176,48 @@ fn a_client_that_has_said_all_still_gets_its_answer() {
         client.stream.shutdown(Shutdown::Write).unwrap();
         assert_eq!(client.response().status, 200);
     });
+}
+
+#[test]
+fn the_request_of_a_client_that_broke_off_is_not_run() {
+    for pool in POOLS {
+        let mut server = Server::with_handler(
+            pool,
+            &components::sleeper(1_000_000_000),
+            &["--workers", "1", "--timeout", "1h"],
+        );
+        let mut busy = server.connect();
+        busy.send("GET /busy HTTP/1.1\r\nHost: x\r\n\r\n");
+        eventually("the request in the worker", || server.sleeping_workers() == 1);
+        for _ in 0..20 {
+            let mut gone = server.connect();
+            gone.send("GET /gone HTTP/1.1\r\nHost: x\r\n\r\n");
+            // With this, closing is a reset.
+            rustix::net::sockopt::set_socket_linger(&gone.stream, Some(std::time::Duration::ZERO))
+                .unwrap();
+        }
+        for _ in 0..20 {
+            let line = server.wait_for_line("target=/gone");
+            assert!(line.contains("status=499") && line.contains("worker=0"), "{pool}: {line}");
+        }
+        assert_eq!(busy.response().status, 204);
+        assert_eq!(server.get("/").status, 204, "{pool}");
+    }
+}
+
+#[test]
+fn a_refused_head_has_no_body_and_a_line_in_the_log() {
+    on_both(&[], |server| {
+        let mut client = server.connect();
+        client.send("HEAD /without-host HTTP/1.1\r\n\r\n");
+        assert_eq!(client.response_to("HEAD").status, 400);
+        assert!(client.is_closed());
+    });
+    let mut server = Server::start("thread", &[]);
+    let mut client = server.connect();
+    client.send("HEAD /without-host HTTP/1.1\r\n\r\n");
+    let line = server.wait_for_line("/without-host");
+    assert!(line.contains("method=HEAD") && line.contains("status=400"), "{line}");
 }
 
 #[test]

@@ -183,12 +183,41 @@ fn a_ctrl_c_in_the_terminal_lets_workers_finish() {
 }
 
 #[test]
+fn a_service_manager_that_tells_everyone_to_end_is_no_crash() {
+    let mut server = Server::with_handler("process", &components::sleeper(300_000_000), &[]);
+    let mut client = server.connect();
+    client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    eventually("the request in a worker", || server.sleeping_workers() == 1);
+    for worker in server.workers() {
+        crate::support::kill(worker, Signal::TERM);
+    }
+    server.signal(Signal::TERM);
+    assert_eq!(client.response().status, 204);
+    assert!(server.wait().success());
+}
+
+#[test]
+fn a_connection_that_idles_after_an_upload_does_not_delay_the_end() {
+    for pool in POOLS {
+        let mut server = Server::start(pool, &["--grace", "30s"]);
+        let mut client = server.connect();
+        // The last read of this body fills the buffer to the byte.
+        client.send("PUT /upload/x HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n");
+        client.send(vec![7; 100_000]);
+        assert_eq!(client.response().status, 200);
+        server.signal(Signal::TERM);
+        assert!(server.wait().success(), "{pool}: within the grace");
+    }
+}
+
+#[test]
 fn the_grace_ends() {
     let args = ["--grace", "200ms", "--timeout", "1h"];
     for pool in POOLS {
-        let mut server = Server::with_handler(pool, &components::endless_loop(), &args);
+        let mut server = Server::with_handler(pool, &components::sleeper(u64::MAX / 2), &args);
         let mut client = server.connect();
         client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        eventually("the request in a worker", || server.sleeping_workers() == 1);
         server.signal(Signal::TERM);
         assert_eq!(server.wait().code(), Some(1), "{pool}");
     }

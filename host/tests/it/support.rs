@@ -148,20 +148,32 @@ impl Server {
         workers
     }
 
-    /// Workers, threads or processes, that sleep in a host call right now.
-    pub fn sleeping_workers(&self) -> usize {
+    /// Whether any line so far contains this text.
+    pub fn has_said(&self, text: &str) -> bool {
+        self.seen.iter().any(|line| line.contains(text))
+    }
+
+    /// Worker threads and processes, in order.
+    pub fn all_workers(&self) -> Vec<PathBuf> {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
         let threads = tasks.map(|task| task.unwrap().path()).filter(|task| {
             let name = std::fs::read_to_string(task.join("comm")).unwrap_or_default();
             name.starts_with("worker-")
         });
         let processes = self.workers().into_iter().map(|pid| PathBuf::from(format!("/proc/{pid}")));
+        let mut all: Vec<_> = threads.chain(processes).collect();
+        all.sort();
+        all
+    }
+
+    /// Workers, threads or processes, that sleep in a host call right now.
+    pub fn sleeping_workers(&self) -> usize {
         let asleep = |task: &PathBuf| {
             let call = std::fs::read_to_string(task.join("syscall")).unwrap_or_default();
             let number = call.split(' ').next().unwrap_or_default().parse().ok();
             number == Some(libc::SYS_clock_nanosleep)
         };
-        threads.chain(processes).filter(asleep).count()
+        self.all_workers().into_iter().filter(asleep).count()
     }
 
     pub fn descriptors(&self) -> usize {
