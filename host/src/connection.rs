@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use crate::http::{
     BodyLength, ChunkedDecoder, Head, HeadScanner, Malformed, Reject, Version, error_response,
@@ -194,16 +194,18 @@ impl Connection<'_> {
 
     async fn read_more(&mut self, room: usize, by: Instant, late: &str) -> Result<(), Unserved> {
         self.buffer.reserve(room);
-        match timeout_at(by, self.stream.read_buf(&mut self.buffer)).await {
-            Ok(Ok(0)) => Err(Unserved::Gone),
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(Unserved::Rejected {
-                line: Line::default(),
-                status: 408,
-                why: format!("Request timeout: {late}"),
-            }),
-        }
+        let mut draining = self.shared.draining.clone();
+        let (status, why) = tokio::select! {
+            biased;
+            read = self.stream.read_buf(&mut self.buffer) => match read? {
+                0 => return Err(Unserved::Gone),
+                _ => return Ok(()),
+            },
+            () = sleep_until(by) => (408, format!("Request timeout: {late}")),
+            // It would be refused anyway when it is whole.
+            _ = draining.wait_for(|draining| *draining) => (503, Failure::Draining.text().into()),
+        };
+        Err(Unserved::Rejected { line: Line::default(), status, why })
     }
 
     /// Reads the body and takes the whole request out of the buffer.

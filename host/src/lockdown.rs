@@ -8,17 +8,20 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use std::sync::Arc;
+
 use anyhow::Context as _;
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, PathBeneath, Ruleset, RulesetAttr as _,
     RulesetCreatedAttr as _, RulesetStatus, Scope,
 };
 use rustix::fd::AsFd;
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, TargetArch,
 };
+use signal_hook::consts::SIGXFSZ;
 
 /// The newest Landlock rules that are asked for; older kernels enforce fewer.
 const LANDLOCK_ABI: ABI = ABI::V6;
@@ -78,9 +81,21 @@ pub fn confine_thread(dir: impl AsFd, read_only: bool) -> anyhow::Result<Level> 
 /// # Errors
 /// When the kernel refuses a limit.
 pub fn limit_process() -> anyhow::Result<()> {
-    let at_most = |most: u64| Rlimit { current: Some(most), maximum: Some(most) };
-    setrlimit(Resource::Core, at_most(0)).context("RLIMIT_CORE")?;
-    setrlimit(Resource::Nofile, at_most(WORKER_DESCRIPTORS)).context("RLIMIT_NOFILE")?;
+    for (resource, most) in [(Resource::Core, 0), (Resource::Nofile, WORKER_DESCRIPTORS)] {
+        let most = getrlimit(resource).maximum.map_or(most, |maximum| maximum.min(most));
+        setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
+            .with_context(|| format!("the limit {resource:?}"))?;
+    }
+    Ok(())
+}
+
+/// Makes a write beyond RLIMIT_FSIZE, which a handler can attempt, an error of that
+/// write instead of this process's end.
+///
+/// # Errors
+/// When the kernel refuses the signal handler.
+pub fn survive_file_size_limit() -> anyhow::Result<()> {
+    signal_hook::flag::register(SIGXFSZ, Arc::default()).context("SIGXFSZ")?;
     Ok(())
 }
 

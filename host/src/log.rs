@@ -130,8 +130,8 @@ fn shown(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
     }
     let kept = String::from_utf8_lossy(bytes.get(..MAX_TARGET).unwrap_or(bytes));
     // Nothing that a client sends may end a line or steer a terminal.
-    match kept.contains(char::is_control) {
-        true => kept.escape_debug().to_string().into(),
-        false => kept,
+    match kept.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => kept,
+        false => kept.escape_debug().to_string().into(),
     }
 }

@@ -8,6 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{Config, PoolKind};
 use crate::handler;
+use crate::lockdown;
 use crate::log;
 use crate::metrics::Metrics;
 use crate::pool::Pool;
@@ -16,6 +17,10 @@ use crate::server::Server;
 /// Cores for each thread that does network I/O: one such thread keeps several
 /// cores of workers busy.
 const CORES_PER_IO_THREAD: usize = 4;
+
+/// Descriptors that a worker usually needs: the files of its handler, or the
+/// sockets of its process.
+const DESCRIPTORS_PER_WORKER: u64 = 16;
 
 /// Descriptors besides those of connections and workers.
 const SPARE_DESCRIPTORS: u64 = 64;
@@ -26,7 +31,10 @@ const SPARE_DESCRIPTORS: u64 = 64;
 /// Whatever keeps the server from starting, or requests that it could not finish.
 pub fn serve(config: &Config) -> anyhow::Result<()> {
     let log = log::start(config.log);
-    raise_descriptor_limit(config);
+    lockdown::survive_file_size_limit()?;
+    let mut config = config.clone();
+    config.max_connections = connections_within_limit(&config);
+    let config = &config;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.div_ceil(CORES_PER_IO_THREAD))
@@ -99,21 +107,25 @@ async fn either(one: &mut Signal, other: &mut Signal) {
     }
 }
 
-/// Allows as many descriptors as the configuration can need, as far as the
-/// system lets it.
-fn raise_descriptor_limit(config: &Config) {
-    let needed =
-        config.max_connections as u64 + u64::from(config.workers) * 256 + SPARE_DESCRIPTORS;
+/// Allows as many descriptors as the configuration can need, as far as the system
+/// lets it; returns the connections for which they suffice.
+fn connections_within_limit(config: &Config) -> usize {
+    let reserve = u64::from(config.workers) * DESCRIPTORS_PER_WORKER + SPARE_DESCRIPTORS;
+    let needed = config.max_connections as u64 + reserve;
     let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_none_or(|current| current >= needed) {
-        return;
+    let allowed = limit.maximum.map_or(needed, |maximum| maximum.min(needed));
+    let current = limit.current.unwrap_or(needed);
+    let raised = Rlimit { current: Some(allowed), ..limit };
+    let got = if current >= needed || setrlimit(Resource::Nofile, raised).is_err() {
+        current
+    } else {
+        allowed
+    };
+    if got >= needed {
+        return config.max_connections;
     }
-    let current = limit.maximum.map_or(needed, |maximum| maximum.min(needed));
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(current), ..limit });
-    if raised.is_err() || current < needed {
-        tracing::warn!(
-            descriptors = current,
-            "fewer file descriptors than --max-connections may need: accepting may pause"
-        );
-    }
+    // What handlers and workers need must not be taken by idle connections.
+    let connections = got.saturating_sub(reserve.min(got / 2)).max(1);
+    tracing::warn!("{got} file descriptors suffice for {connections} connections at a time");
+    usize::try_from(connections).unwrap_or(config.max_connections)
 }

@@ -40,6 +40,7 @@ pub fn run(parent: i32) -> anyhow::Result<()> {
     for signal in [SIGHUP, SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::default())?;
     }
+    lockdown::survive_file_size_limit()?;
     let socket = UnixDatagram::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     let code = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
     close_standard_streams()?;

@@ -89,6 +89,7 @@ impl Launcher {
             .spawn()?;
         let greeting = greet(&socket, &self.hello);
         let ready = tokio::select! {
+            biased;
             ready = timeout(START, greeting) => ready.context("it did not become ready in time")??,
             status = child.wait() => bail!("it ended before it was ready: {}", status?),
         };

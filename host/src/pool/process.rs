@@ -17,7 +17,7 @@ use rustix::fs::{SeekFrom, seek};
 use rustix::net::RecvFlags;
 use tokio::net::UnixDatagram;
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::ipc::{self, Assembler, Nonsense};
 use super::launch::{Launcher, Worker, send};
@@ -36,6 +36,9 @@ const KILL_AFTER: Duration = Duration::from_millis(100);
 /// ahead, a worker's socket never fills up.
 const MAX_AHEAD: usize = 16 << 10;
 const _: () = assert!((AHEAD + 1) * MAX_AHEAD <= ipc::DATAGRAM);
+
+/// How long a killed worker's end is waited for.
+const REAP: Duration = Duration::from_secs(1);
 
 /// How often deadlines are looked at while requests run.
 const PATROL: Duration = Duration::from_millis(20);
@@ -227,10 +230,11 @@ async fn keep(shared: Arc<Shared>, place: usize, mut worker: Worker) {
             }
             _ = child.wait() => ("it died", CallError::WorkerLost),
         };
-        // Also waits for its end, so that no zombie stays.
+        // Also waits for its end, so that no zombie stays. One that hangs in the
+        // kernel must not keep the client waiting; the runtime reaps it later.
         let _ = child.start_kill();
-        if let Err(error) = child.wait().await {
-            tracing::error!(worker = number, pid, "the end of a worker: {error}");
+        if timeout(REAP, child.wait()).await.is_err() {
+            tracing::error!(worker = number, pid, "a worker hangs in the kernel");
         }
         // What it said before it died still counts.
         let _ = answers.hear_rest(&ear);

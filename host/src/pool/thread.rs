@@ -183,20 +183,33 @@ fn supervise(shared: &Arc<Shared>, mut workers: Vec<Arc<Worker>>) {
     loop {
         thread::sleep(PATROL);
         stuck.retain(|worker| Arc::strong_count(worker) > 1);
+        let mut working = 0;
         for place in &mut workers {
             let given_up = place.given_up.load(Ordering::Acquire) || place.give_up(shared.timeout);
-            if !given_up || stuck.len() >= most_stuck {
+            if !given_up {
+                working += 1;
+                continue;
+            }
+            if stuck.len() >= most_stuck {
                 continue;
             }
             let number = place.number;
             let (ready, _) = mpsc::channel();
             match spawn(shared, number, ready) {
                 Ok(replacement) => {
+                    working += 1;
                     tracing::error!(worker = number, "a worker is stuck and was replaced");
                     stuck.push(std::mem::replace(place, replacement));
                 }
                 Err(error) => tracing::error!(worker = number, "no replacement: {error:#}"),
             }
+        }
+        // Nobody is left to serve these, and nobody may wait for ever.
+        while working == 0
+            && let Ok(job) = shared.queue.try_recv()
+        {
+            shared.metrics.unqueued();
+            let _ = job.reply.send(Done::lost(0, CallError::WorkerLost, Duration::ZERO));
         }
     }
 }

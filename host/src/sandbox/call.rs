@@ -3,14 +3,13 @@
 use std::time::{Duration, Instant};
 
 use wasmtime::component::WasmList;
-use wasmtime::{Store, Trap};
+use wasmtime::{CallHook, Store, Trap};
 
 use super::engine::Sandbox;
 use super::handler::Handler;
 use super::monitor::{Captured, DeadlinePassed, Exited, State};
 
-/// Bytes of strings and lists that one host call may carry out of a guest, if the
-/// limit on responses is not larger: a response counts like a host call's list.
+/// Bytes of strings and lists that one host call may carry out of a guest.
 const HOSTCALL_BYTES: usize = 16 << 20;
 
 /// What one call came to.
@@ -55,7 +54,7 @@ impl Sandbox {
     /// Runs `handler` on one request in an instance of its own.
     ///
     /// Returns within the configured timeout, give or take two ticks of the
-    /// epoch, unless [`Clock::Parent`](super::Clock::Parent) was chosen: a
+    /// epoch and one host call, unless [`Clock::Parent`](super::Clock::Parent) was chosen: a
     /// guest that computes for ever then ends only with its process.
     pub fn call(&self, handler: &Handler, request: &[u8]) -> Call {
         let started = Instant::now();
@@ -65,8 +64,23 @@ impl Sandbox {
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.ceiling);
         store.set_epoch_deadline(self.ticks_until_deadline());
-        // A little more, so that a response over its limit is told by its length.
-        store.set_hostcall_fuel(self.limits.max_response.saturating_mul(2).max(HOSTCALL_BYTES));
+        // A response is lifted like a host call's list. It lies in the guest's
+        // memory, so this lets any through, to be measured.
+        let response = self.limits.memory;
+        store.set_hostcall_fuel(response);
+        // The epoch is looked at in loops and at function entries only. A guest can
+        // make many slow host calls without either.
+        store.call_hook(move |mut store, hook| {
+            match hook {
+                CallHook::CallingHost if Instant::now() >= deadline => {
+                    return Err(DeadlinePassed.into());
+                }
+                CallHook::CallingHost => store.set_hostcall_fuel(HOSTCALL_BYTES),
+                CallHook::ReturningFromHost => store.set_hostcall_fuel(response),
+                CallHook::CallingWasm | CallHook::ReturningFromWasm => {}
+            }
+            Ok(())
+        });
 
         let result = self.run(&mut store, handler, request);
         let result = result.map_err(|failure| match failure {

@@ -193,3 +193,19 @@ pub fn wrong_export() -> String {
         r#"(param "request" string) (result string)"#,
     )
 }
+
+/// Makes many slow host calls in a straight line: no loop, no function entry.
+pub fn slow_host_calls() -> String {
+    with_imports(
+        r#"(import "wasi:random/random@0.2.0" (instance $random
+             (export "get-random-bytes" (func (param "len" u64) (result (list u8))))))
+           (core module $mem (memory (export "memory") 32)
+             (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 1024))
+           (core instance $mem (instantiate $mem))
+           (core func $random (canon lower (func $random "get-random-bytes")
+             (memory (core memory $mem "memory")) (realloc (core func $mem "realloc"))))"#,
+        r#"(with "h" (instance (export "random" (func $random))))"#,
+        &format!(r#"(import "h" "random" (func $random (param i64 i32))) {MEMORY}"#),
+        &format!("{} unreachable", "(call $random (i64.const 1048576) (i32.const 0))".repeat(5000)),
+    )
+}

@@ -44,6 +44,39 @@ fn a_handler_asleep_in_a_host_call_is_ended_at_the_deadline() {
 }
 
 #[test]
+fn host_calls_in_a_straight_line_are_ended_at_the_deadline() {
+    for pool in POOLS {
+        let server =
+            Server::with_handler(pool, &components::slow_host_calls(), &["--timeout", "300ms"]);
+        let before = server.all_workers();
+        for _ in 0..8 {
+            let response = server.get("/");
+            assert_eq!((response.status, response.text().trim_end()), (504, LATE), "{pool}");
+        }
+        assert_eq!(server.all_workers(), before, "{pool}: no worker had to be given up for it");
+    }
+}
+
+#[test]
+fn a_limit_on_file_sizes_costs_a_request_and_not_the_server() {
+    for pool in POOLS {
+        let server = Server::start(pool, &[]);
+        let pid = rustix::process::Pid::from_raw(server.pid().try_into().unwrap());
+        let workers = server.workers();
+        let workers =
+            workers.iter().map(|pid| rustix::process::Pid::from_raw((*pid).try_into().unwrap()));
+        for pid in workers.chain([pid]) {
+            let limit = rustix::process::Rlimit { current: Some(100_000), maximum: Some(100_000) };
+            rustix::process::prlimit(pid, rustix::process::Resource::Fsize, limit).unwrap();
+        }
+        let before = server.all_workers();
+        assert_eq!(server.request("PUT", "/upload/x", &vec![1; 200_000]).status, 413, "{pool}");
+        assert_eq!(server.request("PUT", "/upload/x", &vec![1; 50_000]).status, 200, "{pool}");
+        assert_eq!(server.all_workers(), before, "{pool}");
+    }
+}
+
+#[test]
 fn a_nap_is_no_offence() {
     check(&components::sleeper(1_000_000), &[], 204, "");
 }
