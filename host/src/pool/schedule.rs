@@ -75,8 +75,9 @@ impl<T: Task> Schedule<T> {
         }
     }
 
-    /// Takes a request; gives it back when as many wait as may.
+    /// Takes a request; gives it back when as many wait as may and nobody is idle.
     pub(super) fn submit(&mut self, task: T, now: Instant) -> Result<Option<Order>, T> {
+        let is_full = self.pending() >= self.capacity;
         if self.waiting.is_empty() {
             let hot = self.places.iter().filter(|place| place.is_hot(now)).count();
             if hot < self.hot
@@ -84,7 +85,7 @@ impl<T: Task> Schedule<T> {
             {
                 return Ok(Some(self.assign(place, task, now)));
             }
-            if task.fits_ahead() {
+            if task.fits_ahead() && !is_full {
                 let places = self.places.iter().enumerate();
                 let open = places.filter(|(_, place)| place.is_hot(now) && place.has_room());
                 if let Some((place, _)) = open.min_by_key(|(_, place)| place.sent.len()) {
@@ -92,11 +93,20 @@ impl<T: Task> Schedule<T> {
                 }
             }
         }
-        if self.waiting.len() >= self.capacity {
-            return Err(task);
+        if !is_full {
+            self.waiting.push_back((task, now));
+            return Ok(None);
         }
+        // Before anybody is refused, whoever is idle is woken.
+        let Some(place) = self.idle.pop() else { return Err(task) };
         self.waiting.push_back((task, now));
-        Ok(None)
+        match self.next_waiting() {
+            Some(first) => Ok(Some(self.assign(place, first, now))),
+            None => {
+                self.idle.push(place);
+                Ok(None)
+            }
+        }
     }
 
     /// A worker is new and ready.
@@ -344,10 +354,23 @@ mod tests {
 
     #[test]
     fn the_queue_is_bounded() {
-        let mut f = Fixture::new(1, 1, 1);
-        fill(&mut f, 0);
-        f.submit(50);
-        assert_eq!(f.schedule.submit(Small(51), f.now), Err(Small(51)));
+        let mut f = Fixture::new(1, 2, 1);
+        assert_eq!(f.submit(1), Some(0));
+        assert_eq!(f.submit(2), Some(0), "ahead, and so in the queue");
+        assert_eq!(f.submit(100), None);
+        assert_eq!(f.schedule.submit(Small(4), f.now), Err(Small(4)));
+        assert_eq!(f.schedule.pending(), 2);
+    }
+
+    #[test]
+    fn an_idle_worker_is_woken_before_anyone_is_refused() {
+        let mut f = Fixture::new(3, 1, 1);
+        assert_eq!(f.submit(1), Some(2));
+        assert_eq!(f.submit(2), Some(2));
+        assert_eq!(f.submit(3), Some(1));
+        assert_eq!(f.submit(4), Some(0));
+        assert_eq!(f.schedule.submit(Small(5), f.now), Err(Small(5)));
+        assert_eq!((f.schedule.running(), f.schedule.pending()), (3, 1));
     }
 
     #[test]

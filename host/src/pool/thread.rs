@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use tokio::sync::oneshot;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{Busy, Done, Job, OVERDUE};
 use crate::config::Config;
@@ -26,8 +26,16 @@ const PATROL: Duration = Duration::from_millis(100);
 
 /// Threads behind a bounded queue.
 pub(super) struct ThreadPool {
-    queue: Sender<Job>,
+    queue: Sender<Queued>,
+    /// For each worker one request, and for the queue as many as may wait.
+    room: Arc<Semaphore>,
     metrics: Arc<Metrics>,
+}
+
+/// A request and its room in the pool, until it is answered.
+struct Queued {
+    job: Job,
+    room: OwnedSemaphorePermit,
 }
 
 /// What every worker works with.
@@ -35,7 +43,7 @@ struct Shared {
     sandbox: Sandbox,
     handler: Handler,
     dir: ServedDir,
-    queue: Receiver<Job>,
+    queue: Receiver<Queued>,
     metrics: Arc<Metrics>,
     timeout: Duration,
 }
@@ -61,7 +69,10 @@ impl ThreadPool {
         let component = handler::compile(&sandbox, config.handler.as_deref())?;
         let grants = dir.grants(config.env.clone());
         let handler = handler::bind(&sandbox, &component, grants, config.handler.as_deref())?;
-        let (queue, jobs) = bounded(config.queue);
+        let room = config.queue.saturating_add(usize::try_from(config.workers)?);
+        let room = room.min(Semaphore::MAX_PERMITS);
+        // The channel is never full: who has room finds a place in it.
+        let (queue, jobs) = bounded(room);
         let shared = Arc::new(Shared {
             sandbox,
             handler,
@@ -87,18 +98,16 @@ impl ThreadPool {
             .name("supervisor".into())
             .spawn(move || supervise(&shared, workers))
             .context("starting the supervisor")?;
-        Ok((Self { queue, metrics }, level))
+        Ok((Self { queue, room: Arc::new(Semaphore::new(room)), metrics }, level))
     }
 
     pub(super) fn submit(&self, job: Job) -> Result<(), Busy> {
+        let room = Arc::clone(&self.room).try_acquire_owned().map_err(|_| Busy)?;
         self.metrics.queued();
-        match self.queue.try_send(job) {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                self.metrics.unqueued();
-                Err(Busy)
-            }
-        }
+        self.queue.try_send(Queued { job, room }).map_err(|_| {
+            self.metrics.unqueued();
+            Busy
+        })
     }
 }
 
@@ -127,7 +136,7 @@ fn spawn(shared: &Arc<Shared>, number: u32, ready: Ready) -> anyhow::Result<Arc<
 }
 
 fn work(shared: &Shared, worker: &Worker) {
-    while let Ok(Job { request, reply }) = shared.queue.recv() {
+    while let Ok(Queued { job: Job { request, reply }, room }) = shared.queue.recv() {
         shared.metrics.unqueued();
         if reply.is_closed() {
             continue;
@@ -138,7 +147,7 @@ fn work(shared: &Shared, worker: &Worker) {
         // A panic would be a fault of the host; it costs this request alone.
         let call =
             catch_unwind(AssertUnwindSafe(|| shared.sandbox.call(&shared.handler, &request)));
-        drop(running);
+        drop((running, room));
         if let Some((_, reply)) = worker.lock().take() {
             let done = match call {
                 Ok(call) => Done { call, worker: worker.number },
@@ -206,7 +215,7 @@ fn supervise(shared: &Arc<Shared>, mut workers: Vec<Arc<Worker>>) {
         }
         // Nobody is left to serve these, and nobody may wait for ever.
         while working == 0
-            && let Ok(job) = shared.queue.try_recv()
+            && let Ok(Queued { job, .. }) = shared.queue.try_recv()
         {
             shared.metrics.unqueued();
             let _ = job.reply.send(Done::lost(0, CallError::WorkerLost, Duration::ZERO));

@@ -248,7 +248,7 @@ fn what_is_ambiguous_is_refused_and_never_reaches_the_handler() {
 
 #[test]
 fn slow_clients_are_told_that_they_are_late() {
-    let args = ["--header-timeout", "200ms", "--body-timeout", "200ms", "--idle-timeout", "300ms"];
+    let args = ["--header-timeout", "1s", "--body-timeout", "1s", "--idle-timeout", "2s"];
     on_both(&args, |server| {
         let mut client = server.connect();
         client.send("GET / HTTP/1.1\r\nHo");
@@ -261,6 +261,24 @@ fn slow_clients_are_told_that_they_are_late() {
         assert!(server.connect().is_closed());
         assert_eq!(server.get("/").status, 200);
     });
+}
+
+#[test]
+fn nobody_is_refused_while_a_worker_is_idle() {
+    for pool in POOLS {
+        let server = Server::with_handler(
+            pool,
+            &components::sleeper(300_000_000),
+            &["--workers", "8", "--queue", "1"],
+        );
+        let mut clients: Vec<_> = (0..8).map(|_| server.connect()).collect();
+        for client in &mut clients {
+            client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        }
+        for client in &mut clients {
+            assert_eq!(client.response().status, 204, "{pool}");
+        }
+    }
 }
 
 #[test]
