@@ -32,6 +32,7 @@ const SPARE_DESCRIPTORS: u64 = 64;
 pub fn serve(config: &Config) -> anyhow::Result<()> {
     let log = log::start(config.log);
     lockdown::survive_file_size_limit()?;
+    let asked = config.max_connections;
     let mut config = config.clone();
     config.max_connections = connections_within_limit(&config);
     let config = &config;
@@ -44,7 +45,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
         .context("starting the I/O threads")?;
     let finished = runtime.block_on(async {
         tokio::select! {
-            finished = serve_until_stopped(config) => finished,
+            finished = serve_until_stopped(config, asked) => finished,
             () = log.report_dropped() => Ok(true),
         }
     })?;
@@ -54,13 +55,14 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn serve_until_stopped(config: &Config) -> anyhow::Result<bool> {
+/// `asked` is how many connections were wanted, where `config` has what is possible.
+async fn serve_until_stopped(config: &Config, asked: usize) -> anyhow::Result<bool> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let server = Server::bind(config)?;
     let metrics = Arc::new(Metrics::default());
     let starting = Pool::start(config, Arc::clone(&metrics));
-    let (pool, level) = tokio::select! {
+    let (pool, started) = tokio::select! {
         started = starting => started?,
         () = either(&mut interrupt, &mut terminate) => return Ok(true),
     };
@@ -72,12 +74,20 @@ async fn serve_until_stopped(config: &Config) -> anyhow::Result<bool> {
     };
     log::banner(&format!("{kind} Pool HTTP Server running on port {}", addr.port()));
     log::banner(&format!(
-        "handler {} | directory {}{} | workers {} | sandbox {level} | http://{addr}/",
+        "handler {} | directory {}{} | workers {} | sandbox {} | http://{addr}/",
         handler::name(config.handler.as_deref()),
         config.dir.host.display(),
         if config.dir.read_only { " (read-only)" } else { "" },
         config.workers,
+        started.level,
     ));
+    if config.max_connections < asked {
+        let possible = config.max_connections;
+        tracing::warn!("the limit on file descriptors allows for {possible} connections at a time");
+    }
+    if !started.pooled {
+        tracing::warn!("too little address space for a pool of instances: calls are slower");
+    }
 
     let stop = async {
         either(&mut interrupt, &mut terminate).await;
@@ -126,6 +136,5 @@ fn connections_within_limit(config: &Config) -> usize {
     }
     // What handlers and workers need must not be taken by idle connections.
     let connections = got.saturating_sub(reserve.min(got / 2)).max(1);
-    tracing::warn!("{got} file descriptors suffice for {connections} connections at a time");
     usize::try_from(connections).unwrap_or(config.max_connections)
 }

@@ -28,6 +28,7 @@ pub(super) struct Launcher {
     code: OwnedFd,
     dir: ServedDir,
     hello: Vec<u8>,
+    pooled: bool,
 }
 
 /// A worker process that is ready.
@@ -60,7 +61,12 @@ impl Launcher {
             max_request: config.client.max_request,
         })?;
         let hello = ipc::message(0, &init).context("too many variables for the handler")?;
-        Ok(Self { code, dir, hello })
+        Ok(Self { code, dir, hello, pooled: sandbox.pooled() })
+    }
+
+    /// Whether instances come from a pool of reserved memory, in workers as here.
+    pub(super) fn pooled(&self) -> bool {
+        self.pooled
     }
 
     /// Starts a worker and waits until it is confined and ready.

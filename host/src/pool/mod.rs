@@ -56,6 +56,15 @@ impl Done {
     }
 }
 
+/// What a pool that has started can tell of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// What is in force around every worker.
+    pub level: Level,
+    /// Whether instances come from a pool of reserved memory.
+    pub pooled: bool,
+}
+
 /// Every worker is busy and the queue is full.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Busy;
@@ -65,19 +74,19 @@ impl Pool {
     ///
     /// # Errors
     /// When the handler is refused, or workers cannot be started.
-    pub async fn start(config: &Config, metrics: Arc<Metrics>) -> anyhow::Result<(Self, Level)> {
-        let (kind, level) = match config.pool {
+    pub async fn start(config: &Config, metrics: Arc<Metrics>) -> anyhow::Result<(Self, Started)> {
+        let (kind, started) = match config.pool {
             PoolKind::Thread => {
-                let (pool, level) = thread::ThreadPool::start(config, Arc::clone(&metrics))?;
-                (Kind::Thread(pool), level)
+                let (pool, started) = thread::ThreadPool::start(config, Arc::clone(&metrics))?;
+                (Kind::Thread(pool), started)
             }
             PoolKind::Process => {
-                let (pool, level) =
+                let (pool, started) =
                     process::ProcessPool::start(config, Arc::clone(&metrics)).await?;
-                (Kind::Process(pool), level)
+                (Kind::Process(pool), started)
             }
         };
-        Ok((Self { kind, metrics }, level))
+        Ok((Self { kind, metrics }, started))
     }
 
     /// Has a worker answer one request.

@@ -22,9 +22,8 @@ use tokio::time::{sleep, timeout};
 use super::ipc::{self, Assembler, Nonsense};
 use super::launch::{Launcher, Worker, send};
 use super::schedule::{AHEAD, Order, PATIENCE, Schedule, Task};
-use super::{Busy, Done, Job};
+use super::{Busy, Done, Job, Started};
 use crate::config::Config;
-use crate::lockdown::Level;
 use crate::metrics::Metrics;
 use crate::sandbox::CallError;
 
@@ -99,7 +98,7 @@ impl ProcessPool {
     pub(super) async fn start(
         config: &Config,
         metrics: Arc<Metrics>,
-    ) -> anyhow::Result<(Self, Level)> {
+    ) -> anyhow::Result<(Self, Started)> {
         let places = usize::try_from(config.workers)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shared = Arc::new(Shared {
@@ -128,7 +127,8 @@ impl ProcessPool {
             tokio::spawn(keep(Arc::clone(&shared), place, worker));
         }
         tokio::spawn(watch(Arc::clone(&shared)));
-        Ok((Self { shared }, level.context("there are no workers")?))
+        let pooled = shared.launcher.pooled();
+        Ok((Self { shared }, Started { level: level.context("there are no workers")?, pooled }))
     }
 
     pub(super) fn submit(&self, job: Job) -> Result<(), Busy> {

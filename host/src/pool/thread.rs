@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::{Busy, Done, Job, OVERDUE};
+use super::{Busy, Done, Job, OVERDUE, Started};
 use crate::config::Config;
 use crate::handler::{self, ServedDir};
 use crate::lockdown::{self, Level};
@@ -58,13 +58,11 @@ struct Worker {
 }
 
 impl ThreadPool {
-    pub(super) fn start(config: &Config, metrics: Arc<Metrics>) -> anyhow::Result<(Self, Level)> {
+    pub(super) fn start(config: &Config, metrics: Arc<Metrics>) -> anyhow::Result<(Self, Started)> {
         // Every worker may be given up once and replaced while it is stuck.
         let slots = config.workers.saturating_mul(2);
         let sandbox = Sandbox::new(config.limits, slots, Clock::Epoch)?;
-        if !sandbox.pooled() {
-            tracing::warn!("too little address space for a pool of instances: calls are slower");
-        }
+        let pooled = sandbox.pooled();
         let dir = ServedDir::open(&config.dir)?;
         let component = handler::compile(&sandbox, config.handler.as_deref())?;
         let grants = dir.grants(config.env.clone());
@@ -98,7 +96,10 @@ impl ThreadPool {
             .name("supervisor".into())
             .spawn(move || supervise(&shared, workers))
             .context("starting the supervisor")?;
-        Ok((Self { queue, room: Arc::new(Semaphore::new(room)), metrics }, level))
+        Ok((
+            Self { queue, room: Arc::new(Semaphore::new(room)), metrics },
+            Started { level, pooled },
+        ))
     }
 
     pub(super) fn submit(&self, job: Job) -> Result<(), Busy> {

@@ -225,12 +225,16 @@ fn few_descriptors_are_shared_out() {
             .unwrap();
         let mut lines =
             std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
-        let banner = lines.find_map(|line| {
-            let line = line.unwrap();
-            line.contains("running on port").then_some(line)
-        });
+        let banner = lines.next().unwrap().unwrap();
+        assert!(
+            banner.contains("HTTP Server running on port "),
+            "first of all the banner: {banner}"
+        );
+        lines.next().unwrap().unwrap();
+        let warning = lines.next().unwrap().unwrap();
+        assert!(warning.contains("the limit on file descriptors allows for"), "{warning}");
         std::thread::spawn(move || lines.for_each(drop));
-        let port: u16 = banner.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
+        let port: u16 = banner.rsplit(' ').next().unwrap().parse().unwrap();
         let connect = || Client::new(std::net::TcpStream::connect(("127.0.0.1", port)).unwrap());
         let mut first = connect();
         let idle: Vec<_> = (0..200).map(|_| connect()).collect();
