@@ -22,7 +22,7 @@ use crate::config::{Config, Settings};
 )]
 pub struct Cli {
     /// A TOML file with the same options as keys
-    #[arg(long, env = "SWAPBOX_CONFIG", value_name = "FILE")]
+    #[arg(long, env = "SWAPBOX_CONFIG", hide_env = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,

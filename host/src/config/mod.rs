@@ -44,67 +44,67 @@ pub enum LogFormat {
 #[group(skip)]
 pub struct Settings {
     /// Where handlers run [default: thread]
-    #[arg(long, env = "SWAPBOX_POOL", value_enum)]
+    #[arg(long, env = "SWAPBOX_POOL", hide_env = true, value_enum)]
     pub pool: Option<PoolKind>,
     /// The handler, a .wasm component [default: the built-in file handler]
-    #[arg(long, env = "SWAPBOX_HANDLER", value_name = "PATH")]
+    #[arg(long, env = "SWAPBOX_HANDLER", hide_env = true, value_name = "PATH")]
     pub handler: Option<PathBuf>,
     /// Listen address; port 0 picks a free one [default: 127.0.0.1:8885 for thread, :8889 for process]
-    #[arg(long, env = "SWAPBOX_ADDR", value_name = "IP:PORT")]
+    #[arg(long, env = "SWAPBOX_ADDR", hide_env = true, value_name = "IP:PORT")]
     pub addr: Option<SocketAddr>,
     /// Only the port of the listen address
-    #[arg(long, env = "SWAPBOX_PORT")]
+    #[arg(long, env = "SWAPBOX_PORT", hide_env = true)]
     pub port: Option<u16>,
     /// Handler threads or processes kept ready [default: 20]
-    #[arg(long, env = "SWAPBOX_WORKERS", value_name = "N")]
+    #[arg(long, env = "SWAPBOX_WORKERS", hide_env = true, value_name = "N")]
     pub workers: Option<NonZeroU32>,
     /// Requests that may wait for a worker before clients get 503 [default: 1024]
-    #[arg(long, env = "SWAPBOX_QUEUE", value_name = "N")]
+    #[arg(long, env = "SWAPBOX_QUEUE", hide_env = true, value_name = "N")]
     pub queue: Option<NonZeroU32>,
     /// Open client connections [default: 10000]
-    #[arg(long, env = "SWAPBOX_MAX_CONNECTIONS", value_name = "N")]
+    #[arg(long, env = "SWAPBOX_MAX_CONNECTIONS", hide_env = true, value_name = "N")]
     pub max_connections: Option<NonZeroU32>,
     /// The directory that the handler sees; created if missing [default: ./folder::folder]
-    #[arg(long, env = "SWAPBOX_DIR", value_name = "HOST[::GUEST]")]
+    #[arg(long, env = "SWAPBOX_DIR", hide_env = true, value_name = "HOST[::GUEST]")]
     pub dir: Option<String>,
     /// The handler may read the directory but not change it
     #[arg(
-        long, env = "SWAPBOX_READ_ONLY", num_args = 0..=1, require_equals = true,
+        long, env = "SWAPBOX_READ_ONLY", hide_env = true, num_args = 0..=1, require_equals = true,
         default_missing_value = "true", value_name = "BOOL"
     )]
     pub read_only: Option<bool>,
     /// An environment variable for the handler, the only ones it sees; repeatable
-    #[arg(long, env = "SWAPBOX_ENV", value_name = "KEY=VALUE")]
+    #[arg(long, env = "SWAPBOX_ENV", hide_env = true, value_name = "KEY=VALUE")]
     pub env: Option<Vec<EnvPair>>,
     /// Deadline of a whole handler call: instantiation, compute, host calls [default: 10s]
-    #[arg(long, env = "SWAPBOX_TIMEOUT", value_name = "DURATION")]
+    #[arg(long, env = "SWAPBOX_TIMEOUT", hide_env = true, value_name = "DURATION")]
     pub timeout: Option<Span>,
     /// Ceiling over all memories and tables of one instance together [default: 128MiB]
-    #[arg(long, env = "SWAPBOX_MEMORY", value_name = "SIZE")]
+    #[arg(long, env = "SWAPBOX_MEMORY", hide_env = true, value_name = "SIZE")]
     pub memory: Option<Size>,
     /// Largest request body [default: 16MiB]
-    #[arg(long, env = "SWAPBOX_MAX_REQUEST", value_name = "SIZE")]
+    #[arg(long, env = "SWAPBOX_MAX_REQUEST", hide_env = true, value_name = "SIZE")]
     pub max_request: Option<Size>,
     /// Largest response [default: 64MiB]
-    #[arg(long, env = "SWAPBOX_MAX_RESPONSE", value_name = "SIZE")]
+    #[arg(long, env = "SWAPBOX_MAX_RESPONSE", hide_env = true, value_name = "SIZE")]
     pub max_response: Option<Size>,
     /// A request's head must arrive within this time of its first byte [default: 10s]
-    #[arg(long, env = "SWAPBOX_HEADER_TIMEOUT", value_name = "DURATION")]
+    #[arg(long, env = "SWAPBOX_HEADER_TIMEOUT", hide_env = true, value_name = "DURATION")]
     pub header_timeout: Option<Span>,
     /// A request's body must arrive within this time [default: 30s]
-    #[arg(long, env = "SWAPBOX_BODY_TIMEOUT", value_name = "DURATION")]
+    #[arg(long, env = "SWAPBOX_BODY_TIMEOUT", hide_env = true, value_name = "DURATION")]
     pub body_timeout: Option<Span>,
     /// A client must take its response within this time [default: 30s]
-    #[arg(long, env = "SWAPBOX_WRITE_TIMEOUT", value_name = "DURATION")]
+    #[arg(long, env = "SWAPBOX_WRITE_TIMEOUT", hide_env = true, value_name = "DURATION")]
     pub write_timeout: Option<Span>,
     /// A connection without a request is closed after this time [default: 60s]
-    #[arg(long, env = "SWAPBOX_IDLE_TIMEOUT", value_name = "DURATION")]
+    #[arg(long, env = "SWAPBOX_IDLE_TIMEOUT", hide_env = true, value_name = "DURATION")]
     pub idle_timeout: Option<Span>,
     /// How long SIGTERM and SIGINT wait for requests in flight [default: 10s]
-    #[arg(long, env = "SWAPBOX_GRACE", value_name = "DURATION")]
+    #[arg(long, env = "SWAPBOX_GRACE", hide_env = true, value_name = "DURATION")]
     pub grace: Option<Span>,
     /// Access log and events on standard error [default: text]
-    #[arg(long, env = "SWAPBOX_LOG", value_enum)]
+    #[arg(long, env = "SWAPBOX_LOG", hide_env = true, value_enum)]
     pub log: Option<LogFormat>,
 }
 
