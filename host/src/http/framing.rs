@@ -119,10 +119,10 @@ impl HeadScanner {
         }
         // Both line ends count here; a bare LF is then refused by name.
         let start = self.scanned.saturating_sub(2);
-        let mut ends = buffer.iter().enumerate().skip(start).filter(|(_, byte)| **byte == b'\n');
-        let end = ends.find_map(|(at, _)| match buffer.get(at + 1..) {
-            Some([b'\n', ..]) => Some(at + 2),
-            Some([b'\r', b'\n', ..]) => Some(at + 3),
+        let mut ends = memchr::memchr_iter(b'\n', buffer.get(start..).unwrap_or_default());
+        let end = ends.find_map(|at| match buffer.get(start + at + 1..) {
+            Some([b'\n', ..]) => Some(start + at + 2),
+            Some([b'\r', b'\n', ..]) => Some(start + at + 3),
             _ => None,
         });
         let Some(end) = end else {
