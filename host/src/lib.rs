@@ -4,7 +4,8 @@
 //!
 //! 1. [`cli`] → [`config`] → [`run`]: from the command line to a running server.
 //! 2. [`server`] accepts connections; `connection` reads a request, in the
-//!    framing of [`http`], and writes the answer.
+//!    framing of [`http`], and writes the answer; `clients` says who may hold how
+//!    much meanwhile.
 //! 3. [`pool`] queues the request for a worker: a thread, or a process whose
 //!    main loop is [`worker`]. [`lockdown`] confines either.
 //! 4. [`sandbox`] runs the handler on it, in an instance of its own.
@@ -13,6 +14,7 @@
 //! `http` never sees WebAssembly, `sandbox` never sees a socket.
 
 pub mod cli;
+mod clients;
 pub mod config;
 mod connection;
 pub mod handler;

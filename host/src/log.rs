@@ -3,8 +3,9 @@
 //! Lines go through a bounded queue to a thread of their own. A standard error
 //! that is blocked or full costs lines, which are counted, and never a request.
 
-use std::io::{BufWriter, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write};
 use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
@@ -16,15 +17,14 @@ use crate::sandbox::Captured;
 /// Lines that may wait for standard error.
 const QUEUED_LINES: usize = 8192;
 
+/// Bytes of lines that are written at a time.
+const BUFFER: usize = 64 << 10;
+
 /// Characters of a request's target in the log.
 const MAX_TARGET: usize = 512;
 
-/// How often dropped lines are looked for.
-const REPORT: Duration = Duration::from_secs(10);
-
 /// The log while it is in use; dropping it writes out what is queued.
 pub struct Log {
-    dropped: Option<ErrorCounter>,
     _guard: Option<WorkerGuard>,
 }
 
@@ -32,14 +32,16 @@ pub struct Log {
 #[must_use]
 pub fn start(format: LogFormat) -> Log {
     if format == LogFormat::Off {
-        return Log { dropped: None, _guard: None };
+        return Log { _guard: None };
     }
+    let queue_dropped = Arc::new(OnceLock::new());
+    let sink = Sink::new(std::io::stderr(), Arc::clone(&queue_dropped));
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(QUEUED_LINES)
         .lossy(true)
         .thread_name("log")
-        .finish(BufWriter::new(std::io::stderr()));
-    let dropped = writer.error_counter();
+        .finish(sink);
+    let _ = queue_dropped.set(writer.error_counter());
     let colours = std::io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let lines = tracing_subscriber::fmt().with_writer(writer).with_ansi(colours);
@@ -47,22 +49,55 @@ pub fn start(format: LogFormat) -> Log {
         LogFormat::Json => lines.json().flatten_event(true).init(),
         LogFormat::Text | LogFormat::Off => lines.init(),
     }
-    Log { dropped: Some(dropped), _guard: Some(guard) }
+    Log { _guard: Some(guard) }
 }
 
-impl Log {
-    /// Reports dropped lines from time to time, for as long as it is polled.
-    pub async fn report_dropped(&self) {
-        let Some(counter) = &self.dropped else { return std::future::pending().await };
-        let mut reported = 0;
-        loop {
-            tokio::time::sleep(REPORT).await;
-            let dropped = counter.dropped_lines();
-            if dropped > reported {
-                tracing::warn!(lines = dropped - reported, "log lines were dropped");
-                reported = dropped;
-            }
+/// Where the log's thread writes. What cannot be written is dropped and counted;
+/// as soon as lines get through again, one of them says how many did not.
+struct Sink<W> {
+    out: W,
+    lines: Vec<u8>,
+    /// Lines that could not be written.
+    lost: usize,
+    /// Lines that found no room in the queue.
+    queue_dropped: Arc<OnceLock<ErrorCounter>>,
+    reported: usize,
+}
+
+impl<W: Write> Sink<W> {
+    fn new(out: W, queue_dropped: Arc<OnceLock<ErrorCounter>>) -> Self {
+        Self { out, lines: Vec::new(), lost: 0, queue_dropped, reported: 0 }
+    }
+
+    fn dropped(&self) -> usize {
+        self.lost + self.queue_dropped.get().map_or(0, ErrorCounter::dropped_lines)
+    }
+}
+
+impl<W: Write> Write for Sink<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.lines.len() + line.len() > BUFFER {
+            self.flush()?;
         }
+        self.lines.extend_from_slice(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let written = self.out.write_all(&self.lines);
+        if written.is_err() {
+            // Of a line that was cut off, the rest is lost as well.
+            self.lost += memchr::memchr_iter(b'\n', &self.lines).count();
+        }
+        let wrote = written.is_ok() && !self.lines.is_empty();
+        self.lines.clear();
+        let dropped = self.dropped();
+        if wrote && dropped > self.reported {
+            // It comes back here by way of the queue.
+            tracing::warn!(lines = dropped - self.reported, "log lines were dropped");
+            self.reported = dropped;
+        }
+        Ok(())
     }
 }
 

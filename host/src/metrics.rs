@@ -10,6 +10,9 @@ pub struct Metrics {
     pending: AtomicU64,
     done: AtomicU64,
     requests: AtomicU64,
+    refused: AtomicU64,
+    abandoned: AtomicU64,
+    turned_away: AtomicU64,
 }
 
 /// The counters at one moment.
@@ -21,6 +24,19 @@ pub struct Snapshot {
     pub pending: u64,
     /// Requests that workers have answered, well or not.
     pub done: u64,
+}
+
+/// What has become of all requests so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Totals {
+    /// Requests, the bad ones too.
+    pub requests: u64,
+    /// Those that got a 503.
+    pub refused: u64,
+    /// Those whose client went away before its answer was there.
+    pub abandoned: u64,
+    /// Connections over a client's share.
+    pub turned_away: u64,
 }
 
 /// A request in a worker; it is counted until this is dropped.
@@ -53,6 +69,31 @@ impl Metrics {
 
     pub(crate) fn finished(&self) {
         self.done.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a request that did not get its handler's answer, if its status is one
+    /// that is counted.
+    pub(crate) fn unserved(&self, status: u16) {
+        match status {
+            503 => self.refused.fetch_add(1, Ordering::Relaxed),
+            499 => self.abandoned.fetch_add(1, Ordering::Relaxed),
+            _ => 0,
+        };
+    }
+
+    pub(crate) fn turned_away(&self) {
+        self.turned_away.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The totals now.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        Totals {
+            requests: self.requests.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+            abandoned: self.abandoned.load(Ordering::Relaxed),
+            turned_away: self.turned_away.load(Ordering::Relaxed),
+        }
     }
 
     /// The counters now.

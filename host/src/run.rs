@@ -10,7 +10,7 @@ use crate::config::{Config, PoolKind};
 use crate::handler;
 use crate::lockdown;
 use crate::log;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Totals};
 use crate::pool::Pool;
 use crate::server::Server;
 
@@ -30,11 +30,11 @@ const SPARE_DESCRIPTORS: u64 = 64;
 /// # Errors
 /// Whatever keeps the server from starting, or requests that it could not finish.
 pub fn serve(config: &Config) -> anyhow::Result<()> {
-    let log = log::start(config.log);
+    let _log = log::start(config.log);
     lockdown::survive_file_size_limit()?;
-    let asked = config.max_connections;
+    let asked = config.client.max_connections;
     let mut config = config.clone();
-    config.max_connections = connections_within_limit(&config);
+    config.client.max_connections = connections_within_limit(&config);
     let config = &config;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -43,12 +43,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting the I/O threads")?;
-    let finished = runtime.block_on(async {
-        tokio::select! {
-            finished = serve_until_stopped(config, asked) => finished,
-            () = log.report_dropped() => Ok(true),
-        }
-    })?;
+    let finished = runtime.block_on(serve_until_stopped(config, asked))?;
     // Connections that outlived the grace end here.
     runtime.shutdown_background();
     anyhow::ensure!(finished, "requests in flight were cut off after {:?}", config.grace);
@@ -81,8 +76,8 @@ async fn serve_until_stopped(config: &Config, asked: usize) -> anyhow::Result<bo
         config.workers,
         started.level,
     ));
-    if config.max_connections < asked {
-        let possible = config.max_connections;
+    if config.client.max_connections < asked {
+        let possible = config.client.max_connections;
         tracing::warn!("the limit on file descriptors allows for {possible} connections at a time");
     }
     if !started.pooled {
@@ -93,21 +88,24 @@ async fn serve_until_stopped(config: &Config, asked: usize) -> anyhow::Result<bo
         either(&mut interrupt, &mut terminate).await;
         tracing::info!("finishing the requests in flight; a second signal ends at once");
     };
-    let served = server.run(pool, config.client, metrics, stop);
+    let served = server.run(pool, Arc::clone(&metrics), stop);
     tokio::pin!(served);
     let mut impatient = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut signals = 0;
-    loop {
+    let finished = loop {
         tokio::select! {
-            finished = &mut served => return Ok(finished),
+            finished = &mut served => break finished,
             () = either(&mut impatient.0, &mut impatient.1) => {
                 signals += 1;
                 if signals > 1 {
-                    return Ok(false);
+                    break false;
                 }
             }
         }
-    }
+    };
+    let Totals { requests, refused, abandoned, turned_away } = metrics.totals();
+    tracing::info!(requests, refused, abandoned, turned_away, "ended");
+    Ok(finished)
 }
 
 async fn either(one: &mut Signal, other: &mut Signal) {
@@ -121,7 +119,7 @@ async fn either(one: &mut Signal, other: &mut Signal) {
 /// lets it; returns the connections for which they suffice.
 fn connections_within_limit(config: &Config) -> usize {
     let reserve = u64::from(config.workers) * DESCRIPTORS_PER_WORKER + SPARE_DESCRIPTORS;
-    let needed = config.max_connections as u64 + reserve;
+    let needed = config.client.max_connections as u64 + reserve;
     let limit = getrlimit(Resource::Nofile);
     let allowed = limit.maximum.map_or(needed, |maximum| maximum.min(needed));
     let current = limit.current.unwrap_or(needed);
@@ -132,9 +130,9 @@ fn connections_within_limit(config: &Config) -> usize {
         allowed
     };
     if got >= needed {
-        return config.max_connections;
+        return config.client.max_connections;
     }
     // What handlers and workers need must not be taken by idle connections.
     let connections = got.saturating_sub(reserve.min(got / 2)).max(1);
-    usize::try_from(connections).unwrap_or(config.max_connections)
+    usize::try_from(connections).unwrap_or(config.client.max_connections)
 }

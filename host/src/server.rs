@@ -1,18 +1,20 @@
 //! The front: bind, accept, and on a signal drain.
 //!
 //! Accepting never ends on an error. Out of descriptors it pauses, so that it
-//! neither spins nor dies; a connection over the limit waits in the backlog.
+//! neither spins nor dies. A connection over the limit waits in the backlog; one
+//! over its client's share is told so.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
+use crate::clients::{Clients, OverShare, Seat};
 use crate::config::{ClientLimits, Config};
 use crate::connection;
 use crate::metrics::Metrics;
@@ -24,13 +26,19 @@ const BACKLOG: u32 = 4096;
 /// How long accepting pauses when there are no descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How many pauses in a row are passed over in silence after the first is logged.
-const PAUSES_PER_REPORT: u32 = 100;
+/// How often it is reported at most.
+const REPORT: Duration = Duration::from_secs(10);
+
+/// Of as many connections as there may be, those that may in addition be told at a
+/// time that they are too many; more are closed without a word.
+const REFUSALS: usize = 16;
+const MAX_REFUSALS: usize = 64;
 
 /// What every connection works with.
 pub(crate) struct Shared {
     pub(crate) pool: Pool,
     pub(crate) limits: ClientLimits,
+    pub(crate) clients: Arc<Clients>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) draining: watch::Receiver<bool>,
 }
@@ -38,7 +46,7 @@ pub(crate) struct Shared {
 /// A bound listener.
 pub struct Server {
     listener: TcpListener,
-    max_connections: usize,
+    limits: ClientLimits,
     grace: Duration,
 }
 
@@ -57,7 +65,7 @@ impl Server {
         socket.set_reuseaddr(true).with_context(context)?;
         socket.bind(config.addr).with_context(context)?;
         let listener = socket.listen(BACKLOG).with_context(context)?;
-        Ok(Self { listener, max_connections: config.max_connections, grace: config.grace })
+        Ok(Self { listener, limits: config.client, grace: config.grace })
     }
 
     /// The address that is listened on, with the port that was picked.
@@ -73,13 +81,14 @@ impl Server {
     pub async fn run(
         self,
         pool: Pool,
-        limits: ClientLimits,
         metrics: Arc<Metrics>,
         stop: impl Future<Output = ()>,
     ) -> bool {
         let (drain, draining) = watch::channel(false);
-        let shared = Arc::new(Shared { pool, limits, metrics, draining });
-        let permits = Arc::new(Semaphore::new(self.max_connections));
+        let limits = self.limits;
+        let clients = Arc::new(Clients::new(&limits));
+        let shared = Arc::new(Shared { pool, limits, clients, metrics, draining });
+        let permits = Arc::new(Semaphore::new(limits.max_connections));
         tokio::select! {
             never = accept(&self.listener, &permits, &shared) => match never {},
             () = stop => {}
@@ -87,7 +96,7 @@ impl Server {
         // New clients are refused at once instead of waiting for nobody.
         drop(self.listener);
         drain.send_replace(true);
-        let all = u32::try_from(self.max_connections).unwrap_or(u32::MAX);
+        let all = u32::try_from(limits.max_connections).unwrap_or(u32::MAX);
         timeout(self.grace, permits.acquire_many(all)).await.is_ok()
     }
 }
@@ -97,42 +106,70 @@ async fn accept(
     permits: &Arc<Semaphore>,
     shared: &Arc<Shared>,
 ) -> std::convert::Infallible {
-    let mut pauses = 0;
+    let refusals = (shared.limits.max_connections / REFUSALS).clamp(1, MAX_REFUSALS);
+    let refusals = Arc::new(Semaphore::new(refusals));
+    let mut reported = None;
     loop {
         // The semaphore is never closed.
         let Ok(permit) = Arc::clone(permits).acquire_owned().await else { continue };
-        match listener.accept().await {
+        let error = match listener.accept().await {
             Ok((stream, client)) => {
-                pauses = 0;
-                let shared = Arc::clone(shared);
-                tokio::spawn(async move {
-                    serve(&shared, stream, client).await;
-                    drop(permit);
-                });
-            }
-            Err(error) => match Trouble::of(&error) {
-                Trouble::Client => {}
-                Trouble::Resources => {
-                    if pauses % PAUSES_PER_REPORT == 0 {
-                        tracing::error!("accepting pauses: {error}");
+                match shared.clients.admit(client.ip()) {
+                    Ok(seat) => {
+                        let shared = Arc::clone(shared);
+                        tokio::spawn(async move {
+                            serve(&shared, seat, stream, client).await;
+                            drop(permit);
+                        });
                     }
-                    pauses += 1;
-                    sleep(PAUSE).await;
+                    Err(over) => turn_away(shared, &refusals, stream, client.ip(), &over),
                 }
-                Trouble::Other => {
-                    tracing::error!("accept: {error}");
-                    sleep(PAUSE).await;
+                continue;
+            }
+            Err(error) => error,
+        };
+        match Trouble::of(&error) {
+            Trouble::Client => {}
+            Trouble::Resources => {
+                if reported.is_none_or(|at: Instant| at.elapsed() > REPORT) {
+                    tracing::error!("accepting pauses: {error}");
+                    reported = Some(Instant::now());
                 }
-            },
+                sleep(PAUSE).await;
+            }
+            Trouble::Other => {
+                tracing::error!("accept: {error}");
+                sleep(PAUSE).await;
+            }
         }
     }
 }
 
-async fn serve(shared: &Shared, stream: TcpStream, client: SocketAddr) {
+async fn serve(shared: &Shared, seat: Seat, stream: TcpStream, client: SocketAddr) {
     // Without it, small answers wait for the client's acknowledgement.
     if stream.set_nodelay(true).is_ok() {
-        connection::serve(shared, stream, client).await;
+        connection::serve(shared, seat, stream, client).await;
     }
+}
+
+fn turn_away(
+    shared: &Arc<Shared>,
+    refusals: &Arc<Semaphore>,
+    stream: TcpStream,
+    client: IpAddr,
+    over: &OverShare,
+) {
+    shared.metrics.turned_away();
+    if over.first {
+        let share = over.share;
+        tracing::warn!(%client, "it has its share of {share} connections; more are refused");
+    }
+    let Ok(permit) = Arc::clone(refusals).try_acquire_owned() else { return };
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        connection::refuse(stream, &shared.limits, shared.draining.clone()).await;
+        drop(permit);
+    });
 }
 
 /// What an accept error is about.

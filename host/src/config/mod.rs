@@ -12,6 +12,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::http::MAX_BUFFER_OVERHEAD;
+
 mod values;
 pub use values::{EnvPair, Size, Span};
 
@@ -64,6 +66,13 @@ pub struct Settings {
     /// Open client connections [default: 10000]
     #[arg(long, env = "SWAPBOX_MAX_CONNECTIONS", hide_env = true, value_name = "N")]
     pub max_connections: Option<NonZeroU32>,
+    /// The most of --queue, --max-connections and --max-buffered that one client address may
+    /// hold, in percent; 100 behind a proxy [default: 50]
+    #[arg(long, env = "SWAPBOX_CLIENT_SHARE", hide_env = true, value_name = "PERCENT")]
+    pub client_share: Option<NonZeroU32>,
+    /// Bytes of requests and responses in memory, of all clients together [default: 1GiB]
+    #[arg(long, env = "SWAPBOX_MAX_BUFFERED", hide_env = true, value_name = "SIZE")]
+    pub max_buffered: Option<Size>,
     /// The directory that the handler sees; created if missing [default: ./folder::folder]
     #[arg(long, env = "SWAPBOX_DIR", hide_env = true, value_name = "HOST[::GUEST]")]
     pub dir: Option<String>,
@@ -127,10 +136,8 @@ pub struct Config {
     pub env: Vec<(String, String)>,
     /// Limits on one handler call.
     pub limits: HandlerLimits,
-    /// Limits on one client connection.
+    /// Limits on clients.
     pub client: ClientLimits,
-    /// Open client connections.
-    pub max_connections: usize,
     /// How long a shutdown waits for requests in flight.
     pub grace: Duration,
     /// What goes to standard error.
@@ -159,9 +166,15 @@ pub struct HandlerLimits {
     pub max_response: usize,
 }
 
-/// Limits on what one client connection can cost.
+/// Limits on what clients can cost, each alone and all together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientLimits {
+    /// Open connections.
+    pub max_connections: usize,
+    /// Bytes of requests and responses in memory.
+    pub max_buffered: usize,
+    /// What one address may hold of these, and of the queue.
+    pub share: Share,
     /// Bytes of a request body, decoded.
     pub max_request: usize,
     /// From a request's first byte to the end of its head.
@@ -172,6 +185,19 @@ pub struct ClientLimits {
     pub write_timeout: Duration,
     /// Without a request's first byte.
     pub idle_timeout: Duration,
+}
+
+/// A part of something that all clients share, in percent from 1 to 100.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share(u32);
+
+impl Share {
+    /// That part of the whole, rounded up.
+    #[must_use]
+    pub fn of(self, whole: usize) -> usize {
+        let part = (whole as u128 * u128::from(self.0)).div_ceil(100);
+        usize::try_from(part).unwrap_or(whole)
+    }
 }
 
 /// The most workers that one pool may have; each reserves address space.
@@ -211,6 +237,8 @@ impl Settings {
             workers: self.workers.or(other.workers),
             queue: self.queue.or(other.queue),
             max_connections: self.max_connections.or(other.max_connections),
+            client_share: self.client_share.or(other.client_share),
+            max_buffered: self.max_buffered.or(other.max_buffered),
             dir: self.dir.or(other.dir),
             read_only: self.read_only.or(other.read_only),
             env: self.env.or(other.env),
@@ -251,9 +279,12 @@ impl Config {
         }
         let read_only = settings.read_only.unwrap_or(false);
         let dir = settings.dir.as_deref().unwrap_or("./folder::folder");
-        let count = |n: Option<NonZeroU32>, default: usize| {
-            n.map_or(default, |n| usize::try_from(n.get()).unwrap_or(usize::MAX))
+        let limits = HandlerLimits {
+            timeout: span("--timeout", settings.timeout, Duration::from_secs(10))?,
+            memory: size("--memory", settings.memory, 128 << 20, 64 << 10..=MAX_MEMORY)?,
+            max_response: size("--max-response", settings.max_response, 64 << 20, 1024..=2 << 30)?,
         };
+        let client = client_limits(&settings, &limits)?;
         Ok(Self {
             pool,
             handler: settings.handler,
@@ -267,40 +298,8 @@ impl Config {
                 .flatten()
                 .map(|EnvPair(key, value)| (key, value))
                 .collect(),
-            limits: HandlerLimits {
-                timeout: span("--timeout", settings.timeout, Duration::from_secs(10))?,
-                memory: size("--memory", settings.memory, 128 << 20, 64 << 10..=MAX_MEMORY)?,
-                max_response: size(
-                    "--max-response",
-                    settings.max_response,
-                    64 << 20,
-                    1024..=2 << 30,
-                )?,
-            },
-            client: ClientLimits {
-                max_request: size("--max-request", settings.max_request, 16 << 20, 0..=2 << 30)?,
-                header_timeout: span(
-                    "--header-timeout",
-                    settings.header_timeout,
-                    Duration::from_secs(10),
-                )?,
-                body_timeout: span(
-                    "--body-timeout",
-                    settings.body_timeout,
-                    Duration::from_secs(30),
-                )?,
-                write_timeout: span(
-                    "--write-timeout",
-                    settings.write_timeout,
-                    Duration::from_secs(30),
-                )?,
-                idle_timeout: span(
-                    "--idle-timeout",
-                    settings.idle_timeout,
-                    Duration::from_secs(60),
-                )?,
-            },
-            max_connections: count(settings.max_connections, 10_000),
+            limits,
+            client,
             grace: settings
                 .grace
                 .map_or(Duration::from_secs(10), |Span(grace)| grace.min(MAX_SPAN)),
@@ -319,6 +318,34 @@ impl DirConfig {
         }
         Ok(Self { host: host.into(), guest: guest.into(), read_only })
     }
+}
+
+fn client_limits(settings: &Settings, handler: &HandlerLimits) -> anyhow::Result<ClientLimits> {
+    let seconds = Duration::from_secs;
+    let share = Share(settings.client_share.map_or(50, NonZeroU32::get));
+    if share.0 > 100 {
+        bail!("--client-share: from 1 to 100 percent");
+    }
+    let max_request = size("--max-request", settings.max_request, 16 << 20, 0..=2 << 30)?;
+    // One client must be able to send the longest request and get the longest response.
+    let longest = (max_request + MAX_BUFFER_OVERHEAD).max(handler.max_response);
+    let least = (longest as u64).saturating_mul(100).div_ceil(u64::from(share.0));
+    let max_buffered =
+        size("--max-buffered", settings.max_buffered, least.max(1 << 30), least..=1 << 50)?;
+    Ok(ClientLimits {
+        max_connections: count(settings.max_connections, 10_000),
+        max_buffered,
+        share,
+        max_request,
+        header_timeout: span("--header-timeout", settings.header_timeout, seconds(10))?,
+        body_timeout: span("--body-timeout", settings.body_timeout, seconds(30))?,
+        write_timeout: span("--write-timeout", settings.write_timeout, seconds(30))?,
+        idle_timeout: span("--idle-timeout", settings.idle_timeout, seconds(60))?,
+    })
+}
+
+fn count(given: Option<NonZeroU32>, default: usize) -> usize {
+    given.map_or(default, |n| usize::try_from(n.get()).unwrap_or(usize::MAX))
 }
 
 fn span(option: &str, given: Option<Span>, default: Duration) -> anyhow::Result<Duration> {
@@ -372,6 +399,31 @@ mod tests {
         assert!(error.starts_with("--memory:"), "{error}");
         let settings = Settings { timeout: Some(Span(Duration::ZERO)), ..Settings::default() };
         assert!(Config::new(settings).is_err());
+    }
+
+    #[test]
+    fn one_client_can_hold_the_longest_message() {
+        let limits = |settings| Config::new(settings).map(|config| config.client);
+        let size = |size| Some(Size(size));
+        let small = Settings { max_buffered: size(64 << 20), ..Settings::default() };
+        let error = limits(small.clone()).expect_err("too small").to_string();
+        assert!(error.starts_with("--max-buffered: from 128.0 MiB"), "{error}");
+        let whole = Settings { client_share: NonZeroU32::new(100), ..small };
+        assert_eq!(limits(whole).expect("valid").max_buffered, 64 << 20);
+        // The default follows, so that other options need not name this one.
+        let long = Settings { max_response: size(2 << 30), ..Settings::default() };
+        assert_eq!(limits(long).expect("valid").max_buffered, 4 << 30);
+        let most = Settings { client_share: NonZeroU32::new(101), ..Settings::default() };
+        assert!(limits(most).expect_err("too much").to_string().starts_with("--client-share:"));
+    }
+
+    #[test]
+    fn a_share_is_never_nothing() {
+        for (percent, whole, expected) in
+            [(50, 1024, 512), (50, 1, 1), (1, 10, 1), (100, 7, 7), (33, 10, 4)]
+        {
+            assert_eq!(Share(percent).of(whole), expected, "{percent} % of {whole}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The chunked transfer coding of a request's body: RFC 9112, 7.1.
 
-use super::framing::Reject;
+use super::head::Reject;
 
 /// Bytes of the line with a chunk's size and its extensions, which are ignored.
 const MAX_SIZE_LINE: usize = 1 << 10;

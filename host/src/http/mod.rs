@@ -3,17 +3,23 @@
 
 mod chunked;
 mod framing;
+mod head;
 mod message;
 mod response;
 
 pub use chunked::ChunkedDecoder;
-pub use framing::{BodyLength, Head, HeadScanner, Reject, Version};
-
+pub(crate) use framing::READ;
+pub use framing::{Awaited, Framing, Request};
+pub use head::{BodyLength, Head, HeadScanner, Reject, Version};
 pub use response::{Malformed, Outgoing, error_response, prepare};
 
 /// Bytes by which a handler's request can be longer than the client's body: the
 /// head, and the length that replaces a chunked coding.
-pub(crate) const MAX_REQUEST_OVERHEAD: usize = framing::MAX_HEAD + 64;
+pub(crate) const MAX_REQUEST_OVERHEAD: usize = head::MAX_HEAD + 64;
+
+/// Bytes by which what is held of a request can be longer than its body: the head,
+/// what the client sent behind it, and room for the next read.
+pub(crate) const MAX_BUFFER_OVERHEAD: usize = MAX_REQUEST_OVERHEAD + 2 * framing::READ_BODY;
 
 /// Fields that are between two neighbours of a connection, and that neither a
 /// handler's request nor its response carries on (RFC 9110, 7.6.1).

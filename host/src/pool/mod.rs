@@ -3,21 +3,25 @@
 //! Either kind runs a request by one and the same `Sandbox::call`; what differs is
 //! where. A worker never sees a client's socket.
 
+mod admission;
 pub(crate) mod ipc;
 mod launch;
 mod process;
 mod schedule;
 mod thread;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use self::admission::Admission;
+pub(crate) use self::admission::Slot;
 use crate::config::{Config, PoolKind};
 use crate::lockdown::Level;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Snapshot};
 use crate::sandbox::{Call, CallError, Captured};
 
 /// How far past its deadline a call may be before its worker is given up.
@@ -26,6 +30,7 @@ const OVERDUE: Duration = Duration::from_millis(500);
 /// Workers of one kind.
 pub struct Pool {
     kind: Kind,
+    admission: Arc<Admission>,
     metrics: Arc<Metrics>,
 }
 
@@ -38,6 +43,8 @@ enum Kind {
 struct Job {
     request: Bytes,
     reply: oneshot::Sender<Done>,
+    /// Kept until the request is dealt with or dropped.
+    _slot: Slot,
 }
 
 /// A request that a worker has dealt with.
@@ -65,7 +72,7 @@ pub struct Started {
     pub pooled: bool,
 }
 
-/// Every worker is busy and the queue is full.
+/// Every worker is busy, and the queue or the client's share of it is full.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Busy;
 
@@ -86,25 +93,42 @@ impl Pool {
                 (Kind::Process(pool), started)
             }
         };
-        Ok((Self { kind, metrics }, started))
+        let share = config.client.share.of(config.queue);
+        let workers = usize::try_from(config.workers)?;
+        let admission = Arc::new(Admission::new(workers, config.queue, share));
+        Ok((Self { kind, admission, metrics }, started))
     }
 
-    /// Has a worker answer one request.
+    /// Waits for a place in the pool, which a request needs. To give the wait up,
+    /// drop it.
     ///
     /// # Errors
-    /// [`Busy`] at once when the queue is full.
-    pub async fn run(&self, request: Vec<u8>) -> Result<Done, Busy> {
+    /// [`Busy`] at once when as many wait as may, in all or of that address.
+    pub(crate) async fn enter(&self, address: IpAddr) -> Result<Slot, Busy> {
+        self.admission.enter(address).await
+    }
+
+    /// Has a worker answer one request. When this is dropped before a worker has
+    /// begun, it never does.
+    pub(crate) async fn run(&self, slot: Slot, request: Bytes) -> Done {
         let (reply, answer) = oneshot::channel();
-        let job = Job { request: request.into(), reply };
+        let job = Job { request, reply, _slot: slot };
         match &self.kind {
-            Kind::Thread(pool) => pool.submit(job)?,
-            Kind::Process(pool) => pool.submit(job)?,
+            Kind::Thread(pool) => pool.submit(job),
+            Kind::Process(pool) => pool.submit(job),
         }
         let done = answer.await.unwrap_or_else(|_| {
             // A worker that vanished without a word took the request with it.
             Done::lost(0, CallError::WorkerLost, Duration::ZERO)
         });
         self.metrics.finished();
-        Ok(done)
+        done
+    }
+
+    /// The counters now.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let mut snapshot = self.metrics.snapshot();
+        snapshot.pending += self.admission.waiting() as u64;
+        snapshot
     }
 }

@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 use super::ipc::{self, Assembler, Nonsense};
 use super::launch::{Launcher, Worker, send};
 use super::schedule::{AHEAD, Order, PATIENCE, Schedule, Task};
-use super::{Busy, Done, Job, Started};
+use super::{Done, Job, Started};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::sandbox::CallError;
@@ -53,7 +53,7 @@ const BACK_OFF: [Duration; 4] = [
     Duration::from_secs(5),
 ];
 
-/// Worker processes behind a bounded queue.
+/// Worker processes behind a queue, which is bounded by the slots of its requests.
 pub(super) struct ProcessPool {
     shared: Arc<Shared>,
 }
@@ -103,7 +103,7 @@ impl ProcessPool {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
-                schedule: Schedule::new(places, config.queue, cores),
+                schedule: Schedule::new(places, cores),
                 links: (0..places).map(|_| None).collect(),
                 pause: None,
             }),
@@ -131,12 +131,11 @@ impl ProcessPool {
         Ok((Self { shared }, Started { level: level.context("there are no workers")?, pooled }))
     }
 
-    pub(super) fn submit(&self, job: Job) -> Result<(), Busy> {
+    pub(super) fn submit(&self, job: Job) {
         let mut state = self.shared.lock();
-        let order = state.schedule.submit(job, Instant::now()).map_err(|_| Busy)?;
+        let order = state.schedule.submit(job, Instant::now());
         state.send(order);
         self.shared.settle(&state);
-        Ok(())
     }
 }
 

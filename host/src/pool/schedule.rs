@@ -30,7 +30,6 @@ pub(super) trait Task {
 pub(super) struct Schedule<T> {
     /// Requests that no worker has, oldest first, with the time they came.
     waiting: VecDeque<(T, Instant)>,
-    capacity: usize,
     places: Vec<Place<T>>,
     /// Ready workers without a request. The last to become idle is the first to
     /// work again.
@@ -64,10 +63,9 @@ pub(super) struct Order {
 
 impl<T: Task> Schedule<T> {
     /// A schedule for that many workers, none of them ready yet.
-    pub(super) fn new(places: usize, capacity: usize, hot: usize) -> Self {
+    pub(super) fn new(places: usize, hot: usize) -> Self {
         Self {
             waiting: VecDeque::new(),
-            capacity,
             places: (0..places).map(|_| Place { sent: VecDeque::new() }).collect(),
             idle: Vec::with_capacity(places),
             hot,
@@ -75,38 +73,25 @@ impl<T: Task> Schedule<T> {
         }
     }
 
-    /// Takes a request; gives it back when as many wait as may and nobody is idle.
-    pub(super) fn submit(&mut self, task: T, now: Instant) -> Result<Option<Order>, T> {
-        let is_full = self.pending() >= self.capacity;
+    /// Takes a request.
+    pub(super) fn submit(&mut self, task: T, now: Instant) -> Option<Order> {
         if self.waiting.is_empty() {
             let hot = self.places.iter().filter(|place| place.is_hot(now)).count();
             if hot < self.hot
                 && let Some(place) = self.idle.pop()
             {
-                return Ok(Some(self.assign(place, task, now)));
+                return Some(self.assign(place, task, now));
             }
-            if task.fits_ahead() && !is_full {
+            if task.fits_ahead() {
                 let places = self.places.iter().enumerate();
                 let open = places.filter(|(_, place)| place.is_hot(now) && place.has_room());
                 if let Some((place, _)) = open.min_by_key(|(_, place)| place.sent.len()) {
-                    return Ok(Some(self.assign(place, task, now)));
+                    return Some(self.assign(place, task, now));
                 }
             }
         }
-        if !is_full {
-            self.waiting.push_back((task, now));
-            return Ok(None);
-        }
-        // Before anybody is refused, whoever is idle is woken.
-        let Some(place) = self.idle.pop() else { return Err(task) };
         self.waiting.push_back((task, now));
-        match self.next_waiting() {
-            Some(first) => Ok(Some(self.assign(place, first, now))),
-            None => {
-                self.idle.push(place);
-                Ok(None)
-            }
-        }
+        None
     }
 
     /// A worker is new and ready.
@@ -285,8 +270,8 @@ mod tests {
     }
 
     impl Fixture {
-        fn new(places: usize, capacity: usize, hot: usize) -> Self {
-            let mut schedule = Schedule::new(places, capacity, hot);
+        fn new(places: usize, hot: usize) -> Self {
+            let mut schedule = Schedule::new(places, hot);
             let now = Instant::now();
             for place in 0..places {
                 assert_eq!(schedule.ready(place, now), []);
@@ -295,8 +280,7 @@ mod tests {
         }
 
         fn submit(&mut self, task: u32) -> Option<usize> {
-            let order = self.schedule.submit(Small(task), self.now).expect("room");
-            order.map(|order| order.place)
+            self.schedule.submit(Small(task), self.now).map(|order| order.place)
         }
 
         fn answer(&mut self, place: usize) -> (u32, usize) {
@@ -315,7 +299,7 @@ mod tests {
 
     #[test]
     fn short_calls_stay_on_a_few_workers() {
-        let mut f = Fixture::new(4, 10, 1);
+        let mut f = Fixture::new(4, 1);
         fill(&mut f, 3);
         assert_eq!(f.submit(50), None);
         assert_eq!((f.schedule.running(), f.schedule.pending()), (1, AHEAD + 1));
@@ -329,7 +313,7 @@ mod tests {
 
     #[test]
     fn slow_calls_spread_over_all_workers() {
-        let mut f = Fixture::new(4, 10, 1);
+        let mut f = Fixture::new(4, 1);
         fill(&mut f, 3);
         assert_eq!(f.submit(50), None);
         assert_eq!(f.schedule.promote(f.now), []);
@@ -353,29 +337,8 @@ mod tests {
     }
 
     #[test]
-    fn the_queue_is_bounded() {
-        let mut f = Fixture::new(1, 2, 1);
-        assert_eq!(f.submit(1), Some(0));
-        assert_eq!(f.submit(2), Some(0), "ahead, and so in the queue");
-        assert_eq!(f.submit(100), None);
-        assert_eq!(f.schedule.submit(Small(4), f.now), Err(Small(4)));
-        assert_eq!(f.schedule.pending(), 2);
-    }
-
-    #[test]
-    fn an_idle_worker_is_woken_before_anyone_is_refused() {
-        let mut f = Fixture::new(3, 1, 1);
-        assert_eq!(f.submit(1), Some(2));
-        assert_eq!(f.submit(2), Some(2));
-        assert_eq!(f.submit(3), Some(1));
-        assert_eq!(f.submit(4), Some(0));
-        assert_eq!(f.schedule.submit(Small(5), f.now), Err(Small(5)));
-        assert_eq!((f.schedule.running(), f.schedule.pending()), (3, 1));
-    }
-
-    #[test]
     fn a_large_request_is_not_sent_ahead() {
-        let mut f = Fixture::new(1, 9, 1);
+        let mut f = Fixture::new(1, 1);
         f.submit(1);
         assert_eq!(f.submit(100), None);
         assert_eq!(f.answer(0), (1, 1));
@@ -385,7 +348,7 @@ mod tests {
 
     #[test]
     fn a_death_costs_only_what_was_begun() {
-        let mut f = Fixture::new(1, 9, 1);
+        let mut f = Fixture::new(1, 1);
         f.submit(1);
         f.submit(2);
         let begun = f.schedule.places[0].sent[0].id;
@@ -397,7 +360,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_died_idle_gets_nothing() {
-        let mut f = Fixture::new(2, 9, 2);
+        let mut f = Fixture::new(2, 2);
         assert_eq!(f.schedule.died(1, 0, f.now), None);
         fill(&mut f, 0);
         assert_eq!(f.submit(50), None);
@@ -405,7 +368,7 @@ mod tests {
 
     #[test]
     fn cancelled_requests_are_passed_over() {
-        let mut f = Fixture::new(1, 9, 1);
+        let mut f = Fixture::new(1, 1);
         fill(&mut f, 0);
         f.submit(0);
         f.submit(50);
@@ -415,7 +378,7 @@ mod tests {
 
     #[test]
     fn overruns_count_from_the_start_of_the_call() {
-        let mut f = Fixture::new(1, 9, 1);
+        let mut f = Fixture::new(1, 1);
         f.submit(1);
         f.submit(2);
         let limit = Duration::from_secs(1);
@@ -427,7 +390,7 @@ mod tests {
 
     #[test]
     fn an_answer_to_something_else_is_none() {
-        let mut f = Fixture::new(1, 9, 1);
+        let mut f = Fixture::new(1, 1);
         f.submit(1);
         assert!(f.schedule.answered(0, 77, f.now).is_none());
     }

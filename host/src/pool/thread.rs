@@ -7,10 +7,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use crossbeam_channel::{Receiver, Sender, bounded};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use tokio::sync::oneshot;
 
-use super::{Busy, Done, Job, OVERDUE, Started};
+use super::{Done, Job, OVERDUE, Started};
 use crate::config::Config;
 use crate::handler::{self, ServedDir};
 use crate::lockdown::{self, Level};
@@ -24,18 +24,10 @@ const STACK: usize = 2 << 20;
 /// How often the supervisor looks for workers that are stuck.
 const PATROL: Duration = Duration::from_millis(100);
 
-/// Threads behind a bounded queue.
+/// Threads behind a queue, which is bounded by the slots of its requests.
 pub(super) struct ThreadPool {
-    queue: Sender<Queued>,
-    /// For each worker one request, and for the queue as many as may wait.
-    room: Arc<Semaphore>,
+    queue: Sender<Job>,
     metrics: Arc<Metrics>,
-}
-
-/// A request and its room in the pool, until it is answered.
-struct Queued {
-    job: Job,
-    room: OwnedSemaphorePermit,
 }
 
 /// What every worker works with.
@@ -43,7 +35,7 @@ struct Shared {
     sandbox: Sandbox,
     handler: Handler,
     dir: ServedDir,
-    queue: Receiver<Queued>,
+    queue: Receiver<Job>,
     metrics: Arc<Metrics>,
     timeout: Duration,
 }
@@ -67,10 +59,7 @@ impl ThreadPool {
         let component = handler::compile(&sandbox, config.handler.as_deref())?;
         let grants = dir.grants(config.env.clone());
         let handler = handler::bind(&sandbox, &component, grants, config.handler.as_deref())?;
-        let room = config.queue.saturating_add(usize::try_from(config.workers)?);
-        let room = room.min(Semaphore::MAX_PERMITS);
-        // The channel is never full: who has room finds a place in it.
-        let (queue, jobs) = bounded(room);
+        let (queue, jobs) = unbounded();
         let shared = Arc::new(Shared {
             sandbox,
             handler,
@@ -96,19 +85,15 @@ impl ThreadPool {
             .name("supervisor".into())
             .spawn(move || supervise(&shared, workers))
             .context("starting the supervisor")?;
-        Ok((
-            Self { queue, room: Arc::new(Semaphore::new(room)), metrics },
-            Started { level, pooled },
-        ))
+        Ok((Self { queue, metrics }, Started { level, pooled }))
     }
 
-    pub(super) fn submit(&self, job: Job) -> Result<(), Busy> {
-        let room = Arc::clone(&self.room).try_acquire_owned().map_err(|_| Busy)?;
+    pub(super) fn submit(&self, job: Job) {
         self.metrics.queued();
-        self.queue.try_send(Queued { job, room }).map_err(|_| {
+        // The supervisor holds the other end for as long as the server lives.
+        if self.queue.send(job).is_err() {
             self.metrics.unqueued();
-            Busy
-        })
+        }
     }
 }
 
@@ -137,7 +122,7 @@ fn spawn(shared: &Arc<Shared>, number: u32, ready: Ready) -> anyhow::Result<Arc<
 }
 
 fn work(shared: &Shared, worker: &Worker) {
-    while let Ok(Queued { job: Job { request, reply }, room }) = shared.queue.recv() {
+    while let Ok(Job { request, reply, _slot: slot }) = shared.queue.recv() {
         shared.metrics.unqueued();
         if reply.is_closed() {
             continue;
@@ -148,7 +133,7 @@ fn work(shared: &Shared, worker: &Worker) {
         // A panic would be a fault of the host; it costs this request alone.
         let call =
             catch_unwind(AssertUnwindSafe(|| shared.sandbox.call(&shared.handler, &request)));
-        drop((running, room));
+        drop((running, slot));
         if let Some((_, reply)) = worker.lock().take() {
             let done = match call {
                 Ok(call) => Done { call, worker: worker.number },
@@ -216,7 +201,7 @@ fn supervise(shared: &Arc<Shared>, mut workers: Vec<Arc<Worker>>) {
         }
         // Nobody is left to serve these, and nobody may wait for ever.
         while working == 0
-            && let Ok(Queued { job, .. }) = shared.queue.try_recv()
+            && let Ok(job) = shared.queue.try_recv()
         {
             shared.metrics.unqueued();
             let _ = job.reply.send(Done::lost(0, CallError::WorkerLost, Duration::ZERO));

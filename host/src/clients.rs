@@ -1,0 +1,213 @@
+//! What clients hold of the server: connections, and bytes of requests and
+//! responses in memory. Each is bounded for all of them together and, by
+//! `--client-share`, for each address. (What they hold of the queue is for
+//! `pool::admission` to say.)
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::config::ClientLimits;
+
+/// Bytes that a connection may hold without being asked: a short request and its
+/// short answer, which must cost nobody a look at shared counters.
+pub(crate) const FREE: usize = 16 << 10;
+
+/// Everything that all clients hold.
+#[derive(Debug)]
+pub(crate) struct Clients {
+    max_connections: usize,
+    max_buffered: usize,
+    max_buffered_each: usize,
+    buffered: AtomicUsize,
+    /// Of every address with a connection; so there are no more than connections.
+    accounts: Mutex<HashMap<IpAddr, Account>>,
+}
+
+/// What one address holds.
+#[derive(Debug, Default)]
+struct Account {
+    connections: usize,
+    buffered: Arc<AtomicUsize>,
+    /// Whether one was refused since it last had less than its share.
+    refused: bool,
+}
+
+/// A connection's part in all this, given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    clients: Arc<Clients>,
+    address: IpAddr,
+    /// Bytes that all connections of this address hold.
+    buffered: Arc<AtomicUsize>,
+    held: usize,
+}
+
+/// An address has as many connections as it may.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct OverShare {
+    /// Whether this is news.
+    pub(crate) first: bool,
+    /// How many it may have.
+    pub(crate) share: usize,
+}
+
+/// There is no room in memory for what a connection wants to hold.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Full;
+
+/// The address by which a client is counted: with IPv6 its network of 64 bits,
+/// since whoever has one address there has them all.
+pub(crate) fn counted(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
+        v4 => v4,
+    }
+}
+
+impl Clients {
+    pub(crate) fn new(limits: &ClientLimits) -> Self {
+        Self {
+            max_connections: limits.share.of(limits.max_connections),
+            max_buffered: limits.max_buffered,
+            max_buffered_each: limits.share.of(limits.max_buffered),
+            buffered: AtomicUsize::new(0),
+            accounts: Mutex::default(),
+        }
+    }
+
+    /// Takes in one more connection of that address.
+    ///
+    /// # Errors
+    /// [`OverShare`] when it has as many as it may.
+    pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Seat, OverShare> {
+        let address = counted(address);
+        let mut accounts = self.lock();
+        let account = accounts.entry(address).or_default();
+        if account.connections >= self.max_connections {
+            let first = !std::mem::replace(&mut account.refused, true);
+            return Err(OverShare { first, share: self.max_connections });
+        }
+        account.connections += 1;
+        let buffered = Arc::clone(&account.buffered);
+        Ok(Seat { clients: Arc::clone(self), address, buffered, held: 0 })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Account>> {
+        // What the lock protects are plain numbers.
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seat {
+    /// The address that the connection is counted with.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// Says how many bytes the connection holds from now on.
+    ///
+    /// # Errors
+    /// [`Full`] when there is no room for that many; it then still counts with
+    /// what it held before.
+    pub(crate) fn hold(&mut self, bytes: usize) -> Result<(), Full> {
+        let bytes = if bytes <= FREE { 0 } else { bytes };
+        if bytes > self.held {
+            let more = bytes - self.held;
+            take(&self.buffered, more, self.clients.max_buffered_each)?;
+            take(&self.clients.buffered, more, self.clients.max_buffered).inspect_err(|_| {
+                self.buffered.fetch_sub(more, Ordering::Relaxed);
+            })?;
+        } else if bytes < self.held {
+            self.give_back(self.held - bytes);
+        }
+        self.held = bytes;
+        Ok(())
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.buffered.fetch_sub(bytes, Ordering::Relaxed);
+        self.clients.buffered.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.give_back(self.held);
+        let mut accounts = self.clients.lock();
+        if let Some(account) = accounts.get_mut(&self.address) {
+            account.connections -= 1;
+            account.refused &= account.connections > self.clients.max_connections / 2;
+            if account.connections == 0 {
+                accounts.remove(&self.address);
+            }
+        }
+    }
+}
+
+fn take(counter: &AtomicUsize, more: usize, most: usize) -> Result<(), Full> {
+    let order = Ordering::Relaxed;
+    counter
+        .try_update(order, order, |held| held.checked_add(more).filter(|sum| *sum <= most))
+        .map(drop)
+        .map_err(|_| Full)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Settings};
+
+    fn clients(max_connections: usize, max_buffered: usize) -> Arc<Clients> {
+        let limits = Config::new(Settings::default()).expect("valid").client;
+        Arc::new(Clients::new(&ClientLimits { max_connections, max_buffered, ..limits }))
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn an_address_has_half_of_the_connections() {
+        let clients = clients(4, 0);
+        let one = ip("127.0.0.1");
+        let seats: Vec<_> = (0..2).map(|_| clients.admit(one).expect("its share")).collect();
+        let refused = |first| Err(OverShare { first, share: 2 });
+        assert_eq!(clients.admit(one).map(drop), refused(true));
+        assert_eq!(clients.admit(one).map(drop), refused(false));
+        let other = clients.admit(ip("127.0.0.2")).expect("its own share");
+        drop(seats);
+        assert_eq!(clients.lock().len(), 1, "nothing is kept of those who left");
+        drop((clients.admit(one).expect("room again"), other));
+        assert_eq!(clients.lock().len(), 0);
+    }
+
+    #[test]
+    fn bytes_are_counted_for_each_and_for_all() {
+        let clients = clients(100, 4 * FREE);
+        let seats = ["10.0.0.1", "10.0.0.1", "10.0.0.2", "10.0.0.3"];
+        let [mut a, mut b, mut c, mut d] = seats.map(|seat| clients.admit(ip(seat)).expect("room"));
+        assert_eq!(a.hold(2 * FREE), Ok(()));
+        assert_eq!(b.hold(FREE), Ok(()), "so little is free");
+        assert_eq!(b.hold(FREE + 1), Err(Full), "its address has its share");
+        assert_eq!(c.hold(2 * FREE), Ok(()));
+        assert_eq!(d.hold(FREE + 1), Err(Full), "all have all there is");
+        assert_eq!(a.hold(0), Ok(()));
+        assert_eq!(d.hold(2 * FREE), Ok(()));
+        drop((a, b, c, d));
+        assert_eq!(clients.buffered.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn an_address_is_counted_as_what_its_owner_has() {
+        for (address, expected) in [
+            ("127.0.0.2", "127.0.0.2"),
+            ("::ffff:10.0.0.1", "10.0.0.1"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+            ("::1", "::"),
+        ] {
+            assert_eq!(counted(ip(address)), ip(expected));
+        }
+    }
+}

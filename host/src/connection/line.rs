@@ -1,0 +1,35 @@
+//! A request line as the log shows it.
+
+use std::ops::Range;
+
+/// Bytes of a request line that are looked at.
+const MAX_LINE: usize = 1 << 10;
+
+/// A request's method and target, as far as they can be made out.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    bytes: Box<[u8]>,
+    method: Range<usize>,
+    target: Range<usize>,
+}
+
+impl Line {
+    /// From a message, or from what there is of one.
+    pub(super) fn of(message: &[u8]) -> Self {
+        let end = message.iter().take(MAX_LINE).take_while(|byte| !byte.is_ascii_control()).count();
+        let bytes: Box<[u8]> = message.get(..end).unwrap_or_default().into();
+        let mut words = bytes.split(|byte| *byte == b' ').map(<[u8]>::len);
+        let method = 0..words.next().unwrap_or_default();
+        let start = (method.end + 1).min(end);
+        let target = start..start + words.next().unwrap_or_default();
+        Self { bytes, method, target }
+    }
+
+    pub(super) fn method(&self) -> &[u8] {
+        self.bytes.get(self.method.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn target(&self) -> &[u8] {
+        self.bytes.get(self.target.clone()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,398 @@
+//! One client connection: read a request, have it answered, write the answer,
+//! again; each phase within its time.
+
+mod line;
+mod pace;
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use rustix::net::sockopt::set_socket_linger;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use self::line::Line;
+use self::pace::{Pace, Phase, Stop};
+use crate::clients::{Full, Seat};
+use crate::config::ClientLimits;
+use crate::http::{
+    Awaited, Framing, Head, Malformed, READ, Reject, Request, Version, error_response, prepare,
+};
+use crate::log::{self, Access};
+use crate::pool::{Busy, Done};
+use crate::sandbox::CallError;
+use crate::server::Shared;
+
+/// Bodies up to this many bytes are copied behind the head, which costs less than
+/// to write two pieces.
+const ONE_WRITE: usize = 16 << 10;
+
+/// How much of what a client still sends after its last answer is read.
+const LINGER_BYTES: usize = 64 << 20;
+
+/// An interim response, which every HTTP/1.1 client must pass over (RFC 9110, 15.2).
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// What a client is told when its bytes find no room.
+const FULL: &str = "The server holds as much as it can: try again in a moment";
+
+/// Serves a client until it is done, misbehaves or falls silent.
+pub(crate) async fn serve(shared: &Shared, seat: Seat, stream: TcpStream, client: SocketAddr) {
+    let mut connection = Connection {
+        shared,
+        seat,
+        stream,
+        client,
+        pace: Pace::new(&shared.limits, shared.draining.clone()),
+        framing: Framing::new(shared.limits.max_request),
+        buffer: BytesMut::new(),
+    };
+    loop {
+        let next = match connection.read_request().await {
+            Ok(request) => connection.answer(request).await,
+            Err(Unserved::Gone) => Next::Close,
+            Err(Unserved::Rejected { status, why }) => connection.reject(status, &why).await,
+        };
+        match next {
+            Next::KeepOpen => {}
+            Next::Close => return,
+            Next::Linger => return connection.linger().await,
+        }
+    }
+}
+
+/// Tells a client that has too many connections that it cannot have this one.
+pub(crate) async fn refuse(
+    mut stream: TcpStream,
+    limits: &ClientLimits,
+    draining: watch::Receiver<bool>,
+) {
+    let text = "There are too many connections from your address: try again in a moment";
+    let response = error_response(503, text, false, false, false, SystemTime::now());
+    if stream.try_write(&response).is_ok() {
+        linger(&mut stream, &mut Pace::new(limits, draining)).await;
+    }
+}
+
+struct Connection<'a> {
+    shared: &'a Shared,
+    seat: Seat,
+    stream: TcpStream,
+    client: SocketAddr,
+    pace: Pace<'a>,
+    framing: Framing,
+    /// What was read and not yet used: the start of the next request.
+    buffer: BytesMut,
+}
+
+/// Why there is no request to serve.
+enum Unserved {
+    /// The client closed, broke off or fell silent between two requests.
+    Gone,
+    /// It is told so, and the connection closes.
+    Rejected { status: u16, why: String },
+}
+
+impl From<Reject> for Unserved {
+    fn from(reject: Reject) -> Self {
+        Self::Rejected { status: reject.status(), why: reject.to_string() }
+    }
+}
+
+impl From<Full> for Unserved {
+    fn from(_: Full) -> Self {
+        Self::Rejected { status: 503, why: FULL.into() }
+    }
+}
+
+impl From<Stop> for Unserved {
+    fn from(stop: Stop) -> Self {
+        let late = |part| format!("Request timeout: the request's {part} took too long");
+        match stop {
+            Stop::Late(Phase::Head) => Self::Rejected { status: 408, why: late("head") },
+            Stop::Late(Phase::Body) => Self::Rejected { status: 408, why: late("body") },
+            Stop::Draining(Phase::Head | Phase::Body) => {
+                Self::Rejected { status: 503, why: Failure::Draining.text().into() }
+            }
+            // A client that has said nothing is not told anything.
+            Stop::Gone | Stop::Late(_) | Stop::Draining(_) => Self::Gone,
+        }
+    }
+}
+
+/// What becomes of the connection.
+enum Next {
+    KeepOpen,
+    Close,
+    Linger,
+}
+
+impl Connection<'_> {
+    async fn read_request(&mut self) -> Result<Request, Unserved> {
+        let mut told = false;
+        loop {
+            if let Some(request) = self.framing.step(&mut self.buffer)? {
+                return Ok(request);
+            }
+            self.pace.enter(match self.framing.awaited(&self.buffer) {
+                Awaited::Start => Phase::Idle,
+                Awaited::Head => Phase::Head,
+                Awaited::Body => Phase::Body,
+            });
+            if self.framing.expects_continue() && !std::mem::replace(&mut told, true) {
+                self.pace.wait(self.stream.write_all(CONTINUE)).await?;
+            }
+            self.read().await?;
+        }
+    }
+
+    /// Reads once. While nothing comes, no room is held for it.
+    async fn read(&mut self) -> Result<(), Unserved> {
+        if self.framing.awaited(&self.buffer) == Awaited::Start {
+            if self.buffer.is_empty() {
+                self.buffer = BytesMut::new();
+            }
+            self.seat.hold(0)?;
+        }
+        loop {
+            self.pace.wait(self.stream.readable()).await?;
+            let room = self.framing.room(&self.buffer);
+            self.seat.hold(self.framing.digested() + self.buffer.len() + room)?;
+            self.buffer.reserve(room);
+            // It may be ready no more, which only an attempt can tell.
+            match self.stream.try_read_buf(&mut self.buffer) {
+                Ok(1..) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(0) | Err(_) => return Err(Unserved::Gone),
+            }
+        }
+    }
+
+    async fn answer(&mut self, request: Request) -> Next {
+        let Request { head, message } = request;
+        let line = Line::of(&message);
+        let number = self.shared.metrics.next_request();
+        let outcome = match self.pace.is_draining() {
+            true => Err(Failure::Draining),
+            false => self.run(&head, message).await,
+        };
+
+        let keep_alive = head.keep_alive && !self.pace.is_draining();
+        let http10 = head.version == Version::Http10;
+        let now = SystemTime::now();
+        let (mut handler, mut worker) = (Duration::ZERO, 0);
+        let result = outcome.and_then(|done| {
+            log::captured(number, &done.call.captured);
+            (handler, worker) = (done.call.elapsed, done.worker);
+            let response = done.call.result?;
+            let outgoing = prepare(&response, head.is_head, keep_alive, http10, now)?;
+            self.seat.hold(response.len() + self.buffer.len()).map_err(|Full| Failure::Full)?;
+            Ok((outgoing, response))
+        });
+        let mut access = self.access(&line, number);
+        (access.handler, access.worker) = (handler, worker);
+        let written = match &result {
+            Ok((outgoing, response)) => {
+                let body = response.get(outgoing.body_start..).unwrap_or_default();
+                access.status = outgoing.status;
+                access.bytes = outgoing.head.len() + body.len();
+                self.write(&outgoing.head, body).await
+            }
+            Err(failure) => {
+                let status = failure.status();
+                let text = failure.text();
+                let response = error_response(status, text, head.is_head, keep_alive, http10, now);
+                access.status = status;
+                access.bytes = response.len();
+                access.error = Some(failure);
+                self.shared.metrics.unserved(status);
+                self.write(&response, &[]).await
+            }
+        };
+        if let Err(stop) = &written {
+            access.error.get_or_insert(stop);
+        }
+        access.write();
+        self.next(written, keep_alive)
+    }
+
+    /// Has the pool answer a request, unless the client goes away before.
+    async fn run(&self, head: &Head, message: Bytes) -> Result<Done, Failure> {
+        let pool = &self.shared.pool;
+        let slot = tokio::select! {
+            biased;
+            slot = pool.enter(self.seat.address()) => slot.map_err(|Busy| Failure::Busy)?,
+            () = left(&self.stream, head.version) => return Err(Failure::ClientGone),
+        };
+        tokio::select! {
+            biased;
+            done = pool.run(slot, message) => Ok(done),
+            () = reset(&self.stream) => Err(Failure::ClientGone),
+        }
+    }
+
+    async fn reject(&mut self, status: u16, why: &str) -> Next {
+        let line = Line::of(self.framing.start(&self.buffer));
+        let is_head = line.method() == b"HEAD";
+        let response = error_response(status, why, is_head, false, false, SystemTime::now());
+        let mut access = self.access(&line, self.shared.metrics.next_request());
+        access.status = status;
+        access.bytes = response.len();
+        access.error = Some(&why);
+        access.write();
+        self.shared.metrics.unserved(status);
+        let written = self.write(&response, &[]).await;
+        self.next(written, false)
+    }
+
+    /// What the log says of a request that no worker had.
+    fn access<'a>(&self, line: &'a Line, number: u64) -> Access<'a> {
+        Access {
+            number,
+            client: self.client,
+            method: line.method(),
+            target: line.target(),
+            status: 0,
+            bytes: 0,
+            handler: Duration::ZERO,
+            worker: 0,
+            pool: self.shared.pool.snapshot(),
+            error: None,
+        }
+    }
+
+    /// Writes a response: in one piece if it is small.
+    async fn write(&mut self, head: &[u8], body: &[u8]) -> Result<(), Stop> {
+        self.pace.enter(Phase::Answer);
+        let stream = &mut self.stream;
+        self.pace
+            .wait(async {
+                if body.is_empty() {
+                    stream.write_all(head).await
+                } else if body.len() <= ONE_WRITE {
+                    stream.write_all(&[head, body].concat()).await
+                } else {
+                    stream.write_all_buf(&mut bytes::Buf::chain(head, body)).await
+                }
+            })
+            .await
+    }
+
+    fn next(&self, written: Result<(), Stop>, keep_alive: bool) -> Next {
+        match written {
+            Ok(()) if keep_alive => Next::KeepOpen,
+            // What the client sent beyond this request would cause a reset.
+            Ok(()) => Next::Linger,
+            Err(_) => {
+                // The kernel, too, lets go of what the client does not take.
+                let _ = set_socket_linger(&self.stream, Some(Duration::ZERO));
+                Next::Close
+            }
+        }
+    }
+
+    async fn linger(mut self) {
+        drop(self.seat.hold(0));
+        drop(self.buffer);
+        linger(&mut self.stream, &mut self.pace).await;
+    }
+}
+
+/// Ends a connection in the client's own time, within bounds: what it still sends
+/// is read and dropped, so that it gets to see its answer (RFC 9112, 9.6).
+async fn linger(stream: &mut TcpStream, pace: &mut Pace<'_>) {
+    pace.enter(Phase::Linger);
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    let mut buffer = BytesMut::with_capacity(READ);
+    let mut left = LINGER_BYTES;
+    while left > 0 {
+        buffer.clear();
+        match pace.wait(stream.read_buf(&mut buffer)).await {
+            Ok(read @ 1..) => left = left.saturating_sub(read),
+            Ok(0) | Err(_) => return,
+        }
+    }
+}
+
+/// Resolves when a client that waits in the queue is gone. One that has closed and
+/// one that has only said all it has to say look the same, so the latter is sent an
+/// interim response: a closed socket answers that with a reset.
+async fn left(stream: &TcpStream, version: Version) {
+    if version == Version::Http11 {
+        tokio::select! {
+            biased;
+            () = reset(stream) => return,
+            () = said_all(stream) => {}
+        }
+        if stream.try_write(CONTINUE).is_ok_and(|written| written < CONTINUE.len()) {
+            return;
+        }
+    }
+    reset(stream).await;
+}
+
+/// Resolves when the client will send no more.
+async fn said_all(stream: &TcpStream) {
+    // The priority of the data is not what is waited for: of all interests this is
+    // the one that reports the end of the input and not the input.
+    while stream.ready(Interest::PRIORITY).await.is_ok_and(|ready| !ready.is_read_closed()) {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Resolves when the client has broken the connection off.
+async fn reset(stream: &TcpStream) {
+    while stream.ready(Interest::ERROR).await.is_ok_and(|ready| !ready.is_error()) {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Why a request does not get its handler's answer.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("the client broke the connection off")]
+    ClientGone,
+    #[error("the queue, or the client's share of it, is full")]
+    Busy,
+    #[error("there is no room for the response in --max-buffered")]
+    Full,
+    #[error("the server is shutting down")]
+    Draining,
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+}
+
+impl Failure {
+    fn status(&self) -> u16 {
+        match self {
+            // Nobody reads it; the log has it, in nginx's way.
+            Self::ClientGone => 499,
+            Self::Busy | Self::Full | Self::Draining => 503,
+            Self::Call(CallError::Deadline) => 504,
+            Self::Call(CallError::TooLong) | Self::Malformed(_) => 502,
+            Self::Call(_) => 500,
+        }
+    }
+
+    /// What the client is told: what happened, and nothing of the insides.
+    fn text(&self) -> &'static str {
+        match self {
+            Self::ClientGone => "The client is gone",
+            Self::Busy => "All workers are busy: try again in a moment",
+            Self::Full => FULL,
+            Self::Draining => "The server is shutting down: try again in a moment",
+            Self::Call(CallError::Deadline) => "The handler did not answer in time",
+            Self::Call(CallError::TooLong) => "The handler's response is too long",
+            Self::Call(CallError::OutOfMemory) => "The handler ran out of memory",
+            Self::Call(_) => "The handler failed",
+            Self::Malformed(_) => "The handler's response is not well-formed",
+        }
+    }
+}

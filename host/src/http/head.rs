@@ -1,0 +1,478 @@
+//! A request's head: where it ends, what it means, how its body is delimited.
+//!
+//! Strict where leniency would let two readers disagree: two lengths, a bare LF
+//! or a folded line are errors, never a guess. RFC 9112 throughout; the table in
+//! the tests below has every decision.
+
+use super::message::list;
+use super::{content_length, has_clean_line_ends, is_hop_by_hop};
+
+/// Bytes of a request's head, request line and all.
+pub const MAX_HEAD: usize = 64 << 10;
+
+/// Header fields of a request.
+pub const MAX_FIELDS: usize = 128;
+
+/// Bytes of a request's target.
+pub const MAX_TARGET: usize = 8 << 10;
+
+/// Bytes of a method; the longest registered one has 17.
+const MAX_METHOD: usize = 32;
+
+/// Why a request is not served. The connection closes after the answer: where
+/// the next request would begin is no longer known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reject {
+    /// 400
+    #[error("Bad request: {0}")]
+    Bad(&'static str),
+    /// 413
+    #[error("The request's body is too large")]
+    BodyTooLarge,
+    /// 414
+    #[error("The request's target is too long")]
+    TargetTooLong,
+    /// 417
+    #[error("Only 100-continue can be expected")]
+    Expectation,
+    /// 431
+    #[error("The request's head is too large")]
+    HeadTooLarge,
+    /// 501
+    #[error("Only the transfer coding chunked is understood")]
+    TransferCoding,
+    /// 505
+    #[error("Only HTTP/1.0 and HTTP/1.1 are spoken here")]
+    Version,
+}
+
+impl Reject {
+    /// The status of the answer.
+    #[must_use]
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Bad(_) => 400,
+            Self::BodyTooLarge => 413,
+            Self::TargetTooLong => 414,
+            Self::Expectation => 417,
+            Self::HeadTooLarge => 431,
+            Self::TransferCoding => 501,
+            Self::Version => 505,
+        }
+    }
+}
+
+/// A request's version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    Http11,
+}
+
+/// How a request's body is delimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyLength {
+    /// By a number of bytes; zero where there is no body.
+    Bytes(usize),
+    /// By the chunked coding.
+    Chunked,
+}
+
+/// A request's head, understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Bytes of the head, the empty line included.
+    pub length: usize,
+    /// The request's version.
+    pub version: Version,
+    /// How the body is delimited.
+    pub body: BodyLength,
+    /// Whether the client wants the connection to stay open.
+    pub keep_alive: bool,
+    /// Whether the client waits for a 100 before it sends the body.
+    pub expects_continue: bool,
+    /// Whether the method is HEAD.
+    pub is_head: bool,
+    /// Whether fields must be taken out before a handler sees the head.
+    pub(super) rewrite: bool,
+}
+
+impl Head {
+    /// Bytes of the head and of a body of known length.
+    pub(super) fn end(&self) -> usize {
+        match self.body {
+            BodyLength::Bytes(length) => self.length.saturating_add(length),
+            BodyLength::Chunked => self.length,
+        }
+    }
+}
+
+/// Finds the end of a head in a buffer that grows, looking at each byte once.
+#[derive(Debug, Default)]
+pub struct HeadScanner {
+    scanned: usize,
+}
+
+impl HeadScanner {
+    /// Looks for a whole head at the start of `buffer`.
+    ///
+    /// `None` asks for more bytes. Call again with the same buffer, longer.
+    ///
+    /// # Errors
+    /// A [`Reject`] as soon as what is there can no longer become a request.
+    pub fn scan(&mut self, buffer: &[u8], max_request: usize) -> Result<Option<Head>, Reject> {
+        if buffer.first().is_some_and(|first| !is_token_byte(*first)) {
+            return Err(Reject::Bad("this is not HTTP"));
+        }
+        // Both line ends count here; a bare LF is then refused by name.
+        let start = self.scanned.saturating_sub(2);
+        let mut ends = memchr::memchr_iter(b'\n', buffer.get(start..).unwrap_or_default());
+        let end = ends.find_map(|at| match buffer.get(start + at + 1..) {
+            Some([b'\n', ..]) => Some(start + at + 2),
+            Some([b'\r', b'\n', ..]) => Some(start + at + 3),
+            _ => None,
+        });
+        let Some(end) = end else {
+            self.scanned = buffer.len();
+            return if buffer.len() <= MAX_HEAD {
+                Ok(None)
+            } else if buffer.get(..MAX_TARGET).is_some_and(|line| !line.contains(&b'\n')) {
+                Err(Reject::TargetTooLong)
+            } else {
+                Err(Reject::HeadTooLarge)
+            };
+        };
+        self.scanned = 0;
+        match buffer.get(..end) {
+            Some(head) if end <= MAX_HEAD => parse(head, max_request).map(Some),
+            _ => Err(Reject::HeadTooLarge),
+        }
+    }
+}
+
+/// Understands one whole head.
+fn parse(head: &[u8], max_request: usize) -> Result<Head, Reject> {
+    if !has_clean_line_ends(head) {
+        return Err(Reject::Bad("a line does not end in CR LF"));
+    }
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut request = httparse::Request::new(&mut fields);
+    match request.parse(head) {
+        Ok(httparse::Status::Complete(length)) if length == head.len() => {}
+        Ok(_) => return Err(Reject::Bad("the head is not well-formed")),
+        Err(httparse::Error::Version) => return parse(&as_http11(head)?, max_request),
+        Err(error) => return Err(reject(error)),
+    }
+    let (Some(method), Some(target)) = (request.method, request.path) else {
+        return Err(Reject::Bad("the request line is not well-formed"));
+    };
+    let version = match request.version {
+        Some(0) => Version::Http10,
+        _ => Version::Http11,
+    };
+    if method.len() > MAX_METHOD {
+        return Err(Reject::Bad("the method is too long"));
+    }
+    check_target(method, target)?;
+
+    let mut meaning = Meaning { keep_alive: version == Version::Http11, ..Meaning::default() };
+    for field in request.headers.iter() {
+        meaning.take(field.name, field.value)?;
+    }
+    if meaning.hosts != 1 && (version == Version::Http11 || meaning.hosts > 1) {
+        return Err(Reject::Bad("there must be one Host field"));
+    }
+    let body = match (meaning.chunked, meaning.length) {
+        (true, Some(_)) => return Err(Reject::Bad("a length and a transfer coding")),
+        (true, None) if version == Version::Http10 => {
+            return Err(Reject::Bad("HTTP/1.0 has no transfer coding"));
+        }
+        (true, None) => BodyLength::Chunked,
+        (false, length) => match usize::try_from(length.unwrap_or(0)) {
+            Ok(length) if length <= max_request => BodyLength::Bytes(length),
+            _ => return Err(Reject::BodyTooLarge),
+        },
+    };
+    Ok(Head {
+        length: head.len(),
+        is_head: method == "HEAD",
+        version,
+        body,
+        // RFC 9112, 9.3: close wins over everything else.
+        keep_alive: meaning.keep_alive && !meaning.close,
+        // RFC 9110, 10.1.1: a server ignores it in an HTTP/1.0 request.
+        expects_continue: meaning.expects_continue && version == Version::Http11,
+        rewrite: meaning.rewrite,
+    })
+}
+
+fn reject(error: httparse::Error) -> Reject {
+    match error {
+        httparse::Error::TooManyHeaders => Reject::HeadTooLarge,
+        httparse::Error::HeaderName => Reject::Bad("a field's name is not well-formed"),
+        httparse::Error::HeaderValue => Reject::Bad("a field's value is not well-formed"),
+        _ => Reject::Bad("the request line is not well-formed"),
+    }
+}
+
+/// A head of a later HTTP/1.x, read as if it were of HTTP/1.1 (RFC 9110, 2.5).
+fn as_http11(head: &[u8]) -> Result<Vec<u8>, Reject> {
+    let line = head.iter().position(|byte| *byte == b'\r').unwrap_or_default();
+    let (line, rest) = head.split_at(line);
+    match line {
+        [start @ .., b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9'] => {
+            Ok([start, b" HTTP/1.1", rest].concat())
+        }
+        [.., b' ', b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
+            Err(Reject::Version)
+        }
+        _ => Err(Reject::Bad("the version is not well-formed")),
+    }
+}
+
+/// Request targets: RFC 9112, 3.2.
+fn check_target(method: &str, target: &str) -> Result<(), Reject> {
+    if target.len() > MAX_TARGET {
+        return Err(Reject::TargetTooLong);
+    }
+    if target.contains('#') {
+        return Err(Reject::Bad("a target has no fragment"));
+    }
+    let known = match method {
+        "CONNECT" => false,
+        "OPTIONS" if target == "*" => true,
+        _ => target.starts_with('/') || is_absolute(target),
+    };
+    if known { Ok(()) } else { Err(Reject::Bad("the target has no form that is served here")) }
+}
+
+/// The absolute form, which a server must take though only proxies are sent it. An
+/// empty host is an error (RFC 9110, 4.2.1), as is a user's name (4.2.4).
+fn is_absolute(target: &str) -> bool {
+    ["http://", "https://"].iter().any(|scheme| {
+        target.split_at_checked(scheme.len()).is_some_and(|(start, rest)| {
+            let host = rest.split(['/', '?']).next().unwrap_or_default();
+            start.eq_ignore_ascii_case(scheme)
+                && !host.is_empty()
+                && !host.starts_with(':')
+                && host.bytes().all(is_host_byte)
+        })
+    })
+}
+
+/// What the fields say about the message and the connection.
+#[derive(Default)]
+struct Meaning {
+    hosts: usize,
+    length: Option<u64>,
+    chunked: bool,
+    keep_alive: bool,
+    close: bool,
+    expects_continue: bool,
+    rewrite: bool,
+}
+
+impl Meaning {
+    fn take(&mut self, name: &str, value: &[u8]) -> Result<(), Reject> {
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        self.rewrite |= is_hop_by_hop(name) || is("expect");
+        if is("host") {
+            self.hosts += 1;
+            if !value.iter().all(|byte| is_host_byte(*byte)) {
+                return Err(Reject::Bad("the Host field is not well-formed"));
+            }
+        } else if is("content-length") {
+            let length = content_length(value).ok_or(Reject::Bad("the length is not a number"))?;
+            if self.length.replace(length).is_some() {
+                return Err(Reject::Bad("there is more than one length"));
+            }
+        } else if is("transfer-encoding") {
+            if !value.eq_ignore_ascii_case(b"chunked") {
+                let last = value.rsplit(|byte| *byte == b',').next().unwrap_or_default();
+                return Err(match last.trim_ascii().eq_ignore_ascii_case(b"chunked") {
+                    true => Reject::TransferCoding,
+                    false => Reject::Bad("the last transfer coding is not chunked"),
+                });
+            }
+            if self.chunked {
+                return Err(Reject::Bad("the transfer coding is given twice"));
+            }
+            self.chunked = true;
+        } else if is("connection") {
+            for option in list(value) {
+                if option.eq_ignore_ascii_case(b"close") {
+                    self.close = true;
+                } else if option.eq_ignore_ascii_case(b"keep-alive") {
+                    self.keep_alive = true;
+                }
+            }
+        } else if is("expect") {
+            if !value.eq_ignore_ascii_case(b"100-continue") {
+                return Err(Reject::Expectation);
+            }
+            self.expects_continue = true;
+        }
+        Ok(())
+    }
+}
+
+/// `tchar` of RFC 9110, 5.6.2.
+fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// What a host and port may consist of (RFC 3986, 3.2.2).
+fn is_host_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: usize = 1000;
+
+    fn scan(bytes: &[u8]) -> Result<Option<Head>, Reject> {
+        HeadScanner::default().scan(bytes, LIMIT)
+    }
+
+    fn head(text: &str) -> Head {
+        scan(text.as_bytes()).expect("accepted").expect("complete")
+    }
+
+    fn status(text: &str) -> u16 {
+        scan(text.as_bytes()).expect_err(text).status()
+    }
+
+    #[test]
+    fn a_prefix_is_not_yet_a_request() {
+        let whole = b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
+        let end = whole.len() - 3;
+        let mut scanner = HeadScanner::default();
+        for length in 0..end {
+            assert_eq!(scanner.scan(&whole[..length], LIMIT), Ok(None), "{length}");
+        }
+        let head = scanner.scan(whole, LIMIT).expect("accepted").expect("complete");
+        assert_eq!(head.length, end);
+        assert_eq!(head.body, BodyLength::Bytes(3));
+    }
+
+    #[test]
+    fn connections_persist_as_the_version_says() {
+        for (text, expected) in [
+            ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", true),
+            ("GET / HTTP/1.1\r\nHost: a\r\nConnection: Close\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\nHost: a\r\nConnection: x, cLoSe\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\nHost: a\r\nConnection: close, keep-alive\r\n\r\n", false),
+            ("GET / HTTP/1.0\r\nConnection: close\r\nConnection: keep-alive\r\n\r\n", false),
+            ("GET / HTTP/1.0\r\n\r\n", false),
+            ("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", true),
+        ] {
+            assert_eq!(head(text).keep_alive, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn ambiguous_or_broken_heads_are_rejected() {
+        for (text, expected) in [
+            ("GET / HTTP/1.1\nHost: a\n\n", 400),
+            ("GET / HTTP/1.1\r\nHost: a\r\nA: b\rc\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nHost: a\r\nA: b\r\n c\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nHo st: a\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\n: a\r\nHost: a\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nHost: a\r\nA: \0\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),
+            ("GET /#x HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            ("GET x HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            ("CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            ("GET * HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            ("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            ("GET / HTTP/1.1 \r\nHost: a\r\n\r\n", 400),
+            ("GET / HTTP/x\r\nHost: a\r\n\r\n", 400),
+            ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+            ("PRI * HTTP/2.0\r\n\r\n", 505),
+            ("GET / HTTP/1.1\r\nHost: a\r\nExpect: tea\r\n\r\n", 417),
+            ("\x16\x03\x01", 400),
+            ("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ] {
+            assert_eq!(status(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn ambiguous_lengths_are_rejected() {
+        for (fields, expected) in [
+            ("Content-Length: 1\r\nContent-Length: 1\r\n", 400),
+            ("Content-Length: 10, 10\r\n", 400),
+            ("Content-Length: +10\r\n", 400),
+            ("Content-Length: 0x10\r\n", 400),
+            ("Content-Length: 1_0\r\n", 400),
+            ("Content-Length:\r\n", 400),
+            ("Content-Length: 9223372036854775808\r\n", 400),
+            ("Content-Length: 99999999999999999999999\r\n", 400),
+            ("Content-Length: 1001\r\n", 413),
+            ("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", 400),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", 400),
+            ("Transfer-Encoding: chunked, identity\r\n", 400),
+            ("Transfer-Encoding: gzip, chunked\r\n", 501),
+            ("Transfer-Encoding: xchunked\r\n", 400),
+            ("Transfer-Encoding:\r\n", 400),
+        ] {
+            let text = format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+            assert_eq!(status(&text), expected, "{fields:?}");
+        }
+        assert_eq!(status("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), 400);
+    }
+
+    #[test]
+    fn what_the_rfc_lets_through_passes() {
+        for text in [
+            "get / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET http://a/b HTTP/1.1\r\nHost: a\r\n\r\n",
+            "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost:\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n",
+            "GET /\u{e9} HTTP/1.1\r\nHost: a\r\nA: \u{e9}\tb\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: CHUNKED\r\n\r\n",
+        ] {
+            head(text);
+        }
+    }
+
+    #[test]
+    fn oversized_heads_are_rejected() {
+        let long = "a".repeat(MAX_TARGET);
+        assert_eq!(status(&format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n")), 414);
+        assert_eq!(status(&format!("GET /{}", "a".repeat(MAX_HEAD))), 414);
+        let fields = "A: b\r\n".repeat(MAX_FIELDS);
+        assert_eq!(status(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")), 431);
+        let value = "a".repeat(MAX_HEAD);
+        assert_eq!(status(&format!("GET / HTTP/1.1\r\nHost: a\r\nA: {value}\r\n\r\n")), 431);
+        assert_eq!(status(&format!("GET / HTTP/1.1\r\nHost: a\r\nA: {value}")), 431);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_panic_the_scanner(bytes: Vec<u8>) {
+            let _ = scan(&bytes);
+        }
+
+        #[test]
+        fn nearly_requests_do_not_panic_and_split_alike(
+            text in "(GET|POST) /[a-z]{0,3} HTTP/1\\.[01]\r\n(Host: a\r\n)?((Content-Length|Transfer-Encoding|Connection|A): ?(chunked|close|[0-9]{1,3}|\r|\n|\\PC)\r?\n){0,3}\r\n",
+            cut in 0usize..200,
+        ) {
+            let whole = scan(text.as_bytes());
+            let mut scanner = HeadScanner::default();
+            let cut = cut.min(text.len());
+            if scanner.scan(&text.as_bytes()[..cut], LIMIT) == Ok(None) {
+                proptest::prop_assert_eq!(scanner.scan(text.as_bytes(), LIMIT), whole);
+            }
+        }
+    }
+}
