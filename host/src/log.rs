@@ -72,28 +72,33 @@ impl<W: Write> Sink<W> {
     fn dropped(&self) -> usize {
         self.lost + self.queue_dropped.get().map_or(0, ErrorCounter::dropped_lines)
     }
+
+    /// Writes what there is; whether anything got through.
+    fn write_out(&mut self) -> bool {
+        let written = self.out.write_all(&self.lines);
+        if written.is_err() {
+            self.lost += memchr::memchr_iter(b'\n', &self.lines).count();
+        }
+        let wrote = written.is_ok() && !self.lines.is_empty();
+        self.lines.clear();
+        wrote
+    }
 }
 
 impl<W: Write> Write for Sink<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.lines.len() + line.len() > BUFFER {
-            self.flush()?;
+            self.write_out();
         }
         self.lines.extend_from_slice(line);
         Ok(line.len())
     }
 
+    /// The log's thread calls this when the queue is empty.
     fn flush(&mut self) -> io::Result<()> {
-        let written = self.out.write_all(&self.lines);
-        if written.is_err() {
-            // Of a line that was cut off, the rest is lost as well.
-            self.lost += memchr::memchr_iter(b'\n', &self.lines).count();
-        }
-        let wrote = written.is_ok() && !self.lines.is_empty();
-        self.lines.clear();
         let dropped = self.dropped();
-        if wrote && dropped > self.reported {
-            // It comes back here by way of the queue.
+        if self.write_out() && dropped > self.reported {
+            // It comes back here by way of the queue, which has room.
             tracing::warn!(lines = dropped - self.reported, "log lines were dropped");
             self.reported = dropped;
         }

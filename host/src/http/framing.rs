@@ -174,3 +174,76 @@ impl Framing {
 fn is_start(buffer: &[u8]) -> bool {
     matches!(buffer, [] | [b'\r'])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::decisions::{MAX_REQUEST, TAKEN, requests, shown};
+
+    /// The status of a stream's first request, and how much of the stream is left.
+    fn first(stream: &str) -> (u16, usize) {
+        let mut buffer = BytesMut::from(stream);
+        let status = match Framing::new(MAX_REQUEST).step(&mut buffer) {
+            Ok(Some(_)) => TAKEN,
+            Ok(None) => 408,
+            Err(reject) => reject.status(),
+        };
+        (status, buffer.len())
+    }
+
+    #[test]
+    fn the_table_is_kept() {
+        const NEXT: &str = "GET /next HTTP/1.1\r\nHost: a\r\n\r\n";
+        for (request, expected) in requests() {
+            let shown = shown(&request);
+            let (status, left) = first(&(request + NEXT));
+            assert_eq!(status, expected, "{shown:?}");
+            if expected == TAKEN {
+                assert_eq!(left, NEXT.len(), "{shown:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_taken_after_an_error() {
+        let mut framing = Framing::new(MAX_REQUEST);
+        let mut buffer = BytesMut::from("GET / HTTP/1.1\r\n\r\n");
+        assert!(framing.step(&mut buffer).is_err());
+        buffer = BytesMut::from("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert!(framing.step(&mut buffer).is_err());
+    }
+
+    #[test]
+    fn what_is_awaited_says_which_time_runs() {
+        let mut framing = Framing::new(MAX_REQUEST);
+        let mut buffer = BytesMut::new();
+        for (piece, expected) in [
+            ("", Awaited::Start),
+            ("\r", Awaited::Start),
+            ("\n\r\n", Awaited::Start),
+            ("P", Awaited::Head),
+            ("OST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n", Awaited::Head),
+            ("\r\n", Awaited::Body),
+            ("3\r\nabc\r\n0\r\n", Awaited::Body),
+        ] {
+            buffer.extend_from_slice(piece.as_bytes());
+            assert_eq!(framing.step(&mut buffer), Ok(None), "{piece:?}");
+            assert_eq!(framing.awaited(&buffer), expected, "{piece:?}");
+        }
+        assert!(framing.start(&buffer).starts_with(b"POST / "));
+        buffer.extend_from_slice(b"\r\n");
+        let request = framing.step(&mut buffer).expect("accepted").expect("whole");
+        assert!(request.message.ends_with(b"Content-Length: 3\r\n\r\nabc"));
+        assert_eq!(framing.awaited(&buffer), Awaited::Start);
+    }
+
+    #[test]
+    fn a_long_body_is_not_copied() {
+        let mut buffer =
+            BytesMut::from("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 9000\r\n\r\n");
+        buffer.resize(buffer.len() + 9000, b'x');
+        let at = buffer.as_ptr();
+        let request = Framing::new(9000).step(&mut buffer).expect("accepted").expect("whole");
+        assert_eq!(request.message.as_ptr(), at);
+    }
+}

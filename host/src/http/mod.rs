@@ -2,6 +2,8 @@
 //! sockets, clocks or WebAssembly.
 
 mod chunked;
+#[cfg(test)]
+mod decisions;
 mod framing;
 mod head;
 mod message;

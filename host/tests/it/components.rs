@@ -39,6 +39,22 @@ pub fn answer(response: &str) -> String {
     )
 }
 
+/// Answers with the body of its request, whatever that is.
+pub fn parrot() -> String {
+    handler(
+        MEMORY,
+        "(local $end i32)
+         (local.set $end (i32.add (local.get $at) (local.get $length)))
+         (loop $look
+           (if (i32.ne (i32.load (local.get $at)) (i32.const 0x0a0d0a0d))
+             (then (local.set $at (i32.add (local.get $at) (i32.const 1))) (br $look))))
+         (local.set $at (i32.add (local.get $at) (i32.const 4)))
+         (i32.store (i32.const 0) (local.get $at))
+         (i32.store (i32.const 4) (i32.sub (local.get $end) (local.get $at)))
+         i32.const 0",
+    )
+}
+
 /// Computes for ever.
 pub fn endless_loop() -> String {
     handler(MEMORY, "(loop $l br $l) unreachable")

@@ -2,15 +2,26 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
+use host::http;
+
 mod atomic;
 mod client;
 mod components;
+mod crowd;
+#[path = "../../src/http/decisions.rs"]
+mod decisions;
 mod files;
+mod framing;
 mod fresh;
 mod hostile;
-mod http;
+mod logging;
 mod page;
 mod pools;
+#[path = "../../fuzz/src/properties.rs"]
+mod properties;
+mod protocol;
+mod slow;
 mod standard_library;
 mod start;
 mod support;
+mod tables;

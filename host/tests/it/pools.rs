@@ -188,35 +188,3 @@ fn the_log_can_be_json() {
     assert_eq!(line["method"], "GET", "{line}");
     assert_eq!(line["status"], 200, "{line}");
 }
-
-#[test]
-fn a_blocked_standard_error_delays_no_request() {
-    use std::io::Read as _;
-    for pool in POOLS {
-        let dir = tempfile::tempdir().unwrap();
-        let mut child = crate::support::host()
-            .args(["--pool", pool, "--port", "0", "--workers", "2", "--dir"])
-            .arg(dir.path())
-            .stderr(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        // Reads the banner, and then never again: the pipe fills up.
-        let mut stderr = child.stderr.take().unwrap();
-        let mut banner = Vec::new();
-        while banner.iter().filter(|byte| **byte == b'\n').count() < 2 {
-            let mut byte = [0];
-            stderr.read_exact(&mut byte).unwrap();
-            banner.push(byte[0]);
-        }
-        let banner = String::from_utf8(banner).unwrap();
-        let port: u16 = banner.lines().next().unwrap().rsplit(' ').next().unwrap().parse().unwrap();
-        let stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
-        let mut client = crate::support::Client::new(stream);
-        let target = format!("/listdir?{}", "x".repeat(500));
-        for _ in 0..2000 {
-            assert_eq!(client.request("GET", &target, b"").status, 200);
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-}

@@ -5,7 +5,7 @@ use std::process::Output;
 use rustix::process::Signal;
 
 use crate::components;
-use crate::support::{Client, POOLS, Server, eventually, host};
+use crate::support::{POOLS, Server, eventually, host};
 
 fn run(args: &[&str]) -> Output {
     let dir = tempfile::tempdir().unwrap();
@@ -206,46 +206,6 @@ fn a_connection_that_idles_after_an_upload_does_not_delay_the_end() {
         assert_eq!(client.response().status, 200);
         server.signal(Signal::TERM);
         assert!(server.wait().success(), "{pool}: within the grace");
-    }
-}
-
-#[test]
-fn few_descriptors_are_shared_out() {
-    // Idle connections take no descriptor that a handler needs.
-    for pool in POOLS {
-        let dir = tempfile::tempdir().unwrap();
-        let host = env!("CARGO_BIN_EXE_host");
-        let command =
-            format!("ulimit -n 96; exec {host} --pool {pool} --workers 2 --port 0 --dir x");
-        let mut child = std::process::Command::new("sh")
-            .args(["-c", &command])
-            .current_dir(dir.path())
-            .stderr(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines =
-            std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
-        let banner = lines.next().unwrap().unwrap();
-        assert!(
-            banner.contains("HTTP Server running on port "),
-            "first of all the banner: {banner}"
-        );
-        lines.next().unwrap().unwrap();
-        let warning = lines.next().unwrap().unwrap();
-        assert!(warning.contains("the limit on file descriptors allows for"), "{warning}");
-        std::thread::spawn(move || lines.for_each(drop));
-        let port: u16 = banner.rsplit(' ').next().unwrap().parse().unwrap();
-        let connect = || Client::new(std::net::TcpStream::connect(("127.0.0.1", port)).unwrap());
-        let mut first = connect();
-        let idle: Vec<_> = (0..200).map(|_| connect()).collect();
-        for _ in 0..20 {
-            assert_eq!(first.request("PUT", "/upload/x", b"x").status, 200, "{pool}");
-            assert_eq!(first.request("GET", "/listdir", b"").status, 200, "{pool}");
-        }
-        drop(idle);
-        assert_eq!(connect().request("GET", "/listdir", b"").status, 200, "{pool}");
-        child.kill().unwrap();
-        child.wait().unwrap();
     }
 }
 

@@ -1,7 +1,7 @@
 //! A server in a fresh directory, and a client that speaks raw bytes.
 
 use std::io::{BufRead as _, BufReader, Read, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -113,6 +113,15 @@ impl Server {
         Client::new(TcpStream::connect(("127.0.0.1", self.port)).unwrap())
     }
 
+    /// A connection from another address of this machine, such as 127.0.0.2.
+    pub fn connect_from(&self, address: &str) -> Client {
+        use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        bind(&socket, &SocketAddr::new(address.parse().unwrap(), 0)).unwrap();
+        connect(&socket, &SocketAddr::from(([127, 0, 0, 1], self.port))).unwrap();
+        Client::new(socket.into())
+    }
+
     /// One request on a connection of its own.
     pub fn request(&self, method: &str, target: &str, body: &[u8]) -> Response {
         self.connect().request(method, target, body)
@@ -153,6 +162,11 @@ impl Server {
         self.seen.iter().any(|line| line.contains(text))
     }
 
+    /// How many lines so far contain this text.
+    pub fn count_said(&self, text: &str) -> usize {
+        self.seen.iter().filter(|line| line.contains(text)).count()
+    }
+
     /// Worker threads and processes, in order.
     pub fn all_workers(&self) -> Vec<PathBuf> {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
@@ -174,6 +188,20 @@ impl Server {
             number == Some(libc::SYS_clock_nanosleep)
         };
         self.all_workers().into_iter().filter(asleep).count()
+    }
+
+    /// A line of the server's status, in KiB: `VmRSS`, `VmHWM`.
+    pub fn memory(&self, name: &str) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// Processor time of the server without its workers, in clock ticks.
+    pub fn cpu_ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+        [11, 12].iter().map(|at| fields[*at].parse::<u64>().unwrap()).sum()
     }
 
     pub fn descriptors(&self) -> usize {
@@ -262,8 +290,8 @@ impl Client {
         let head = String::from_utf8(self.read.drain(..end).collect()).unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         let mut response = Response { status, head, body: Vec::new() };
-        let length = match method {
-            "HEAD" => 0,
+        let length = match (method, status) {
+            ("HEAD", _) | (_, 100..200 | 204 | 304) => 0,
             _ => response.field("content-length").map_or(0, |length| length.parse().unwrap()),
         };
         while self.read.len() < length {
@@ -271,6 +299,11 @@ impl Client {
         }
         response.body = self.read.drain(..length).collect();
         response
+    }
+
+    /// Whether the server has anything to say before it closes the connection.
+    pub fn has_more(&mut self) -> bool {
+        !self.read.is_empty() || self.stream.peek(&mut [0]).is_ok_and(|read| read > 0)
     }
 
     /// Whether the server has closed the connection, with nothing more to say.

@@ -3,7 +3,7 @@
 use std::net::Shutdown;
 
 use crate::components;
-use crate::support::{POOLS, Server, eventually, noise};
+use crate::support::{POOLS, Server, noise};
 
 fn on_both(args: &[&str], test: impl Fn(&Server)) {
     for pool in POOLS {
@@ -179,33 +179,6 @@ fn a_client_that_has_said_all_still_gets_its_answer() {
 }
 
 #[test]
-fn the_request_of_a_client_that_broke_off_is_not_run() {
-    for pool in POOLS {
-        let mut server = Server::with_handler(
-            pool,
-            &components::sleeper(1_000_000_000),
-            &["--workers", "1", "--timeout", "1h"],
-        );
-        let mut busy = server.connect();
-        busy.send("GET /busy HTTP/1.1\r\nHost: x\r\n\r\n");
-        eventually("the request in the worker", || server.sleeping_workers() == 1);
-        for _ in 0..20 {
-            let mut gone = server.connect();
-            gone.send("GET /gone HTTP/1.1\r\nHost: x\r\n\r\n");
-            // With this, closing is a reset.
-            rustix::net::sockopt::set_socket_linger(&gone.stream, Some(std::time::Duration::ZERO))
-                .unwrap();
-        }
-        for _ in 0..20 {
-            let line = server.wait_for_line("target=/gone");
-            assert!(line.contains("status=499") && line.contains("worker=0"), "{pool}: {line}");
-        }
-        assert_eq!(busy.response().status, 204);
-        assert_eq!(server.get("/").status, 204, "{pool}");
-    }
-}
-
-#[test]
 fn a_refused_head_has_no_body_and_a_line_in_the_log() {
     on_both(&[], |server| {
         let mut client = server.connect();
@@ -218,49 +191,6 @@ fn a_refused_head_has_no_body_and_a_line_in_the_log() {
     client.send("HEAD /without-host HTTP/1.1\r\n\r\n");
     let line = server.wait_for_line("/without-host");
     assert!(line.contains("method=HEAD") && line.contains("status=400"), "{line}");
-}
-
-#[test]
-fn what_is_ambiguous_is_refused_and_never_reaches_the_handler() {
-    on_both(&[], |server| {
-        for request in [
-            "PUT /upload/x HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-            "PUT /upload/x HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
-            "PUT /upload/x HTTP/1.1\r\nHost: x\r\nContent-Length: +1\r\n\r\nx",
-            "PUT /upload/x HTTP/1.1\nHost: x\nContent-Length: 0\n\n",
-            "PUT /upload/x HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
-            "PUT /upload/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0x1\r\nx\r\n0\r\n\r\n",
-        ] {
-            let mut client = server.connect();
-            client.send(request);
-            let response = client.response();
-            assert_eq!(
-                (response.status, response.field("connection")),
-                (400, Some("close")),
-                "{request:?}"
-            );
-            assert!(response.text().starts_with("Bad request: "), "{}", response.text());
-            assert!(client.is_closed());
-        }
-        assert_eq!(server.get("/listdir").text(), "[]");
-    });
-}
-
-#[test]
-fn slow_clients_are_told_that_they_are_late() {
-    let args = ["--header-timeout", "1s", "--body-timeout", "1s", "--idle-timeout", "2s"];
-    on_both(&args, |server| {
-        let mut client = server.connect();
-        client.send("GET / HTTP/1.1\r\nHo");
-        assert_eq!(client.response().status, 408);
-        assert!(client.is_closed());
-        let mut client = server.connect();
-        client.send("PUT /upload/x HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\na");
-        assert_eq!(client.response().status, 408);
-        // A client that says nothing is not told anything.
-        assert!(server.connect().is_closed());
-        assert_eq!(server.get("/").status, 200);
-    });
 }
 
 #[test]
@@ -278,31 +208,5 @@ fn nobody_is_refused_while_a_worker_is_idle() {
         for client in &mut clients {
             assert_eq!(client.response().status, 204, "{pool}");
         }
-    }
-}
-
-#[test]
-fn a_full_queue_is_a_503_at_once() {
-    for pool in POOLS {
-        let server = Server::with_handler(
-            pool,
-            &components::sleeper(400_000_000),
-            &["--workers", "1", "--queue", "1"],
-        );
-        let mut clients: Vec<_> = (0..12).map(|_| server.connect()).collect();
-        for client in &mut clients {
-            client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-        }
-        let mut statuses = Vec::new();
-        for client in &mut clients {
-            let response = client.response();
-            if response.status == 503 {
-                assert_eq!(response.field("retry-after"), Some("1"), "{pool}");
-            }
-            statuses.push(response.status);
-        }
-        assert!(statuses.contains(&503), "{pool}: {statuses:?}");
-        assert!(statuses.contains(&204), "{pool}: {statuses:?}");
-        assert_eq!(server.get("/").status, 204, "{pool}");
     }
 }

@@ -1,0 +1,23 @@
+//! Writes the tables of the host's HTTP as inputs for the fuzzer, one file for each
+//! row, beneath the directory that is named.
+
+use std::path::Path;
+
+use host_fuzz::decisions::{requests, responses};
+
+fn main() -> std::io::Result<()> {
+    let corpus = std::env::args().nth(1).ok_or(std::io::ErrorKind::InvalidInput)?;
+    let write = |target: &str, row: usize, start: &[u8], bytes: &str| {
+        let dir = Path::new(&corpus).join(target);
+        std::fs::create_dir_all(&dir)?;
+        std::fs::write(dir.join(format!("row-{row:03}")), [start, bytes.as_bytes()].concat())
+    };
+    for (row, (request, _)) in requests().into_iter().enumerate() {
+        // In one piece, since its length is that of the first.
+        write("requests", row, &[0], &request)?;
+    }
+    for (row, (response, _)) in responses().into_iter().enumerate() {
+        write("responses", row, &[0b010], response)?;
+    }
+    Ok(())
+}

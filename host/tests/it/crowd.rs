@@ -1,0 +1,368 @@
+//! Many clients at a time, and clients that want everything for themselves.
+
+use std::io::ErrorKind;
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::net::sockopt;
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit, setrlimit};
+
+use crate::components;
+use crate::support::{Client, PATIENCE, POOLS, Server, eventually};
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+
+/// As many descriptors as this process may have.
+fn descriptors() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    limit.maximum.unwrap_or(u64::MAX)
+}
+
+/// Milliseconds of the quickest of some requests on new connections.
+fn milliseconds(server: &Server) -> f64 {
+    let time = |_| {
+        let start = Instant::now();
+        assert_eq!(server.get("/").status, 200);
+        start.elapsed().as_secs_f64() * 1e3
+    };
+    (0..20).map(time).fold(f64::INFINITY, f64::min)
+}
+
+#[test]
+fn ten_thousand_idle_connections_cost_next_to_nothing() {
+    // The other tests need some, too.
+    let count = descriptors().saturating_sub(2000).min(10_000);
+    for pool in POOLS {
+        let most = (count + 100).to_string();
+        let args = ["--max-connections", &most, "--client-share", "100", "--idle-timeout", "15s"];
+        let server = Server::start(pool, &args);
+        let alone = milliseconds(&server);
+        let (before, open) = (server.memory("VmRSS"), server.descriptors());
+        let idle: Vec<_> = (0..count)
+            .map(|n| {
+                let mut client = server.connect();
+                // Some have been served before.
+                if n % 10 == 0 {
+                    assert_eq!(client.request("GET", "/", b"").status, 200);
+                }
+                client
+            })
+            .collect();
+        eventually("all are open", || server.descriptors() >= open + idle.len());
+        let each = (server.memory("VmRSS") - before) as f64 / idle.len() as f64;
+        let crowded = milliseconds(&server);
+        println!(
+            "{pool}: {} idle connections, {each:.1} KiB each; \
+             a request takes {alone:.2} ms without them, {crowded:.2} ms with them",
+            idle.len()
+        );
+        assert!(each < 16.0, "{pool}: {each} KiB for an idle connection");
+        eventually("the idle ones are closed", || server.descriptors() < open + 10);
+        assert_eq!(server.get("/").status, 200, "{pool}");
+    }
+}
+
+#[test]
+fn out_of_descriptors_accepting_pauses_and_goes_on() {
+    for pool in POOLS {
+        let mut server = Server::start(pool, &["--client-share", "100"]);
+        let mut first = server.connect();
+        assert_eq!(first.request("GET", "/listdir", b"").status, 200);
+        // All that are left, whatever the server allowed itself when it started.
+        let few = server.descriptors() as u64 + 20;
+        let pid = Pid::from_raw(server.pid().try_into().unwrap());
+        let limit = Rlimit { current: Some(few), maximum: Some(few) };
+        prlimit(pid, Resource::Nofile, limit).unwrap();
+        let waiting: Vec<_> = (0..100).map(|_| server.connect()).collect();
+        server.wait_for_line("accepting pauses");
+        // Who is in is served, and accepting does not spin.
+        let (before, since) = (server.cpu_ticks(), Instant::now());
+        for _ in 0..20 {
+            assert_eq!(first.request("GET", "/", b"").status, 200, "{pool}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let spent = Duration::from_millis((server.cpu_ticks() - before) * 10);
+        assert!(spent * 4 < since.elapsed(), "{pool}: {spent:?} of {:?}", since.elapsed());
+        drop(waiting);
+        for _ in 0..20 {
+            assert_eq!(server.get("/listdir").status, 200, "{pool}");
+        }
+        server.signal(Signal::TERM);
+        server.wait_for_line("ended");
+        assert_eq!(server.count_said("accepting pauses"), 1, "{pool}: one line, not thousands");
+    }
+}
+
+#[test]
+fn connections_over_the_limit_wait_for_one_to_close() {
+    for pool in POOLS {
+        let args = ["--max-connections", "8", "--client-share", "100"];
+        let server = Server::start(pool, &args);
+        let mut clients: Vec<_> = (0..24).map(|_| server.connect()).collect();
+        for client in &mut clients {
+            client.send(GET);
+        }
+        while !clients.is_empty() {
+            // These are in, and the others are not.
+            for client in &mut clients[..8] {
+                assert_eq!(client.response().status, 200, "{pool}");
+            }
+            for client in &mut clients[8..] {
+                assert!(!has_answer(client), "{pool}: it has no place yet");
+            }
+            clients.drain(..8);
+        }
+        assert_eq!(server.get("/").status, 200, "{pool}");
+    }
+}
+
+fn has_answer(client: &mut Client) -> bool {
+    client.stream.set_nonblocking(true).unwrap();
+    let peeked = client.stream.peek(&mut [0]);
+    client.stream.set_nonblocking(false).unwrap();
+    match peeked {
+        Ok(read) => read > 0,
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::WouldBlock);
+            false
+        }
+    }
+}
+
+#[test]
+fn an_address_with_its_share_of_connections_is_told_so_and_others_are_served() {
+    for pool in POOLS {
+        let mut server = Server::start(pool, &["--max-connections", "32"]);
+        let mut mine: Vec<_> = (0..16).map(|_| server.connect()).collect();
+        for client in &mut mine {
+            assert_eq!(client.request("GET", "/", b"").status, 200, "{pool}");
+        }
+        for _ in 0..20 {
+            let mut surplus = server.connect();
+            surplus.send(GET);
+            let refused = surplus.response();
+            assert_eq!((refused.status, refused.field("retry-after")), (503, Some("1")), "{pool}");
+            assert_eq!(refused.field("connection"), Some("close"), "{pool}");
+            assert!(surplus.is_closed());
+        }
+        // More at a time than can be told are closed, and take no place from anybody.
+        let flood: Vec<_> = (0..500).map(|_| server.connect()).collect();
+        let mut others: Vec<_> = (0..16).map(|_| server.connect_from("127.0.0.2")).collect();
+        for client in others.iter_mut().chain(&mut mine) {
+            assert_eq!(client.request("GET", "/", b"").status, 200, "{pool}");
+        }
+        drop((flood, mine));
+        eventually("room again", || server.get("/").status == 200);
+        server.signal(Signal::TERM);
+        server.wait_for_line("ended");
+        assert_eq!(server.count_said("its share of 16 connections"), 1, "{pool}");
+    }
+}
+
+#[test]
+fn an_address_that_floods_the_queue_delays_itself() {
+    for pool in POOLS {
+        let args = ["--workers", "1", "--queue", "20"];
+        let handler = components::sleeper(200_000_000);
+        let server = Server::with_handler(pool, &handler, &args);
+        let mut flood: Vec<_> = (0..30).map(|_| server.connect()).collect();
+        for client in &mut flood {
+            client.send(GET);
+        }
+        // One runs and ten wait; the rest are refused at once.
+        let refused = || flood.iter().filter(|client| first_bytes(client, b"HTTP/1.1 503")).count();
+        eventually("the queue has this address's share", || refused() == 19);
+        let other = server.connect_from("127.0.0.2").request("GET", "/", b"");
+        assert_eq!(other.status, 204, "{pool}: the second address is served");
+        let served = flood.iter().filter(|client| first_bytes(client, b"HTTP/1.1 204")).count();
+        assert!(served < 6, "{pool}: it was its turn before {served} of 11 were served");
+        let mut statuses: Vec<_> =
+            flood.iter_mut().map(|client| client.response().status).collect();
+        statuses.sort();
+        assert_eq!(statuses, [vec![204; 11], vec![503; 19]].concat(), "{pool}: all had an answer");
+    }
+}
+
+fn first_bytes(client: &Client, expected: &[u8]) -> bool {
+    let mut bytes = vec![0; expected.len()];
+    client.stream.set_nonblocking(true).unwrap();
+    let peeked = client.stream.peek(&mut bytes);
+    client.stream.set_nonblocking(false).unwrap();
+    peeked.is_ok() && bytes == expected
+}
+
+#[test]
+fn a_flood_gets_503_at_once_and_what_was_accepted_is_served() {
+    for pool in POOLS {
+        let args = ["--workers", "2", "--queue", "10", "--client-share", "100"];
+        let server = Server::with_handler(pool, &components::sleeper(300_000_000), &args);
+        let mut clients: Vec<_> = (0..100).map(|_| server.connect()).collect();
+        for client in &mut clients {
+            client.send(GET);
+        }
+        let refused = || clients.iter().filter(|c| first_bytes(c, b"HTTP/1.1 503")).count();
+        eventually("all but those in the pool are refused", || refused() >= 100 - 12);
+        let mut served = 0;
+        for client in &mut clients {
+            let response = client.response();
+            match response.status {
+                204 => served += 1,
+                503 => assert_eq!(response.field("retry-after"), Some("1"), "{pool}"),
+                status => panic!("{pool}: {status}"),
+            }
+        }
+        assert_eq!(served, 12, "{pool}");
+        // A refused client keeps its connection, and is served when there is room.
+        assert_eq!(clients[99].request("GET", "/", b"").status, 204, "{pool}");
+    }
+}
+
+#[test]
+fn requests_of_clients_that_leave_the_queue_are_not_run() {
+    for pool in POOLS {
+        let mut server =
+            Server::with_handler(pool, &components::sleeper(1_000_000_000), &["--workers", "1"]);
+        let mut busy: Vec<_> = (0..2).map(|_| server.connect()).collect();
+        for client in &mut busy {
+            client.send("GET /busy HTTP/1.1\r\nHost: x\r\n\r\n");
+        }
+        eventually("the request in the worker", || server.sleeping_workers() == 1);
+        // One that has said all it has to say, among those that go away.
+        let mut patient = server.connect();
+        patient.send("GET /patient HTTP/1.1\r\nHost: x\r\n\r\n");
+        patient.stream.shutdown(Shutdown::Write).unwrap();
+        for n in 0..20 {
+            let mut gone = server.connect();
+            gone.send("GET /gone HTTP/1.1\r\nHost: x\r\n\r\n");
+            if n % 2 == 0 {
+                // With this, closing is a reset; else it looks like the patient one's end.
+                sockopt::set_socket_linger(&gone.stream, Some(Duration::ZERO)).unwrap();
+            }
+        }
+        for _ in 0..20 {
+            let line = server.wait_for_line("target=/gone");
+            assert!(line.contains("status=499") && line.contains("worker=0"), "{pool}: {line}");
+        }
+        for client in &mut busy {
+            assert_eq!(client.response().status, 204, "{pool}");
+        }
+        let mut answer = patient.response();
+        if answer.status == 100 {
+            answer = patient.response();
+        }
+        assert_eq!(answer.status, 204, "{pool}");
+        assert_eq!(server.get("/").status, 204, "{pool}");
+        server.signal(Signal::TERM);
+        let line = server.wait_for_line("ended");
+        assert!(line.contains("requests=24") && line.contains("abandoned=20"), "{pool}: {line}");
+    }
+}
+
+#[test]
+fn a_server_that_ends_under_load_cuts_nobody_off() {
+    for pool in POOLS {
+        let mut server = Server::start(pool, &[]);
+        let port = server.port;
+        let ending = AtomicBool::new(false);
+        let (served, last) = std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..8)
+                .map(|_| {
+                    let ending = &ending;
+                    scope.spawn(move || {
+                        let mut client =
+                            Client::new(TcpStream::connect(("127.0.0.1", port)).unwrap());
+                        let mut served = 0;
+                        loop {
+                            // A connection that just idled is closed, and so not written to.
+                            if std::io::Write::write_all(&mut client.stream, GET.as_bytes())
+                                .is_err()
+                                || !client.has_more()
+                            {
+                                assert!(ending.load(Ordering::SeqCst), "closed before its time");
+                                return (served, false);
+                            }
+                            // Once it has begun, an answer is whole.
+                            let response = client.response();
+                            let closing = response.field("connection") == Some("close");
+                            assert!([200, 503].contains(&response.status), "{}", response.status);
+                            served += 1;
+                            if closing {
+                                assert!(ending.load(Ordering::SeqCst));
+                                return (served, true);
+                            }
+                        }
+                    })
+                })
+                .collect();
+            std::thread::sleep(Duration::from_millis(500));
+            ending.store(true, Ordering::SeqCst);
+            server.signal(Signal::TERM);
+            let ends: Vec<_> = clients.into_iter().map(|client| client.join().unwrap()).collect();
+            let last = ends.iter().filter(|(_, closing)| *closing).count();
+            (ends.iter().map(|(served, _)| served).sum::<usize>(), last)
+        });
+        assert!(server.wait().success(), "{pool}: exit status 0");
+        assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "{pool}: nobody listens");
+        println!("{pool}: {served} answers; {last} of 8 connections ended with one that said so");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    for pool in POOLS {
+        let args = ["--grace", "1h", "--timeout", "1h"];
+        let mut server = Server::with_handler(pool, &components::sleeper(u64::MAX / 2), &args);
+        let mut client = server.connect();
+        client.send(GET);
+        eventually("the request in a worker", || server.sleeping_workers() == 1);
+        server.signal(Signal::TERM);
+        server.wait_for_line("a second signal ends at once");
+        let connect = || TcpStream::connect(("127.0.0.1", server.port));
+        eventually("new connections are refused", || connect().is_err());
+        server.signal(Signal::TERM);
+        assert_eq!(server.wait().code(), Some(1), "{pool}");
+    }
+}
+
+#[test]
+fn sixty_four_descriptors_are_enough_to_serve() {
+    for pool in POOLS {
+        let dir = tempfile::tempdir().unwrap();
+        let host = env!("CARGO_BIN_EXE_host");
+        let command = format!(
+            "ulimit -n 64; exec {host} --pool {pool} --workers 2 --client-share 100 --port 0 --dir x"
+        );
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", &command])
+            .current_dir(dir.path())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+        let mut lines = std::io::BufRead::lines(stderr).map_while(Result::ok);
+        let banner = lines.next().unwrap();
+        let port: u16 = banner.rsplit(' ').next().unwrap().parse().unwrap();
+        let rest = std::thread::spawn(move || lines.collect::<Vec<_>>());
+        let connect = || Client::new(TcpStream::connect(("127.0.0.1", port)).unwrap());
+        let mut first = connect();
+        let idle: Vec<_> = (0..500).map(|_| connect()).collect();
+        for _ in 0..20 {
+            assert_eq!(first.request("PUT", "/upload/x", b"x").status, 200, "{pool}");
+            assert_eq!(first.request("GET", "/listdir", b"").status, 200, "{pool}");
+        }
+        drop(idle);
+        assert_eq!(connect().request("GET", "/listdir", b"").status, 200, "{pool}");
+        rustix::process::kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < deadline);
+        }
+        let lines = rest.join().unwrap();
+        let warnings = lines.iter().filter(|line| line.contains("the limit on file descriptors"));
+        assert_eq!(warnings.count(), 1, "{pool}");
+        let pauses = lines.iter().filter(|line| line.contains("accepting pauses")).count();
+        assert!(pauses <= 1, "{pool}: {pauses}");
+    }
+}
