@@ -58,6 +58,7 @@ pub(crate) async fn serve(shared: &Shared, seat: Seat, stream: TcpStream, client
         };
         match next {
             Next::KeepOpen => {}
+            Next::Pause => connection.pace.pause().await,
             Next::Close => return,
             Next::Linger => return connection.linger().await,
         }
@@ -126,6 +127,8 @@ impl From<Stop> for Unserved {
 /// What becomes of the connection.
 enum Next {
     KeepOpen,
+    /// The client was refused: it is heard again in a moment.
+    Pause,
     Close,
     Linger,
 }
@@ -149,7 +152,8 @@ impl Connection<'_> {
         }
     }
 
-    /// Reads once. While nothing comes, no room is held for it.
+    /// Waits for bytes and takes what there is. While nothing comes, an idle connection
+    /// holds no room for it.
     async fn read(&mut self) -> Result<(), Unserved> {
         if self.framing.awaited(&self.buffer) == Awaited::Start {
             if self.buffer.is_empty() {
@@ -157,17 +161,15 @@ impl Connection<'_> {
             }
             self.seat.hold(0)?;
         }
-        loop {
-            self.pace.wait(self.stream.readable()).await?;
-            let room = self.framing.room(&self.buffer);
-            self.seat.hold(self.framing.digested() + self.buffer.len() + room)?;
-            self.buffer.reserve(room);
-            // It may be ready no more, which only an attempt can tell.
-            match self.stream.try_read_buf(&mut self.buffer) {
-                Ok(1..) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Ok(0) | Err(_) => return Err(Unserved::Gone),
-            }
+        self.pace.wait(self.stream.readable()).await?;
+        let room = self.framing.room(&self.buffer);
+        self.seat.hold(self.framing.digested() + self.buffer.len() + room)?;
+        self.buffer.reserve(room);
+        match self.stream.try_read_buf(&mut self.buffer) {
+            Ok(1..) => Ok(()),
+            // It was not ready after all.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Ok(0) | Err(_) => Err(Unserved::Gone),
         }
     }
 
@@ -216,7 +218,10 @@ impl Connection<'_> {
             access.error.get_or_insert(stop);
         }
         access.write();
-        self.next(written, keep_alive)
+        match self.next(written, keep_alive) {
+            Next::KeepOpen if matches!(result, Err(Failure::Busy | Failure::Full)) => Next::Pause,
+            next => next,
+        }
     }
 
     /// Has the pool answer a request, unless the client goes away before.

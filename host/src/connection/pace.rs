@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::config::ClientLimits;
 
@@ -16,6 +16,10 @@ const LINGER: Duration = Duration::from_secs(5);
 
 /// The same when the server is about to end.
 const LINGER_DRAINING: Duration = Duration::from_millis(100);
+
+/// How long a client that was refused for want of room is not listened to. One that
+/// ignores Retry-After would else keep the server busy with refusing it.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What a connection is doing. Each phase has a time of its own, from its start to
 /// its end: no byte that a client sends or takes in between gives it more.
@@ -95,6 +99,14 @@ impl<'a> Pace<'a> {
                     self.by = self.by.min(Instant::now() + LINGER_DRAINING);
                 }
             }
+        }
+    }
+
+    /// Lets a client that was refused wait, unless the server drains.
+    pub(super) async fn pause(&mut self) {
+        tokio::select! {
+            () = sleep(PAUSE) => {}
+            _ = self.draining.wait_for(|draining| *draining) => {}
         }
     }
 
