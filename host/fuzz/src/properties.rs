@@ -54,6 +54,25 @@ pub fn frame(stream: &[u8], pieces: &[u8]) -> Framed {
     }
 }
 
+/// An input of the fuzzer: the first byte says how many of the next are lengths of
+/// pieces; the stream follows.
+pub fn check_request_input(input: &[u8]) {
+    if let Some((count, rest)) = input.split_first()
+        && let Some((pieces, stream)) = rest.split_at_checked(usize::from(*count % 16))
+    {
+        check_request_stream(stream, pieces);
+    }
+}
+
+/// An input of the fuzzer: the first byte says to which kind of request the rest is
+/// a response.
+pub fn check_response_input(input: &[u8]) {
+    if let Some((flags, response)) = input.split_first() {
+        let flag = |bit: u8| flags & (1 << bit) != 0;
+        check_response(response, flag(0), flag(1), flag(2));
+    }
+}
+
 /// However a stream is cut, it comes to the same; what is taken as a request is one
 /// to a second reader of the RFC; and so is what the handler gets.
 pub fn check_request_stream(stream: &[u8], pieces: &[u8]) {

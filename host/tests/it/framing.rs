@@ -1,10 +1,14 @@
 //! The properties of the framing and of the check on responses, on generated
 //! input; `host/fuzz/run` looks for more.
 
+use std::path::Path;
+
 use proptest::prelude::*;
 
 use crate::decisions;
-use crate::properties::{check_request_stream, check_response};
+use crate::properties::{
+    check_request_input, check_request_stream, check_response, check_response_input,
+};
 
 #[test]
 fn the_tables_have_the_properties() {
@@ -17,6 +21,21 @@ fn the_tables_have_the_properties() {
         for flags in 0..8 {
             let flag = |bit: u8| flags & (1 << bit) != 0;
             check_response(response.as_bytes(), flag(0), flag(1), flag(2));
+        }
+    }
+}
+
+#[test]
+fn what_the_fuzzer_found_has_the_properties() {
+    for (name, check) in [
+        ("requests", check_request_input as fn(&[u8])),
+        ("responses", check_response_input as fn(&[u8])),
+    ] {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
+        let inputs: Vec<_> = std::fs::read_dir(corpus).unwrap().map(Result::unwrap).collect();
+        assert!(!inputs.is_empty());
+        for input in inputs {
+            check(&std::fs::read(input.path()).unwrap());
         }
     }
 }
