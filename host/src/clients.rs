@@ -1,7 +1,7 @@
-//! What clients hold of the server: connections, and bytes of requests and
-//! responses in memory. Each is bounded for all of them together and, by
-//! `--client-share`, for each address. (What they hold of the queue is for
-//! `pool::admission` to say.)
+//! What clients hold of the server: connections, which `--client-share` bounds for
+//! each address, and bytes of requests and responses in memory, which are bounded
+//! for all of them together as well. (`server` bounds all connections together, and
+//! `pool::admission` what clients hold of the queue.)
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -17,7 +17,7 @@ pub(crate) const FREE: usize = 16 << 10;
 /// Everything that all clients hold.
 #[derive(Debug)]
 pub(crate) struct Clients {
-    max_connections: usize,
+    max_connections_each: usize,
     max_buffered: usize,
     max_buffered_each: usize,
     buffered: AtomicUsize,
@@ -30,8 +30,8 @@ pub(crate) struct Clients {
 struct Account {
     connections: usize,
     buffered: Arc<AtomicUsize>,
-    /// Whether one was refused since it last had less than its share.
-    refused: bool,
+    /// Whether one was turned away since it last had less than half its share.
+    turned_away: bool,
 }
 
 /// A connection's part in all this, given back when it is dropped.
@@ -59,7 +59,7 @@ pub(crate) struct Full;
 
 /// The address by which a client is counted: with IPv6 its network of 64 bits,
 /// since whoever has one address there has them all.
-pub(crate) fn counted(address: IpAddr) -> IpAddr {
+fn counted(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
         v4 => v4,
@@ -69,7 +69,7 @@ pub(crate) fn counted(address: IpAddr) -> IpAddr {
 impl Clients {
     pub(crate) fn new(limits: &ClientLimits) -> Self {
         Self {
-            max_connections: limits.share.of(limits.max_connections),
+            max_connections_each: limits.share.of(limits.max_connections),
             max_buffered: limits.max_buffered,
             max_buffered_each: limits.share.of(limits.max_buffered),
             buffered: AtomicUsize::new(0),
@@ -85,9 +85,9 @@ impl Clients {
         let address = counted(address);
         let mut accounts = self.lock();
         let account = accounts.entry(address).or_default();
-        if account.connections >= self.max_connections {
-            let first = !std::mem::replace(&mut account.refused, true);
-            return Err(OverShare { first, share: self.max_connections });
+        if account.connections >= self.max_connections_each {
+            let first = !std::mem::replace(&mut account.turned_away, true);
+            return Err(OverShare { first, share: self.max_connections_each });
         }
         account.connections += 1;
         let buffered = Arc::clone(&account.buffered);
@@ -138,7 +138,7 @@ impl Drop for Seat {
         let mut accounts = self.clients.lock();
         if let Some(account) = accounts.get_mut(&self.address) {
             account.connections -= 1;
-            account.refused &= account.connections > self.clients.max_connections / 2;
+            account.turned_away &= account.connections > self.clients.max_connections_each / 2;
             if account.connections == 0 {
                 accounts.remove(&self.address);
             }

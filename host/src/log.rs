@@ -5,6 +5,7 @@
 
 use std::io::{self, IsTerminal as _, Write};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -25,23 +26,49 @@ const MAX_TARGET: usize = 512;
 
 /// The log while it is in use; dropping it writes out what is queued.
 pub struct Log {
+    dropped: Dropped,
     _guard: Option<WorkerGuard>,
+}
+
+impl Log {
+    /// Lines that did not get through so far.
+    #[must_use]
+    pub fn dropped_lines(&self) -> usize {
+        self.dropped.lines()
+    }
+}
+
+/// Lines that did not get through.
+#[derive(Clone, Default)]
+struct Dropped {
+    /// Those that could not be written.
+    unwritten: Arc<AtomicUsize>,
+    /// Those that found no room in the queue.
+    unqueued: Arc<OnceLock<ErrorCounter>>,
+}
+
+impl Dropped {
+    fn lines(&self) -> usize {
+        let unqueued = self.unqueued.get().map_or(0, ErrorCounter::dropped_lines);
+        self.unwritten.load(Ordering::Relaxed) + unqueued
+    }
 }
 
 /// Starts logging. Call once in a process.
 #[must_use]
 pub fn start(format: LogFormat) -> Log {
     if format == LogFormat::Off {
-        return Log { _guard: None };
+        return Log { dropped: Dropped::default(), _guard: None };
     }
-    let queue_dropped = Arc::new(OnceLock::new());
-    let sink = Sink::new(std::io::stderr(), Arc::clone(&queue_dropped));
+    let dropped = Dropped::default();
+    let out = std::io::stderr();
+    let sink = Sink { out, lines: Vec::new(), dropped: dropped.clone(), reported: 0 };
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(QUEUED_LINES)
         .lossy(true)
         .thread_name("log")
         .finish(sink);
-    let _ = queue_dropped.set(writer.error_counter());
+    let _ = dropped.unqueued.set(writer.error_counter());
     let colours = std::io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let lines = tracing_subscriber::fmt().with_writer(writer).with_ansi(colours);
@@ -49,7 +76,7 @@ pub fn start(format: LogFormat) -> Log {
         LogFormat::Json => lines.json().flatten_event(true).init(),
         LogFormat::Text | LogFormat::Off => lines.init(),
     }
-    Log { _guard: Some(guard) }
+    Log { dropped, _guard: Some(guard) }
 }
 
 /// Where the log's thread writes. What cannot be written is dropped and counted;
@@ -57,29 +84,25 @@ pub fn start(format: LogFormat) -> Log {
 struct Sink<W> {
     out: W,
     lines: Vec<u8>,
-    /// Lines that could not be written.
-    lost: usize,
-    /// Lines that found no room in the queue.
-    queue_dropped: Arc<OnceLock<ErrorCounter>>,
+    dropped: Dropped,
+    /// As many of the dropped lines have been told of.
     reported: usize,
 }
 
 impl<W: Write> Sink<W> {
-    fn new(out: W, queue_dropped: Arc<OnceLock<ErrorCounter>>) -> Self {
-        Self { out, lines: Vec::new(), lost: 0, queue_dropped, reported: 0 }
-    }
-
-    fn dropped(&self) -> usize {
-        self.lost + self.queue_dropped.get().map_or(0, ErrorCounter::dropped_lines)
-    }
-
-    /// Writes what there is; whether anything got through.
+    /// Writes what there is; whether all of it got through.
     fn write_out(&mut self) -> bool {
-        let written = self.out.write_all(&self.lines);
-        if written.is_err() {
-            self.lost += memchr::memchr_iter(b'\n', &self.lines).count();
+        let mut rest = &self.lines[..];
+        while !rest.is_empty() {
+            match self.out.write(rest) {
+                Ok(written @ 1..) => rest = rest.get(written..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(0) | Err(_) => break,
+            }
         }
-        let wrote = written.is_ok() && !self.lines.is_empty();
+        let unwritten = memchr::memchr_iter(b'\n', rest).count();
+        self.dropped.unwritten.fetch_add(unwritten, Ordering::Relaxed);
+        let wrote = rest.is_empty() && !self.lines.is_empty();
         self.lines.clear();
         wrote
     }
@@ -96,11 +119,14 @@ impl<W: Write> Write for Sink<W> {
 
     /// The log's thread calls this when the queue is empty.
     fn flush(&mut self) -> io::Result<()> {
-        let dropped = self.dropped();
+        let dropped = self.dropped.lines();
         if self.write_out() && dropped > self.reported {
-            // It comes back here by way of the queue, which has room.
+            // It comes back here by way of the queue. If that has filled up meanwhile, the
+            // next flush tries again.
             tracing::warn!(lines = dropped - self.reported, "log lines were dropped");
-            self.reported = dropped;
+            if self.dropped.lines() == dropped {
+                self.reported = dropped;
+            }
         }
         Ok(())
     }
@@ -128,7 +154,7 @@ pub(crate) struct Access<'a> {
     pub(crate) worker: u32,
     pub(crate) pool: Snapshot,
     /// Why it is not the handler's answer.
-    pub(crate) error: Option<&'a (dyn std::fmt::Display + Sync)>,
+    pub(crate) error: Option<String>,
 }
 
 impl Access<'_> {
@@ -136,7 +162,7 @@ impl Access<'_> {
         if !tracing::enabled!(tracing::Level::INFO) {
             return;
         }
-        let error = self.error.map(tracing::field::display);
+        let error = self.error.as_deref().map(tracing::field::display);
         tracing::info!(
             target: "access",
             request = self.number,

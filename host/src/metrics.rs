@@ -35,7 +35,7 @@ pub struct Totals {
     pub refused: u64,
     /// Those whose client went away before its answer was there.
     pub abandoned: u64,
-    /// Connections over a client's share.
+    /// Connections over their client's share.
     pub turned_away: u64,
 }
 
@@ -71,14 +71,12 @@ impl Metrics {
         self.done.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a request that did not get its handler's answer, if its status is one
-    /// that is counted.
-    pub(crate) fn unserved(&self, status: u16) {
-        match status {
-            503 => self.refused.fetch_add(1, Ordering::Relaxed),
-            499 => self.abandoned.fetch_add(1, Ordering::Relaxed),
-            _ => 0,
-        };
+    pub(crate) fn refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn abandoned(&self) {
+        self.abandoned.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn turned_away(&self) {

@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::config::{Config, PoolKind};
 use crate::handler;
 use crate::lockdown;
-use crate::log;
+use crate::log::{self, Log};
 use crate::metrics::{Metrics, Totals};
 use crate::pool::Pool;
 use crate::server::Server;
@@ -30,7 +30,7 @@ const SPARE_DESCRIPTORS: u64 = 64;
 /// # Errors
 /// Whatever keeps the server from starting, or requests that it could not finish.
 pub fn serve(config: &Config) -> anyhow::Result<()> {
-    let _log = log::start(config.log);
+    let log = log::start(config.log);
     lockdown::survive_file_size_limit()?;
     let asked = config.client.max_connections;
     let mut config = config.clone();
@@ -43,7 +43,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting the I/O threads")?;
-    let finished = runtime.block_on(serve_until_stopped(config, asked))?;
+    let finished = runtime.block_on(serve_until_stopped(config, asked, &log))?;
     // Connections that outlived the grace end here.
     runtime.shutdown_background();
     anyhow::ensure!(finished, "requests in flight were cut off after {:?}", config.grace);
@@ -51,7 +51,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
 }
 
 /// `asked` is how many connections were wanted, where `config` has what is possible.
-async fn serve_until_stopped(config: &Config, asked: usize) -> anyhow::Result<bool> {
+async fn serve_until_stopped(config: &Config, asked: usize, log: &Log) -> anyhow::Result<bool> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let server = Server::bind(config)?;
@@ -104,7 +104,8 @@ async fn serve_until_stopped(config: &Config, asked: usize) -> anyhow::Result<bo
         }
     };
     let Totals { requests, refused, abandoned, turned_away } = metrics.totals();
-    tracing::info!(requests, refused, abandoned, turned_away, "ended");
+    let dropped_lines = log.dropped_lines();
+    tracing::info!(requests, refused, abandoned, turned_away, dropped_lines, "ended");
     Ok(finished)
 }
 

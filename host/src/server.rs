@@ -29,10 +29,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How often it is reported at most.
 const REPORT: Duration = Duration::from_secs(10);
 
-/// Of as many connections as there may be, those that may in addition be told at a
-/// time that they are too many; more are closed without a word.
-const REFUSALS: usize = 16;
-const MAX_REFUSALS: usize = 64;
+/// For each so many connections that there may be, one more is told at a time that
+/// its client has too many, up to a maximum; the rest are closed without a word.
+const CONNECTIONS_PER_FAREWELL: usize = 16;
+const MAX_FAREWELLS: usize = 64;
 
 /// What every connection works with.
 pub(crate) struct Shared {
@@ -106,8 +106,8 @@ async fn accept(
     permits: &Arc<Semaphore>,
     shared: &Arc<Shared>,
 ) -> std::convert::Infallible {
-    let refusals = (shared.limits.max_connections / REFUSALS).clamp(1, MAX_REFUSALS);
-    let refusals = Arc::new(Semaphore::new(refusals));
+    let farewells = shared.limits.max_connections / CONNECTIONS_PER_FAREWELL;
+    let farewells = Arc::new(Semaphore::new(farewells.clamp(1, MAX_FAREWELLS)));
     let mut reported = None;
     loop {
         // The semaphore is never closed.
@@ -122,7 +122,7 @@ async fn accept(
                             drop(permit);
                         });
                     }
-                    Err(over) => turn_away(shared, &refusals, stream, client.ip(), &over),
+                    Err(over) => turn_away(shared, &farewells, stream, client.ip(), &over),
                 }
                 continue;
             }
@@ -154,7 +154,7 @@ async fn serve(shared: &Shared, seat: Seat, stream: TcpStream, client: SocketAdd
 
 fn turn_away(
     shared: &Arc<Shared>,
-    refusals: &Arc<Semaphore>,
+    farewells: &Arc<Semaphore>,
     stream: TcpStream,
     client: IpAddr,
     over: &OverShare,
@@ -162,12 +162,12 @@ fn turn_away(
     shared.metrics.turned_away();
     if over.first {
         let share = over.share;
-        tracing::warn!(%client, "it has its share of {share} connections; more are refused");
+        tracing::warn!(%client, "it has its share of {share} connections; more are turned away");
     }
-    let Ok(permit) = Arc::clone(refusals).try_acquire_owned() else { return };
+    let Ok(permit) = Arc::clone(farewells).try_acquire_owned() else { return };
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
-        connection::refuse(stream, &shared.limits, shared.draining.clone()).await;
+        connection::turn_away(stream, &shared.limits, shared.draining.clone()).await;
         drop(permit);
     });
 }

@@ -13,7 +13,7 @@ fn main() -> std::io::Result<()> {
         std::fs::write(dir.join(format!("row-{row:03}")), [start, bytes.as_bytes()].concat())
     };
     for (row, (request, _)) in requests().into_iter().enumerate() {
-        // In one piece, since its length is that of the first.
+        // No lengths of pieces: all at once.
         write("requests", row, &[0], &request)?;
     }
     for (row, (response, _)) in responses().into_iter().enumerate() {

@@ -3,7 +3,9 @@
 use bytes::BytesMut;
 use std::time::SystemTime;
 
-use crate::http::{Awaited, BodyLength, Framing, HeadScanner, Malformed, Reject, prepare};
+use crate::http::{
+    Awaited, BodyLength, Framing, HeadScanner, Malformed, Persistence, Reject, Reply, prepare,
+};
 
 /// The limit on bodies, in bytes.
 pub const MAX_REQUEST: usize = 1000;
@@ -170,8 +172,13 @@ fn skip_empty_lines(mut bytes: &[u8]) -> &[u8] {
 /// What is forwarded is one response to a strict reader: it has one length, the
 /// right one, and no field that the handler slipped in between lines.
 pub fn check_response(response: &[u8], is_head: bool, keep_alive: bool, http10: bool) {
-    let now = SystemTime::UNIX_EPOCH;
-    let outgoing = match prepare(response, is_head, keep_alive, http10, now) {
+    let persistence = match (keep_alive, http10) {
+        (false, _) => Persistence::Close,
+        (true, false) => Persistence::KeepAlive,
+        (true, true) => Persistence::KeepAliveTold,
+    };
+    let reply = Reply { is_head, persistence, now: SystemTime::UNIX_EPOCH };
+    let outgoing = match prepare(response, &reply) {
         Ok(outgoing) => outgoing,
         Err(
             Malformed::Head
@@ -190,6 +197,8 @@ pub fn check_response(response: &[u8], is_head: bool, keep_alive: bool, http10: 
     assert_eq!(end, head.len(), "it is all head");
     assert_eq!(parsed.code, Some(outgoing.status));
     assert!((200..600).contains(&outgoing.status));
+    let status = format!("HTTP/1.1 {} ", outgoing.status);
+    assert!(head.starts_with(status.as_bytes()));
     let lines = head.split(|byte| *byte == b'\n').count() - 1;
     assert_eq!(lines, parsed.headers.len() + 2, "each line is one field");
     assert!(head.split_inclusive(|byte| *byte == b'\n').all(|line| line.ends_with(b"\r\n")));

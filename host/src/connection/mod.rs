@@ -4,11 +4,12 @@
 mod line;
 mod pace;
 
+use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use rustix::net::sockopt::set_socket_linger;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::TcpStream;
@@ -19,7 +20,8 @@ use self::pace::{Pace, Phase, Stop};
 use crate::clients::{Full, Seat};
 use crate::config::ClientLimits;
 use crate::http::{
-    Awaited, Framing, Head, Malformed, READ, Reject, Request, Version, error_response, prepare,
+    Awaited, Framing, Head, Malformed, Persistence, READ, Reject, Reply, Request, Version,
+    error_response, prepare,
 };
 use crate::log::{self, Access};
 use crate::pool::{Busy, Done};
@@ -36,9 +38,6 @@ const LINGER_BYTES: usize = 64 << 20;
 /// An interim response, which every HTTP/1.1 client must pass over (RFC 9110, 15.2).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// What a client is told when its bytes find no room.
-const FULL: &str = "The server holds as much as it can: try again in a moment";
-
 /// Serves a client until it is done, misbehaves or falls silent.
 pub(crate) async fn serve(shared: &Shared, seat: Seat, stream: TcpStream, client: SocketAddr) {
     let mut connection = Connection {
@@ -54,7 +53,7 @@ pub(crate) async fn serve(shared: &Shared, seat: Seat, stream: TcpStream, client
         let next = match connection.read_request().await {
             Ok(request) => connection.answer(request).await,
             Err(Unserved::Gone) => Next::Close,
-            Err(Unserved::Rejected { status, why }) => connection.reject(status, &why).await,
+            Err(Unserved::Failed(failure)) => connection.reject(failure).await,
         };
         match next {
             Next::KeepOpen => {}
@@ -66,16 +65,21 @@ pub(crate) async fn serve(shared: &Shared, seat: Seat, stream: TcpStream, client
 }
 
 /// Tells a client that has too many connections that it cannot have this one.
-pub(crate) async fn refuse(
+pub(crate) async fn turn_away(
     mut stream: TcpStream,
     limits: &ClientLimits,
     draining: watch::Receiver<bool>,
 ) {
     let text = "There are too many connections from your address: try again in a moment";
-    let response = error_response(503, text, false, false, false, SystemTime::now());
+    let response = error_response(503, text, &last_reply(false));
     if stream.try_write(&response).is_ok() {
         linger(&mut stream, &mut Pace::new(limits, draining)).await;
     }
+}
+
+/// How a client is answered whose connection then closes.
+fn last_reply(is_head: bool) -> Reply {
+    Reply { is_head, persistence: Persistence::Close, now: SystemTime::now() }
 }
 
 struct Connection<'a> {
@@ -91,34 +95,31 @@ struct Connection<'a> {
 
 /// Why there is no request to serve.
 enum Unserved {
-    /// The client closed, broke off or fell silent between two requests.
+    /// The client closed, broke off or fell silent between two requests, and is not
+    /// told anything.
     Gone,
     /// It is told so, and the connection closes.
-    Rejected { status: u16, why: String },
+    Failed(Failure),
 }
 
 impl From<Reject> for Unserved {
     fn from(reject: Reject) -> Self {
-        Self::Rejected { status: reject.status(), why: reject.to_string() }
+        Self::Failed(Failure::Rejected(reject))
     }
 }
 
 impl From<Full> for Unserved {
     fn from(_: Full) -> Self {
-        Self::Rejected { status: 503, why: FULL.into() }
+        Self::Failed(Failure::Full)
     }
 }
 
 impl From<Stop> for Unserved {
     fn from(stop: Stop) -> Self {
-        let late = |part| format!("Request timeout: the request's {part} took too long");
         match stop {
-            Stop::Late(Phase::Head) => Self::Rejected { status: 408, why: late("head") },
-            Stop::Late(Phase::Body) => Self::Rejected { status: 408, why: late("body") },
-            Stop::Draining(Phase::Head | Phase::Body) => {
-                Self::Rejected { status: 503, why: Failure::Draining.text().into() }
-            }
-            // A client that has said nothing is not told anything.
+            Stop::Late(Phase::Head) => Self::Failed(Failure::LateHead),
+            Stop::Late(Phase::Body) => Self::Failed(Failure::LateBody),
+            Stop::Draining(Phase::Head | Phase::Body) => Self::Failed(Failure::Draining),
             Stop::Gone | Stop::Late(_) | Stop::Draining(_) => Self::Gone,
         }
     }
@@ -135,6 +136,8 @@ enum Next {
 
 impl Connection<'_> {
     async fn read_request(&mut self) -> Result<Request, Unserved> {
+        // Also between pipelined requests, so that each answer has a time of its own.
+        self.pace.enter(Phase::Idle);
         let mut told = false;
         loop {
             if let Some(request) = self.framing.step(&mut self.buffer)? {
@@ -165,7 +168,7 @@ impl Connection<'_> {
         let room = self.framing.room(&self.buffer);
         self.seat.hold(self.framing.digested() + self.buffer.len() + room)?;
         self.buffer.reserve(room);
-        match self.stream.try_read_buf(&mut self.buffer) {
+        match self.stream.try_read_buf(&mut (&mut self.buffer).limit(room)) {
             Ok(1..) => Ok(()),
             // It was not ready after all.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
@@ -183,43 +186,70 @@ impl Connection<'_> {
         };
 
         let keep_alive = head.keep_alive && !self.pace.is_draining();
-        let http10 = head.version == Version::Http10;
-        let now = SystemTime::now();
-        let (mut handler, mut worker) = (Duration::ZERO, 0);
+        let reply = Reply {
+            is_head: head.is_head,
+            persistence: match (keep_alive, head.version) {
+                (false, _) => Persistence::Close,
+                (true, Version::Http11) => Persistence::KeepAlive,
+                (true, Version::Http10) => Persistence::KeepAliveTold,
+            },
+            now: SystemTime::now(),
+        };
+        let mut access = self.access(&line, number);
         let result = outcome.and_then(|done| {
             log::captured(number, &done.call.captured);
-            (handler, worker) = (done.call.elapsed, done.worker);
+            (access.handler, access.worker) = (done.call.elapsed, done.worker);
             let response = done.call.result?;
-            let outgoing = prepare(&response, head.is_head, keep_alive, http10, now)?;
-            self.seat.hold(response.len() + self.buffer.len()).map_err(|Full| Failure::Full)?;
+            let outgoing = prepare(&response, &reply)?;
+            self.seat.hold(response.len() + self.buffer.len())?;
             Ok((outgoing, response))
         });
-        let mut access = self.access(&line, number);
-        (access.handler, access.worker) = (handler, worker);
-        let written = match &result {
+        let next = match result {
             Ok((outgoing, response)) => {
                 let body = response.get(outgoing.body_start..).unwrap_or_default();
                 access.status = outgoing.status;
                 access.bytes = outgoing.head.len() + body.len();
-                self.write(&outgoing.head, body).await
+                let written = self.write(&outgoing.head, body).await;
+                self.next(written, reply.persistence, &mut access)
             }
-            Err(failure) => {
-                let status = failure.status();
-                let text = failure.text();
-                let response = error_response(status, text, head.is_head, keep_alive, http10, now);
-                access.status = status;
-                access.bytes = response.len();
-                access.error = Some(failure);
-                self.shared.metrics.unserved(status);
-                self.write(&response, &[]).await
-            }
+            Err(failure) => self.fail(&failure, &reply, &mut access).await,
         };
-        if let Err(stop) = &written {
-            access.error.get_or_insert(stop);
-        }
         access.write();
-        match self.next(written, keep_alive) {
-            Next::KeepOpen if matches!(result, Err(Failure::Busy | Failure::Full)) => Next::Pause,
+        // What was held for the answer is no longer; to hold less never fails.
+        let _ = self.seat.hold(self.buffer.len());
+        next
+    }
+
+    /// Answers what did not become a request.
+    async fn reject(&mut self, failure: Failure) -> Next {
+        let line = Line::of(self.framing.start(&self.buffer));
+        let mut access = self.access(&line, self.shared.metrics.next_request());
+        let reply = last_reply(line.method() == b"HEAD");
+        let next = self.fail(&failure, &reply, &mut access).await;
+        access.write();
+        next
+    }
+
+    /// Tells a client why it does not get its handler's answer.
+    async fn fail(&mut self, failure: &Failure, reply: &Reply, access: &mut Access<'_>) -> Next {
+        access.status = failure.status();
+        access.error = Some(failure.to_string());
+        let refused = match failure {
+            Failure::ClientGone => {
+                self.shared.metrics.abandoned();
+                return self.next(Err(Stop::Gone), reply.persistence, access);
+            }
+            Failure::Busy | Failure::Full => true,
+            _ => false,
+        };
+        if refused || matches!(failure, Failure::Draining) {
+            self.shared.metrics.refused();
+        }
+        let response = error_response(failure.status(), &failure.text(), reply);
+        access.bytes = response.len();
+        let written = self.write(&response, &[]).await;
+        match self.next(written, reply.persistence, access) {
+            Next::KeepOpen if refused => Next::Pause,
             next => next,
         }
     }
@@ -237,20 +267,6 @@ impl Connection<'_> {
             done = pool.run(slot, message) => Ok(done),
             () = reset(&self.stream) => Err(Failure::ClientGone),
         }
-    }
-
-    async fn reject(&mut self, status: u16, why: &str) -> Next {
-        let line = Line::of(self.framing.start(&self.buffer));
-        let is_head = line.method() == b"HEAD";
-        let response = error_response(status, why, is_head, false, false, SystemTime::now());
-        let mut access = self.access(&line, self.shared.metrics.next_request());
-        access.status = status;
-        access.bytes = response.len();
-        access.error = Some(&why);
-        access.write();
-        self.shared.metrics.unserved(status);
-        let written = self.write(&response, &[]).await;
-        self.next(written, false)
     }
 
     /// What the log says of a request that no worker had.
@@ -286,12 +302,18 @@ impl Connection<'_> {
             .await
     }
 
-    fn next(&self, written: Result<(), Stop>, keep_alive: bool) -> Next {
+    fn next(
+        &self,
+        written: Result<(), Stop>,
+        persistence: Persistence,
+        access: &mut Access<'_>,
+    ) -> Next {
         match written {
-            Ok(()) if keep_alive => Next::KeepOpen,
+            Ok(()) if persistence != Persistence::Close => Next::KeepOpen,
             // What the client sent beyond this request would cause a reset.
             Ok(()) => Next::Linger,
-            Err(_) => {
+            Err(stop) => {
+                access.error.get_or_insert_with(|| stop.to_string());
                 // The kernel, too, lets go of what the client does not take.
                 let _ = set_socket_linger(&self.stream, Some(Duration::ZERO));
                 Next::Close
@@ -300,8 +322,8 @@ impl Connection<'_> {
     }
 
     async fn linger(mut self) {
-        drop(self.seat.hold(0));
-        drop(self.buffer);
+        drop((self.buffer, self.framing));
+        let _ = self.seat.hold(0);
         linger(&mut self.stream, &mut self.pace).await;
     }
 }
@@ -360,11 +382,17 @@ async fn reset(stream: &TcpStream) {
 /// Why a request does not get its handler's answer.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
+    #[error(transparent)]
+    Rejected(#[from] Reject),
+    #[error("the request's head took too long")]
+    LateHead,
+    #[error("the request's body took too long")]
+    LateBody,
     #[error("the client broke the connection off")]
     ClientGone,
     #[error("the queue, or the client's share of it, is full")]
     Busy,
-    #[error("there is no room for the response in --max-buffered")]
+    #[error("there is no room for the message in --max-buffered, or in the client's share of it")]
     Full,
     #[error("the server is shutting down")]
     Draining,
@@ -374,10 +402,18 @@ enum Failure {
     Malformed(#[from] Malformed),
 }
 
+impl From<Full> for Failure {
+    fn from(_: Full) -> Self {
+        Self::Full
+    }
+}
+
 impl Failure {
     fn status(&self) -> u16 {
         match self {
-            // Nobody reads it; the log has it, in nginx's way.
+            Self::Rejected(reject) => reject.status(),
+            Self::LateHead | Self::LateBody => 408,
+            // Nobody is sent it; the log has it, in nginx's way.
             Self::ClientGone => 499,
             Self::Busy | Self::Full | Self::Draining => 503,
             Self::Call(CallError::Deadline) => 504,
@@ -387,17 +423,20 @@ impl Failure {
     }
 
     /// What the client is told: what happened, and nothing of the insides.
-    fn text(&self) -> &'static str {
-        match self {
+    fn text(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Self::Rejected(reject) => return reject.to_string().into(),
+            Self::LateHead => "Request timeout: the request's head took too long",
+            Self::LateBody => "Request timeout: the request's body took too long",
             Self::ClientGone => "The client is gone",
             Self::Busy => "All workers are busy: try again in a moment",
-            Self::Full => FULL,
+            Self::Full => "The server holds as much as it can: try again in a moment",
             Self::Draining => "The server is shutting down: try again in a moment",
             Self::Call(CallError::Deadline) => "The handler did not answer in time",
             Self::Call(CallError::TooLong) => "The handler's response is too long",
             Self::Call(CallError::OutOfMemory) => "The handler ran out of memory",
             Self::Call(_) => "The handler failed",
             Self::Malformed(_) => "The handler's response is not well-formed",
-        }
+        })
     }
 }

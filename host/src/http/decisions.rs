@@ -264,6 +264,7 @@ pub fn responses() -> Vec<(&'static str, Option<Malformed>)> {
         ("HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n", Some(Syntax)),
         ("HTTP/1.1 20 OK\r\nContent-Length: 0\r\n\r\n", Some(Syntax)),
         ("HTTP/1.1 2000 OK\r\nContent-Length: 0\r\n\r\n", Some(Syntax)),
+        ("HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n", Some(Syntax)),
         ("HTTP/1.1  200 OK\r\nContent-Length: 0\r\n\r\n", Some(Syntax)),
         ("HTTP/1.1 200 OK\0\r\nContent-Length: 0\r\n\r\n", Some(Syntax)),
         // Fields that are more than one, or none.

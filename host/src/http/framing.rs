@@ -103,7 +103,12 @@ impl Framing {
                 if buffer.len() < end {
                     return Ok(None);
                 }
-                head.take_request(buffer)
+                let message = head.take_request(buffer);
+                if end > READ {
+                    // What follows must not keep the memory of what was taken.
+                    *buffer = BytesMut::from(&buffer[..]);
+                }
+                message
             }
             State::Chunked { head, start, decoder, body } => {
                 let used = decoder.decode(buffer, body)?;
@@ -235,6 +240,19 @@ mod tests {
         let request = framing.step(&mut buffer).expect("accepted").expect("whole");
         assert!(request.message.ends_with(b"Content-Length: 3\r\n\r\nabc"));
         assert_eq!(framing.awaited(&buffer), Awaited::Start);
+    }
+
+    #[test]
+    fn what_follows_a_long_body_does_not_keep_its_memory() {
+        let mut buffer =
+            BytesMut::from("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 900000\r\n\r\n");
+        buffer.resize(buffer.len() + 900_000, b'x');
+        buffer.extend_from_slice(b"G");
+        let request = Framing::new(900_000).step(&mut buffer).expect("accepted").expect("whole");
+        drop(request);
+        buffer.reserve(READ);
+        assert_eq!(buffer[..], b"G"[..]);
+        assert!(buffer.capacity() < 100_000, "{}", buffer.capacity());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Strict where leniency would let two readers disagree: two lengths, a bare LF
 //! or a folded line are errors, never a guess. RFC 9112 throughout; the table in
-//! the tests below has every decision.
+//! `decisions` has every case.
 
 use super::message::list;
 use super::{content_length, has_clean_line_ends, is_hop_by_hop};

@@ -3,9 +3,15 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::HOP_BY_HOP;
 use super::framing::READ;
 use super::head::{BodyLength, Head};
-use super::is_hop_by_hop;
+
+/// Fields that the host deals with, besides those between neighbours.
+const DROPPED: &[&str] = &["expect"];
+
+/// Fields that a Connection field cannot remove.
+const KEPT: &[&str] = &["host", "content-length"];
 
 impl Head {
     /// The message for the handler: the head as it was sent, without what
@@ -42,13 +48,10 @@ impl Head {
         for (number, line) in lines().enumerate() {
             let dropped = number > 0
                 && field(line).is_some_and(|(name, _)| {
-                    let text = std::str::from_utf8(name).unwrap_or_default();
-                    let framing = matches!(name.len(), 4 | 14)
-                        && (text.eq_ignore_ascii_case("host")
-                            || text.eq_ignore_ascii_case("content-length"));
-                    is_hop_by_hop(text)
-                        || text.eq_ignore_ascii_case("expect")
-                        || (!framing && named.iter().any(|other| name.eq_ignore_ascii_case(other)))
+                    let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+                    let is_named = || named.iter().any(|other| name.eq_ignore_ascii_case(other));
+                    DROPPED.iter().chain(HOP_BY_HOP).any(|other| is(other))
+                        || (is_named() && !KEPT.iter().any(|other| is(other)))
                 });
             if line == b"\r\n" && self.body == BodyLength::Chunked {
                 request.extend_from_slice(format!("Content-Length: {body}\r\n").as_bytes());

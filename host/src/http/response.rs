@@ -19,11 +19,11 @@ pub enum Malformed {
     /// There is no whole head.
     #[error("the response has no complete head of at most 64 KiB")]
     Head,
-    /// The status line or a field is not well-formed.
+    /// The status line, which must be of HTTP/1.1, or a field is not well-formed.
     #[error("the response's head is not well-formed")]
     Syntax,
-    /// Not HTTP/1.1, or not a final status.
-    #[error("the response has no final HTTP/1.1 status")]
+    /// Not a final status.
+    #[error("the response has no final status")]
     Status,
     /// A transfer coding.
     #[error("the response has a transfer coding")]
@@ -47,20 +47,33 @@ pub struct Outgoing {
     pub body_start: usize,
 }
 
+/// What a response must look like, whoever made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Whether it answers a HEAD request, and so has no body.
+    pub is_head: bool,
+    /// What becomes of the connection.
+    pub persistence: Persistence,
+    /// The time for `Date`.
+    pub now: SystemTime,
+}
+
+/// What becomes of the connection after a response (RFC 9112, 9.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    /// It closes, and the client is told.
+    Close,
+    /// It stays open, as HTTP/1.1 has it.
+    KeepAlive,
+    /// It stays open, which a client of HTTP/1.0 must be told.
+    KeepAliveTold,
+}
+
 /// Checks a handler's response and makes its head ready for the client.
-///
-/// `keep_alive` is what becomes of the connection, `http10` whether the client
-/// must be told when it stays open, `now` the time for `Date`.
 ///
 /// # Errors
 /// [`Malformed`] for what is not exactly one well-formed response.
-pub fn prepare(
-    response: &[u8],
-    is_head: bool,
-    keep_alive: bool,
-    http10: bool,
-    now: SystemTime,
-) -> Result<Outgoing, Malformed> {
+pub fn prepare(response: &[u8], reply: &Reply) -> Result<Outgoing, Malformed> {
     let start = response.get(..MAX_HEAD).unwrap_or(response);
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut parsed = httparse::Response::new(&mut fields);
@@ -70,7 +83,9 @@ pub fn prepare(
         Err(_) => return Err(Malformed::Syntax),
     };
     let head = start.get(..body_start).ok_or(Malformed::Head)?;
-    if !has_clean_line_ends(head) || !head.starts_with(b"HTTP/1.1 ") {
+    // httparse lets the space go that must stand before even an empty reason.
+    let has_clean_start = head.starts_with(b"HTTP/1.1 ") && head.get(12) == Some(&b' ');
+    if !has_clean_line_ends(head) || !has_clean_start {
         return Err(Malformed::Syntax);
     }
     let status = parsed.code.filter(|code| (200..600).contains(code)).ok_or(Malformed::Status)?;
@@ -95,8 +110,10 @@ pub fn prepare(
     match length {
         Some(_) if status == 204 => return Err(Malformed::Length),
         None if !bodiless => return Err(Malformed::Length),
-        _ if (bodiless || is_head) && body > 0 => return Err(Malformed::Body),
-        Some(length) if !bodiless && !is_head && body != length => return Err(Malformed::Body),
+        _ if (bodiless || reply.is_head) && body > 0 => return Err(Malformed::Body),
+        Some(length) if !bodiless && !reply.is_head && body != length => {
+            return Err(Malformed::Body);
+        }
         _ => {}
     }
 
@@ -111,22 +128,15 @@ pub fn prepare(
         }
     }
     if !has_date {
-        write_date(&mut out, now);
+        write_date(&mut out, reply.now);
     }
-    end_head(&mut out, keep_alive, http10);
+    end_head(&mut out, reply.persistence);
     Ok(Outgoing { status, head: out, body_start })
 }
 
 /// A response of the host's own: a status and a sentence.
 #[must_use]
-pub fn error_response(
-    status: u16,
-    text: &str,
-    is_head: bool,
-    keep_alive: bool,
-    http10: bool,
-    now: SystemTime,
-) -> Vec<u8> {
+pub fn error_response(status: u16, text: &str, reply: &Reply) -> Vec<u8> {
     let mut out = Vec::with_capacity(256 + text.len());
     let length = text.len() + 1;
     // Writing to memory does not fail.
@@ -138,21 +148,20 @@ pub fn error_response(
     if status == 503 {
         out.extend_from_slice(b"Retry-After: 1\r\n");
     }
-    write_date(&mut out, now);
-    end_head(&mut out, keep_alive, http10);
-    if !is_head {
+    write_date(&mut out, reply.now);
+    end_head(&mut out, reply.persistence);
+    if !reply.is_head {
         let _ = writeln!(out, "{text}");
     }
     out
 }
 
-fn end_head(out: &mut Vec<u8>, keep_alive: bool, http10: bool) {
-    if !keep_alive {
-        out.extend_from_slice(b"Connection: close\r\n");
-    } else if http10 {
-        out.extend_from_slice(b"Connection: keep-alive\r\n");
-    }
-    out.extend_from_slice(b"\r\n");
+fn end_head(out: &mut Vec<u8>, persistence: Persistence) {
+    out.extend_from_slice(match persistence {
+        Persistence::Close => b"Connection: close\r\n\r\n",
+        Persistence::KeepAlive => b"\r\n",
+        Persistence::KeepAliveTold => b"Connection: keep-alive\r\n\r\n",
+    });
 }
 
 /// Writes the `Date` field that an origin server must send (RFC 9110, 6.6.1).
@@ -187,8 +196,11 @@ mod tests {
 
     const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab";
 
+    const REPLY: Reply =
+        Reply { is_head: false, persistence: Persistence::KeepAlive, now: SystemTime::UNIX_EPOCH };
+
     fn check(response: &str, is_head: bool) -> Result<Outgoing, Malformed> {
-        prepare(response.as_bytes(), is_head, true, false, SystemTime::UNIX_EPOCH)
+        prepare(response.as_bytes(), &Reply { is_head, ..REPLY })
     }
 
     fn head(response: &str) -> String {
@@ -201,10 +213,13 @@ mod tests {
             head(OK),
             "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n"
         );
-        let closing = prepare(OK.as_bytes(), false, false, false, SystemTime::UNIX_EPOCH);
-        assert!(closing.expect("valid").head.ends_with(b"\r\nConnection: close\r\n\r\n"));
-        let http10 = prepare(OK.as_bytes(), false, true, true, SystemTime::UNIX_EPOCH);
-        assert!(http10.expect("valid").head.ends_with(b"\r\nConnection: keep-alive\r\n\r\n"));
+        let with = |persistence| {
+            let reply = Reply { persistence, ..REPLY };
+            prepare(OK.as_bytes(), &reply).expect("valid").head
+        };
+        assert!(with(Persistence::Close).ends_with(b"\r\nConnection: close\r\n\r\n"));
+        let told = with(Persistence::KeepAliveTold);
+        assert!(told.ends_with(b"\r\nConnection: keep-alive\r\n\r\n"));
     }
 
     #[test]
@@ -229,7 +244,7 @@ mod tests {
     #[test]
     fn the_hosts_errors_are_well_formed() {
         for status in [400, 408, 413, 414, 417, 431, 500, 501, 502, 503, 504, 505] {
-            let response = error_response(status, "why", false, true, false, SystemTime::now());
+            let response = error_response(status, "why", &REPLY);
             let checked = check(std::str::from_utf8(&response).expect("text"), false);
             assert_eq!(checked.expect("well-formed").status, status);
         }

@@ -1,10 +1,10 @@
 //! Who may have a worker: a bounded queue in which client addresses take turns.
 //!
 //! For each worker the pool has one request that runs and, as far as the queue goes,
-//! one that is there when it is done. All others wait here, where a client that goes away leaves without a trace, where no address
-//! has more than its share of the places, and where the next place goes to the
-//! address that has waited longest for one, so that whoever floods the queue
-//! delays himself.
+//! one that is there when it is done. All others wait here, where a client that goes
+//! away leaves without a trace, where no address has more than its share of the
+//! places, and where the next place goes to the address that has waited longest for
+//! one, so that whoever floods the queue delays himself.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
@@ -43,8 +43,9 @@ impl Admission {
     /// `share` places.
     pub(super) fn new(workers: usize, queue: usize, share: usize) -> Self {
         let share = share.min(queue);
-        // These may all be of one address, and count for its share.
-        let ahead = workers.min(share);
+        // These may all be of one address, and count for its share, of which they
+        // leave something: else nobody could line up behind them.
+        let ahead = workers.min(share / 2);
         let state = State {
             free: workers.saturating_add(ahead),
             waiting: 0,
@@ -92,12 +93,11 @@ impl Admission {
 
     fn release(&self) {
         let mut state = self.lock();
-        while let Some(next) = state.next() {
-            if next.send(()).is_ok() {
-                return;
-            }
+        match state.next() {
+            // It is heard: who leaves takes himself out of the queue first.
+            Some(next) => drop(next.send(())),
+            None => state.free += 1,
         }
-        state.free += 1;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -234,6 +234,15 @@ mod tests {
         let state = admission.lock();
         assert_eq!((state.free, state.waiting), (2, 0), "all is given back");
         assert!(state.lines.is_empty() && state.turns.is_empty());
+    }
+
+    #[test]
+    fn a_short_queue_has_room_for_a_second_address() {
+        let admission = Arc::new(Admission::new(4, 4, 2));
+        let flood: Vec<_> = (0..6).map(|_| enter(&admission, A)).collect();
+        assert!(matches!(poll(&mut enter(&admission, A)), Poll::Ready(Err(Busy))));
+        assert!(poll(&mut enter(&admission, B)).is_pending());
+        drop(flood);
     }
 
     #[test]

@@ -44,7 +44,7 @@ struct Job {
     request: Bytes,
     reply: oneshot::Sender<Done>,
     /// Kept until the request is dealt with or dropped.
-    _slot: Slot,
+    slot: Slot,
 }
 
 /// A request that a worker has dealt with.
@@ -109,10 +109,10 @@ impl Pool {
     }
 
     /// Has a worker answer one request. When this is dropped before a worker has
-    /// begun, it never does.
+    /// begun, it never does, unless the request has been sent to its process.
     pub(crate) async fn run(&self, slot: Slot, request: Bytes) -> Done {
         let (reply, answer) = oneshot::channel();
-        let job = Job { request, reply, _slot: slot };
+        let job = Job { request, reply, slot };
         match &self.kind {
             Kind::Thread(pool) => pool.submit(job),
             Kind::Process(pool) => pool.submit(job),

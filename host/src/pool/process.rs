@@ -333,8 +333,10 @@ impl Answers {
             worker.shared.settle(&state);
             job
         };
+        let Job { reply, slot, .. } = job;
+        drop(slot);
         // The connection may be gone.
-        let _ = job.reply.send(Done { call, worker: worker.number });
+        let _ = reply.send(Done { call, worker: worker.number });
         Ok(true)
     }
 }

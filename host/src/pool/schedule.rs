@@ -161,6 +161,9 @@ impl<T: Task> Schedule<T> {
         let sent = &mut self.places.get_mut(place)?.sent;
         let at = sent.iter().position(|sent| sent.id == id)?;
         let task = sent.remove(at)?.task;
+        if task.is_cancelled() {
+            return None;
+        }
         match self.idle.pop() {
             Some(idle) => Some(self.assign(idle, task, now)),
             None => {

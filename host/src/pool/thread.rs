@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use tokio::sync::oneshot;
 
-use super::{Done, Job, OVERDUE, Started};
+use super::{Done, Job, OVERDUE, Slot, Started};
 use crate::config::Config;
 use crate::handler::{self, ServedDir};
 use crate::lockdown::{self, Level};
@@ -43,10 +43,17 @@ struct Shared {
 /// One worker as its supervisor sees it.
 struct Worker {
     number: u32,
-    /// The request it works on: since when, and who waits for the answer.
-    current: Mutex<Option<(Instant, oneshot::Sender<Done>)>>,
+    /// The request it works on.
+    current: Mutex<Option<Current>>,
     /// Set by the supervisor: the thread ends when it comes back.
     given_up: AtomicBool,
+}
+
+/// A request that a worker works on.
+struct Current {
+    started: Instant,
+    reply: oneshot::Sender<Done>,
+    slot: Slot,
 }
 
 impl ThreadPool {
@@ -122,23 +129,24 @@ fn spawn(shared: &Arc<Shared>, number: u32, ready: Ready) -> anyhow::Result<Arc<
 }
 
 fn work(shared: &Shared, worker: &Worker) {
-    while let Ok(Job { request, reply, _slot: slot }) = shared.queue.recv() {
+    while let Ok(Job { request, reply, slot }) = shared.queue.recv() {
         shared.metrics.unqueued();
         if reply.is_closed() {
             continue;
         }
         let started = Instant::now();
-        *worker.lock() = Some((started, reply));
+        *worker.lock() = Some(Current { started, reply, slot });
         let running = shared.metrics.running();
         // A panic would be a fault of the host; it costs this request alone.
         let call =
             catch_unwind(AssertUnwindSafe(|| shared.sandbox.call(&shared.handler, &request)));
-        drop((running, slot));
-        if let Some((_, reply)) = worker.lock().take() {
+        drop((request, running));
+        if let Some(Current { reply, slot, .. }) = worker.lock().take() {
             let done = match call {
                 Ok(call) => Done { call, worker: worker.number },
                 Err(_) => Done::lost(worker.number, CallError::WorkerLost, started.elapsed()),
             };
+            drop(slot);
             // The connection may be gone.
             let _ = reply.send(done);
         }
@@ -149,7 +157,7 @@ fn work(shared: &Shared, worker: &Worker) {
 }
 
 impl Worker {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(Instant, oneshot::Sender<Done>)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Current>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -158,12 +166,12 @@ impl Worker {
     fn give_up(&self, timeout: Duration) -> bool {
         let mut current = self.lock();
         let overdue =
-            current.as_ref().is_some_and(|(started, _)| started.elapsed() > timeout + OVERDUE);
+            current.as_ref().is_some_and(|current| current.started.elapsed() > timeout + OVERDUE);
         if !overdue {
             return false;
         }
         self.given_up.store(true, Ordering::Release);
-        if let Some((started, reply)) = current.take() {
+        if let Some(Current { started, reply, .. }) = current.take() {
             let _ = reply.send(Done::lost(self.number, CallError::Deadline, started.elapsed()));
         }
         true

@@ -9,7 +9,7 @@ use rustix::net::sockopt;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit, setrlimit};
 
 use crate::components;
-use crate::support::{Client, PATIENCE, POOLS, Server, eventually};
+use crate::support::{Client, POOLS, Server, eventually};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -137,8 +137,9 @@ fn has_answer(client: &mut Client) -> bool {
 #[test]
 fn an_address_with_its_share_of_connections_is_told_so_and_others_are_served() {
     for pool in POOLS {
-        let mut server = Server::start(pool, &["--max-connections", "32"]);
-        let mut mine: Vec<_> = (0..16).map(|_| server.connect()).collect();
+        let args = ["--max-connections", "512", "--client-share", "4"];
+        let mut server = Server::start(pool, &args);
+        let mut mine: Vec<_> = (0..21).map(|_| server.connect()).collect();
         for client in &mut mine {
             assert_eq!(client.request("GET", "/", b"").status, 200, "{pool}");
         }
@@ -152,7 +153,7 @@ fn an_address_with_its_share_of_connections_is_told_so_and_others_are_served() {
         }
         // More at a time than can be told are closed, and take no place from anybody.
         let flood: Vec<_> = (0..500).map(|_| server.connect()).collect();
-        let mut others: Vec<_> = (0..16).map(|_| server.connect_from("127.0.0.2")).collect();
+        let mut others: Vec<_> = (0..21).map(|_| server.connect_from("127.0.0.2")).collect();
         for client in others.iter_mut().chain(&mut mine) {
             assert_eq!(client.request("GET", "/", b"").status, 200, "{pool}");
         }
@@ -160,53 +161,54 @@ fn an_address_with_its_share_of_connections_is_told_so_and_others_are_served() {
         eventually("room again", || server.get("/").status == 200);
         server.signal(Signal::TERM);
         server.wait_for_line("ended");
-        assert_eq!(server.count_said("its share of 16 connections"), 1, "{pool}");
+        assert_eq!(server.count_said("its share of 21 connections"), 1, "{pool}");
     }
 }
 
 #[test]
 fn an_address_that_floods_the_queue_delays_itself() {
     for pool in POOLS {
-        let args = ["--workers", "1", "--queue", "20"];
-        let handler = components::sleeper(200_000_000);
-        let server = Server::with_handler(pool, &handler, &args);
+        // Long enough for all to have come before one is done.
+        let handler = components::sleeper(1_000_000_000);
+        let server = Server::with_handler(pool, &handler, &["--workers", "1", "--queue", "10"]);
         let mut flood: Vec<_> = (0..30).map(|_| server.connect()).collect();
         for client in &mut flood {
             client.send(GET);
         }
-        // One runs and ten wait; the rest are refused at once.
-        let refused = || flood.iter().filter(|client| first_bytes(client, b"HTTP/1.1 503")).count();
-        eventually("the queue has this address's share", || refused() == 19);
+        // One runs and five wait; the rest are refused at once.
+        let count = |answer| flood.iter().filter(|client| begins(client, answer)).count();
+        eventually("its share of the queue is full", || count("HTTP/1.1 503") >= 24);
         let other = server.connect_from("127.0.0.2").request("GET", "/", b"");
         assert_eq!(other.status, 204, "{pool}: the second address is served");
-        let served = flood.iter().filter(|client| first_bytes(client, b"HTTP/1.1 204")).count();
-        assert!(served < 6, "{pool}: it was its turn before {served} of 11 were served");
-        let mut statuses: Vec<_> =
-            flood.iter_mut().map(|client| client.response().status).collect();
-        statuses.sort();
-        assert_eq!(statuses, [vec![204; 11], vec![503; 19]].concat(), "{pool}: all had an answer");
+        let served = count("HTTP/1.1 204");
+        assert!(served < 6, "{pool}: it was its turn before all {served} were served");
+        let statuses: Vec<_> = flood.iter_mut().map(|client| client.response().status).collect();
+        let refused = statuses.iter().filter(|status| **status == 503).count();
+        let served = statuses.iter().filter(|status| **status == 204).count();
+        assert_eq!((refused, served), (24, 6), "{pool}: all had an answer");
     }
 }
 
-fn first_bytes(client: &Client, expected: &[u8]) -> bool {
+/// Whether the server's answer is there, and begins so.
+fn begins(client: &Client, expected: &str) -> bool {
     let mut bytes = vec![0; expected.len()];
     client.stream.set_nonblocking(true).unwrap();
     let peeked = client.stream.peek(&mut bytes);
     client.stream.set_nonblocking(false).unwrap();
-    peeked.is_ok() && bytes == expected
+    peeked.is_ok() && bytes == expected.as_bytes()
 }
 
 #[test]
 fn a_flood_gets_503_at_once_and_what_was_accepted_is_served() {
     for pool in POOLS {
-        let args = ["--workers", "2", "--queue", "10", "--client-share", "100"];
-        let server = Server::with_handler(pool, &components::sleeper(300_000_000), &args);
+        let args = ["--workers", "2", "--queue", "4", "--client-share", "100"];
+        let server = Server::with_handler(pool, &components::sleeper(1_000_000_000), &args);
         let mut clients: Vec<_> = (0..100).map(|_| server.connect()).collect();
         for client in &mut clients {
             client.send(GET);
         }
-        let refused = || clients.iter().filter(|c| first_bytes(c, b"HTTP/1.1 503")).count();
-        eventually("all but those in the pool are refused", || refused() >= 100 - 12);
+        let refused = || clients.iter().filter(|client| begins(client, "HTTP/1.1 503")).count();
+        eventually("all but those in the pool are refused", || refused() >= 100 - 6);
         let mut served = 0;
         for client in &mut clients {
             let response = client.response();
@@ -216,7 +218,7 @@ fn a_flood_gets_503_at_once_and_what_was_accepted_is_served() {
                 status => panic!("{pool}: {status}"),
             }
         }
-        assert_eq!(served, 12, "{pool}");
+        assert_eq!(served, 6, "{pool}");
         // A refused client keeps its connection, and is served when there is room.
         assert_eq!(clients[99].request("GET", "/", b"").status, 204, "{pool}");
     }
@@ -332,40 +334,19 @@ fn a_second_signal_ends_at_once() {
 #[test]
 fn sixty_four_descriptors_are_enough_to_serve() {
     for pool in POOLS {
-        let dir = tempfile::tempdir().unwrap();
-        let host = env!("CARGO_BIN_EXE_host");
-        let command = format!(
-            "ulimit -n 64; exec {host} --pool {pool} --workers 2 --client-share 100 --port 0 --dir x"
-        );
-        let mut child = std::process::Command::new("sh")
-            .args(["-c", &command])
-            .current_dir(dir.path())
-            .stderr(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stderr = std::io::BufReader::new(child.stderr.take().unwrap());
-        let mut lines = std::io::BufRead::lines(stderr).map_while(Result::ok);
-        let banner = lines.next().unwrap();
-        let port: u16 = banner.rsplit(' ').next().unwrap().parse().unwrap();
-        let rest = std::thread::spawn(move || lines.collect::<Vec<_>>());
-        let connect = || Client::new(TcpStream::connect(("127.0.0.1", port)).unwrap());
-        let mut first = connect();
-        let idle: Vec<_> = (0..500).map(|_| connect()).collect();
+        let args = ["--workers", "2", "--client-share", "100"];
+        let mut server = Server::with_descriptors(pool, 64, &args);
+        server.wait_for_line("the limit on file descriptors allows for");
+        let mut first = server.connect();
+        let idle: Vec<_> = (0..500).map(|_| server.connect()).collect();
         for _ in 0..20 {
             assert_eq!(first.request("PUT", "/upload/x", b"x").status, 200, "{pool}");
             assert_eq!(first.request("GET", "/listdir", b"").status, 200, "{pool}");
         }
         drop(idle);
-        assert_eq!(connect().request("GET", "/listdir", b"").status, 200, "{pool}");
-        rustix::process::kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-        let deadline = Instant::now() + PATIENCE;
-        while child.try_wait().unwrap().is_none() {
-            assert!(Instant::now() < deadline);
-        }
-        let lines = rest.join().unwrap();
-        let warnings = lines.iter().filter(|line| line.contains("the limit on file descriptors"));
-        assert_eq!(warnings.count(), 1, "{pool}");
-        let pauses = lines.iter().filter(|line| line.contains("accepting pauses")).count();
-        assert!(pauses <= 1, "{pool}: {pauses}");
+        assert_eq!(server.get("/listdir").status, 200, "{pool}");
+        server.signal(Signal::TERM);
+        server.wait_for_line("ended");
+        assert!(server.count_said("accepting pauses") <= 1, "{pool}");
     }
 }

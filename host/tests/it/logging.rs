@@ -41,7 +41,7 @@ fn a_standard_error_that_nobody_reads_delays_no_request() {
         for _ in 0..count {
             assert_eq!(client.request("GET", &target, b"").status, 200);
         }
-        // Now somebody reads, and there is one more line.
+        // Now somebody reads.
         let (sender, lines) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
@@ -52,7 +52,6 @@ fn a_standard_error_that_nobody_reads_delays_no_request() {
             reported(&log) > 0 && requests(&log) + reported(&log) >= count
         };
         eventually("each line is there or counted", &mut read);
-        assert_eq!(client.request("GET", "/", b"").status, 200);
         rustix::process::kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
         assert!(child.wait().unwrap().success(), "{pool}");
         assert_eq!(requests(&log) + reported(&log), count, "{pool}");
@@ -73,15 +72,15 @@ fn a_full_disk_under_standard_error_delays_no_request() {
         let log = || std::fs::read_to_string(&path).unwrap();
         eventually("the banner", || log().lines().count() >= 2);
         let mut client = connect(&log());
-        // From here on the file takes no byte more: to a writer, a full disk.
+        // From here on the file takes little more: to a writer, a full disk.
         let pid = Some(Pid::from_child(&child));
         let limit = |size| Rlimit { current: size, maximum: None };
-        prlimit(pid, Resource::Fsize, limit(Some(log().len() as u64))).unwrap();
-        let written = log().len();
+        let most = log().len() + 1000;
+        prlimit(pid, Resource::Fsize, limit(Some(most as u64))).unwrap();
         for _ in 0..100 {
             assert_eq!(client.request("GET", "/", b"").status, 200, "{pool}");
         }
-        assert_eq!(log().len(), written, "{pool}: nothing gets through");
+        assert_eq!(log().len(), most, "{pool}: no more gets through");
         prlimit(pid, Resource::Fsize, limit(None)).unwrap();
         assert_eq!(client.request("GET", "/", b"").status, 200, "{pool}");
         eventually("the report", || log().contains("log lines were dropped"));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::net::sockopt;
 
-use crate::support::{Client, POOLS, Server, eventually, noise};
+use crate::support::{Client, PATIENCE, POOLS, Server, eventually, noise};
 
 /// Pauses of a client that sends or takes a byte now and then.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -20,6 +20,7 @@ fn trickle(client: &mut Client, mut meanwhile: impl FnMut()) -> u16 {
         meanwhile();
         match client.stream.peek(&mut [0]) {
             Ok(_) => {
+                client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
                 let status = client.response().status;
                 assert!(client.is_closed());
                 return status;
@@ -137,6 +138,40 @@ fn an_answer_that_is_not_taken_ends_at_the_write_timeout() {
 }
 
 #[test]
+fn each_of_many_answers_has_its_own_time() {
+    for pool in POOLS {
+        let server = Server::start(pool, &["--write-timeout", "2s"]);
+        let large = noise(4 << 20, 1);
+        assert_eq!(server.request("PUT", "/upload/large", &large).status, 200);
+        let mut client = server.connect();
+        client.send("GET /download/large HTTP/1.1\r\nHost: a\r\n\r\n".repeat(10));
+        // A third of a second for each, and so more than two for all.
+        for _ in 0..10 {
+            let mut response = client.response_slowly(Duration::from_millis(10));
+            assert_eq!(response.status, 200, "{pool}");
+            assert!(std::mem::take(&mut response.body) == large, "{pool}");
+        }
+    }
+}
+
+#[test]
+fn what_follows_a_long_request_does_not_keep_its_memory() {
+    for pool in POOLS {
+        let server = Server::start(pool, &["--max-buffered", "256MiB"]);
+        let body = noise(15 << 20, 1);
+        let mut clients: Vec<_> = (0..20).map(|_| server.connect()).collect();
+        for client in &mut clients {
+            assert_eq!(client.request("PUT", "/upload/x", &body).status, 200, "{pool}");
+            // The start of another request, which keeps the connection from being idle.
+            client.send("G");
+        }
+        let resident = server.memory("VmRSS") >> 10;
+        println!("{pool}: {resident} MiB resident after 20 long requests");
+        assert!(resident < 200, "{pool}: {resident} MiB");
+    }
+}
+
+#[test]
 fn responses_that_nobody_takes_have_a_bound_on_their_memory() {
     for pool in POOLS {
         let args = ["--max-buffered", "64MiB", "--max-response", "16MiB", "--client-share", "100"];
@@ -174,11 +209,13 @@ fn requests_that_never_end_have_a_bound_on_their_memory() {
             client
         };
         let mut clients: Vec<_> = (0..4).map(|_| send(server.connect())).collect();
+        eventually("all of it is read", || server.unread() == 0);
         // This address has its half.
         let mut refused = send(server.connect()).response();
         assert_eq!((refused.status, refused.field("retry-after")), (503, Some("1")), "{pool}");
         // Another has its own, and a short request is always possible.
         clients.extend((0..4).map(|_| send(server.connect_from("127.0.0.2"))));
+        eventually("all of it is read", || server.unread() == 0);
         refused = send(server.connect_from("127.0.0.3")).response();
         assert_eq!(refused.status, 503, "{pool}: there is no more");
         assert_eq!(server.get("/").status, 200, "{pool}");

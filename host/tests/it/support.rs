@@ -54,10 +54,21 @@ impl Server {
         Self::start_with(pool, Some(wat), args)
     }
 
+    /// Starts `host` with a limit on descriptors, as a shell sets it.
+    pub fn with_descriptors(pool: &str, descriptors: u32, args: &[&str]) -> Self {
+        let mut shell = clean("sh");
+        let run = format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"");
+        shell.args(["-c", &run, env!("CARGO_BIN_EXE_host")]);
+        Self::start_by(shell, pool, None, args)
+    }
+
     fn start_with(pool: &str, handler: Option<&str>, args: &[&str]) -> Self {
+        Self::start_by(host(), pool, handler, args)
+    }
+
+    fn start_by(mut command: Command, pool: &str, handler: Option<&str>, args: &[&str]) -> Self {
         let scratch = tempfile::tempdir().unwrap();
         let dir = scratch.path().join("folder");
-        let mut command = host();
         command.args(["--pool", pool, "--port", "0", "--workers", "3", "--dir"]).arg(&dir);
         if let Some(wat) = handler {
             let path = scratch.path().join("handler.wasm");
@@ -204,6 +215,25 @@ impl Server {
         [11, 12].iter().map(|at| fields[*at].parse::<u64>().unwrap()).sum()
     }
 
+    /// Bytes on their way to the server that it has not read.
+    pub fn unread(&self) -> usize {
+        let port = format!(":{:04X}", self.port);
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let queues = table.lines().skip(1).map(|line| {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            let (send, receive) = fields[4].split_once(':').unwrap();
+            let bytes = |hex| usize::from_str_radix(hex, 16).unwrap();
+            match (fields[3], fields[1].ends_with(&port), fields[2].ends_with(&port)) {
+                // 0A: it listens, and the number is that of connections.
+                ("0A", _, _) => 0,
+                (_, true, _) => bytes(receive),
+                (_, _, true) => bytes(send),
+                _ => 0,
+            }
+        });
+        queues.sum()
+    }
+
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
@@ -234,6 +264,8 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 pub struct Client {
     pub stream: TcpStream,
     read: Vec<u8>,
+    /// How long it waits before each read.
+    pause: Duration,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -260,7 +292,7 @@ impl Client {
     pub fn new(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, read: Vec::new() }
+        Self { stream, read: Vec::new(), pause: Duration::ZERO }
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -277,6 +309,12 @@ impl Client {
 
     pub fn response(&mut self) -> Response {
         self.response_to("GET")
+    }
+
+    /// Reads exactly one response, with a pause after each read.
+    pub fn response_slowly(&mut self, pause: Duration) -> Response {
+        self.pause = pause;
+        self.response()
     }
 
     /// Reads exactly one response; what follows it stays for the next.
@@ -313,6 +351,7 @@ impl Client {
 
     fn read_more(&mut self) -> bool {
         let mut buffer = [0; 64 << 10];
+        std::thread::sleep(self.pause);
         let read = self.stream.read(&mut buffer).unwrap();
         self.read.extend_from_slice(&buffer[..read]);
         read > 0
