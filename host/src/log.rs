@@ -73,7 +73,8 @@ pub fn start(format: LogFormat) -> Log {
         && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let lines = tracing_subscriber::fmt().with_writer(writer).with_ansi(colours);
     match format {
-        LogFormat::Json => lines.json().flatten_event(true).init(),
+        // The name of what is logged would stand in the way of a request's target.
+        LogFormat::Json => lines.json().flatten_event(true).with_target(false).init(),
         LogFormat::Text | LogFormat::Off => lines.init(),
     }
     Log { dropped, _guard: Some(guard) }

@@ -14,6 +14,7 @@ use rustix::net::sockopt::set_socket_linger;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::task::yield_now;
 
 use self::line::Line;
 use self::pace::{Pace, Phase, Stop};
@@ -139,9 +140,14 @@ impl Connection<'_> {
         // Also between pipelined requests, so that each answer has a time of its own.
         self.pace.enter(Phase::Idle);
         let mut told = false;
+        let mut has_read = false;
         loop {
             if let Some(request) = self.framing.step(&mut self.buffer)? {
                 return Ok(request);
+            }
+            if std::mem::replace(&mut has_read, true) {
+                // A client that is always ready must not keep others waiting.
+                yield_now().await;
             }
             self.pace.enter(match self.framing.awaited(&self.buffer) {
                 Awaited::Start => Phase::Idle,
@@ -368,14 +374,14 @@ async fn said_all(stream: &TcpStream) {
     // The priority of the data is not what is waited for: of all interests this is
     // the one that reports the end of the input and not the input.
     while stream.ready(Interest::PRIORITY).await.is_ok_and(|ready| !ready.is_read_closed()) {
-        tokio::task::yield_now().await;
+        yield_now().await;
     }
 }
 
 /// Resolves when the client has broken the connection off.
 async fn reset(stream: &TcpStream) {
     while stream.ready(Interest::ERROR).await.is_ok_and(|ready| !ready.is_error()) {
-        tokio::task::yield_now().await;
+        yield_now().await;
     }
 }
 

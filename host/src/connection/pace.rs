@@ -84,6 +84,13 @@ impl<'a> Pace<'a> {
         &mut self,
         io: impl Future<Output = io::Result<T>>,
     ) -> Result<T, Stop> {
+        // Else a client that is always ready would never be late, nor hear of the end.
+        if Instant::now() >= self.by {
+            return Err(Stop::Late(self.phase));
+        }
+        if matches!(self.phase, Phase::Idle | Phase::Head | Phase::Body) && self.is_draining() {
+            return Err(Stop::Draining(self.phase));
+        }
         let mut io = pin!(io);
         loop {
             let interruptible = self.phase != Phase::Answer && !self.hurried;

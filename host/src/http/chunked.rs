@@ -5,9 +5,9 @@ use super::head::Reject;
 /// Bytes of the line with a chunk's size and its extensions, which are ignored.
 const MAX_SIZE_LINE: usize = 1 << 10;
 
-/// Bytes of all such lines of a body beyond the size itself: extensions are
-/// never needed, and a body must not consist of them.
-const MAX_EXTENSIONS: usize = 16 << 10;
+/// What the coding may cost beyond what is reasonable, in bytes: 16 for each chunk,
+/// and twice its data. A body must not consist of extensions.
+const MAX_EXCESS: usize = 16 << 10;
 
 /// Hexadecimal digits of a chunk's size.
 const MAX_DIGITS: usize = 16;
@@ -22,7 +22,7 @@ const NO_TRAILERS: &[&str] = &["content-length", "transfer-encoding", "host", "t
 #[derive(Debug)]
 pub struct ChunkedDecoder {
     state: State,
-    extensions: usize,
+    excess: usize,
     trailers: usize,
     max_body: usize,
 }
@@ -40,7 +40,7 @@ impl ChunkedDecoder {
     /// A decoder for a body of at most `max_body` bytes.
     #[must_use]
     pub fn new(max_body: usize) -> Self {
-        Self { state: State::Size, extensions: 0, trailers: 0, max_body }
+        Self { state: State::Size, excess: 0, trailers: 0, max_body }
     }
 
     /// Whether the whole body has been decoded.
@@ -103,7 +103,6 @@ impl ChunkedDecoder {
     fn size(&mut self, line: &[u8]) -> Result<usize, Reject> {
         let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
         let (number, extension) = line.split_at(digits);
-        self.extensions += extension.len();
         let plain = match extension.trim_ascii_start().first() {
             None => extension.is_empty(),
             Some(b';') => {
@@ -111,13 +110,19 @@ impl ChunkedDecoder {
             }
             Some(_) => false,
         };
-        if !plain || digits > MAX_DIGITS || self.extensions > MAX_EXTENSIONS {
+        if !plain || digits > MAX_DIGITS {
             return Err(Reject::Bad("a chunk's size is not well-formed"));
         }
         let number = std::str::from_utf8(number).unwrap_or_default();
         let size = u64::from_str_radix(number, 16)
             .map_err(|_| Reject::Bad("a chunk's size is not a number"))?;
-        usize::try_from(size).map_err(|_| Reject::BodyTooLarge)
+        let size = usize::try_from(size).map_err(|_| Reject::BodyTooLarge)?;
+        let reasonable = size.saturating_mul(2).saturating_add(16);
+        self.excess = (self.excess + line.len()).saturating_sub(reasonable);
+        if self.excess > MAX_EXCESS {
+            return Err(Reject::Bad("the chunked coding is longer than the body"));
+        }
+        Ok(size)
     }
 }
 

@@ -38,6 +38,8 @@ fn heads() -> Vec<(String, u16)> {
         ("GET / HTTP/1.1\rHost: a\r\n\r\n", 400),
         ("\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", TAKEN),
+        ("\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", TAKEN),
+        ("\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         // Fields: RFC 9112, 5.
         ("GET / HTTP/1.1\r\nHost: a\r\nA: b\r\n c\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nHost: a\r\nA: b\r\n\tc\r\n\r\n", 400),
@@ -180,6 +182,7 @@ fn chunks() -> Vec<(String, u16)> {
     let digits = format!("{:017}\r\n", 3);
     let extension = format!("3;{}\r\nabc\r\n0\r\n\r\n", "x".repeat(2000));
     let extensions = format!("1;{}\r\na\r\n", "x".repeat(1000)).repeat(17) + "0\r\n\r\n";
+    let signed = format!("A;{}\r\n0123456789\r\n", "x".repeat(85)).repeat(90) + "0\r\n\r\n";
     let trailers = format!("0\r\nX: {}\r\n\r\n", "x".repeat(9000));
     let rows = [
         ("0\r\n\r\n", TAKEN),
@@ -212,6 +215,7 @@ fn chunks() -> Vec<(String, u16)> {
         ("ffffffffffffffff\r\n", 413),
         ("3e9\r\n", 413),
         (&digits, 400),
+        (&signed, TAKEN),
         (&extension, 400),
         (&extensions, 400),
         (&trailers, 400),
@@ -227,6 +231,8 @@ fn sizes() -> Vec<(String, u16)> {
     vec![
         (get("/", &"A: b\r\n".repeat(127)), TAKEN),
         (get("/", &"A: b\r\n".repeat(128)), 431),
+        (get("/", &format!("Connection: {}\r\n", "a,".repeat(64))), TAKEN),
+        (get("/", &format!("Connection: {}\r\n", "a,".repeat(65))), 431),
         (get("/", &format!("A: {}\r\n", kib(63))), TAKEN),
         (get("/", &format!("A: {}\r\n", kib(64))), 431),
         (format!("GET / HTTP/1.1\r\nHost: a\r\nA: {}", kib(65)), 431),

@@ -15,11 +15,18 @@ pub(crate) const READ: usize = 8 << 10;
 /// Bytes by which the buffer of a long body grows.
 pub(super) const READ_BODY: usize = 256 << 10;
 
+/// The same for a chunked one, which takes longer to look at.
+const READ_CHUNKED: usize = 64 << 10;
+
+/// Empty lines that are passed over before a request.
+const MAX_EMPTY_LINES: usize = 8;
+
 /// Takes whole requests, one after the other, out of a buffer that grows.
 #[derive(Debug)]
 pub struct Framing {
     max_request: usize,
     state: State,
+    empty_lines: usize,
     failed: bool,
 }
 
@@ -62,7 +69,8 @@ impl Framing {
     /// Frames requests with bodies of at most `max_request` bytes, decoded.
     #[must_use]
     pub fn new(max_request: usize) -> Self {
-        Self { max_request, state: State::Head(HeadScanner::default()), failed: false }
+        let state = State::Head(HeadScanner::default());
+        Self { max_request, state, empty_lines: 0, failed: false }
     }
 
     /// Takes the next request out of the buffer, or as much of it as can be
@@ -81,6 +89,10 @@ impl Framing {
         if let State::Head(scanner) = &mut self.state {
             // RFC 9112, 2.2: empty lines before a request are passed over.
             while buffer.starts_with(b"\r\n") {
+                self.empty_lines += 1;
+                if self.empty_lines > MAX_EMPTY_LINES {
+                    return Err(Reject::Bad("there are too many empty lines"));
+                }
                 buffer.advance(2);
             }
             if is_start(buffer) {
@@ -120,6 +132,7 @@ impl Framing {
             }
             State::Head(_) => return Ok(None),
         };
+        self.empty_lines = 0;
         let done = std::mem::replace(&mut self.state, State::Head(HeadScanner::default()));
         Ok(match done {
             State::Sized { head } | State::Chunked { head, .. } => Some(Request { head, message }),
@@ -142,7 +155,7 @@ impl Framing {
     pub fn room(&self, buffer: &[u8]) -> usize {
         match &self.state {
             State::Sized { head } => head.end().saturating_sub(buffer.len()).clamp(READ, READ_BODY),
-            State::Chunked { body, .. } => body.len().clamp(READ, READ_BODY),
+            State::Chunked { body, .. } => body.len().clamp(READ, READ_CHUNKED),
             State::Head(_) => READ,
         }
     }

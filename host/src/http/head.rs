@@ -16,6 +16,9 @@ pub const MAX_FIELDS: usize = 128;
 /// Bytes of a request's target.
 pub const MAX_TARGET: usize = 8 << 10;
 
+/// Options of the Connection field. Each is looked for among the fields.
+const MAX_CONNECTION_OPTIONS: usize = 64;
+
 /// Bytes of a method; the longest registered one has 17.
 const MAX_METHOD: usize = 32;
 
@@ -277,6 +280,7 @@ struct Meaning {
     chunked: bool,
     keep_alive: bool,
     close: bool,
+    connection_options: usize,
     expects_continue: bool,
     rewrite: bool,
 }
@@ -312,6 +316,10 @@ impl Meaning {
             self.chunked = true;
         } else if is("connection") {
             for option in list(value) {
+                self.connection_options += 1;
+                if self.connection_options > MAX_CONNECTION_OPTIONS {
+                    return Err(Reject::HeadTooLarge);
+                }
                 if option.eq_ignore_ascii_case(b"close") {
                     self.close = true;
                 } else if option.eq_ignore_ascii_case(b"keep-alive") {

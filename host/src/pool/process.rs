@@ -341,8 +341,8 @@ impl Answers {
     }
 }
 
-/// Watches over the requests in workers: sees that none waits behind a slow one
-/// while others are idle, and that none overruns its deadline.
+/// Watches over the requests in workers: sees that none stays behind a slow one, and
+/// that none overruns its deadline.
 async fn watch(shared: Arc<Shared>) {
     loop {
         let pause = {
@@ -355,15 +355,11 @@ async fn watch(shared: Arc<Shared>) {
             }
             let orders = state.schedule.promote(now);
             state.send(orders);
-            let mut from = 0;
-            while let Some(place) = state.schedule.overtaken(from, now) {
-                let link = state.links.get(place).and_then(Option::as_ref);
-                match link.and_then(Link::take_back) {
-                    Some(id) => {
-                        let order = state.schedule.taken_back(place, id, now);
-                        state.send(order);
-                    }
-                    None => from = place + 1,
+            for place in state.schedule.overtaken(now) {
+                if let Some(Some(link)) = state.links.get(place) {
+                    let ids: Vec<_> = std::iter::from_fn(|| link.take_back()).collect();
+                    let orders = state.schedule.taken_back(place, &ids, now);
+                    state.send(orders);
                 }
             }
             state.pause = state.needed_pause();

@@ -5,7 +5,8 @@
 //! many workers as there are cores, and each of these is sent its next request
 //! while it still runs the one before: it runs one at a time, but does not go to
 //! sleep between them. A request that finds its worker slow is not left behind it:
-//! after [`PATIENCE`] it is taken back, unread, and given to an idle worker.
+//! after [`PATIENCE`] it is taken back, unread, and given to an idle worker, or waits
+//! where its client can still leave.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -144,33 +145,40 @@ impl<T: Task> Schedule<T> {
         orders
     }
 
-    /// A worker that keeps requests waiting behind a slow one, while others are
-    /// idle: the next should be taken back. Looks from that place on.
-    pub(super) fn overtaken(&self, from: usize, now: Instant) -> Option<usize> {
+    /// Workers that keep requests waiting behind a slow one, which should be taken
+    /// back.
+    pub(super) fn overtaken(&self, now: Instant) -> Vec<usize> {
         let slow = |place: &Place<T>| place.sent.len() > 1 && !place.is_hot(now);
-        let mut places = self.places.iter().enumerate().skip(from);
-        if self.idle.is_empty() {
-            None
-        } else {
-            places.find(|(_, place)| slow(place)).map(|(at, _)| at)
-        }
+        let places = self.places.iter().enumerate();
+        places.filter(|(_, place)| slow(place)).map(|(at, _)| at).collect()
     }
 
-    /// A request was taken back from a worker, unread; it goes to an idle one.
-    pub(super) fn taken_back(&mut self, place: usize, id: u64, now: Instant) -> Option<Order> {
-        let sent = &mut self.places.get_mut(place)?.sent;
-        let at = sent.iter().position(|sent| sent.id == id)?;
-        let task = sent.remove(at)?.task;
-        if task.is_cancelled() {
-            return None;
-        }
-        match self.idle.pop() {
-            Some(idle) => Some(self.assign(idle, task, now)),
-            None => {
-                self.waiting.push_front((task, now));
-                None
+    /// Requests were taken back from a worker, unread and in the order in which they
+    /// were sent. They are first in line again, and go to whoever is idle.
+    pub(super) fn taken_back(&mut self, place: usize, ids: &[u64], now: Instant) -> Vec<Order> {
+        let Some(Place { sent }) = self.places.get_mut(place) else { return Vec::new() };
+        for id in ids.iter().rev() {
+            if let Some(at) = sent.iter().position(|sent| sent.id == *id)
+                && let Some(sent) = sent.remove(at)
+            {
+                self.waiting.push_front((sent.task, now));
             }
         }
+        // It had not even begun the first: it is slow to wake, and as good as idle.
+        if sent.is_empty() && !ids.is_empty() {
+            self.idle.insert(0, place);
+        }
+        let mut orders = Vec::new();
+        while let Some(idle) = self.idle.pop() {
+            match self.next_waiting() {
+                Some(task) => orders.push(self.assign(idle, task, now)),
+                None => {
+                    self.idle.push(idle);
+                    break;
+                }
+            }
+        }
+        orders
     }
 
     /// Workers whose running request began that long ago.
@@ -197,9 +205,10 @@ impl<T: Task> Schedule<T> {
         self.waiting.len() + ahead.sum::<usize>()
     }
 
-    /// Whether requests wait although workers are idle.
+    /// Whether requests wait although workers are idle, or behind another.
     pub(super) fn is_holding_back(&self) -> bool {
-        !self.idle.is_empty() && self.pending() > 0
+        let ahead = self.places.iter().any(|place| place.sent.len() > 1);
+        ahead || (!self.idle.is_empty() && !self.waiting.is_empty())
     }
 
     fn refill(&mut self, at: usize, now: Instant) -> Vec<Order> {
@@ -320,23 +329,22 @@ mod tests {
         fill(&mut f, 3);
         assert_eq!(f.submit(50), None);
         assert_eq!(f.schedule.promote(f.now), []);
-        assert_eq!(f.schedule.overtaken(0, f.now), None);
+        assert!(f.schedule.overtaken(f.now).is_empty());
         assert!(f.schedule.is_holding_back());
         f.now += PATIENCE;
         let orders = f.schedule.promote(f.now);
         assert_eq!(orders.iter().map(|order| order.place).collect::<Vec<_>>(), [2]);
-        for place in [1, 0] {
-            assert_eq!(f.schedule.overtaken(0, f.now), Some(3));
-            let ahead = f.schedule.places[3].sent[1].id;
-            let order = f.schedule.taken_back(3, ahead, f.now).expect("an idle worker");
-            assert_eq!(order.place, place);
-        }
-        assert_eq!(f.schedule.overtaken(0, f.now), None, "nobody is idle");
+        assert_eq!(f.schedule.overtaken(f.now), [3]);
+        let ahead: Vec<_> = f.schedule.places[3].sent.iter().skip(1).map(|sent| sent.id).collect();
+        let orders = f.schedule.taken_back(3, &ahead, f.now);
+        assert_eq!(orders.iter().map(|order| order.place).collect::<Vec<_>>(), [1, 0]);
+        let tasks = orders.iter().map(|order| f.schedule.task(*order).expect("sent").0);
+        assert_eq!(tasks.collect::<Vec<_>>(), [2, 3], "in their order");
+        assert!(f.schedule.overtaken(f.now).is_empty());
         assert_eq!((f.schedule.running(), f.schedule.pending()), (4, AHEAD - 2));
-        // None is hot for long: the next goes to whoever is idle.
         f.now += PATIENCE;
-        assert_eq!(f.answer(0), (3, 0));
-        assert_eq!(f.submit(51), Some(0));
+        assert_eq!(f.answer(0), (3, 1), "what was taken back and found nobody idle");
+        assert_eq!(f.submit(51), Some(0), "the only one that is hot");
     }
 
     #[test]
@@ -377,6 +385,34 @@ mod tests {
         f.submit(50);
         assert_eq!(f.answer(0), (1, 1));
         assert_eq!(f.schedule.places[0].sent[AHEAD].task, Small(50));
+    }
+
+    #[test]
+    fn a_worker_that_is_slow_to_wake_stays_in_the_pool() {
+        let mut f = Fixture::new(1, 1);
+        for task in 1..=2 {
+            assert_eq!(f.submit(task), Some(0));
+        }
+        f.now += PATIENCE;
+        let all: Vec<_> = f.schedule.places[0].sent.iter().map(|sent| sent.id).collect();
+        assert_eq!(f.schedule.taken_back(0, &all, f.now).len(), 1);
+        assert_eq!(f.answer(0), (1, 1));
+        assert_eq!(f.answer(0), (2, 0));
+        assert_eq!(f.submit(3), Some(0));
+    }
+
+    #[test]
+    fn what_is_cancelled_behind_a_slow_call_is_not_run() {
+        let mut f = Fixture::new(1, 1);
+        for task in [1, 0, 2, 0] {
+            assert_eq!(f.submit(task), Some(0));
+        }
+        f.now += PATIENCE;
+        assert_eq!(f.schedule.overtaken(f.now), [0]);
+        let ahead: Vec<_> = f.schedule.places[0].sent.iter().skip(1).map(|sent| sent.id).collect();
+        assert_eq!(f.schedule.taken_back(0, &ahead, f.now), []);
+        assert_eq!(f.answer(0), (1, 1));
+        assert_eq!(f.answer(0), (2, 0));
     }
 
     #[test]

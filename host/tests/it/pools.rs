@@ -184,7 +184,7 @@ fn the_log_can_be_json() {
     server.get("/listdir");
     let line = server.wait_for_line("listdir");
     let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-    assert_eq!(line["target"], "access", "{line}");
+    assert_eq!(line["target"], "/listdir", "{line}");
     assert_eq!(line["method"], "GET", "{line}");
     assert_eq!(line["status"], 200, "{line}");
 }

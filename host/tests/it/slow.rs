@@ -66,6 +66,43 @@ fn a_body_that_trickles_in_is_late_and_holds_no_worker() {
 }
 
 #[test]
+fn a_body_that_never_pauses_is_late_all_the_same_and_starves_nobody() {
+    for pool in POOLS {
+        let server = Server::start(pool, &["--body-timeout", "1s", "--max-request", "1GiB"]);
+        std::thread::scope(|scope| {
+            let floods: Vec<_> = (0..4)
+                .map(|_| {
+                    let mut client = server.connect();
+                    client.send(
+                        "PUT /upload/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+                    );
+                    let chunks = "1\r\nx\r\n".repeat(10_000);
+                    // Until it is told, and then until nobody listens any more.
+                    scope.spawn(move || while client.stream.write_all(chunks.as_bytes()).is_ok() {})
+                })
+                .collect();
+            let mut served = 0;
+            while floods.iter().any(|flood| !flood.is_finished()) {
+                assert_eq!(server.connect_from("127.0.0.2").request("GET", "/", b"").status, 200);
+                served += 1;
+            }
+            println!("{pool}: {served} good requests beside four floods");
+        });
+        assert_eq!(server.get("/listdir").text(), "[]", "{pool}: nothing was uploaded");
+    }
+}
+
+#[test]
+fn empty_lines_without_end_are_refused() {
+    for pool in POOLS {
+        let server = Server::start(pool, &[]);
+        let mut client = server.connect();
+        while client.stream.write_all(&b"\r\n".repeat(50_000)).is_ok() {}
+        assert_eq!(server.get("/").status, 200, "{pool}");
+    }
+}
+
+#[test]
 fn who_stops_half_way_is_told_that_it_is_late() {
     let args = ["--header-timeout", "1s", "--body-timeout", "1s", "--idle-timeout", "2s"];
     for pool in POOLS {
