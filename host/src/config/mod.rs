@@ -330,6 +330,12 @@ fn client_limits(settings: &Settings, handler: &HandlerLimits) -> anyhow::Result
     // One client must be able to send the longest request and get the longest response.
     let longest = max_request.max(handler.max_response) + MAX_BUFFER_OVERHEAD;
     let least = (longest as u64).saturating_mul(100).div_ceil(u64::from(share.0));
+    if settings.max_buffered.is_some_and(|Size(given)| given < least) {
+        let least = bytesize::ByteSize(least).display().iec();
+        bail!(
+            "--max-buffered: at least {least}, so that a client's share has room for the longest message"
+        );
+    }
     let max_buffered =
         size("--max-buffered", settings.max_buffered, least.max(1 << 30), least..=1 << 50)?;
     Ok(ClientLimits {
@@ -407,7 +413,7 @@ mod tests {
         let size = |size| Some(Size(size));
         let small = Settings { max_buffered: size(64 << 20), ..Settings::default() };
         let error = limits(small.clone()).expect_err("too small").to_string();
-        assert!(error.starts_with("--max-buffered: from 129.1 MiB"), "{error}");
+        assert!(error.starts_with("--max-buffered: at least 129.1 MiB"), "{error}");
         let whole = Settings { client_share: NonZeroU32::new(100), ..small };
         assert!(limits(whole).expect_err("still too small").to_string().contains("64.6 MiB"));
         // The default follows, so that other options need not name this one.

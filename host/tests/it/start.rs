@@ -30,6 +30,8 @@ fn bad_usage_is_one_line_and_status_2() {
     check(&["--port", "70000"], 2, &["--port", "70000"]);
     check(&["--timeout", "soon"], 2, &["--timeout", "10s"]);
     check(&["--memory", "1"], 2, &["--memory"]);
+    check(&["--client-share", "101"], 2, &["--client-share", "100"]);
+    check(&["--max-buffered", "1MiB"], 2, &["--max-buffered", "the longest message"]);
     check(&["--colour"], 2, &["--colour"]);
     check(&["--config", "none.toml"], 2, &["--config", "none.toml"]);
     check(&["--env", "novalue"], 2, &["--env", "KEY=VALUE"]);
