@@ -2,11 +2,15 @@
 //! each address, and bytes of requests and responses in memory, which are bounded
 //! for all of them together as well. (`server` bounds all connections together, and
 //! `pool::admission` what clients hold of the queue.)
+//!
+//! An idle connection gives way to a new one for which there would be no room.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
 
 use crate::config::ClientLimits;
 
@@ -23,6 +27,7 @@ pub(crate) struct Clients {
     buffered: AtomicUsize,
     /// Of every address with a connection; so there are no more than connections.
     accounts: Mutex<HashMap<IpAddr, Account>>,
+    last_ticket: AtomicU64,
 }
 
 /// What one address holds.
@@ -30,6 +35,8 @@ pub(crate) struct Clients {
 struct Account {
     connections: usize,
     buffered: Arc<AtomicUsize>,
+    /// Its idle connections, the one that has been idle for longest first.
+    idle: BTreeMap<u64, oneshot::Sender<()>>,
     /// Whether one was turned away since it last had less than half its share.
     turned_away: bool,
 }
@@ -44,7 +51,15 @@ pub(crate) struct Seat {
     held: usize,
 }
 
-/// An address has as many connections as it may.
+/// A connection that is idle, and may be asked to give way, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Idle<'a> {
+    seat: &'a Seat,
+    ticket: u64,
+    asked: oneshot::Receiver<()>,
+}
+
+/// An address has as many connections as it may, and none of them is idle.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct OverShare {
     /// Whether this is news.
@@ -68,24 +83,28 @@ fn counted(address: IpAddr) -> IpAddr {
 
 impl Clients {
     pub(crate) fn new(limits: &ClientLimits) -> Self {
+        let share = limits.share.of(limits.max_connections);
         Self {
-            max_connections_each: limits.share.of(limits.max_connections),
+            // Whose share is all of them waits, as all do, for one to close.
+            max_connections_each: if share < limits.max_connections { share } else { usize::MAX },
             max_buffered: limits.max_buffered,
             max_buffered_each: limits.share.of(limits.max_buffered),
             buffered: AtomicUsize::new(0),
             accounts: Mutex::default(),
+            last_ticket: AtomicU64::new(0),
         }
     }
 
-    /// Takes in one more connection of that address.
+    /// Takes in one more connection of that address. If it has as many as it may, the
+    /// one that has been idle for longest is asked to give way.
     ///
     /// # Errors
-    /// [`OverShare`] when it has as many as it may.
+    /// [`OverShare`] when none is idle.
     pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Seat, OverShare> {
         let address = counted(address);
         let mut accounts = self.lock();
         let account = accounts.entry(address).or_default();
-        if account.connections >= self.max_connections_each {
+        if account.connections >= self.max_connections_each && !account.make_room() {
             let first = !std::mem::replace(&mut account.turned_away, true);
             return Err(OverShare { first, share: self.max_connections_each });
         }
@@ -94,13 +113,41 @@ impl Clients {
         Ok(Seat { clients: Arc::clone(self), address, buffered, held: 0 })
     }
 
+    /// Asks the connection that has been idle for longest to give way, of the address
+    /// with the most connections.
+    pub(crate) fn make_room(&self) {
+        let mut accounts = self.lock();
+        let idle = accounts.values_mut().filter(|account| !account.idle.is_empty());
+        if let Some(account) = idle.max_by_key(|account| account.connections) {
+            account.make_room();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Account>> {
         // What the lock protects are plain numbers.
         self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl Account {
+    /// Whether there was an idle connection to be asked.
+    fn make_room(&mut self) -> bool {
+        // It is listened to: who is idle no more takes himself out first.
+        self.idle.pop_first().is_some_and(|(_, idle)| idle.send(()).is_ok())
+    }
+}
+
 impl Seat {
+    /// Marks the connection as idle.
+    pub(crate) fn idle(&self) -> Idle<'_> {
+        let (sender, asked) = oneshot::channel();
+        let ticket = self.clients.last_ticket.fetch_add(1, Ordering::Relaxed);
+        if let Some(account) = self.clients.lock().get_mut(&self.address) {
+            account.idle.insert(ticket, sender);
+        }
+        Idle { seat: self, ticket, asked }
+    }
+
     /// The address that the connection is counted with.
     pub(crate) fn address(&self) -> IpAddr {
         self.address
@@ -129,6 +176,21 @@ impl Seat {
     fn give_back(&self, bytes: usize) {
         self.buffered.fetch_sub(bytes, Ordering::Relaxed);
         self.clients.buffered.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Idle<'_> {
+    /// Resolves when the connection should give way.
+    pub(crate) async fn asked_to_give_way(&mut self) {
+        let _ = (&mut self.asked).await;
+    }
+}
+
+impl Drop for Idle<'_> {
+    fn drop(&mut self) {
+        if let Some(account) = self.seat.clients.lock().get_mut(&self.seat.address) {
+            account.idle.remove(&self.ticket);
+        }
     }
 }
 
@@ -180,6 +242,26 @@ mod tests {
         drop(seats);
         assert_eq!(clients.lock().len(), 1, "nothing is kept of those who left");
         drop((clients.admit(one).expect("room again"), other));
+        assert_eq!(clients.lock().len(), 0);
+    }
+
+    #[test]
+    fn who_is_idle_for_longest_gives_way() {
+        let clients = clients(8, 0);
+        let (one, other) = (ip("10.0.0.1"), ip("10.0.0.2"));
+        let seats: Vec<_> = (0..4).map(|_| clients.admit(one).expect("its share")).collect();
+        let (mut first, mut second) = (seats[1].idle(), seats[0].idle());
+        let alone = clients.admit(other).expect("its share");
+        let mut third = alone.idle();
+        let asked = |idle: &mut Idle<'_>| idle.asked.try_recv().is_ok();
+        let more = clients.admit(one).expect("for one that is idle");
+        assert_eq!((asked(&mut first), asked(&mut second)), (true, false));
+        clients.make_room();
+        assert_eq!((asked(&mut second), asked(&mut third)), (true, false), "of those with most");
+        assert!(clients.admit(one).is_err(), "nobody is idle");
+        drop((first, second, third));
+        clients.make_room();
+        drop((seats, alone, more));
         assert_eq!(clients.lock().len(), 0);
     }
 

@@ -1,8 +1,9 @@
 //! The front: bind, accept, and on a signal drain.
 //!
 //! Accepting never ends on an error. Out of descriptors it pauses, so that it
-//! neither spins nor dies. A connection over the limit waits in the backlog; one
-//! over its client's share is told so.
+//! neither spins nor dies. For a connection over the limit an idle one is closed;
+//! while none is idle, it waits, and those behind it wait in the backlog. One over
+//! its client's share is told so.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::clients::{Clients, OverShare, Seat};
@@ -23,7 +24,8 @@ use crate::pool::Pool;
 /// Connections that the kernel keeps for the server to accept.
 const BACKLOG: u32 = 4096;
 
-/// How long accepting pauses when there are no descriptors left.
+/// How long accepting pauses when there are no descriptors left, and how often an
+/// idle connection is looked for when there is no place left.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// How often it is reported at most.
@@ -110,12 +112,11 @@ async fn accept(
     let farewells = Arc::new(Semaphore::new(farewells.clamp(1, MAX_FAREWELLS)));
     let mut reported = None;
     loop {
-        // The semaphore is never closed.
-        let Ok(permit) = Arc::clone(permits).acquire_owned().await else { continue };
         let error = match listener.accept().await {
             Ok((stream, client)) => {
                 match shared.clients.admit(client.ip()) {
                     Ok(seat) => {
+                        let Ok(permit) = permit(permits, shared).await else { continue };
                         let shared = Arc::clone(shared);
                         tokio::spawn(async move {
                             serve(&shared, seat, stream, client).await;
@@ -131,6 +132,7 @@ async fn accept(
         match Trouble::of(&error) {
             Trouble::Client => {}
             Trouble::Resources => {
+                shared.clients.make_room();
                 if reported.is_none_or(|at: Instant| at.elapsed() > REPORT) {
                     tracing::error!("accepting pauses: {error}");
                     reported = Some(Instant::now());
@@ -141,6 +143,23 @@ async fn accept(
                 tracing::error!("accept: {error}");
                 sleep(PAUSE).await;
             }
+        }
+    }
+}
+
+/// A place among all connections, for which an idle one gives way if need be.
+async fn permit(
+    permits: &Arc<Semaphore>,
+    shared: &Shared,
+) -> Result<OwnedSemaphorePermit, AcquireError> {
+    if let Ok(permit) = Arc::clone(permits).try_acquire_owned() {
+        return Ok(permit);
+    }
+    loop {
+        shared.clients.make_room();
+        // Those that are busy now may be idle then.
+        if let Ok(permit) = timeout(PAUSE, Arc::clone(permits).acquire_owned()).await {
+            return permit;
         }
     }
 }

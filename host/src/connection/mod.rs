@@ -164,13 +164,16 @@ impl Connection<'_> {
     /// Waits for bytes and takes what there is. While nothing comes, an idle connection
     /// holds no room for it.
     async fn read(&mut self) -> Result<(), Unserved> {
+        let readable = self.stream.readable();
         if self.framing.awaited(&self.buffer) == Awaited::Start {
             if self.buffer.is_empty() {
                 self.buffer = BytesMut::new();
             }
             self.seat.hold(0)?;
+            self.pace.wait_idle(readable, &self.seat).await?;
+        } else {
+            self.pace.wait(readable).await?;
         }
-        self.pace.wait(self.stream.readable()).await?;
         let room = self.framing.room(&self.buffer);
         self.seat.hold(self.framing.digested() + self.buffer.len() + room)?;
         self.buffer.reserve(room);

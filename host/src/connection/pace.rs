@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::clients::Seat;
 use crate::config::ClientLimits;
 
 /// How long a client is listened to after the last answer, so that a reset does
@@ -16,6 +17,9 @@ const LINGER: Duration = Duration::from_secs(5);
 
 /// The same when the server is about to end.
 const LINGER_DRAINING: Duration = Duration::from_millis(100);
+
+/// How long a connection has been idle before it gives way to others.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// How long a client that was refused for want of room is not listened to. One that
 /// ignores Retry-After would else keep the server busy with refusing it.
@@ -106,6 +110,30 @@ impl<'a> Pace<'a> {
                     self.by = self.by.min(Instant::now() + LINGER_DRAINING);
                 }
             }
+        }
+    }
+
+    /// Waits for an idle client. After a while its connection gives way if there is no
+    /// room for another.
+    pub(super) async fn wait_idle<T>(
+        &mut self,
+        io: impl Future<Output = io::Result<T>>,
+        seat: &Seat,
+    ) -> Result<T, Stop> {
+        let mut io = pin!(io);
+        let by = self.by;
+        self.by = by.min(Instant::now() + SETTLED);
+        let waited = self.wait(io.as_mut()).await;
+        self.by = by;
+        match waited {
+            Err(Stop::Late(_)) if Instant::now() < by => {}
+            waited => return waited,
+        }
+        let mut idle = seat.idle();
+        tokio::select! {
+            biased;
+            waited = self.wait(io) => waited,
+            () = idle.asked_to_give_way() => Err(Stop::Gone),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Many clients at a time, and clients that want everything for themselves.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -99,25 +99,51 @@ fn out_of_descriptors_accepting_pauses_and_goes_on() {
 }
 
 #[test]
-fn connections_over_the_limit_wait_for_one_to_close() {
+fn connections_over_the_limit_wait_while_none_is_idle() {
+    let args = ["--max-connections", "8", "--client-share", "100", "--header-timeout", "1h"];
     for pool in POOLS {
-        let args = ["--max-connections", "8", "--client-share", "100"];
         let server = Server::start(pool, &args);
+        let mut clients: Vec<_> = (0..24).map(|_| server.connect()).collect();
+        for client in &mut clients {
+            client.send("GET / HTTP/1.1\r\nConnection: close\r\n");
+        }
+        for client in &mut clients[8..] {
+            client.send("Host: x\r\n\r\n");
+            assert!(!has_answer(client), "{pool}: it has no place yet");
+        }
+        for client in &mut clients[..8] {
+            client.send("Host: x\r\n\r\n");
+        }
+        for client in &mut clients {
+            assert_eq!(client.response().status, 200, "{pool}: each in its turn");
+        }
+        assert_eq!(server.get("/").status, 200, "{pool}");
+    }
+}
+
+#[test]
+fn idle_connections_give_way_to_new_ones() {
+    for pool in POOLS {
+        // Of all connections,
+        let server = Server::start(pool, &["--max-connections", "8", "--client-share", "100"]);
         let mut clients: Vec<_> = (0..24).map(|_| server.connect()).collect();
         for client in &mut clients {
             client.send(GET);
         }
-        while !clients.is_empty() {
-            // These are in, and the others are not.
-            for client in &mut clients[..8] {
-                assert_eq!(client.response().status, 200, "{pool}");
-            }
-            for client in &mut clients[8..] {
-                assert!(!has_answer(client), "{pool}: it has no place yet");
-            }
-            clients.drain(..8);
+        for client in &mut clients {
+            assert_eq!(client.response().status, 200, "{pool}");
         }
-        assert_eq!(server.get("/").status, 200, "{pool}");
+        assert!(clients[0].is_closed(), "{pool}: for a later one");
+        // and of those of one address.
+        let server = Server::start(pool, &["--max-connections", "100"]);
+        let flood: Vec<_> = (0..300).map(|_| server.connect()).collect();
+        eventually("the address is served again", || {
+            let mut client = server.connect();
+            let sent = client.stream.write_all(GET.as_bytes()).is_ok();
+            sent && client.has_more() && client.response().status == 200
+        });
+        assert_eq!(server.connect_from("127.0.0.2").request("GET", "/", b"").status, 200);
+        drop(flood);
     }
 }
 
@@ -137,11 +163,13 @@ fn has_answer(client: &mut Client) -> bool {
 #[test]
 fn an_address_with_its_share_of_connections_is_told_so_and_others_are_served() {
     for pool in POOLS {
-        let args = ["--max-connections", "512", "--client-share", "4"];
+        let args = ["--max-connections", "512", "--client-share", "4", "--header-timeout", "1h"];
         let mut server = Server::start(pool, &args);
         let mut mine: Vec<_> = (0..21).map(|_| server.connect()).collect();
         for client in &mut mine {
             assert_eq!(client.request("GET", "/", b"").status, 200, "{pool}");
+            // Busy with another, it does not give way.
+            client.send("GET / HTTP/1.1\r\n");
         }
         for _ in 0..20 {
             let mut surplus = server.connect();
@@ -154,8 +182,12 @@ fn an_address_with_its_share_of_connections_is_told_so_and_others_are_served() {
         // More at a time than can be told are closed, and take no place from anybody.
         let flood: Vec<_> = (0..500).map(|_| server.connect()).collect();
         let mut others: Vec<_> = (0..21).map(|_| server.connect_from("127.0.0.2")).collect();
-        for client in others.iter_mut().chain(&mut mine) {
+        for client in &mut others {
             assert_eq!(client.request("GET", "/", b"").status, 200, "{pool}");
+        }
+        for client in &mut mine {
+            client.send("Host: x\r\n\r\n");
+            assert_eq!(client.response().status, 200, "{pool}");
         }
         drop((flood, mine));
         eventually("room again", || server.get("/").status == 200);
