@@ -114,13 +114,11 @@ impl Clients {
     }
 
     /// Asks the connection that has been idle for longest to give way, of the address
-    /// with the most connections.
-    pub(crate) fn make_room(&self) {
+    /// with the most connections. Whether there was one.
+    pub(crate) fn make_room(&self) -> bool {
         let mut accounts = self.lock();
         let idle = accounts.values_mut().filter(|account| !account.idle.is_empty());
-        if let Some(account) = idle.max_by_key(|account| account.connections) {
-            account.make_room();
-        }
+        idle.max_by_key(|account| account.connections).is_some_and(Account::make_room)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Account>> {
@@ -184,13 +182,23 @@ impl Idle<'_> {
     pub(crate) async fn asked_to_give_way(&mut self) {
         let _ = (&mut self.asked).await;
     }
+
+    /// Ends the idleness; whether the connection may stay. When it was asked to give
+    /// way, its place is another's already.
+    pub(crate) fn may_stay(self) -> bool {
+        self.leave()
+    }
+
+    fn leave(&self) -> bool {
+        let mut accounts = self.seat.clients.lock();
+        let account = accounts.get_mut(&self.seat.address);
+        account.is_some_and(|account| account.idle.remove(&self.ticket).is_some())
+    }
 }
 
 impl Drop for Idle<'_> {
     fn drop(&mut self) {
-        if let Some(account) = self.seat.clients.lock().get_mut(&self.seat.address) {
-            account.idle.remove(&self.ticket);
-        }
+        self.leave();
     }
 }
 
@@ -259,8 +267,9 @@ mod tests {
         clients.make_room();
         assert_eq!((asked(&mut second), asked(&mut third)), (true, false), "of those with most");
         assert!(clients.admit(one).is_err(), "nobody is idle");
-        drop((first, second, third));
-        clients.make_room();
+        assert!(!first.may_stay() && third.may_stay(), "to be asked is binding");
+        drop(second);
+        assert!(!clients.make_room());
         drop((seats, alone, more));
         assert_eq!(clients.lock().len(), 0);
     }

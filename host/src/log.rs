@@ -62,7 +62,8 @@ pub fn start(format: LogFormat) -> Log {
     }
     let dropped = Dropped::default();
     let out = std::io::stderr();
-    let sink = Sink { out, lines: Vec::new(), dropped: dropped.clone(), reported: 0 };
+    let lines = Vec::new();
+    let sink = Sink { out, lines, cut_off: false, dropped: dropped.clone(), reported: 0 };
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(QUEUED_LINES)
         .lossy(true)
@@ -85,6 +86,8 @@ pub fn start(format: LogFormat) -> Log {
 struct Sink<W> {
     out: W,
     lines: Vec<u8>,
+    /// Whether the last line that was begun is not whole.
+    cut_off: bool,
     dropped: Dropped,
     /// As many of the dropped lines have been told of.
     reported: usize,
@@ -93,6 +96,12 @@ struct Sink<W> {
 impl<W: Write> Sink<W> {
     /// Writes what there is; whether all of it got through.
     fn write_out(&mut self) -> bool {
+        if self.lines.is_empty() {
+            return false;
+        }
+        if self.cut_off {
+            self.lines.insert(0, b'\n');
+        }
         let mut rest = &self.lines[..];
         while !rest.is_empty() {
             match self.out.write(rest) {
@@ -101,11 +110,16 @@ impl<W: Write> Sink<W> {
                 Ok(0) | Err(_) => break,
             }
         }
-        let unwritten = memchr::memchr_iter(b'\n', rest).count();
+        let written = self.lines.len() - rest.len();
+        let mut unwritten = memchr::memchr_iter(b'\n', rest).count();
+        match self.lines.get(..written).and_then(<[u8]>::last) {
+            Some(last) => self.cut_off = *last != b'\n',
+            None => unwritten -= usize::from(self.cut_off),
+        }
         self.dropped.unwritten.fetch_add(unwritten, Ordering::Relaxed);
-        let wrote = rest.is_empty() && !self.lines.is_empty();
+        let all = rest.is_empty();
         self.lines.clear();
-        wrote
+        all
     }
 }
 

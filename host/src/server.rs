@@ -28,6 +28,9 @@ const BACKLOG: u32 = 4096;
 /// idle connection is looked for when there is no place left.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// How long an idle connection that gives way may take to close.
+const SHORT_PAUSE: Duration = Duration::from_millis(1);
+
 /// How often it is reported at most.
 const REPORT: Duration = Duration::from_secs(10);
 
@@ -132,12 +135,12 @@ async fn accept(
         match Trouble::of(&error) {
             Trouble::Client => {}
             Trouble::Resources => {
-                shared.clients.make_room();
+                let made_room = shared.clients.make_room();
                 if reported.is_none_or(|at: Instant| at.elapsed() > REPORT) {
                     tracing::error!("accepting pauses: {error}");
                     reported = Some(Instant::now());
                 }
-                sleep(PAUSE).await;
+                sleep(if made_room { SHORT_PAUSE } else { PAUSE }).await;
             }
             Trouble::Other => {
                 tracing::error!("accept: {error}");

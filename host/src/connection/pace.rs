@@ -130,11 +130,12 @@ impl<'a> Pace<'a> {
             waited => return waited,
         }
         let mut idle = seat.idle();
-        tokio::select! {
+        let waited = tokio::select! {
             biased;
             waited = self.wait(io) => waited,
             () = idle.asked_to_give_way() => Err(Stop::Gone),
-        }
+        };
+        if idle.may_stay() { waited } else { Err(Stop::Gone) }
     }
 
     /// Lets a client that was refused wait, unless the server drains.

@@ -128,6 +128,9 @@ impl Framing {
                 if !decoder.is_done() {
                     return Ok(None);
                 }
+                if body.len() > READ {
+                    *buffer = BytesMut::from(&buffer[..]);
+                }
                 head.request(start, body).into()
             }
             State::Head(_) => return Ok(None),
@@ -266,6 +269,22 @@ mod tests {
         buffer.reserve(READ);
         assert_eq!(buffer[..], b"G"[..]);
         assert!(buffer.capacity() < 100_000, "{}", buffer.capacity());
+    }
+
+    #[test]
+    fn nor_does_what_follows_a_chunked_one() {
+        let mut framing = Framing::new(900_000);
+        let mut buffer = BytesMut::from(
+            "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n186A0\r\n",
+        );
+        assert_eq!(framing.step(&mut buffer), Ok(None));
+        buffer.resize(buffer.len() + 100_000, b'x');
+        buffer.extend_from_slice(b"\r\n0\r\n\r\nG");
+        let request = framing.step(&mut buffer).expect("accepted").expect("whole");
+        assert!(request.message.len() > 100_000);
+        buffer.reserve(READ);
+        assert_eq!(buffer[..], b"G"[..]);
+        assert!(buffer.capacity() < 50_000, "{}", buffer.capacity());
     }
 
     #[test]

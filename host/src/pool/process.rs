@@ -362,6 +362,8 @@ async fn watch(shared: Arc<Shared>) {
                     state.send(orders);
                 }
             }
+            let schedule = &state.schedule;
+            shared.metrics.set(schedule.running(), schedule.pending());
             state.pause = state.needed_pause();
             state.pause
         };

@@ -148,7 +148,11 @@ impl<T: Task> Schedule<T> {
     /// Workers that keep requests waiting behind a slow one, which should be taken
     /// back.
     pub(super) fn overtaken(&self, now: Instant) -> Vec<usize> {
-        let slow = |place: &Place<T>| place.sent.len() > 1 && !place.is_hot(now);
+        // What was sent in pieces cannot be taken back.
+        let slow = |place: &Place<T>| {
+            let mut sent = place.sent.iter();
+            sent.len() > 1 && !place.is_hot(now) && sent.all(|sent| sent.task.fits_ahead())
+        };
         let places = self.places.iter().enumerate();
         places.filter(|(_, place)| slow(place)).map(|(at, _)| at).collect()
     }
@@ -213,14 +217,13 @@ impl<T: Task> Schedule<T> {
 
     fn refill(&mut self, at: usize, now: Instant) -> Vec<Order> {
         let mut orders = Vec::new();
-        while let (Some(place), Some((next, _))) = (self.places.get(at), self.waiting.front()) {
-            let goes = place.sent.is_empty() || (place.has_room() && next.fits_ahead());
-            if !goes {
-                break;
-            }
-            if let Some(task) = self.next_waiting() {
-                orders.push(self.assign(at, task, now));
-            }
+        loop {
+            while self.waiting.pop_front_if(|(task, _)| task.is_cancelled()).is_some() {}
+            let Some(place) = self.places.get(at) else { break };
+            // Whether it fits is asked of the very task that is sent.
+            let goes = |task: &T| place.sent.is_empty() || (place.has_room() && task.fits_ahead());
+            let Some((task, _)) = self.waiting.pop_front_if(|(task, _)| goes(task)) else { break };
+            orders.push(self.assign(at, task, now));
         }
         if self.places.get(at).is_some_and(|place| place.sent.is_empty()) {
             self.idle.push(at);
@@ -241,6 +244,7 @@ impl<T: Task> Schedule<T> {
         self.last_id += 1;
         let id = self.last_id;
         if let Some(place) = self.places.get_mut(place) {
+            debug_assert!(place.sent.is_empty() || task.fits_ahead(), "it can be taken back");
             place.sent.push_back(Sent { id, task, since: now });
         }
         Order { place, id }
@@ -355,6 +359,19 @@ mod tests {
         assert_eq!(f.answer(0), (1, 1));
         assert_eq!(f.submit(2), None, "nor is anything sent behind it");
         assert_eq!(f.answer(0), (100, 1));
+    }
+
+    #[test]
+    fn a_large_request_is_not_sent_ahead_in_place_of_a_cancelled_one() {
+        let mut f = Fixture::new(1, 1);
+        for task in [100, 2, 0, 101] {
+            f.submit(task);
+        }
+        assert_eq!(f.answer(0), (100, 1));
+        let sent: Vec<_> = f.schedule.places[0].sent.iter().map(|sent| sent.task.0).collect();
+        assert_eq!(sent, [2]);
+        assert_eq!(f.answer(0), (2, 1));
+        assert_eq!(f.answer(0), (101, 0));
     }
 
     #[test]
