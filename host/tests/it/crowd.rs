@@ -6,19 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 use crate::components;
-use crate::support::{Client, POOLS, Server, eventually};
+use crate::support::{Client, DESCRIPTORS, POOLS, Server, eventually};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
-
-/// As many descriptors as this process may have.
-fn descriptors() -> u64 {
-    let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
-    limit.maximum.unwrap_or(u64::MAX)
-}
 
 /// Milliseconds of the quickest of some requests on new connections.
 fn milliseconds(server: &Server) -> f64 {
@@ -33,7 +26,7 @@ fn milliseconds(server: &Server) -> f64 {
 #[test]
 fn ten_thousand_idle_connections_cost_next_to_nothing() {
     // The other tests need some, too.
-    let count = descriptors().saturating_sub(2000).min(10_000);
+    let count = (*DESCRIPTORS).saturating_sub(2000).clamp(100, 10_000);
     for pool in POOLS {
         let most = (count + 100).to_string();
         let args = ["--max-connections", &most, "--client-share", "100", "--idle-timeout", "1h"];
@@ -53,7 +46,7 @@ fn ten_thousand_idle_connections_cost_next_to_nothing() {
             })
             .collect();
         eventually("all are open", || server.descriptors() >= open + idle.len());
-        let each = (server.memory("VmRSS") - before) as f64 / idle.len() as f64;
+        let each = server.memory("VmRSS").saturating_sub(before) as f64 / idle.len() as f64;
         let crowded = milliseconds(&server);
         println!(
             "{pool}: {} idle connections, {each:.1} KiB each; \

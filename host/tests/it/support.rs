@@ -5,9 +5,11 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 
 /// Both kinds of pool: every promise holds on each.
@@ -15,6 +17,13 @@ pub const POOLS: [&str; 2] = ["thread", "process"];
 
 /// How long anything may take before a test gives up on it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// As many descriptors as this process may have; to ask is to have them.
+pub static DESCRIPTORS: LazyLock<u64> = LazyLock::new(|| {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    limit.maximum.unwrap_or(u64::MAX)
+});
 
 /// A running `host`; it is killed when this is dropped.
 pub struct Server {
@@ -67,6 +76,7 @@ impl Server {
     }
 
     fn start_by(mut command: Command, pool: &str, handler: Option<&str>, args: &[&str]) -> Self {
+        LazyLock::force(&DESCRIPTORS);
         let scratch = tempfile::tempdir().unwrap();
         let dir = scratch.path().join("folder");
         command.args(["--pool", pool, "--port", "0", "--workers", "3", "--dir"]).arg(&dir);
