@@ -1,10 +1,10 @@
 //! One client connection: read a request, have it answered, write the answer,
 //! again; each phase within its time.
 
+mod failure;
 mod line;
 mod pace;
 
-use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
@@ -16,17 +16,17 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::yield_now;
 
+use self::failure::Failure;
 use self::line::Line;
 use self::pace::{Pace, Phase, Stop};
 use crate::clients::{Full, Seat};
 use crate::config::ClientLimits;
 use crate::http::{
-    Awaited, Framing, Head, Malformed, Persistence, READ, Reject, Reply, Request, Version,
-    error_response, prepare,
+    Awaited, Framing, Head, Persistence, READ, Reject, Reply, Request, Version, error_response,
+    prepare,
 };
 use crate::log::{self, Access};
 use crate::pool::{Busy, Done};
-use crate::sandbox::CallError;
 use crate::server::Shared;
 
 /// Bodies up to this many bytes are copied behind the head, which costs less than
@@ -385,67 +385,5 @@ async fn said_all(stream: &TcpStream) {
 async fn reset(stream: &TcpStream) {
     while stream.ready(Interest::ERROR).await.is_ok_and(|ready| !ready.is_error()) {
         yield_now().await;
-    }
-}
-
-/// Why a request does not get its handler's answer.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error(transparent)]
-    Rejected(#[from] Reject),
-    #[error("the request's head took too long")]
-    LateHead,
-    #[error("the request's body took too long")]
-    LateBody,
-    #[error("the client broke the connection off")]
-    ClientGone,
-    #[error("the queue, or the client's share of it, is full")]
-    Busy,
-    #[error("there is no room for the message in --max-buffered, or in the client's share of it")]
-    Full,
-    #[error("the server is shutting down")]
-    Draining,
-    #[error(transparent)]
-    Call(#[from] CallError),
-    #[error(transparent)]
-    Malformed(#[from] Malformed),
-}
-
-impl From<Full> for Failure {
-    fn from(_: Full) -> Self {
-        Self::Full
-    }
-}
-
-impl Failure {
-    fn status(&self) -> u16 {
-        match self {
-            Self::Rejected(reject) => reject.status(),
-            Self::LateHead | Self::LateBody => 408,
-            // Nobody is sent it; the log has it, in nginx's way.
-            Self::ClientGone => 499,
-            Self::Busy | Self::Full | Self::Draining => 503,
-            Self::Call(CallError::Deadline) => 504,
-            Self::Call(CallError::TooLong) | Self::Malformed(_) => 502,
-            Self::Call(_) => 500,
-        }
-    }
-
-    /// What the client is told: what happened, and nothing of the insides.
-    fn text(&self) -> Cow<'static, str> {
-        Cow::Borrowed(match self {
-            Self::Rejected(reject) => return reject.to_string().into(),
-            Self::LateHead => "Request timeout: the request's head took too long",
-            Self::LateBody => "Request timeout: the request's body took too long",
-            Self::ClientGone => "The client is gone",
-            Self::Busy => "All workers are busy: try again in a moment",
-            Self::Full => "The server holds as much as it can: try again in a moment",
-            Self::Draining => "The server is shutting down: try again in a moment",
-            Self::Call(CallError::Deadline) => "The handler did not answer in time",
-            Self::Call(CallError::TooLong) => "The handler's response is too long",
-            Self::Call(CallError::OutOfMemory) => "The handler ran out of memory",
-            Self::Call(_) => "The handler failed",
-            Self::Malformed(_) => "The handler's response is not well-formed",
-        })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Write as _};
 use std::net::{Shutdown, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
@@ -77,7 +77,8 @@ fn out_of_descriptors_accepting_pauses_and_goes_on() {
         server.wait_for_line("accepting pauses");
         first.send("Host: x\r\n\r\n");
         assert_eq!(first.response().status, 200, "{pool}");
-        // Who is in is served, and accepting does not spin.
+        // Who is in is served, and accepting does not spin: over a second of little work,
+        // which the pauses stretch, it takes little time.
         let (before, since) = (server.cpu_ticks(), Instant::now());
         for _ in 0..20 {
             assert_eq!(first.request("GET", "/", b"").status, 200, "{pool}");
@@ -102,16 +103,19 @@ fn connections_over_the_limit_wait_while_none_is_idle() {
         let server = Server::start(pool, &args);
         let mut clients: Vec<_> = (0..24).map(|_| server.connect()).collect();
         for client in &mut clients {
-            client.send("GET / HTTP/1.1\r\nConnection: close\r\n");
+            client.send("GET / HTTP/1.1\r\n");
         }
         for client in &mut clients[8..] {
-            client.send("Host: x\r\n\r\n");
+            client.send("Host: x\r\nConnection: close\r\n\r\n");
         }
-        // Long enough for an answer, if they had a place.
-        std::thread::sleep(Duration::from_millis(300));
+        // One that is in is served again and again, and is never idle.
+        for _ in 0..200 {
+            clients[0].send("Host: x\r\n\r\nGET / HTTP/1.1\r\n");
+            assert_eq!(clients[0].response().status, 200, "{pool}");
+        }
         assert!(!clients[8..].iter_mut().any(has_answer), "{pool}: they have no place yet");
         for client in &mut clients[..8] {
-            client.send("Host: x\r\n\r\n");
+            client.send("Host: x\r\nConnection: close\r\n\r\n");
         }
         for mut client in clients {
             assert_eq!(client.response().status, 200, "{pool}: each in its turn");
@@ -307,11 +311,11 @@ fn a_server_that_ends_under_load_cuts_nobody_off() {
     for pool in POOLS {
         let mut server = Server::start(pool, &[]);
         let port = server.port;
-        let ending = AtomicBool::new(false);
+        let (ending, answers) = (AtomicBool::new(false), AtomicUsize::new(0));
         let (served, last) = std::thread::scope(|scope| {
             let clients: Vec<_> = (0..8)
                 .map(|_| {
-                    let ending = &ending;
+                    let (ending, answers) = (&ending, &answers);
                     scope.spawn(move || {
                         let mut client =
                             Client::new(TcpStream::connect(("127.0.0.1", port)).unwrap());
@@ -330,6 +334,7 @@ fn a_server_that_ends_under_load_cuts_nobody_off() {
                             let closing = response.field("connection") == Some("close");
                             assert!([200, 503].contains(&response.status), "{}", response.status);
                             served += 1;
+                            answers.fetch_add(1, Ordering::SeqCst);
                             if closing {
                                 assert!(ending.load(Ordering::SeqCst));
                                 return (served, true);
@@ -338,7 +343,7 @@ fn a_server_that_ends_under_load_cuts_nobody_off() {
                     })
                 })
                 .collect();
-            std::thread::sleep(Duration::from_millis(500));
+            eventually("the load", || answers.load(Ordering::SeqCst) > 1000);
             ending.store(true, Ordering::SeqCst);
             server.signal(Signal::TERM);
             let ends: Vec<_> = clients.into_iter().map(|client| client.join().unwrap()).collect();

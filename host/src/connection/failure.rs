@@ -1,0 +1,69 @@
+//! Why a request does not get its handler's answer, and what its client is told.
+
+use std::borrow::Cow;
+
+use crate::clients::Full;
+use crate::http::{Malformed, Reject};
+use crate::sandbox::CallError;
+
+/// Why a request does not get its handler's answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    Rejected(#[from] Reject),
+    #[error("the request's head took too long")]
+    LateHead,
+    #[error("the request's body took too long")]
+    LateBody,
+    #[error("the client broke the connection off")]
+    ClientGone,
+    #[error("the queue, or the client's share of it, is full")]
+    Busy,
+    #[error("there is no room for the message in --max-buffered, or in the client's share of it")]
+    Full,
+    #[error("the server is shutting down")]
+    Draining,
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+}
+
+impl From<Full> for Failure {
+    fn from(_: Full) -> Self {
+        Self::Full
+    }
+}
+
+impl Failure {
+    pub(super) fn status(&self) -> u16 {
+        match self {
+            Self::Rejected(reject) => reject.status(),
+            Self::LateHead | Self::LateBody => 408,
+            // Nobody is sent it; the log has it, in nginx's way.
+            Self::ClientGone => 499,
+            Self::Busy | Self::Full | Self::Draining => 503,
+            Self::Call(CallError::Deadline) => 504,
+            Self::Call(CallError::TooLong) | Self::Malformed(_) => 502,
+            Self::Call(_) => 500,
+        }
+    }
+
+    /// What the client is told: what happened, and nothing of the insides.
+    pub(super) fn text(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Self::Rejected(reject) => return reject.to_string().into(),
+            Self::LateHead => "Request timeout: the request's head took too long",
+            Self::LateBody => "Request timeout: the request's body took too long",
+            Self::ClientGone => "The client is gone",
+            Self::Busy => "All workers are busy: try again in a moment",
+            Self::Full => "The server holds as much as it can: try again in a moment",
+            Self::Draining => "The server is shutting down: try again in a moment",
+            Self::Call(CallError::Deadline) => "The handler did not answer in time",
+            Self::Call(CallError::TooLong) => "The handler's response is too long",
+            Self::Call(CallError::OutOfMemory) => "The handler ran out of memory",
+            Self::Call(_) => "The handler failed",
+            Self::Malformed(_) => "The handler's response is not well-formed",
+        })
+    }
+}
