@@ -116,7 +116,6 @@ impl Store {
 
     fn create_temporary(&self) -> Result<(String, Descriptor), ErrorCode> {
         let exclusively = OpenFlags::CREATE | OpenFlags::EXCLUSIVE;
-        let mut last = ErrorCode::Exist;
         for slot in get_random_bytes(16) {
             const { assert!(TEMPORARY_NAMES == 1 << u8::BITS) };
             let name = format!("{TEMPORARY_PREFIX}{slot:02x}");
@@ -124,10 +123,10 @@ impl Store {
             match self.0.open_at(flags, &name, exclusively, DescriptorFlags::WRITE) {
                 Ok(file) => return Ok((name, file)),
                 Err(ErrorCode::Exist) => self.remove_if_stale(&name),
-                Err(code) => last = code,
+                Err(code) => return Err(code),
             }
         }
-        Err(last)
+        Err(ErrorCode::Exist)
     }
 
     fn remove_if_stale(&self, name: &str) {
