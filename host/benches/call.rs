@@ -7,21 +7,64 @@
 
 use std::hint::black_box;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use host::config::{DirConfig, HandlerLimits};
-use host::handler::{ServedDir, bind, compile};
-use host::sandbox::{Clock, Handler, Sandbox};
+use host::handler::{ServedDir, read};
+use host::lockdown;
+use host::sandbox::{Audit, Clock, Handler, Ledger, Order, Sandbox, Usage};
 
-const LIMITS: HandlerLimits =
-    HandlerLimits { timeout: Duration::from_secs(10), memory: 128 << 20, max_response: 64 << 20 };
+const LIMITS: HandlerLimits = HandlerLimits {
+    timeout: Duration::from_secs(10),
+    memory: 128 << 20,
+    max_response: 64 << 20,
+    quota: Usage { bytes: 1 << 30, entries: 10_000 },
+};
 
-fn load(sandbox: &Sandbox, dir: &ServedDir, path: Option<&Path>) -> Handler {
-    let component = compile(sandbox, path).expect("it compiles");
-    bind(sandbox, &component, dir.grants(Vec::new()), path).expect("it is a handler")
+/// A sandbox with its handlers, as a worker has them.
+struct Worker {
+    sandbox: Sandbox,
+    hello: Handler,
+    fileops: Handler,
 }
 
+impl Worker {
+    fn new(dir: &ServedDir, audit: Option<Arc<Audit>>) -> Self {
+        let sandbox = Sandbox::new(LIMITS, 1, Clock::Epoch).expect("an engine");
+        let load = |path: Option<&Path>| {
+            let component = sandbox.compile(&read(path).expect("a file")).expect("it compiles");
+            let ledger = Arc::new(Ledger::new(LIMITS.quota, 1).expect("a ledger"));
+            let grants = dir.grants(Vec::new(), ledger, audit.clone());
+            sandbox.handler(&component, grants).expect("it is a handler")
+        };
+        let (hello, fileops) = (load(Some(Path::new("../handlers/hello.wasm"))), load(None));
+        Self { sandbox, hello, fileops }
+    }
+
+    fn calls(&self, is_hello: bool, request: &[u8], count: u64) -> Duration {
+        let handler = if is_hello { &self.hello } else { &self.fileops };
+        let order = Order { request: 1, slot: 0 };
+        let started = Instant::now();
+        for _ in 0..count {
+            let call = self.sandbox.call(handler, order, black_box(request));
+            assert!(call.result.expect("an answer").starts_with(b"HTTP/1.1 200"));
+        }
+        started.elapsed()
+    }
+}
+
+/// An audit that is read and forgotten.
+fn audit() -> Arc<Audit> {
+    let (mut pipe, end) = std::io::pipe().expect("a pipe");
+    thread::spawn(move || std::io::copy(&mut pipe, &mut std::io::sink()));
+    Arc::new(Audit::new(end.into()))
+}
+
+/// Each kind of request three times: on a thread without confinement, as a worker of
+/// the thread pool is confined, and so confined with an audit.
 fn calls(criterion: &mut Criterion) {
     let files = tempfile::tempdir().expect("a directory");
     for n in 1..=5u8 {
@@ -31,26 +74,36 @@ fn calls(criterion: &mut Criterion) {
     std::fs::write(files.path().join("10k.bin"), vec![7; 10240]).expect("a file");
     let dir = DirConfig { host: files.path().into(), guest: "folder".into(), read_only: false };
     let dir = ServedDir::open(&dir).expect("the directory");
-    let sandbox = Sandbox::new(LIMITS, 1, Clock::Epoch).expect("an engine");
-    let hello = load(&sandbox, &dir, Some(Path::new("../handlers/hello.wasm")));
-    let fileops = load(&sandbox, &dir, None);
+    let (plain, audited) = (Worker::new(&dir, None), Worker::new(&dir, Some(audit())));
 
     let mut upload =
         b"POST /upload/up HTTP/1.1\r\nHost: x\r\nContent-Length: 10240\r\n\r\n".to_vec();
     upload.resize(upload.len() + 10240, b'x');
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").into_bytes();
-    for (name, handler, request) in [
-        ("hello", &hello, get("/")),
-        ("fileops greeting", &fileops, get("/")),
-        ("fileops list of 6", &fileops, get("/listdir")),
-        ("fileops download of 10 KB", &fileops, get("/download/10k.bin")),
-        ("fileops upload of 10 KB", &fileops, upload),
+    for (name, is_hello, request) in [
+        ("hello", true, get("/")),
+        ("fileops greeting", false, get("/")),
+        ("fileops list of 6", false, get("/listdir")),
+        ("fileops download of 10 KB", false, get("/download/10k.bin")),
+        ("fileops upload of 10 KB", false, upload),
     ] {
+        let confined = |worker: &Worker, count| {
+            thread::scope(|scope| {
+                let calls = scope.spawn(|| {
+                    lockdown::confine_thread(&dir.fd, false).expect("confined");
+                    worker.calls(is_hello, &request, count)
+                });
+                calls.join().expect("no panic")
+            })
+        };
+        criterion.bench_function(&format!("{name}, not confined"), |bencher| {
+            bencher.iter_custom(|count| plain.calls(is_hello, &request, count));
+        });
         criterion.bench_function(name, |bencher| {
-            bencher.iter(|| {
-                let call = sandbox.call(handler, black_box(&request));
-                assert!(call.result.expect("an answer").starts_with(b"HTTP/1.1 200"));
-            });
+            bencher.iter_custom(|count| confined(&plain, count));
+        });
+        criterion.bench_function(&format!("{name}, audited"), |bencher| {
+            bencher.iter_custom(|count| confined(&audited, count));
         });
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Config, Settings};
+use crate::demo;
 
 /// Serves HTTP requests from a sandboxed, swappable WebAssembly handler.
 ///
@@ -33,6 +34,27 @@ pub struct Cli {
 /// What `host` does instead of serving.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Say what a handler asks for, what it would be given, and whether it is accepted
+    Inspect {
+        /// The handler, a .wasm component
+        handler: PathBuf,
+    },
+    /// Run the attack catalogue against both pools, and show what stops each attack
+    Demo(demo::Options),
+    /// Serves attempts to break out of a worker: a part of the demo.
+    #[command(hide = true)]
+    Escaped {
+        #[command(flatten)]
+        settings: Box<Settings>,
+    },
+    /// Compiles a handler for the server, which starts it by itself.
+    #[command(hide = true)]
+    Compile {
+        /// The limits it is compiled for
+        limits: String,
+        /// Address space, in bytes
+        memory: u64,
+    },
     /// The other end of the process pool; the server starts it by itself.
     #[command(hide = true)]
     Worker {
@@ -46,6 +68,12 @@ enum Command {
 pub enum Task {
     /// Serve, with this configuration.
     Serve(Box<Config>),
+    /// Run the attack catalogue.
+    Demo(demo::Options),
+    /// Inspect a handler, with the limits of this configuration.
+    Inspect(PathBuf, Box<Config>),
+    /// Compile for an engine with these limits, in that much address space.
+    Compile(String, u64),
     /// Be a worker of that parent.
     Work(i32),
 }
@@ -68,10 +96,23 @@ pub fn parse(args: impl Iterator<Item = std::ffi::OsString>) -> Result<Task, Usa
         false => Usage::Help(error.render().to_string()),
         true => Usage::Error(one_line(&error)),
     })?;
-    if let Some(Command::Worker { parent }) = cli.command {
-        return Ok(Task::Work(parent));
+    let configured = |settings| {
+        Config::new(settings).map(Box::new).map_err(|error| Usage::Error(format!("{error:#}")))
+    };
+    match cli.command {
+        Some(Command::Worker { parent }) => Ok(Task::Work(parent)),
+        Some(Command::Demo(options)) => Ok(Task::Demo(options)),
+        Some(Command::Escaped { settings }) => {
+            let mut config = configured(*settings)?;
+            config.escaped = true;
+            Ok(Task::Serve(config))
+        }
+        Some(Command::Compile { limits, memory }) => Ok(Task::Compile(limits, memory)),
+        Some(Command::Inspect { handler }) => {
+            Ok(Task::Inspect(handler, configured(Settings::default())?))
+        }
+        None => configure(cli).map_err(|error| Usage::Error(format!("{error:#}"))),
     }
-    configure(cli).map_err(|error| Usage::Error(format!("{error:#}")))
 }
 
 fn configure(cli: Cli) -> anyhow::Result<Task> {

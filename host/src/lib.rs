@@ -13,12 +13,17 @@
 //! [`handler`] finds and loads handlers, [`metrics`] counts, [`log`] tells.
 //! `http` never sees WebAssembly, `sandbox` never sees a socket.
 
+pub mod audit;
 pub mod cli;
 mod clients;
+pub mod compile;
 pub mod config;
 mod connection;
+pub mod demo;
+mod escape;
 pub mod handler;
 pub mod http;
+pub mod inspect;
 pub mod lockdown;
 pub mod log;
 pub mod metrics;

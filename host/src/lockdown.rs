@@ -15,7 +15,7 @@ use landlock::{
     ABI, Access as _, AccessFs, AccessNet, PathBeneath, Ruleset, RulesetAttr as _,
     RulesetCreatedAttr as _, RulesetStatus, Scope,
 };
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -28,6 +28,9 @@ const LANDLOCK_ABI: ABI = ABI::V6;
 
 /// File descriptors of a worker process: its own, and those of one instance.
 const WORKER_DESCRIPTORS: u64 = 512;
+
+/// File descriptors of the compiler.
+const COMPILER_DESCRIPTORS: u64 = 64;
 
 /// What is in force around a worker, besides WebAssembly itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -47,6 +50,14 @@ pub enum Enforcement {
     Partial,
     /// Not at all: the kernel has no Landlock.
     None,
+}
+
+impl Level {
+    /// Whether all there is, is in force.
+    #[must_use]
+    pub fn is_full(self) -> bool {
+        self.landlock == Enforcement::Full && self.seccomp
+    }
 }
 
 impl fmt::Display for Level {
@@ -69,24 +80,73 @@ impl fmt::Display for Level {
 /// # Errors
 /// When the kernel supports a step and it still fails.
 pub fn confine_thread(dir: impl AsFd, read_only: bool) -> anyhow::Result<Level> {
-    let landlock = landlock(dir, read_only).context("Landlock")?;
-    let seccomp = seccomp().context("seccomp")?;
+    let access = if read_only { Reach::Read } else { Reach::Change };
+    let landlock = landlock(Some((dir, access))).context("Landlock")?;
+    let seccomp = seccomp(&[SYSTEM_CALLS]).context("seccomp")?;
     Ok(Level { landlock, seccomp })
 }
 
-/// Limits of a whole worker process, on top of [`confine_thread`].
+/// Confines a process that compiles: it reaches no file at all, but may start threads.
+///
+/// # Errors
+/// When the kernel supports a step and it still fails.
+pub fn confine_compiler() -> anyhow::Result<Level> {
+    let landlock = landlock(None::<(OwnedFd, Reach)>).context("Landlock")?;
+    let seccomp = seccomp(&[SYSTEM_CALLS, THREADS]).context("seccomp")?;
+    Ok(Level { landlock, seccomp })
+}
+
+/// Limits of a process that compiles, with that many bytes of address space.
+///
+/// # Errors
+/// When the kernel refuses a limit.
+pub fn limit_compiler(memory: u64) -> anyhow::Result<()> {
+    limit(&[(Resource::Core, 0), (Resource::Nofile, COMPILER_DESCRIPTORS), (Resource::As, memory)])
+}
+
+/// Limits of a whole worker process, on top of [`confine_thread`]: no core dump, few
+/// descriptors, and no file longer than `file_size` bytes.
 ///
 /// There is no limit on address space: memories are reserved, not used.
 ///
 /// # Errors
 /// When the kernel refuses a limit.
-pub fn limit_process() -> anyhow::Result<()> {
-    for (resource, most) in [(Resource::Core, 0), (Resource::Nofile, WORKER_DESCRIPTORS)] {
+pub fn limit_process(file_size: u64) -> anyhow::Result<()> {
+    limit(&[
+        (Resource::Core, 0),
+        (Resource::Nofile, WORKER_DESCRIPTORS),
+        (Resource::Fsize, file_size),
+    ])
+}
+
+/// Lowers limits of this process for good.
+fn limit(limits: &[(Resource, u64)]) -> anyhow::Result<()> {
+    for &(resource, most) in limits {
         let most = getrlimit(resource).maximum.map_or(most, |maximum| maximum.min(most));
         setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
             .with_context(|| format!("the limit {resource:?}"))?;
     }
     Ok(())
+}
+
+/// Keeps the memory of guests that run in this process out of core dumps.
+///
+/// # Errors
+/// When the kernel refuses the limit.
+pub fn forbid_core_dumps() -> anyhow::Result<()> {
+    let none = Rlimit { current: Some(0), ..getrlimit(Resource::Core) };
+    setrlimit(Resource::Core, none).context("the limit on core dumps")
+}
+
+/// Keeps descriptors that this process was started with, whatever they are, from the
+/// processes that it will start.
+#[expect(unsafe_code, reason = "there is no safe way to speak of descriptors not one's own")]
+pub fn pass_on_no_descriptors() {
+    let first: libc::c_uint = 3;
+    // SAFETY: marking descriptors close-on-exec closes none and touches no memory.
+    // Where the kernel does not know the call (before 5.11), nothing happens.
+    let _ =
+        unsafe { libc::close_range(first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) };
 }
 
 /// Makes a write beyond RLIMIT_FSIZE, which a handler can attempt, an error of that
@@ -99,7 +159,13 @@ pub fn survive_file_size_limit() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn landlock(dir: impl AsFd, read_only: bool) -> anyhow::Result<Enforcement> {
+/// What Landlock leaves of a directory.
+enum Reach {
+    Read,
+    Change,
+}
+
+fn landlock(dir: Option<(impl AsFd, Reach)>) -> anyhow::Result<Enforcement> {
     let all = AccessFs::from_all(LANDLOCK_ABI);
     // Neither executing nor making devices, sockets and FIFOs is ever needed.
     let never = AccessFs::Execute
@@ -109,14 +175,19 @@ fn landlock(dir: impl AsFd, read_only: bool) -> anyhow::Result<Enforcement> {
         | AccessFs::MakeFifo
         | AccessFs::MakeSock;
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
-    let granted = if read_only { read } else { all & !never };
-    let status = Ruleset::default()
+    let mut ruleset = Ruleset::default()
         .handle_access(all)?
         .handle_access(AccessNet::from_all(LANDLOCK_ABI))?
         .scope(Scope::from_all(LANDLOCK_ABI))?
-        .create()?
-        .add_rule(PathBeneath::new(dir, granted))?
-        .restrict_self()?;
+        .create()?;
+    if let Some((dir, reach)) = dir {
+        let granted = match reach {
+            Reach::Read => read,
+            Reach::Change => all & !never,
+        };
+        ruleset = ruleset.add_rule(PathBeneath::new(dir, granted))?;
+    }
+    let status = ruleset.restrict_self()?;
     Ok(match status.ruleset {
         RulesetStatus::FullyEnforced => Enforcement::Full,
         RulesetStatus::PartiallyEnforced => Enforcement::Partial,
@@ -125,9 +196,10 @@ fn landlock(dir: impl AsFd, read_only: bool) -> anyhow::Result<Enforcement> {
 }
 
 /// Installs the filter; `false` where the processor or kernel has none.
-fn seccomp() -> anyhow::Result<bool> {
+fn seccomp(allowed: &[&[libc::c_long]]) -> anyhow::Result<bool> {
     let Ok(arch) = TargetArch::try_from(std::env::consts::ARCH) else { return Ok(false) };
-    let mut rules: BTreeMap<_, _> = SYSTEM_CALLS.iter().map(|call| (*call, Vec::new())).collect();
+    let calls = allowed.iter().copied().flatten();
+    let mut rules: BTreeMap<_, _> = calls.map(|call| (*call, Vec::new())).collect();
     let commands = FCNTL_COMMANDS.iter().map(|command| {
         let command = u64::from(command.unsigned_abs());
         let is_it = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, command)?;
@@ -217,6 +289,15 @@ const SYSTEM_CALLS: &[libc::c_long] = &[
     libc::SYS_gettid,
     libc::SYS_exit,
     libc::SYS_exit_group,
+];
+
+/// What starting threads takes, which only the compiler does.
+const THREADS: &[libc::c_long] = &[
+    libc::SYS_clone,
+    libc::SYS_clone3,
+    libc::SYS_set_robust_list,
+    libc::SYS_rseq,
+    libc::SYS_sched_getaffinity,
 ];
 
 #[cfg(test)]

@@ -21,6 +21,9 @@ const QUEUED_LINES: usize = 8192;
 /// Bytes of lines that are written at a time.
 const BUFFER: usize = 64 << 10;
 
+/// Lines of a handler's output in the log, for each request.
+const MAX_OUTPUT_LINES: usize = 256;
+
 /// Characters of a request's target in the log.
 const MAX_TARGET: usize = 512;
 
@@ -170,6 +173,8 @@ pub(crate) struct Access<'a> {
     pub(crate) pool: Snapshot,
     /// Why it is not the handler's answer.
     pub(crate) error: Option<String>,
+    /// What ended the handler's call.
+    pub(crate) stopped_by: Option<&'static str>,
 }
 
 impl Access<'_> {
@@ -192,17 +197,32 @@ impl Access<'_> {
             pending = self.pool.pending,
             done = self.pool.done,
             error,
+            stopped_by = self.stopped_by,
         );
     }
 }
 
-/// Logs what a handler wrote to its standard output and error.
+/// Logs what a handler wrote to its standard output and error, line by line.
 pub(crate) fn captured(number: u64, captured: &Captured) {
-    if captured.bytes.is_empty() {
+    if !tracing::enabled!(tracing::Level::INFO) {
         return;
     }
-    let text = String::from_utf8_lossy(&captured.bytes);
-    tracing::info!(target: "handler", request = number, dropped = captured.dropped, output = ?text);
+    let mut rest = captured.bytes.as_slice();
+    for _ in 0..MAX_OUTPUT_LINES {
+        if rest.is_empty() {
+            break;
+        }
+        let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+        let (line, more) = rest.split_at(end);
+        rest = more.get(1..).unwrap_or_default();
+        // Escaped, so that it neither ends a line nor steers a terminal.
+        let output = String::from_utf8_lossy(line);
+        tracing::info!(target: "handler", request = number, ?output);
+    }
+    let dropped = captured.dropped.saturating_add(rest.len() as u64);
+    if dropped > 0 {
+        tracing::warn!(target: "handler", request = number, dropped, "bytes of output dropped");
+    }
 }
 
 fn shown(bytes: &[u8]) -> std::borrow::Cow<'_, str> {

@@ -1,9 +1,11 @@
 //! `host`: serves HTTP requests from a sandboxed, swappable handler.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use host::cli::{self, Task, Usage};
+use host::config::HandlerLimits;
 
 /// Exit status for a command line that is not right.
 const USAGE: u8 = 2;
@@ -11,6 +13,9 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     let result = match cli::parse(std::env::args_os()) {
         Ok(Task::Serve(config)) => host::run::serve(&config),
+        Ok(Task::Demo(options)) => host::demo::run(&options),
+        Ok(Task::Inspect(handler, config)) => inspect(&handler, config.limits),
+        Ok(Task::Compile(limits, memory)) => host::compile::run(&limits, memory),
         Ok(Task::Work(parent)) => host::worker::run(parent),
         Err(Usage::Help(text)) => {
             let _ = write!(std::io::stdout(), "{text}");
@@ -28,4 +33,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn inspect(handler: &Path, limits: HandlerLimits) -> anyhow::Result<()> {
+    let (text, accepted) = host::inspect::inspect(handler, limits)?;
+    // A pipe that is closed early has read enough.
+    let _ = write!(std::io::stdout(), "{text}");
+    anyhow::ensure!(accepted, "{}: it would be refused", handler.display());
+    Ok(())
 }

@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use anyhow::Context as _;
 use rustix::fs::{SeekFrom, seek};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use wasmtime::component::Component;
 
-use crate::handler::ServedDir;
+use crate::escape;
+use crate::handler::{self, ServedDir};
 use crate::http::MAX_REQUEST_OVERHEAD;
 use crate::lockdown;
 use crate::pool::ipc::{self, Assembler, Init, Ready};
-use crate::sandbox::{Clock, Handler, Sandbox};
+use crate::sandbox::{Audit, Clock, Handler, Ledger, Order, Sandbox};
 
 /// Runs a worker until it is killed, at the latest with its parent.
 ///
@@ -47,10 +47,13 @@ pub fn run(parent: i32) -> anyhow::Result<()> {
 
     let mut datagram = vec![0; ipc::DATAGRAM];
     let mut hellos = Assembler::new(ipc::MAX_HELLO);
+    let descriptors = ipc::receive_descriptors(&socket)?;
     let (_, hello) = receive(&socket, &mut hellos, &mut datagram)?;
     let init: Init = serde_json::from_slice(&hello).context("the parent's first message")?;
-    let max_request = init.max_request.saturating_add(MAX_REQUEST_OVERHEAD);
-    let ready = set_up(init, &code);
+    let max_request =
+        init.max_request.saturating_add(MAX_REQUEST_OVERHEAD).saturating_add(ipc::NUMBER);
+    let (slot, escaped) = (init.slot, init.escaped);
+    let ready = set_up(init, &code, descriptors);
     let (hello, worker) = match ready {
         Ok((level, sandbox, handler)) => (Ready::Confined(level), Some((sandbox, handler))),
         Err(error) => (Ready::Failed(format!("{error:#}")), None),
@@ -64,7 +67,11 @@ pub fn run(parent: i32) -> anyhow::Result<()> {
         let (id, request) = receive(&socket, &mut requests, &mut datagram)?;
         // The parent reads this note if this process dies before it answers.
         seek(&code, SeekFrom::Start(id))?;
-        let call = sandbox.call(&handler, &request);
+        let (number, request) = ipc::decode_request(&request).context("no request")?;
+        let call = match escaped {
+            false => sandbox.call(&handler, Order { request: number, slot }, request),
+            true => escape::attempt(request, Some(&socket)),
+        };
         let answer = ipc::encode_answer(id, &call).context("an answer too long")?;
         send(&socket, &answer)?;
     }
@@ -97,25 +104,27 @@ fn send(socket: &UnixDatagram, message: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-fn set_up(init: Init, code: &File) -> anyhow::Result<(lockdown::Level, Sandbox, Handler)> {
+fn set_up(
+    init: Init,
+    code: &File,
+    descriptors: Vec<OwnedFd>,
+) -> anyhow::Result<(lockdown::Level, Sandbox, Handler)> {
+    let mut descriptors = descriptors.into_iter();
+    let ledger = descriptors.next().context("the parent sent no ledger")?;
+    let ledger = Arc::new(Ledger::open(ledger, init.limits.quota, init.slots)?);
+    let audit = match init.audited {
+        true => Some(descriptors.next().context("the parent sent no pipe for the audit")?),
+        false => None,
+    };
+    let audit = audit.map(|pipe| Arc::new(Audit::new(pipe)));
     let sandbox = Sandbox::new(init.limits, 1, Clock::Parent)?;
-    let component = load(&sandbox, code)?;
+    let component = handler::load(&sandbox, code)?;
     let dir = ServedDir::current(&init.dir)?;
     let fd = dir.fd.try_clone()?;
-    let handler = sandbox.handler(&component, dir.grants(init.env))?;
-    lockdown::limit_process()?;
+    let handler = sandbox.handler(&component, dir.grants(init.env, ledger, audit))?;
+    lockdown::limit_process(init.limits.quota.bytes)?;
     let level = lockdown::confine_thread(fd, init.dir.read_only)?;
     Ok((level, sandbox, handler))
-}
-
-#[expect(unsafe_code, reason = "machine code is taken from the parent")]
-fn load(sandbox: &Sandbox, code: &File) -> anyhow::Result<Component> {
-    let path = format!("/proc/self/fd/{}", code.as_raw_fd());
-    // SAFETY: the bytes are what `Component::serialize` gave this same
-    // executable, in a memfd that the parent sealed against any change before
-    // it started this process; no other process can have put it there.
-    let component = unsafe { sandbox.load(&path) };
-    component.map_err(Into::into)
 }
 
 /// Leaves no copy of the two descriptors on the standard numbers, where a

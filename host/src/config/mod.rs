@@ -13,9 +13,10 @@ use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::http::MAX_BUFFER_OVERHEAD;
+use crate::sandbox::{Ledger, Usage};
 
 mod values;
-pub use values::{EnvPair, Size, Span};
+pub use values::{AuditTo, EnvPair, Size, Span};
 
 /// Where handlers run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -60,6 +61,9 @@ pub struct Settings {
     /// Handler threads or processes kept ready [default: 20]
     #[arg(long, env = "SWAPBOX_WORKERS", hide_env = true, value_name = "N")]
     pub workers: Option<NonZeroU32>,
+    /// Workers at most, while all of them are busy [default: 4 x workers]
+    #[arg(long, env = "SWAPBOX_MAX_WORKERS", hide_env = true, value_name = "N")]
+    pub max_workers: Option<NonZeroU32>,
     /// Requests that may wait for a worker before clients get 503 [default: 1024]
     #[arg(long, env = "SWAPBOX_QUEUE", hide_env = true, value_name = "N")]
     pub queue: Option<NonZeroU32>,
@@ -91,6 +95,12 @@ pub struct Settings {
     /// Ceiling over all memories and tables of one instance together [default: 128MiB]
     #[arg(long, env = "SWAPBOX_MEMORY", hide_env = true, value_name = "SIZE")]
     pub memory: Option<Size>,
+    /// Bytes that the directory may hold [default: 1GiB]
+    #[arg(long, env = "SWAPBOX_QUOTA", hide_env = true, value_name = "SIZE")]
+    pub quota: Option<Size>,
+    /// Files, directories and links that the directory may hold [default: 10000]
+    #[arg(long, env = "SWAPBOX_MAX_FILES", hide_env = true, value_name = "N")]
+    pub max_files: Option<NonZeroU32>,
     /// Largest request body [default: 16MiB]
     #[arg(long, env = "SWAPBOX_MAX_REQUEST", hide_env = true, value_name = "SIZE")]
     pub max_request: Option<Size>,
@@ -115,6 +125,15 @@ pub struct Settings {
     /// Access log and events on standard error [default: text]
     #[arg(long, env = "SWAPBOX_LOG", hide_env = true, value_enum)]
     pub log: Option<LogFormat>,
+    /// A line of JSON for every host call of a handler, into this file or to standard output
+    #[arg(long, env = "SWAPBOX_AUDIT", hide_env = true, value_name = "FILE|-")]
+    pub audit: Option<AuditTo>,
+    /// Do not start unless Landlock and seccomp are fully in force
+    #[arg(
+        long, env = "SWAPBOX_REQUIRE_SANDBOX", hide_env = true, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", value_name = "BOOL"
+    )]
+    pub require_sandbox: Option<bool>,
 }
 
 /// The server's configuration, checked and complete.
@@ -128,6 +147,8 @@ pub struct Config {
     pub addr: SocketAddr,
     /// Handler threads or processes kept ready.
     pub workers: u32,
+    /// The most of them, while all are busy; not less than `workers`.
+    pub max_workers: u32,
     /// Requests that may wait for a worker.
     pub queue: usize,
     /// The directory as the handler sees it.
@@ -142,6 +163,12 @@ pub struct Config {
     pub grace: Duration,
     /// What goes to standard error.
     pub log: LogFormat,
+    /// Where host calls are told of.
+    pub audit: Option<AuditTo>,
+    /// Whether less than the full sandbox is an error.
+    pub require_sandbox: bool,
+    /// Whether workers make attempts of `escape` in place of calls: never by any option.
+    pub(crate) escaped: bool,
 }
 
 /// The one directory that is served.
@@ -164,6 +191,8 @@ pub struct HandlerLimits {
     pub memory: usize,
     /// Bytes of a response, head and body.
     pub max_response: usize,
+    /// What the directory may hold, whoever put it there.
+    pub quota: Usage,
 }
 
 /// Limits on what clients can cost, each alone and all together.
@@ -235,6 +264,7 @@ impl Settings {
             addr: self.addr.or(other.addr),
             port: self.port.or(other.port),
             workers: self.workers.or(other.workers),
+            max_workers: self.max_workers.or(other.max_workers),
             queue: self.queue.or(other.queue),
             max_connections: self.max_connections.or(other.max_connections),
             client_share: self.client_share.or(other.client_share),
@@ -245,6 +275,8 @@ impl Settings {
             timeout: self.timeout.or(other.timeout),
             memory: self.memory.or(other.memory),
             max_request: self.max_request.or(other.max_request),
+            quota: self.quota.or(other.quota),
+            max_files: self.max_files.or(other.max_files),
             max_response: self.max_response.or(other.max_response),
             header_timeout: self.header_timeout.or(other.header_timeout),
             body_timeout: self.body_timeout.or(other.body_timeout),
@@ -252,6 +284,8 @@ impl Settings {
             idle_timeout: self.idle_timeout.or(other.idle_timeout),
             grace: self.grace.or(other.grace),
             log: self.log.or(other.log),
+            audit: self.audit.or(other.audit),
+            require_sandbox: self.require_sandbox.or(other.require_sandbox),
         }
     }
 }
@@ -277,12 +311,22 @@ impl Config {
         if workers > MAX_WORKERS {
             bail!("--workers: at most {MAX_WORKERS}");
         }
+        let max_workers = settings
+            .max_workers
+            .map_or(workers.saturating_mul(4).min(MAX_WORKERS), NonZeroU32::get);
+        if max_workers < workers || max_workers > MAX_WORKERS {
+            bail!("--max-workers: from --workers, which is {workers}, to {MAX_WORKERS}");
+        }
         let read_only = settings.read_only.unwrap_or(false);
         let dir = settings.dir.as_deref().unwrap_or("./folder::folder");
         let limits = HandlerLimits {
             timeout: span("--timeout", settings.timeout, Duration::from_secs(10))?,
             memory: size("--memory", settings.memory, 128 << 20, 64 << 10..=MAX_MEMORY)?,
             max_response: size("--max-response", settings.max_response, 64 << 20, 1024..=2 << 30)?,
+            quota: Usage {
+                bytes: size("--quota", settings.quota, 1 << 30, 0..=Ledger::MAX_BYTES)? as u64,
+                entries: count(settings.max_files, 10_000) as u64,
+            },
         };
         let client = client_limits(&settings, &limits)?;
         Ok(Self {
@@ -290,6 +334,7 @@ impl Config {
             handler: settings.handler,
             addr,
             workers,
+            max_workers,
             queue: count(settings.queue, 1024),
             dir: DirConfig::parse(dir, read_only)?,
             env: settings
@@ -304,6 +349,9 @@ impl Config {
                 .grace
                 .map_or(Duration::from_secs(10), |Span(grace)| grace.min(MAX_SPAN)),
             log: settings.log.unwrap_or(LogFormat::Text),
+            audit: settings.audit,
+            require_sandbox: settings.require_sandbox.unwrap_or(false),
+            escaped: false,
         })
     }
 }

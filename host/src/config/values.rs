@@ -1,7 +1,9 @@
 //! How sizes, durations and variables are written, on the command line and in
 //! the file alike.
 
+use std::ffi::OsString;
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -21,6 +23,28 @@ pub struct Span(pub Duration);
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Scalar")]
 pub struct EnvPair(pub String, pub String);
+
+/// Where the audit goes.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "PathBuf")]
+pub enum AuditTo {
+    /// Standard output, written as `-`.
+    StandardOutput,
+    /// The end of this file.
+    File(PathBuf),
+}
+
+impl From<PathBuf> for AuditTo {
+    fn from(path: PathBuf) -> Self {
+        if path.as_os_str() == "-" { Self::StandardOutput } else { Self::File(path) }
+    }
+}
+
+impl From<OsString> for AuditTo {
+    fn from(text: OsString) -> Self {
+        PathBuf::from(text).into()
+    }
+}
 
 impl FromStr for Size {
     type Err = String;

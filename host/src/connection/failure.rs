@@ -44,9 +44,22 @@ impl Failure {
             Self::ClientGone => 499,
             Self::Busy | Self::Full | Self::Draining => 503,
             Self::Call(CallError::Deadline) => 504,
-            Self::Call(CallError::TooLong) | Self::Malformed(_) => 502,
+            Self::Call(CallError::TooLong | CallError::NoResponse) | Self::Malformed(_) => 502,
             Self::Call(_) => 500,
         }
+    }
+
+    /// What ended the handler's call, if one was made.
+    pub(super) fn stopped_by(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Call(CallError::Deadline) => "deadline",
+            Self::Call(CallError::OutOfMemory) => "ceiling",
+            Self::Call(CallError::Trap(_) | CallError::NoResponse) => "wasm",
+            Self::Call(CallError::Exited | CallError::HostCall) => "monitor",
+            Self::Call(CallError::TooLong) | Self::Malformed(_) => "response check",
+            Self::Call(CallError::WorkerLost) => "worker replaced",
+            _ => return None,
+        })
     }
 
     /// What the client is told: what happened, and nothing of the insides.
@@ -61,6 +74,9 @@ impl Failure {
             Self::Draining => "The server is shutting down: try again in a moment",
             Self::Call(CallError::Deadline) => "The handler did not answer in time",
             Self::Call(CallError::TooLong) => "The handler's response is too long",
+            Self::Call(CallError::NoResponse) => {
+                "The handler's response does not lie in its memory"
+            }
             Self::Call(CallError::OutOfMemory) => "The handler ran out of memory",
             Self::Call(_) => "The handler failed",
             Self::Malformed(_) => "The handler's response is not well-formed",

@@ -191,7 +191,7 @@ impl Connection<'_> {
         let number = self.shared.metrics.next_request();
         let outcome = match self.pace.is_draining() {
             true => Err(Failure::Draining),
-            false => self.run(&head, message).await,
+            false => self.run(&head, number, message).await,
         };
 
         let keep_alive = head.keep_alive && !self.pace.is_draining();
@@ -243,6 +243,7 @@ impl Connection<'_> {
     async fn fail(&mut self, failure: &Failure, reply: &Reply, access: &mut Access<'_>) -> Next {
         access.status = failure.status();
         access.error = Some(failure.to_string());
+        access.stopped_by = failure.stopped_by();
         let refused = match failure {
             Failure::ClientGone => {
                 self.shared.metrics.abandoned();
@@ -264,7 +265,7 @@ impl Connection<'_> {
     }
 
     /// Has the pool answer a request, unless the client goes away before.
-    async fn run(&self, head: &Head, message: Bytes) -> Result<Done, Failure> {
+    async fn run(&self, head: &Head, number: u64, message: Bytes) -> Result<Done, Failure> {
         let pool = &self.shared.pool;
         let slot = tokio::select! {
             biased;
@@ -273,7 +274,7 @@ impl Connection<'_> {
         };
         tokio::select! {
             biased;
-            done = pool.run(slot, message) => Ok(done),
+            done = pool.run(slot, number, message) => Ok(done),
             () = reset(&self.stream) => Err(Failure::ClientGone),
         }
     }
@@ -291,6 +292,7 @@ impl Connection<'_> {
             worker: 0,
             pool: self.shared.pool.snapshot(),
             error: None,
+            stopped_by: None,
         }
     }
 

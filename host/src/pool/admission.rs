@@ -26,6 +26,8 @@ pub(super) struct Admission {
 #[derive(Debug)]
 struct State {
     free: usize,
+    /// Places that are taken away as soon as they are given back.
+    owed: usize,
     waiting: usize,
     last_ticket: u64,
     /// Who waits, by address and then in the order of arrival.
@@ -48,6 +50,7 @@ impl Admission {
         let ahead = workers.min(share / 2);
         let state = State {
             free: workers.saturating_add(ahead),
+            owed: 0,
             waiting: 0,
             last_ticket: 0,
             lines: HashMap::new(),
@@ -91,8 +94,26 @@ impl Admission {
         self.lock().waiting
     }
 
+    /// The pool has a worker more.
+    pub(super) fn grow(&self) {
+        self.release();
+    }
+
+    /// The pool has a worker less.
+    pub(super) fn shrink(&self) {
+        let mut state = self.lock();
+        match state.free.checked_sub(1) {
+            Some(free) => state.free = free,
+            None => state.owed += 1,
+        }
+    }
+
     fn release(&self) {
         let mut state = self.lock();
+        if state.owed > 0 {
+            state.owed -= 1;
+            return;
+        }
         match state.next() {
             // It is heard: who leaves takes himself out of the queue first.
             Some(next) => drop(next.send(())),

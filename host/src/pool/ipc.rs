@@ -7,7 +7,16 @@
 //! longer than a datagram goes on in the next. Lengths are checked before anything
 //! is allocated for them, in both directions.
 
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
 
 use serde::{Deserialize, Serialize};
 use wasmtime::Trap;
@@ -27,12 +36,19 @@ const ANSWER_HEAD: usize = 2 + 4 + 8 + 8;
 
 /// All that a worker is told about its task. The machine code comes in a file
 /// descriptor, the directory as the one the process is started in.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Init {
     pub(crate) limits: HandlerLimits,
     pub(crate) dir: DirConfig,
     pub(crate) env: Vec<(String, String)>,
     pub(crate) max_request: usize,
+    /// The worker's slot in the ledger, and how many there are.
+    pub(crate) slot: u32,
+    pub(crate) slots: u32,
+    /// Whether there is a descriptor to tell of host calls.
+    pub(crate) audited: bool,
+    /// Whether it makes attempts of `escape` in place of calls.
+    pub(crate) escaped: bool,
 }
 
 /// A worker is ready, or says why it is not.
@@ -71,6 +87,54 @@ pub(crate) fn message(id: u64, payload: &[u8]) -> Option<Vec<u8>> {
     message.extend_from_slice(&length.to_le_bytes());
     message.extend_from_slice(payload);
     Some(message)
+}
+
+/// Bytes of a request's number, before the request itself.
+pub(crate) const NUMBER: usize = 8;
+
+/// A request as a message; `None` if it is beyond what a length can say.
+pub(crate) fn request(id: u64, number: u64, request: &[u8]) -> Option<Vec<u8>> {
+    let length = u32::try_from(NUMBER + request.len()).ok()?;
+    let mut message = Vec::with_capacity(Start::BYTES + NUMBER + request.len());
+    message.extend_from_slice(&id.to_le_bytes());
+    message.extend_from_slice(&length.to_le_bytes());
+    message.extend_from_slice(&number.to_le_bytes());
+    message.extend_from_slice(request);
+    Some(message)
+}
+
+/// The number of a request, and the request.
+pub(crate) fn decode_request(payload: &[u8]) -> Option<(u64, &[u8])> {
+    let (number, request) = payload.split_first_chunk::<NUMBER>()?;
+    Some((u64::from_le_bytes(*number), request))
+}
+
+/// Sends descriptors to a worker, before anything else: the ledger's memory, and the
+/// audit's pipe if there is one.
+pub(crate) fn send_descriptors(
+    socket: &UnixDatagram,
+    descriptors: [Option<BorrowedFd<'_>>; 2],
+) -> anyhow::Result<()> {
+    let fds: Vec<_> = descriptors.into_iter().flatten().collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    anyhow::ensure!(ancillary.push(SendAncillaryMessage::ScmRights(&fds)), "too many descriptors");
+    sendmsg(socket, &[IoSlice::new(b"fd")], &mut ancillary, SendFlags::empty())?;
+    Ok(())
+}
+
+/// Receives what [`send_descriptors`] sent.
+pub(crate) fn receive_descriptors(socket: &UnixDatagram) -> anyhow::Result<Vec<OwnedFd>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut bytes = [0; 2];
+    let into = &mut [IoSliceMut::new(&mut bytes)];
+    recvmsg(socket, into, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    let rights = ancillary.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(rights) => Some(rights),
+        _ => None,
+    });
+    Ok(rights.flatten().collect())
 }
 
 /// Puts messages together from their datagrams.
@@ -172,6 +236,7 @@ fn encode_error(error: CallError) -> (u8, u8) {
         CallError::Trap(trap) => (4, trap as u8),
         CallError::HostCall => (5, 0),
         CallError::TooLong => (6, 0),
+        CallError::NoResponse => (8, 0),
         CallError::WorkerLost => (7, 0),
     }
 }
@@ -184,6 +249,7 @@ fn decode_error(outcome: u8, detail: u8) -> Option<CallError> {
         4 => CallError::Trap(Trap::from_u8(detail)?),
         5 => CallError::HostCall,
         6 => CallError::TooLong,
+        8 => CallError::NoResponse,
         7 => CallError::WorkerLost,
         _ => return None,
     })
@@ -230,6 +296,7 @@ mod tests {
             CallError::Trap(Trap::UnreachableCodeReached),
             CallError::HostCall,
             CallError::TooLong,
+            CallError::NoResponse,
             CallError::WorkerLost,
         ] {
             check(Err(error));

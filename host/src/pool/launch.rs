@@ -1,15 +1,14 @@
 //! Starting a worker process, with what it needs and nothing else.
 
 use std::fs::File;
-use std::io::Write as _;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixDatagram as StdUnixDatagram;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use tokio::net::UnixDatagram;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
@@ -18,7 +17,7 @@ use super::ipc::{self, Assembler, Init, Ready};
 use crate::config::Config;
 use crate::handler::{self, ServedDir};
 use crate::lockdown::Level;
-use crate::sandbox::{Clock, Sandbox};
+use crate::sandbox::{Audit, Clock, Ledger, Sandbox};
 
 /// How long a worker may take from its start to being ready.
 const START: Duration = Duration::from_secs(30);
@@ -27,7 +26,9 @@ const START: Duration = Duration::from_secs(30);
 pub(super) struct Launcher {
     code: OwnedFd,
     dir: ServedDir,
-    hello: Vec<u8>,
+    ledger: Arc<Ledger>,
+    audit: Option<Arc<Audit>>,
+    init: Init,
     pooled: bool,
 }
 
@@ -45,23 +46,33 @@ pub(super) struct Worker {
 }
 
 impl Launcher {
-    /// Compiles the handler, once for all workers.
-    pub(super) fn new(config: &Config) -> anyhow::Result<Self> {
+    /// Has the handler compiled, once for all workers.
+    pub(super) async fn new(config: &Config, audit: Option<Arc<Audit>>) -> anyhow::Result<Self> {
         let sandbox = Sandbox::new(config.limits, 1, Clock::Parent)?;
         let dir = ServedDir::open(&config.dir)?;
         let path = config.handler.as_deref();
-        let component = handler::compile(&sandbox, path)?;
+        let code = handler::compile(path, config.limits).await?;
+        let component = handler::load(&sandbox, &code)?;
         // Refused here, where it can still be said, and not in a worker.
-        handler::bind(&sandbox, &component, dir.grants(config.env.clone()), path)?;
-        let code = sealed_memfd(&component.serialize()?).context("passing on the machine code")?;
-        let init = serde_json::to_vec(&Init {
+        let ledger = Arc::new(Ledger::new(config.limits.quota, config.max_workers)?);
+        let grants = dir.grants(config.env.clone(), Arc::clone(&ledger), None);
+        handler::bind(&sandbox, &component, grants, path)?;
+        let init = Init {
             limits: config.limits,
             dir: config.dir.clone(),
             env: config.env.clone(),
             max_request: config.client.max_request,
-        })?;
-        let hello = ipc::message(0, &init).context("too many variables for the handler")?;
-        Ok(Self { code, dir, hello, pooled: sandbox.pooled() })
+            slot: 0,
+            slots: config.max_workers,
+            audited: audit.is_some(),
+            escaped: config.escaped,
+        };
+        Ok(Self { code, dir, ledger, audit, init, pooled: sandbox.pooled() })
+    }
+
+    /// The worker of that place is gone, and what its call held of the quota.
+    pub(super) fn forget(&self, place: usize) {
+        self.ledger.forget(u32::try_from(place).unwrap_or(u32::MAX));
     }
 
     /// Whether instances come from a pool of reserved memory, in workers as here.
@@ -73,8 +84,12 @@ impl Launcher {
     ///
     /// Must run on a thread of the runtime, which lives as long as the server: the
     /// worker dies with the thread that started it.
-    pub(super) async fn launch(&self) -> anyhow::Result<(Worker, Level)> {
+    pub(super) async fn launch(&self, place: usize) -> anyhow::Result<(Worker, Level)> {
+        let init = Init { slot: u32::try_from(place)?, ..self.init.clone() };
+        let hello = ipc::message(0, &serde_json::to_vec(&init)?).context("too many variables")?;
         let (ours, theirs) = StdUnixDatagram::pair()?;
+        let audit = self.audit.as_deref().map(Audit::fd);
+        ipc::send_descriptors(&ours, [Some(self.ledger.fd()), audit])?;
         ours.set_nonblocking(true)?;
         let socket = UnixDatagram::from_std(ours)?;
         let far_end = theirs.try_clone()?;
@@ -88,12 +103,14 @@ impl Launcher {
             .current_dir(dir)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::from(note.try_clone()?))
+            // It says what it has to say by its socket, and could forge the log.
+            .stderr(Stdio::null())
             // A Ctrl-C in the terminal is the host's to answer: its workers go on
             // until the requests in flight are finished.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
-        let greeting = greet(&socket, &self.hello);
+        let greeting = greet(&socket, &hello);
         let ready = tokio::select! {
             biased;
             ready = timeout(START, greeting) => ready.context("it did not become ready in time")??,
@@ -125,14 +142,4 @@ pub(super) async fn send(socket: &UnixDatagram, message: &[u8]) -> std::io::Resu
         socket.send(datagram).await?;
     }
     Ok(())
-}
-
-/// The bytes in anonymous memory that nobody can change any more.
-fn sealed_memfd(bytes: &[u8]) -> anyhow::Result<OwnedFd> {
-    let fd = memfd_create("handler", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    let mut file = File::from(fd);
-    file.write_all(bytes)?;
-    let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-    fcntl_add_seals(&file, seals)?;
-    Ok(file.into())
 }

@@ -4,6 +4,7 @@
 //! where. A worker never sees a client's socket.
 
 mod admission;
+mod growth;
 pub(crate) mod ipc;
 mod launch;
 mod process;
@@ -22,7 +23,7 @@ pub(crate) use self::admission::Slot;
 use crate::config::{Config, PoolKind};
 use crate::lockdown::Level;
 use crate::metrics::{Metrics, Snapshot};
-use crate::sandbox::{Call, CallError, Captured};
+use crate::sandbox::{Audit, Call, CallError, Captured};
 
 /// How far past its deadline a call may be before its worker is given up.
 const OVERDUE: Duration = Duration::from_millis(500);
@@ -41,6 +42,8 @@ enum Kind {
 
 /// A request on its way to a worker.
 struct Job {
+    /// Its number in the log.
+    number: u64,
     request: Bytes,
     reply: oneshot::Sender<Done>,
     /// Kept until the request is dealt with or dropped.
@@ -72,6 +75,13 @@ pub struct Started {
     pub pooled: bool,
 }
 
+/// What is around either kind of pool.
+struct Around {
+    audit: Option<Arc<Audit>>,
+    metrics: Arc<Metrics>,
+    admission: Arc<Admission>,
+}
+
 /// Every worker is busy, and the queue or the client's share of it is full.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Busy;
@@ -81,21 +91,26 @@ impl Pool {
     ///
     /// # Errors
     /// When the handler is refused, or workers cannot be started.
-    pub async fn start(config: &Config, metrics: Arc<Metrics>) -> anyhow::Result<(Self, Started)> {
-        let (kind, started) = match config.pool {
-            PoolKind::Thread => {
-                let (pool, started) = thread::ThreadPool::start(config, Arc::clone(&metrics))?;
-                (Kind::Thread(pool), started)
-            }
-            PoolKind::Process => {
-                let (pool, started) =
-                    process::ProcessPool::start(config, Arc::clone(&metrics)).await?;
-                (Kind::Process(pool), started)
-            }
-        };
+    pub async fn start(
+        config: &Config,
+        audit: Option<Arc<Audit>>,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<(Self, Started)> {
         let share = config.client.share.of(config.queue);
         let workers = usize::try_from(config.workers)?;
         let admission = Arc::new(Admission::new(workers, config.queue, share));
+        let around =
+            Around { audit, metrics: Arc::clone(&metrics), admission: Arc::clone(&admission) };
+        let (kind, started) = match config.pool {
+            PoolKind::Thread => {
+                let (pool, started) = thread::ThreadPool::start(config, around).await?;
+                (Kind::Thread(pool), started)
+            }
+            PoolKind::Process => {
+                let (pool, started) = process::ProcessPool::start(config, around).await?;
+                (Kind::Process(pool), started)
+            }
+        };
         Ok((Self { kind, admission, metrics }, started))
     }
 
@@ -110,9 +125,9 @@ impl Pool {
 
     /// Has a worker answer one request. When this is dropped before a worker has
     /// begun, it never does, unless the request has been sent to its process.
-    pub(crate) async fn run(&self, slot: Slot, request: Bytes) -> Done {
+    pub(crate) async fn run(&self, slot: Slot, number: u64, request: Bytes) -> Done {
         let (reply, answer) = oneshot::channel();
-        let job = Job { request, reply, slot };
+        let job = Job { number, request, reply, slot };
         match &self.kind {
             Kind::Thread(pool) => pool.submit(job),
             Kind::Process(pool) => pool.submit(job),

@@ -9,6 +9,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::net::UnixDatagram as StdUnixDatagram;
+use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,13 +17,16 @@ use anyhow::Context as _;
 use rustix::fs::{SeekFrom, seek};
 use rustix::net::RecvFlags;
 use tokio::net::UnixDatagram;
+use tokio::process::Child;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
+use super::admission::Admission;
+use super::growth::{Change, Growth, HELD_UP, Load};
 use super::ipc::{self, Assembler, Nonsense};
 use super::launch::{Launcher, Worker, send};
 use super::schedule::{AHEAD, Order, PATIENCE, Schedule, Task};
-use super::{Done, Job, Started};
+use super::{Around, Done, Job, Started};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::sandbox::CallError;
@@ -41,6 +45,9 @@ const REAP: Duration = Duration::from_secs(1);
 
 /// How often deadlines are looked at while requests run.
 const PATROL: Duration = Duration::from_millis(20);
+
+/// How often the pool is looked at while it is larger than usual and idle.
+const IDLE_PATROL: Duration = Duration::from_secs(1);
 
 /// Datagrams from one worker in a row, before others on the I/O thread have a turn.
 const BATCH: usize = 16;
@@ -61,7 +68,10 @@ pub(super) struct ProcessPool {
 struct Shared {
     state: Mutex<State>,
     metrics: Arc<Metrics>,
+    admission: Arc<Admission>,
     launcher: Launcher,
+    /// How many workers there are when none is held up.
+    usual: usize,
     timeout: Duration,
     max_answer: usize,
     /// There is something to watch again.
@@ -72,6 +82,9 @@ struct State {
     schedule: Schedule<Job>,
     /// How to reach each place's worker; `None` while there is none.
     links: Vec<Option<Link>>,
+    /// Places that have a worker, or for which one is being started.
+    kept: Vec<bool>,
+    growth: Growth,
     /// When the watch looks again by itself; `None` while it sleeps.
     pause: Option<Duration>,
 }
@@ -82,6 +95,8 @@ struct Link {
     far_end: StdUnixDatagram,
     /// Tells the worker's task to kill it.
     overrun: Arc<Notify>,
+    /// Tells the worker's task to end it, and itself.
+    retired: Arc<Notify>,
 }
 
 impl Task for Job {
@@ -95,28 +110,31 @@ impl Task for Job {
 }
 
 impl ProcessPool {
-    pub(super) async fn start(
-        config: &Config,
-        metrics: Arc<Metrics>,
-    ) -> anyhow::Result<(Self, Started)> {
-        let places = usize::try_from(config.workers)?;
+    pub(super) async fn start(config: &Config, around: Around) -> anyhow::Result<(Self, Started)> {
+        let Around { audit, metrics, admission } = around;
+        let usual = usize::try_from(config.workers)?;
+        let places = usize::try_from(config.max_workers)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 schedule: Schedule::new(places, cores),
                 links: (0..places).map(|_| None).collect(),
+                kept: (0..places).map(|place| place < usual).collect(),
+                growth: Growth::new(usual, places),
                 pause: None,
             }),
             metrics,
-            launcher: Launcher::new(config)?,
+            admission,
+            launcher: Launcher::new(config, audit).await?,
+            usual,
             timeout: config.limits.timeout,
             max_answer: ipc::max_answer(&config.limits),
             busy: Notify::new(),
         });
-        let starting: Vec<_> = (0..places)
+        let starting: Vec<_> = (0..usual)
             .map(|place| {
                 let shared = Arc::clone(&shared);
-                (place, tokio::spawn(async move { shared.launcher.launch().await }))
+                (place, tokio::spawn(async move { shared.launcher.launch(place).await }))
             })
             .collect();
         let mut level = None;
@@ -147,7 +165,7 @@ impl Shared {
     /// After every change: counters, and the watch wakes if it should look sooner.
     fn settle(&self, state: &State) {
         self.metrics.set(state.schedule.running(), state.schedule.pending());
-        let needed = state.needed_pause();
+        let needed = state.needed_pause(self.usual);
         if needed.is_some_and(|needed| state.pause.is_none_or(|pause| needed < pause)) {
             self.busy.notify_one();
         }
@@ -156,11 +174,14 @@ impl Shared {
 
 impl State {
     /// How soon somebody must look at the requests again.
-    fn needed_pause(&self) -> Option<Duration> {
+    fn needed_pause(&self, usual: usize) -> Option<Duration> {
         if self.schedule.is_holding_back() {
             Some(PATIENCE)
+        } else if self.schedule.running() > 0 {
+            Some(PATROL)
         } else {
-            (self.schedule.running() > 0).then_some(PATROL)
+            let more = self.kept.iter().filter(|kept| **kept).count() > usual;
+            more.then_some(IDLE_PATROL)
         }
     }
 
@@ -175,12 +196,13 @@ impl State {
             // What does not get through is for a dead worker, whose task is about
             // to hear of its end.
             if job.fits_ahead() {
-                let message = ipc::message(order.id, &job.request);
+                let message = ipc::request(order.id, job.number, &job.request);
                 let _ = message.map(|message| link.socket.try_send(&message));
             } else {
                 let (socket, request) = (Arc::clone(&link.socket), job.request.clone());
+                let number = job.number;
                 tokio::spawn(async move {
-                    match ipc::message(order.id, &request) {
+                    match ipc::request(order.id, number, &request) {
                         Some(message) => send(&socket, &message).await,
                         None => Ok(()),
                     }
@@ -207,9 +229,14 @@ async fn keep(shared: Arc<Shared>, place: usize, mut worker: Worker) {
     loop {
         let Worker { mut child, socket, far_end, note } = worker;
         let socket = Arc::new(socket);
-        let overrun = Arc::new(Notify::new());
+        let (overrun, retired) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         {
-            let link = Link { socket: Arc::clone(&socket), far_end, overrun: Arc::clone(&overrun) };
+            let link = Link {
+                socket: Arc::clone(&socket),
+                far_end,
+                overrun: Arc::clone(&overrun),
+                retired: Arc::clone(&retired),
+            };
             let mut state = shared.lock();
             if let Some(place) = state.links.get_mut(place) {
                 *place = Some(link);
@@ -223,11 +250,12 @@ async fn keep(shared: Arc<Shared>, place: usize, mut worker: Worker) {
         let ear = Ear { shared: &shared, place, number, socket: &socket };
         let (why, error) = tokio::select! {
             biased;
-            () = overrun.notified() => ("it overran its deadline", CallError::Deadline),
+            () = retired.notified() => return retire(&shared, place, child).await,
+            () = overrun.notified() => ("it overran its deadline".into(), CallError::Deadline),
             Nonsense = answers.hear(&ear) => {
-                ("its answer makes no sense", CallError::WorkerLost)
+                ("its answer makes no sense".into(), CallError::WorkerLost)
             }
-            _ = child.wait() => ("it died", CallError::WorkerLost),
+            status = child.wait() => (end(status), CallError::WorkerLost),
         };
         // Also waits for its end, so that no zombie stays. One that hangs in the
         // kernel must not keep the client waiting; the runtime reaps it later.
@@ -238,8 +266,74 @@ async fn keep(shared: Arc<Shared>, place: usize, mut worker: Worker) {
         // What it said before it died still counts.
         let _ = answers.hear_rest(&ear);
         lose(&shared, place, number, &note, error);
+        shared.launcher.forget(place);
         tracing::warn!(worker = number, pid, "a worker is replaced: {why}");
-        worker = relaunch(&shared, number).await;
+        worker = relaunch(&shared, place, number).await;
+    }
+}
+
+/// How a process ended by itself.
+fn end(status: io::Result<ExitStatus>) -> String {
+    status.map_or_else(|_| "it died".into(), |status| format!("it died: {status}"))
+}
+
+/// Ends an idle worker, whose place stays empty.
+async fn retire(shared: &Shared, place: usize, mut child: Child) {
+    let _ = child.start_kill();
+    let _ = timeout(REAP, child.wait()).await;
+    shared.launcher.forget(place);
+    let mut state = shared.lock();
+    if let Some(kept) = state.kept.get_mut(place) {
+        *kept = false;
+    }
+}
+
+/// Starts more workers while all are held up, and lets them go again.
+fn grow_or_shrink(shared: &Arc<Shared>, state: &mut State, now: Instant) {
+    let load = Load {
+        workers: state.kept.iter().filter(|kept| **kept).count(),
+        held_up: state.schedule.held_up(HELD_UP, now),
+        busy: state.schedule.running(),
+        waiting: state.schedule.pending() + shared.admission.waiting(),
+    };
+    match state.growth.look(load, now) {
+        Change::None => {}
+        Change::Grow(more) => {
+            let free = (0..).zip(&mut state.kept).filter(|(_, kept)| !**kept).take(more);
+            for (place, kept) in free {
+                *kept = true;
+                tokio::spawn(begin(Arc::clone(shared), place));
+            }
+            let workers = load.workers + more;
+            tracing::info!(workers, "all workers were held up: there are more now");
+        }
+        Change::Shrink => {
+            for place in shared.usual..state.links.len() {
+                if !state.schedule.retire(place) {
+                    continue;
+                }
+                if let Some(link) = state.links.get_mut(place).and_then(Option::take) {
+                    link.retired.notify_one();
+                }
+                shared.admission.shrink();
+            }
+        }
+    }
+}
+
+/// Starts a worker beyond the usual ones, and keeps its place filled.
+async fn begin(shared: Arc<Shared>, place: usize) {
+    match shared.launcher.launch(place).await {
+        Ok((worker, _)) => {
+            shared.admission.grow();
+            keep(shared, place, worker).await;
+        }
+        Err(error) => {
+            tracing::error!("no worker more: {error:#}");
+            if let Some(kept) = shared.lock().kept.get_mut(place) {
+                *kept = false;
+            }
+        }
     }
 }
 
@@ -257,11 +351,11 @@ fn lose(shared: &Shared, place: usize, number: u32, note: &File, error: CallErro
     shared.settle(&state);
 }
 
-async fn relaunch(shared: &Shared, number: u32) -> Worker {
+async fn relaunch(shared: &Shared, place: usize, number: u32) -> Worker {
     let mut pauses = BACK_OFF.iter();
     let mut pause = Duration::ZERO;
     loop {
-        match shared.launcher.launch().await {
+        match shared.launcher.launch(place).await {
             Ok((worker, _)) => return worker,
             Err(error) => {
                 pause = *pauses.next().unwrap_or(&pause);
@@ -364,7 +458,8 @@ async fn watch(shared: Arc<Shared>) {
             }
             let schedule = &state.schedule;
             shared.metrics.set(schedule.running(), schedule.pending());
-            state.pause = state.needed_pause();
+            grow_or_shrink(&shared, &mut state, now);
+            state.pause = state.needed_pause(shared.usual);
             state.pause
         };
         match pause {

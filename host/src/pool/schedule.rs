@@ -63,7 +63,7 @@ pub(super) struct Order {
 }
 
 impl<T: Task> Schedule<T> {
-    /// A schedule for that many workers, none of them ready yet.
+    /// A schedule with a place for each of that many workers, none of them ready yet.
     pub(super) fn new(places: usize, hot: usize) -> Self {
         Self {
             waiting: VecDeque::new(),
@@ -98,6 +98,12 @@ impl<T: Task> Schedule<T> {
     /// A worker is new and ready.
     pub(super) fn ready(&mut self, place: usize, now: Instant) -> Vec<Order> {
         self.refill(place, now)
+    }
+
+    /// A worker is to go: it gets nothing more, if it is idle.
+    pub(super) fn retire(&mut self, place: usize) -> bool {
+        let at = self.idle.iter().position(|idle| *idle == place);
+        at.map(|at| self.idle.remove(at)).is_some()
     }
 
     /// A worker answered. `None` when that is not what it was asked.
@@ -196,6 +202,11 @@ impl<T: Task> Schedule<T> {
     pub(super) fn task(&self, order: Order) -> Option<&T> {
         let sent = &self.places.get(order.place)?.sent;
         sent.iter().find(|sent| sent.id == order.id).map(|sent| &sent.task)
+    }
+
+    /// Workers that have been in their call for that long.
+    pub(super) fn held_up(&self, limit: Duration, now: Instant) -> usize {
+        self.overrun(limit, now).len()
     }
 
     /// Requests that run.

@@ -7,22 +7,28 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use tokio::sync::oneshot;
 
-use super::{Done, Job, OVERDUE, Slot, Started};
+use super::admission::Admission;
+use super::growth::{Change, Growth, HELD_UP, Load};
+use super::{Around, Done, Job, OVERDUE, Slot, Started};
 use crate::config::Config;
+use crate::escape;
 use crate::handler::{self, ServedDir};
 use crate::lockdown::{self, Level};
 use crate::metrics::Metrics;
-use crate::sandbox::{CallError, Clock, Handler, Sandbox};
+use crate::sandbox::{CallError, Clock, Handler, Ledger, Order, Sandbox};
 
 /// A worker's native stack, in bytes: what guests may use, and as much again
 /// for the host's frames below and above.
 const STACK: usize = 2 << 20;
 
-/// How often the supervisor looks for workers that are stuck.
+/// How often the supervisor looks for workers that are stuck or held up.
 const PATROL: Duration = Duration::from_millis(100);
+
+/// How often an idle worker looks whether it is still wanted.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Threads behind a queue, which is bounded by the slots of its requests.
 pub(super) struct ThreadPool {
@@ -37,7 +43,11 @@ struct Shared {
     dir: ServedDir,
     queue: Receiver<Job>,
     metrics: Arc<Metrics>,
+    admission: Arc<Admission>,
     timeout: Duration,
+    /// How many workers there are when none is held up.
+    usual: u32,
+    escaped: bool,
 }
 
 /// One worker as its supervisor sees it.
@@ -47,6 +57,8 @@ struct Worker {
     current: Mutex<Option<Current>>,
     /// Set by the supervisor: the thread ends when it comes back.
     given_up: AtomicBool,
+    /// Set by the supervisor: the thread ends when it is idle.
+    retired: AtomicBool,
 }
 
 /// A request that a worker works on.
@@ -57,14 +69,17 @@ struct Current {
 }
 
 impl ThreadPool {
-    pub(super) fn start(config: &Config, metrics: Arc<Metrics>) -> anyhow::Result<(Self, Started)> {
-        // Every worker may be given up once and replaced while it is stuck.
-        let slots = config.workers.saturating_mul(2);
+    pub(super) async fn start(config: &Config, around: Around) -> anyhow::Result<(Self, Started)> {
+        let Around { audit, metrics, admission } = around;
+        // As many as usually work may be stuck and replaced.
+        let slots = config.max_workers.saturating_add(config.workers);
         let sandbox = Sandbox::new(config.limits, slots, Clock::Epoch)?;
         let pooled = sandbox.pooled();
         let dir = ServedDir::open(&config.dir)?;
-        let component = handler::compile(&sandbox, config.handler.as_deref())?;
-        let grants = dir.grants(config.env.clone());
+        let code = handler::compile(config.handler.as_deref(), config.limits).await?;
+        let component = handler::load(&sandbox, &code)?;
+        let ledger = Arc::new(Ledger::new(config.limits.quota, config.max_workers)?);
+        let grants = dir.grants(config.env.clone(), ledger, audit);
         let handler = handler::bind(&sandbox, &component, grants, config.handler.as_deref())?;
         let (queue, jobs) = unbounded();
         let shared = Arc::new(Shared {
@@ -73,7 +88,10 @@ impl ThreadPool {
             dir,
             queue: jobs,
             metrics: Arc::clone(&metrics),
+            admission,
             timeout: config.limits.timeout,
+            usual: config.workers,
+            escaped: config.escaped,
         });
 
         let (ready, levels) = mpsc::channel();
@@ -90,7 +108,10 @@ impl ThreadPool {
         let level = level.context("there are no workers")?;
         thread::Builder::new()
             .name("supervisor".into())
-            .spawn(move || supervise(&shared, workers))
+            .spawn({
+                let growth = Growth::new(workers.len(), usize::try_from(config.max_workers)?);
+                move || supervise(&shared, workers, growth)
+            })
             .context("starting the supervisor")?;
         Ok((Self { queue, metrics }, Started { level, pooled }))
     }
@@ -107,8 +128,12 @@ impl ThreadPool {
 type Ready = mpsc::Sender<anyhow::Result<Level>>;
 
 fn spawn(shared: &Arc<Shared>, number: u32, ready: Ready) -> anyhow::Result<Arc<Worker>> {
-    let worker =
-        Arc::new(Worker { number, current: Mutex::new(None), given_up: AtomicBool::new(false) });
+    let worker = Arc::new(Worker {
+        number,
+        current: Mutex::new(None),
+        given_up: AtomicBool::new(false),
+        retired: AtomicBool::new(false),
+    });
     thread::Builder::new()
         .name(format!("worker-{number}"))
         .stack_size(STACK)
@@ -129,7 +154,17 @@ fn spawn(shared: &Arc<Shared>, number: u32, ready: Ready) -> anyhow::Result<Arc<
 }
 
 fn work(shared: &Shared, worker: &Worker) {
-    while let Ok(Job { request, reply, slot }) = shared.queue.recv() {
+    loop {
+        // Only those beyond the usual number are ever let go.
+        let job = match worker.number <= shared.usual {
+            true => shared.queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            false => shared.queue.recv_timeout(IDLE),
+        };
+        let Job { number, request, reply, slot } = match job {
+            Ok(job) => job,
+            Err(RecvTimeoutError::Timeout) if !worker.retired.load(Ordering::Acquire) => continue,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
+        };
         shared.metrics.unqueued();
         if reply.is_closed() {
             continue;
@@ -138,8 +173,12 @@ fn work(shared: &Shared, worker: &Worker) {
         *worker.lock() = Some(Current { started, reply, slot });
         let running = shared.metrics.running();
         // A panic would be a fault of the host; it costs this request alone.
-        let call =
-            catch_unwind(AssertUnwindSafe(|| shared.sandbox.call(&shared.handler, &request)));
+        let order = Order { request: number, slot: worker.number - 1 };
+        let call = || match shared.escaped {
+            false => shared.sandbox.call(&shared.handler, order, &request),
+            true => escape::attempt(&request, None),
+        };
+        let call = catch_unwind(AssertUnwindSafe(call));
         drop((request, running));
         if let Some(Current { reply, slot, .. }) = worker.lock().take() {
             let done = match call {
@@ -161,6 +200,11 @@ impl Worker {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How long it has been in its call, if it is in one.
+    fn busy_for(&self) -> Option<Duration> {
+        self.lock().as_ref().map(|current| current.started.elapsed())
+    }
+
     /// Takes the request away from a worker that overran its deadline, and with
     /// it the worker's right to a place in the pool.
     fn give_up(&self, timeout: Duration) -> bool {
@@ -179,10 +223,12 @@ impl Worker {
 }
 
 /// Replaces workers that are stuck in the kernel, where no deadline reaches
-/// them. As many may be stuck as there are workers; the pool then shrinks.
-fn supervise(shared: &Arc<Shared>, mut workers: Vec<Arc<Worker>>) {
+/// them. As many may be stuck as there usually are workers; the pool then shrinks.
+/// Starts more workers while all are held up, and lets them go again.
+fn supervise(shared: &Arc<Shared>, mut workers: Vec<Arc<Worker>>, mut growth: Growth) {
     let mut stuck: Vec<Arc<Worker>> = Vec::new();
     let most_stuck = workers.len();
+    let usual = workers.len();
     loop {
         thread::sleep(PATROL);
         stuck.retain(|worker| Arc::strong_count(worker) > 1);
@@ -207,6 +253,30 @@ fn supervise(shared: &Arc<Shared>, mut workers: Vec<Arc<Worker>>) {
                 Err(error) => tracing::error!(worker = number, "no replacement: {error:#}"),
             }
         }
+        // Retired ones have ended when nothing but this list knows them.
+        let before = workers.len();
+        workers.retain(|worker| {
+            !worker.retired.load(Ordering::Acquire) || Arc::strong_count(worker) > 1
+        });
+        for _ in workers.len()..before {
+            shared.admission.shrink();
+        }
+        let busy: Vec<_> = workers.iter().filter_map(|worker| worker.busy_for()).collect();
+        let load = Load {
+            workers: workers.len(),
+            held_up: busy.iter().filter(|busy| **busy >= HELD_UP).count(),
+            busy: busy.len(),
+            waiting: shared.queue.len() + shared.admission.waiting(),
+        };
+        match growth.look(load, Instant::now()) {
+            Change::None => {}
+            Change::Grow(more) => grow(shared, &mut workers, more),
+            Change::Shrink => {
+                for worker in workers.iter().skip(usual) {
+                    worker.retired.store(true, Ordering::Release);
+                }
+            }
+        }
         // Nobody is left to serve these, and nobody may wait for ever.
         while working == 0
             && let Ok(job) = shared.queue.try_recv()
@@ -215,4 +285,22 @@ fn supervise(shared: &Arc<Shared>, mut workers: Vec<Arc<Worker>>) {
             let _ = job.reply.send(Done::lost(0, CallError::WorkerLost, Duration::ZERO));
         }
     }
+}
+
+/// Adds workers with the lowest numbers that are free.
+fn grow(shared: &Arc<Shared>, workers: &mut Vec<Arc<Worker>>, more: usize) {
+    for _ in 0..more {
+        let taken = |number| workers.iter().any(|worker| worker.number == number);
+        let Some(number) = (1..).find(|number| !taken(*number)) else { return };
+        let (ready, _) = mpsc::channel();
+        match spawn(shared, number, ready) {
+            Ok(worker) => workers.push(worker),
+            Err(error) => {
+                tracing::error!("no worker more: {error:#}");
+                return;
+            }
+        }
+        shared.admission.grow();
+    }
+    tracing::info!(workers = workers.len(), "all workers were held up: there are more now");
 }

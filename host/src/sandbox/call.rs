@@ -2,15 +2,24 @@
 
 use std::time::{Duration, Instant};
 
-use wasmtime::component::WasmList;
+use wasmtime::component::{ResourceTableError, WasmList};
 use wasmtime::{CallHook, Store, Trap};
 
 use super::engine::Sandbox;
-use super::handler::Handler;
-use super::monitor::{Captured, DeadlinePassed, Exited, State};
+use super::handler::{Handler, NoNetwork};
+use super::monitor::{Captured, DeadlinePassed, Exited, NotAllowed, State};
 
 /// Bytes of strings and lists that one host call may carry out of a guest.
 const HOSTCALL_BYTES: usize = 16 << 20;
+
+/// Whose request is run, and by whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Order {
+    /// The request's number, as in the log.
+    pub request: u64,
+    /// The worker's slot in the ledger; no two running calls share one.
+    pub slot: u32,
+}
 
 /// What one call came to.
 #[derive(Debug)]
@@ -42,6 +51,9 @@ pub enum CallError {
     /// many handles, arguments beyond the limits, something it was not granted.
     #[error("the handler made a host call that is not allowed")]
     HostCall,
+    /// The response that it returned does not lie within its memory.
+    #[error("the handler's response does not lie in its memory")]
+    NoResponse,
     /// The response is longer than the limit on responses.
     #[error("the handler's response is too long")]
     TooLong,
@@ -56,11 +68,11 @@ impl Sandbox {
     /// Returns within the configured timeout, give or take two ticks of the
     /// epoch and one host call, unless [`Clock::Parent`](super::Clock::Parent) was chosen: a
     /// guest that computes for ever then ends only with its process.
-    pub fn call(&self, handler: &Handler, request: &[u8]) -> Call {
+    pub fn call(&self, handler: &Handler, order: Order, request: &[u8]) -> Call {
         let started = Instant::now();
         let _running = self.running();
         let deadline = started + self.limits.timeout;
-        let state = State::new(&handler.grants, deadline, self.limits.memory);
+        let state = State::new(&handler.grants, order, deadline, self.limits.memory);
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.ceiling);
         store.set_epoch_deadline(self.ticks_until_deadline());
@@ -75,8 +87,14 @@ impl Sandbox {
                 CallHook::CallingHost if Instant::now() >= deadline => {
                     return Err(DeadlinePassed.into());
                 }
-                CallHook::CallingHost => store.set_hostcall_fuel(HOSTCALL_BYTES),
-                CallHook::ReturningFromHost => store.set_hostcall_fuel(response),
+                CallHook::CallingHost => {
+                    store.set_hostcall_fuel(HOSTCALL_BYTES);
+                    store.data_mut().host_call_begins();
+                }
+                CallHook::ReturningFromHost => {
+                    store.set_hostcall_fuel(response);
+                    store.data_mut().host_call_ended();
+                }
                 CallHook::CallingWasm | CallHook::ReturningFromWasm => {}
             }
             Ok(())
@@ -85,7 +103,7 @@ impl Sandbox {
         let result = self.run(&mut store, handler, request);
         let result = result.map_err(|failure| match failure {
             Failure::TooLong => CallError::TooLong,
-            Failure::Wasm(error) => classify(&error, store.data().ceiling.refused),
+            Failure::Wasm(error) => classify(&error, store.data()),
         });
         let captured = store.into_data().into_captured();
         Call { result, captured, elapsed: started.elapsed() }
@@ -122,8 +140,15 @@ impl From<wasmtime::Error> for Failure {
     }
 }
 
+/// Whether it was a host call that ended the guest: what it asked for, or how.
+fn is_host_calls(error: &wasmtime::Error, entered: bool) -> bool {
+    let monitors =
+        error.is::<NotAllowed>() || error.is::<NoNetwork>() || error.is::<ResourceTableError>();
+    monitors || !entered
+}
+
 /// The one place where wasmtime's errors are told apart.
-fn classify(error: &wasmtime::Error, memory_refused: bool) -> CallError {
+fn classify(error: &wasmtime::Error, state: &State) -> CallError {
     if error.is::<DeadlinePassed>() {
         return CallError::Deadline;
     }
@@ -132,8 +157,9 @@ fn classify(error: &wasmtime::Error, memory_refused: bool) -> CallError {
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => CallError::Deadline,
-        Some(_) | None if memory_refused => CallError::OutOfMemory,
+        Some(_) | None if state.ceiling.refused => CallError::OutOfMemory,
         Some(trap) => CallError::Trap(*trap),
-        None => CallError::HostCall,
+        None if is_host_calls(error, state.entered) => CallError::HostCall,
+        None => CallError::NoResponse,
     }
 }

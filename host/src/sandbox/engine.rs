@@ -97,6 +97,17 @@ impl Sandbox {
         Ok(Self { engine, linker, limits, pooled, ticker })
     }
 
+    /// Sets up an engine that only compiles, in little address space. What it compiles
+    /// can be loaded by those of [`Sandbox::new`].
+    ///
+    /// # Errors
+    /// When wasmtime rejects the configuration.
+    pub fn compiler(limits: HandlerLimits) -> anyhow::Result<Self> {
+        let engine = Engine::new(&config(&limits, None)).map_err(anyhow::Error::from)?;
+        let linker = Linker::new(&engine);
+        Ok(Self { engine, linker, limits, pooled: false, ticker: None })
+    }
+
     /// Whether instances come from the pool of reserved slots.
     #[must_use]
     pub fn pooled(&self) -> bool {

@@ -14,8 +14,32 @@ use super::monitor::{Grants, State};
 /// The function that a handler exports.
 const EXPORT: &str = "handle";
 
-/// Packages that a handler may import from, at version 0.2.x.
-const LINKED: &[&str] = &["wasi:cli", "wasi:clocks", "wasi:filesystem", "wasi:io", "wasi:random"];
+/// What a handler may import, at version 0.2.x, and what each comes to here.
+const OFFERED: &[(&str, &str)] = &[
+    ("wasi:cli/environment", "the variables given with --env; no arguments"),
+    ("wasi:cli/exit", "ends the call, whose client gets a 500"),
+    ("wasi:cli/stdin", "empty"),
+    ("wasi:cli/stdout", "into the log, up to 64 KiB a call"),
+    ("wasi:cli/stderr", "into the log, up to 64 KiB a call"),
+    ("wasi:cli/terminal-input", "there is none"),
+    ("wasi:cli/terminal-output", "there is none"),
+    ("wasi:cli/terminal-stdin", "there is none"),
+    ("wasi:cli/terminal-stdout", "there is none"),
+    ("wasi:cli/terminal-stderr", "there is none"),
+    ("wasi:clocks/monotonic-clock", "time since the host started; waiting, up to the deadline"),
+    ("wasi:clocks/wall-clock", "the time of day"),
+    ("wasi:filesystem/preopens", "the one directory of --dir"),
+    ("wasi:filesystem/types", "files and directories below it, within --quota and --max-files"),
+    ("wasi:io/error", "errors of streams"),
+    ("wasi:io/poll", "waiting, up to the deadline"),
+    ("wasi:io/streams", "files, and the log"),
+    ("wasi:random/random", "random bytes, up to 1 MiB a call"),
+    ("wasi:random/insecure", "random bytes, up to 1 MiB a call"),
+    ("wasi:random/insecure-seed", "random numbers"),
+];
+
+/// What an import of [`DENIED`] comes to.
+const NO_NETWORK: &str = "nothing: who calls it is ended";
 
 /// The package that many toolchains import without using it. It can be linked,
 /// but a handler that calls one of its functions ends there.
@@ -36,6 +60,30 @@ pub struct Handler {
     pub(super) pre: InstancePre<State>,
     pub(super) handle: ComponentExportIndex,
     pub(super) grants: Arc<Grants>,
+}
+
+/// A compiled component, and what it asks for.
+pub struct Examined {
+    /// The interfaces that it imports, with their versions.
+    pub imports: Vec<String>,
+    /// What it exports.
+    pub exports: Vec<String>,
+    /// Itself, if it is a handler.
+    pub component: Result<Component, Refusal>,
+}
+
+/// What an import, such as `wasi:io/poll@0.2.6`, comes to here; `None` if no handler
+/// may have it.
+#[must_use]
+pub fn granted(import: &str) -> Option<&'static str> {
+    let (package, interface, version) = split(import);
+    if !version.starts_with("0.2.") {
+        return None;
+    }
+    if package == DENIED {
+        return Some(NO_NETWORK);
+    }
+    OFFERED.iter().find(|(offered, _)| *offered == interface).map(|(_, grant)| *grant)
 }
 
 /// Why a file was not taken as a handler.
@@ -59,8 +107,9 @@ pub enum Refusal {
     /// It can never fit within the limits.
     #[error("it cannot be instantiated within the limits: {0}")]
     TooLarge(String),
-    /// Machine code that this executable did not make.
-    #[error("the compiled handler cannot be loaded: {0}")]
+    /// Machine code of something larger than the limits, or that this executable did
+    /// not make.
+    #[error("it cannot be loaded within the limits: {0}")]
     Precompiled(String),
 }
 
@@ -70,14 +119,31 @@ impl Sandbox {
     /// # Errors
     /// A [`Refusal`] that says why it is not.
     pub fn compile(&self, wasm: &[u8]) -> Result<Component, Refusal> {
+        let component = self.translate(wasm)?;
+        self.check(&component)?;
+        Ok(component)
+    }
+
+    /// Compiles a component, handler or not, and says what it asks for.
+    ///
+    /// # Errors
+    /// A [`Refusal`] when it is not a component.
+    pub fn examine(&self, wasm: &[u8]) -> Result<Examined, Refusal> {
+        let component = self.translate(wasm)?;
+        let ty = component.component_type();
+        let imports = ty.imports(&self.engine).map(|(name, _)| name.to_owned()).collect();
+        let exports = ty.exports(&self.engine).map(|(name, _)| name.to_owned()).collect();
+        let component = self.check(&component).map(|()| component);
+        Ok(Examined { imports, exports, component })
+    }
+
+    fn translate(&self, wasm: &[u8]) -> Result<Component, Refusal> {
         // The preamble tells a module (layer 0) from a component (layer 1).
         if let Some([0, b'a', b's', b'm', _, _, 0, 0]) = wasm.first_chunk::<8>() {
             return Err(Refusal::CoreModule);
         }
-        let component = Component::from_binary(&self.engine, wasm)
-            .map_err(|error| Refusal::Invalid(first_line(&error)))?;
-        self.check(&component)?;
-        Ok(component)
+        Component::from_binary(&self.engine, wasm)
+            .map_err(|error| Refusal::Invalid(first_line(&error)))
     }
 
     /// Loads machine code that an engine of the same configuration made.
@@ -143,10 +209,8 @@ impl Sandbox {
     fn check(&self, component: &Component) -> Result<(), Refusal> {
         let ty = component.component_type();
         for (name, item) in ty.imports(&self.engine) {
-            let (package, _, version) = split(name);
-            let known = LINKED.contains(&package) || package == DENIED;
             let instance = matches!(item.ty, ComponentItem::ComponentInstance(_));
-            if !(known && instance && version.starts_with("0.2.")) {
+            if !instance || granted(name).is_none() {
                 return Err(Refusal::Import(name.into()));
             }
         }
@@ -171,7 +235,7 @@ impl Sandbox {
 /// The guest called a function of [`DENIED`].
 #[derive(Debug, thiserror::Error)]
 #[error("the handler asked for the network")]
-struct NoNetwork;
+pub(super) struct NoNetwork;
 
 /// A socket; there are none.
 enum Socket {}

@@ -11,7 +11,7 @@ mod handler;
 mod limits;
 mod monitor;
 
-pub use call::{Call, CallError};
+pub use call::{Call, CallError, Order};
 pub use engine::{Clock, Sandbox};
-pub use handler::{Handler, Refusal};
-pub use monitor::{Access, Captured, Grants, Preopen};
+pub use handler::{Examined, Handler, Refusal, granted};
+pub use monitor::{Access, Audit, Captured, Grants, Ledger, Preopen, Usage, measure};

@@ -5,21 +5,25 @@
 use host::http;
 
 mod atomic;
+mod audit;
 mod client;
 mod components;
 mod crowd;
 #[path = "../../src/http/decisions.rs"]
 mod decisions;
+mod demo;
 mod files;
 mod framing;
 mod fresh;
 mod hostile;
+mod lockdown;
 mod logging;
 mod page;
 mod pools;
 #[path = "../../fuzz/src/properties.rs"]
 mod properties;
 mod protocol;
+mod quota;
 mod slow;
 mod standard_library;
 mod start;

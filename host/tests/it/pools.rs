@@ -188,3 +188,49 @@ fn the_log_can_be_json() {
     assert_eq!(line["method"], "GET", "{line}");
     assert_eq!(line["status"], 200, "{line}");
 }
+
+#[test]
+fn the_pool_grows_while_every_worker_is_held_up_and_shrinks_again() {
+    const HOSTILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../handlers/hostile.wasm");
+    for pool in POOLS {
+        let server = Server::start(
+            pool,
+            &["--handler", HOSTILE, "--workers", "2", "--max-workers", "5", "--timeout", "5s"],
+        );
+        assert_eq!(server.all_workers().len(), 2, "{pool}");
+        let mut loops: Vec<_> = (0..4).map(|_| server.connect()).collect();
+        for client in &mut loops {
+            client.send("GET /loop HTTP/1.1\r\nHost: x\r\n\r\n");
+        }
+        assert_eq!(server.get("/ok").status, 200, "{pool}");
+        for client in &mut loops {
+            let mut byte = [0];
+            client.stream.set_nonblocking(true).unwrap();
+            assert!(client.stream.peek(&mut byte).is_err(), "{pool}: nobody waited for these");
+            client.stream.set_nonblocking(false).unwrap();
+        }
+        assert_eq!(server.all_workers().len(), 5, "{pool}: and never more");
+        for client in &mut loops {
+            assert_eq!(client.response().status, 504, "{pool}");
+        }
+        eventually("the usual number", || server.all_workers().len() == 2);
+        assert_eq!(server.get("/ok").status, 200, "{pool}");
+    }
+}
+
+#[test]
+fn a_pool_that_may_not_grow_refuses_what_it_cannot_queue() {
+    for pool in POOLS {
+        let server = Server::with_handler(
+            pool,
+            &components::sleeper(1_000_000_000),
+            &["--workers", "1", "--max-workers", "1", "--queue", "2", "--client-share", "100"],
+        );
+        let mut clients: Vec<_> = (0..12).map(|_| server.connect()).collect();
+        for client in &mut clients {
+            client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        }
+        let statuses: Vec<_> = clients.iter_mut().map(|client| client.response().status).collect();
+        assert!(statuses.contains(&204) && statuses.contains(&503), "{pool}: {statuses:?}");
+    }
+}

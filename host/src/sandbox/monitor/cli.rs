@@ -2,6 +2,7 @@
 
 use wasmtime::component::Resource;
 
+use super::audit::Argument;
 use super::bindings::wasi::cli::{
     environment, exit, stderr, stdin, stdout, terminal_input, terminal_output, terminal_stderr,
     terminal_stdin, terminal_stdout,
@@ -21,7 +22,7 @@ pub struct Captured {
 impl Captured {
     /// Bytes of standard output and error together that one call can bring into
     /// the log; the rest is counted and dropped.
-    pub const MAX: usize = 8 << 10;
+    pub const MAX: usize = 64 << 10;
 
     pub(super) fn write(&mut self, bytes: &[u8]) {
         let room = Self::MAX - self.bytes.len();
@@ -33,43 +34,51 @@ impl Captured {
 
 impl environment::Host for State {
     fn get_environment(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
+        self.audit("wasi:cli/environment", "get-environment", Argument::None);
         Ok(self.grants.env.clone())
     }
 
     fn get_arguments(&mut self) -> wasmtime::Result<Vec<String>> {
+        self.audit("wasi:cli/environment", "get-arguments", Argument::None);
         Ok(Vec::new())
     }
 
     fn initial_cwd(&mut self) -> wasmtime::Result<Option<String>> {
+        self.audit("wasi:cli/environment", "initial-cwd", Argument::None);
         Ok(None)
     }
 }
 
 impl exit::Host for State {
     fn exit(&mut self, _status: Result<(), ()>) -> wasmtime::Result<()> {
+        self.audit("wasi:cli/exit", "exit", Argument::None);
         Err(Exited.into())
     }
 
     fn exit_with_code(&mut self, _status: u8) -> wasmtime::Result<()> {
+        self.audit("wasi:cli/exit", "exit-with-code", Argument::None);
         Err(Exited.into())
     }
 }
 
 impl stdin::Host for State {
     fn get_stdin(&mut self) -> wasmtime::Result<Resource<InputStream>> {
-        Ok(self.table.push(InputStream::Empty)?)
+        self.audit("wasi:cli/stdin", "get-stdin", Argument::None);
+        Ok(self.hand_out(InputStream::Empty)?)
     }
 }
 
 impl stdout::Host for State {
     fn get_stdout(&mut self) -> wasmtime::Result<Resource<OutputStream>> {
-        Ok(self.table.push(OutputStream::Captured)?)
+        self.audit("wasi:cli/stdout", "get-stdout", Argument::None);
+        Ok(self.hand_out(OutputStream::Captured)?)
     }
 }
 
 impl stderr::Host for State {
     fn get_stderr(&mut self) -> wasmtime::Result<Resource<OutputStream>> {
-        Ok(self.table.push(OutputStream::Captured)?)
+        self.audit("wasi:cli/stderr", "get-stderr", Argument::None);
+        Ok(self.hand_out(OutputStream::Captured)?)
     }
 }
 
@@ -81,32 +90,33 @@ impl terminal_output::Host for State {}
 
 impl terminal_input::HostTerminalInput for State {
     fn drop(&mut self, terminal: Resource<Terminal>) -> wasmtime::Result<()> {
-        self.table.delete(terminal)?;
-        Ok(())
+        self.release(terminal)
     }
 }
 
 impl terminal_output::HostTerminalOutput for State {
     fn drop(&mut self, terminal: Resource<Terminal>) -> wasmtime::Result<()> {
-        self.table.delete(terminal)?;
-        Ok(())
+        self.release(terminal)
     }
 }
 
 impl terminal_stdin::Host for State {
     fn get_terminal_stdin(&mut self) -> wasmtime::Result<Option<Resource<Terminal>>> {
+        self.audit("wasi:cli/terminal-stdin", "get-terminal-stdin", Argument::None);
         Ok(None)
     }
 }
 
 impl terminal_stdout::Host for State {
     fn get_terminal_stdout(&mut self) -> wasmtime::Result<Option<Resource<Terminal>>> {
+        self.audit("wasi:cli/terminal-stdout", "get-terminal-stdout", Argument::None);
         Ok(None)
     }
 }
 
 impl terminal_stderr::Host for State {
     fn get_terminal_stderr(&mut self) -> wasmtime::Result<Option<Resource<Terminal>>> {
+        self.audit("wasi:cli/terminal-stderr", "get-terminal-stderr", Argument::None);
         Ok(None)
     }
 }

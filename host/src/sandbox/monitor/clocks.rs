@@ -5,10 +5,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use wasmtime::component::Resource;
 
+use super::State;
+use super::audit::Argument;
 use super::bindings::wasi::clocks::{monotonic_clock, wall_clock};
 use super::bindings::wasi::io::poll;
 use super::bindings::wasi::random::{insecure, insecure_seed, random};
-use super::{NotAllowed, State};
 
 /// Random bytes that one host call may ask for.
 const MAX_RANDOM_BYTES: u64 = 1 << 20;
@@ -33,8 +34,9 @@ impl Pollable {
 
 impl poll::Host for State {
     fn poll(&mut self, pollables: Vec<Resource<Pollable>>) -> wasmtime::Result<Vec<u32>> {
+        self.audit("wasi:io/poll", "poll", Argument::None);
         if pollables.is_empty() {
-            return Err(NotAllowed("poll on an empty list").into());
+            return Err(self.not_allowed("poll on an empty list"));
         }
         let pollables = pollables
             .iter()
@@ -57,10 +59,12 @@ impl poll::Host for State {
 
 impl poll::HostPollable for State {
     fn ready(&mut self, pollable: Resource<Pollable>) -> wasmtime::Result<bool> {
+        self.audit("wasi:io/poll", "pollable.ready", Argument::None);
         Ok(self.table.get(&pollable)?.is_ready())
     }
 
     fn block(&mut self, pollable: Resource<Pollable>) -> wasmtime::Result<()> {
+        self.audit("wasi:io/poll", "pollable.block", Argument::None);
         match *self.table.get(&pollable)? {
             Pollable::At(wake) if wake.is_none_or(|wake| wake > Instant::now()) => {
                 self.sleep_until(wake)
@@ -70,8 +74,7 @@ impl poll::HostPollable for State {
     }
 
     fn drop(&mut self, pollable: Resource<Pollable>) -> wasmtime::Result<()> {
-        self.table.delete(pollable)?;
-        Ok(())
+        self.release(pollable)
     }
 }
 
@@ -83,10 +86,12 @@ fn epoch() -> Instant {
 
 impl monotonic_clock::Host for State {
     fn now(&mut self) -> wasmtime::Result<monotonic_clock::Instant> {
+        self.audit("wasi:clocks/monotonic-clock", "now", Argument::None);
         Ok(u64::try_from(epoch().elapsed().as_nanos())?)
     }
 
     fn resolution(&mut self) -> wasmtime::Result<monotonic_clock::Duration> {
+        self.audit("wasi:clocks/monotonic-clock", "resolution", Argument::None);
         Ok(1)
     }
 
@@ -94,37 +99,43 @@ impl monotonic_clock::Host for State {
         &mut self,
         when: monotonic_clock::Instant,
     ) -> wasmtime::Result<Resource<Pollable>> {
+        self.audit("wasi:clocks/monotonic-clock", "subscribe-instant", Argument::None);
         let wake = epoch().checked_add(Duration::from_nanos(when));
-        Ok(self.table.push(Pollable::At(wake))?)
+        Ok(self.hand_out(Pollable::At(wake))?)
     }
 
     fn subscribe_duration(
         &mut self,
         when: monotonic_clock::Duration,
     ) -> wasmtime::Result<Resource<Pollable>> {
+        self.audit("wasi:clocks/monotonic-clock", "subscribe-duration", Argument::None);
         let wake = Instant::now().checked_add(Duration::from_nanos(when));
-        Ok(self.table.push(Pollable::At(wake))?)
+        Ok(self.hand_out(Pollable::At(wake))?)
     }
 }
 
 impl wall_clock::Host for State {
     fn now(&mut self) -> wasmtime::Result<wall_clock::Datetime> {
+        self.audit("wasi:clocks/wall-clock", "now", Argument::None);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Ok(wall_clock::Datetime { seconds: now.as_secs(), nanoseconds: now.subsec_nanos() })
     }
 
     fn resolution(&mut self) -> wasmtime::Result<wall_clock::Datetime> {
+        self.audit("wasi:clocks/wall-clock", "resolution", Argument::None);
         Ok(wall_clock::Datetime { seconds: 0, nanoseconds: 1 })
     }
 }
 
-fn random_bytes(len: u64) -> wasmtime::Result<Vec<u8>> {
-    if len > MAX_RANDOM_BYTES {
-        return Err(NotAllowed("more than a mebibyte of random bytes at once").into());
+impl State {
+    fn random_bytes(&mut self, len: u64) -> wasmtime::Result<Vec<u8>> {
+        if len > MAX_RANDOM_BYTES {
+            return Err(self.not_allowed("more than a mebibyte of random bytes at once"));
+        }
+        let mut bytes = vec![0; usize::try_from(len)?];
+        fill_random(&mut bytes)?;
+        Ok(bytes)
     }
-    let mut bytes = vec![0; usize::try_from(len)?];
-    fill_random(&mut bytes)?;
-    Ok(bytes)
 }
 
 fn random_u64() -> wasmtime::Result<u64> {
@@ -146,26 +157,31 @@ fn fill_random(mut rest: &mut [u8]) -> wasmtime::Result<()> {
 
 impl random::Host for State {
     fn get_random_bytes(&mut self, len: u64) -> wasmtime::Result<Vec<u8>> {
-        random_bytes(len)
+        self.audit("wasi:random/random", "get-random-bytes", Argument::Bytes(len));
+        self.random_bytes(len)
     }
 
     fn get_random_u64(&mut self) -> wasmtime::Result<u64> {
+        self.audit("wasi:random/random", "get-random-u64", Argument::None);
         random_u64()
     }
 }
 
 impl insecure::Host for State {
     fn get_insecure_random_bytes(&mut self, len: u64) -> wasmtime::Result<Vec<u8>> {
-        random_bytes(len)
+        self.audit("wasi:random/insecure", "get-insecure-random-bytes", Argument::Bytes(len));
+        self.random_bytes(len)
     }
 
     fn get_insecure_random_u64(&mut self) -> wasmtime::Result<u64> {
+        self.audit("wasi:random/insecure", "get-insecure-random-u64", Argument::None);
         random_u64()
     }
 }
 
 impl insecure_seed::Host for State {
     fn insecure_seed(&mut self) -> wasmtime::Result<(u64, u64)> {
+        self.audit("wasi:random/insecure-seed", "insecure-seed", Argument::None);
         Ok((random_u64()?, random_u64()?))
     }
 }

@@ -5,12 +5,52 @@ use rustix::io::Errno;
 use wasmtime::component::{Resource, ResourceTableError};
 
 use super::State;
+use super::audit::{Argument, Outcome};
 use super::bindings::wasi::filesystem::types::{self, ErrorCode};
 use super::bindings::wasi::io::{error, streams};
+use super::quota::OverQuota;
+
+/// Why the monitor does not allow what a handler asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denial {
+    /// `--read-only`.
+    #[error("the directory is read-only")]
+    ReadOnly,
+    /// An absolute path, `..`, or a symbolic link that leads out.
+    #[error("the path leads out of the directory")]
+    LeadsOut,
+    /// A new symbolic link that would lead out.
+    #[error("the link leads out of the directory")]
+    LinkOut,
+    /// A FIFO, a socket or a device.
+    #[error("neither a regular file nor a directory")]
+    NotAFile,
+    /// `--quota` or `--max-files`.
+    #[error("the directory is full")]
+    Quota,
+    /// One instance's cap on open files.
+    #[error("too many open files")]
+    OpenFiles,
+}
+
+impl Denial {
+    /// What the guest is told.
+    fn code(self) -> ErrorCode {
+        match self {
+            Self::ReadOnly => ErrorCode::ReadOnly,
+            Self::LeadsOut | Self::LinkOut | Self::NotAFile => ErrorCode::NotPermitted,
+            Self::Quota => ErrorCode::Quota,
+            // WASI 0.2 has no word for it; this is the one for EMFILE elsewhere, too.
+            Self::OpenFiles => ErrorCode::InsufficientMemory,
+        }
+    }
+}
 
 /// How a filesystem call failed.
 #[derive(Debug)]
 pub enum FsError {
+    /// The monitor does not allow it.
+    Denied(Denial),
     /// The guest is told.
     Code(ErrorCode),
     /// The guest ends.
@@ -25,9 +65,25 @@ impl From<ErrorCode> for FsError {
     }
 }
 
+impl From<Denial> for FsError {
+    fn from(denial: Denial) -> Self {
+        Self::Denied(denial)
+    }
+}
+
 impl From<Errno> for FsError {
     fn from(errno: Errno) -> Self {
-        Self::Code(error_code(errno))
+        match errno {
+            // RESOLVE_BENEATH says so.
+            Errno::XDEV => Self::Denied(Denial::LeadsOut),
+            errno => Self::Code(error_code(errno)),
+        }
+    }
+}
+
+impl From<OverQuota> for FsError {
+    fn from(OverQuota: OverQuota) -> Self {
+        Self::Denied(Denial::Quota)
     }
 }
 
@@ -48,6 +104,8 @@ impl From<wasmtime::Error> for FsError {
 pub enum StreamError {
     /// The end of a file, or a stream after a failure.
     Closed,
+    /// The directory is full.
+    Quota,
     /// The guest is given the error as a resource.
     Failed(Errno),
     /// The guest ends.
@@ -62,6 +120,12 @@ impl From<Errno> for StreamError {
     }
 }
 
+impl From<OverQuota> for StreamError {
+    fn from(OverQuota: OverQuota) -> Self {
+        Self::Quota
+    }
+}
+
 impl From<ResourceTableError> for StreamError {
     fn from(error: ResourceTableError) -> Self {
         Self::Trap(error.into())
@@ -73,12 +137,20 @@ impl types::Host for State {
         &mut self,
         error: Resource<Errno>,
     ) -> wasmtime::Result<Option<ErrorCode>> {
+        self.audit("wasi:filesystem/types", "filesystem-error-code", Argument::None);
         Ok(Some(error_code(*self.table.get(&error)?)))
     }
 
     fn convert_error_code(&mut self, error: FsError) -> wasmtime::Result<ErrorCode> {
         match error {
-            FsError::Code(code) => Ok(code),
+            FsError::Denied(denial) => {
+                self.refused(Outcome::Denied, &denial);
+                Ok(denial.code())
+            }
+            FsError::Code(code) => {
+                self.refused(Outcome::Failed, &code.message());
+                Ok(code)
+            }
             FsError::Trap(trap) => Err(trap),
         }
     }
@@ -90,9 +162,17 @@ impl streams::Host for State {
         error: StreamError,
     ) -> wasmtime::Result<streams::StreamError> {
         match error {
-            StreamError::Closed => Ok(streams::StreamError::Closed),
+            StreamError::Closed => {
+                self.refused(Outcome::Failed, &"the stream is at its end");
+                Ok(streams::StreamError::Closed)
+            }
+            StreamError::Quota => {
+                self.refused(Outcome::Denied, &Denial::Quota);
+                Ok(streams::StreamError::LastOperationFailed(self.hand_out(Errno::DQUOT)?))
+            }
             StreamError::Failed(errno) => {
-                Ok(streams::StreamError::LastOperationFailed(self.table.push(errno)?))
+                self.refused(Outcome::Failed, &errno);
+                Ok(streams::StreamError::LastOperationFailed(self.hand_out(errno)?))
             }
             StreamError::Trap(trap) => Err(trap),
         }
@@ -103,12 +183,12 @@ impl error::Host for State {}
 
 impl error::HostError for State {
     fn to_debug_string(&mut self, error: Resource<Errno>) -> wasmtime::Result<String> {
+        self.audit("wasi:io/error", "error.to-debug-string", Argument::None);
         Ok(self.table.get(&error)?.to_string())
     }
 
     fn drop(&mut self, error: Resource<Errno>) -> wasmtime::Result<()> {
-        self.table.delete(error)?;
-        Ok(())
+        self.release(error)
     }
 }
 
@@ -144,7 +224,6 @@ fn error_code(errno: Errno) -> ErrorCode {
         Errno::NOTTY => ErrorCode::NoTty,
         Errno::NXIO => ErrorCode::NoSuchDevice,
         Errno::OVERFLOW => ErrorCode::Overflow,
-        // XDEV: the path leads out of the directory (RESOLVE_BENEATH).
         Errno::PERM | Errno::XDEV => ErrorCode::NotPermitted,
         Errno::PIPE => ErrorCode::Pipe,
         Errno::ROFS => ErrorCode::ReadOnly,

@@ -6,17 +6,25 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, Stat, Timestamps};
 use wasmtime::component::Resource;
 
+use super::audit::Argument;
 use super::bindings::wasi::filesystem::preopens;
 use super::bindings::wasi::filesystem::types::{
     Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, ErrorCode,
     HostDescriptor, HostDirectoryEntryStream, MetadataHashValue, NewTimestamp, OpenFlags,
     PathFlags,
 };
-use super::errors::FsResult;
+use super::errors::{Denial, FsError, FsResult};
 use super::metadata::{descriptor_stat, descriptor_type, is_symlink, metadata_hash, timestamps};
 use super::paths::{Entry, is_plain, open_beneath, stays_below};
+use super::quota::{OverQuota, Usage};
 use super::streams::{InputStream, OutputStream, read_at, write_all_at};
 use super::{Access, State};
+
+/// The interface of all that follows.
+const TYPES: &str = "wasi:filesystem/types";
+
+/// Files and directories that one instance may have open at a time.
+const MAX_OPEN_FILES: usize = 64;
 
 /// An open file or directory of a guest.
 pub struct Descriptor {
@@ -33,7 +41,11 @@ enum Kind {
 }
 
 /// The entries of a directory, read from the kernel as the guest asks.
-pub struct DirectoryEntryStream(Dir);
+pub struct DirectoryEntryStream {
+    entries: Dir,
+    /// It counts as open as long as this lives.
+    _open: Arc<()>,
+}
 
 impl Descriptor {
     fn file(&self) -> Result<&Arc<OwnedFd>, ErrorCode> {
@@ -50,11 +62,11 @@ impl Descriptor {
         }
     }
 
-    fn writable(&self) -> Result<&Arc<OwnedFd>, ErrorCode> {
+    fn writable(&self) -> FsResult<&Arc<OwnedFd>> {
         self.may_change()?;
         match self.kind {
-            Kind::File { write: false, .. } => Err(ErrorCode::NotPermitted),
-            _ => self.file(),
+            Kind::File { write: false, .. } => Err(ErrorCode::NotPermitted.into()),
+            _ => Ok(self.file()?),
         }
     }
 
@@ -65,15 +77,15 @@ impl Descriptor {
         }
     }
 
-    fn changeable_directory(&self) -> Result<&OwnedFd, ErrorCode> {
+    fn changeable_directory(&self) -> FsResult<&OwnedFd> {
         self.may_change()?;
-        self.directory()
+        Ok(self.directory()?)
     }
 
-    fn may_change(&self) -> Result<(), ErrorCode> {
+    fn may_change(&self) -> Result<(), Denial> {
         match self.access {
             Access::ReadWrite => Ok(()),
-            Access::ReadOnly => Err(ErrorCode::ReadOnly),
+            Access::ReadOnly => Err(Denial::ReadOnly),
         }
     }
 
@@ -133,7 +145,7 @@ impl Descriptor {
         let kind = match FileType::from_raw_mode(fs::fstat(&fd)?.st_mode) {
             FileType::RegularFile => Kind::File { read, write },
             FileType::Directory => Kind::Directory,
-            _ => return Err(ErrorCode::NotPermitted.into()),
+            _ => return Err(Denial::NotAFile.into()),
         };
         Ok(Self { fd: Arc::new(fd), kind, access: self.access })
     }
@@ -150,13 +162,59 @@ impl Descriptor {
     }
 }
 
+fn same_object(one: &Stat, other: &Stat) -> bool {
+    (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+}
+
+fn size(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_size).unwrap_or_default()
+}
+
+impl State {
+    /// Draws on the quota what a file is about to grow to reach `end`.
+    pub(super) fn draw_up_to(&mut self, fd: &OwnedFd, end: u64) -> Result<(), OverQuota> {
+        // A file whose size is unknown cannot be written to either.
+        let Ok(stat) = fs::fstat(fd) else { return Ok(()) };
+        self.account.draw(Usage::bytes(end.saturating_sub(size(&stat))))
+    }
+
+    fn may_open(&mut self) -> Result<(), Denial> {
+        if self.account.open_files() < MAX_OPEN_FILES { Ok(()) } else { Err(Denial::OpenFiles) }
+    }
+
+    /// Opens a file that may have to be created, for which there must be room.
+    fn create_at(
+        &mut self,
+        fd: &Resource<Descriptor>,
+        path_flags: PathFlags,
+        path: &str,
+        open: OpenFlags,
+        flags: DescriptorFlags,
+    ) -> FsResult<Descriptor> {
+        let dir = self.table.get(fd)?;
+        dir.may_change()?;
+        if !open.contains(OpenFlags::EXCLUSIVE) && dir.stat_at(path_flags, path).is_ok() {
+            match dir.open_at(path_flags, path, open & !OpenFlags::CREATE, flags) {
+                // Gone meanwhile: it must be created after all.
+                Err(FsError::Code(ErrorCode::NoEntry)) => {}
+                opened => return opened,
+            }
+        }
+        self.account.draw(Usage::entry())?;
+        let opened = dir.open_at(path_flags, path, open, flags);
+        self.account.settle(Usage::entry(), &opened);
+        opened
+    }
+}
+
 impl preopens::Host for State {
     fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
+        self.audit("wasi:filesystem/preopens", "get-directories", Argument::None);
         let preopen = &self.grants.preopen;
         let fd = Arc::clone(&preopen.dir);
         let descriptor = Descriptor { fd, kind: Kind::Directory, access: preopen.access };
         let guest_path = preopen.guest_path.clone();
-        Ok(vec![(self.table.push(descriptor)?, guest_path)])
+        Ok(vec![(self.hand_out(descriptor)?, guest_path)])
     }
 }
 
@@ -166,8 +224,9 @@ impl HostDescriptor for State {
         fd: Resource<Descriptor>,
         position: u64,
     ) -> FsResult<Resource<InputStream>> {
+        self.audit(TYPES, "descriptor.read-via-stream", Argument::None);
         let fd = Arc::clone(self.table.get(&fd)?.readable()?);
-        Ok(self.table.push(InputStream::File { fd, position })?)
+        Ok(self.hand_out(InputStream::File { fd, position })?)
     }
 
     fn write_via_stream(
@@ -175,13 +234,15 @@ impl HostDescriptor for State {
         fd: Resource<Descriptor>,
         position: u64,
     ) -> FsResult<Resource<OutputStream>> {
+        self.audit(TYPES, "descriptor.write-via-stream", Argument::None);
         let fd = Arc::clone(self.table.get(&fd)?.writable()?);
-        Ok(self.table.push(OutputStream::File { fd, position })?)
+        Ok(self.hand_out(OutputStream::File { fd, position })?)
     }
 
     fn append_via_stream(&mut self, fd: Resource<Descriptor>) -> FsResult<Resource<OutputStream>> {
+        self.audit(TYPES, "descriptor.append-via-stream", Argument::None);
         let fd = Arc::clone(self.table.get(&fd)?.writable()?);
-        Ok(self.table.push(OutputStream::Append { fd })?)
+        Ok(self.hand_out(OutputStream::Append { fd })?)
     }
 
     fn advise(
@@ -191,20 +252,24 @@ impl HostDescriptor for State {
         _length: u64,
         _advice: Advice,
     ) -> FsResult<()> {
+        self.audit(TYPES, "descriptor.advise", Argument::None);
         // Advice may be ignored, and so costs the host nothing.
         self.table.get(&fd)?.file()?;
         Ok(())
     }
 
     fn sync_data(&mut self, fd: Resource<Descriptor>) -> FsResult<()> {
+        self.audit(TYPES, "descriptor.sync-data", Argument::None);
         Ok(fs::fdatasync(&self.table.get(&fd)?.fd)?)
     }
 
     fn sync(&mut self, fd: Resource<Descriptor>) -> FsResult<()> {
+        self.audit(TYPES, "descriptor.sync", Argument::None);
         Ok(fs::fsync(&self.table.get(&fd)?.fd)?)
     }
 
     fn get_flags(&mut self, fd: Resource<Descriptor>) -> FsResult<DescriptorFlags> {
+        self.audit(TYPES, "descriptor.get-flags", Argument::None);
         let descriptor = self.table.get(&fd)?;
         let (read, write, mutate) = match descriptor.kind {
             Kind::File { read, write } => (read, write, false),
@@ -222,6 +287,7 @@ impl HostDescriptor for State {
     }
 
     fn get_type(&mut self, fd: Resource<Descriptor>) -> FsResult<DescriptorType> {
+        self.audit(TYPES, "descriptor.get-type", Argument::None);
         Ok(match self.table.get(&fd)?.kind {
             Kind::File { .. } => DescriptorType::RegularFile,
             Kind::Directory => DescriptorType::Directory,
@@ -229,7 +295,12 @@ impl HostDescriptor for State {
     }
 
     fn set_size(&mut self, fd: Resource<Descriptor>, size: u64) -> FsResult<()> {
-        Ok(fs::ftruncate(self.table.get(&fd)?.writable()?, size)?)
+        self.audit(TYPES, "descriptor.set-size", Argument::Bytes(size));
+        let fd = Arc::clone(self.table.get(&fd)?.writable()?);
+        self.draw_up_to(&fd, size)?;
+        fs::ftruncate(&fd, size)?;
+        self.account.deleted();
+        Ok(())
     }
 
     fn set_times(
@@ -238,6 +309,7 @@ impl HostDescriptor for State {
         accessed: NewTimestamp,
         modified: NewTimestamp,
     ) -> FsResult<()> {
+        self.audit(TYPES, "descriptor.set-times", Argument::None);
         let descriptor = self.table.get(&fd)?;
         descriptor.may_change()?;
         Ok(fs::futimens(&descriptor.fd, &timestamps(accessed, modified)?)?)
@@ -249,13 +321,17 @@ impl HostDescriptor for State {
         length: u64,
         offset: u64,
     ) -> FsResult<(Vec<u8>, bool)> {
+        self.audit(TYPES, "descriptor.read", Argument::Bytes(length));
         let bytes = read_at(self.table.get(&fd)?.readable()?, length, offset)?;
         let at_end = bytes.is_empty() && length > 0;
         Ok((bytes, at_end))
     }
 
     fn write(&mut self, fd: Resource<Descriptor>, bytes: Vec<u8>, offset: u64) -> FsResult<u64> {
-        write_all_at(self.table.get(&fd)?.writable()?, &bytes, offset)?;
+        self.audit(TYPES, "descriptor.write", Argument::Bytes(bytes.len() as u64));
+        let fd = Arc::clone(self.table.get(&fd)?.writable()?);
+        self.draw_up_to(&fd, offset.saturating_add(bytes.len() as u64))?;
+        write_all_at(&fd, &bytes, offset)?;
         Ok(bytes.len() as u64)
     }
 
@@ -263,17 +339,26 @@ impl HostDescriptor for State {
         &mut self,
         fd: Resource<Descriptor>,
     ) -> FsResult<Resource<DirectoryEntryStream>> {
+        self.audit(TYPES, "descriptor.read-directory", Argument::None);
+        self.may_open()?;
         // Opens the directory anew: two streams do not share a position.
-        let entries = Dir::read_from(self.table.get(&fd)?.directory()?)?;
-        Ok(self.table.push(DirectoryEntryStream(entries))?)
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let dir = open_beneath(self.table.get(&fd)?.directory()?, ".", flags, Mode::empty())?;
+        let stream = DirectoryEntryStream { entries: Dir::new(dir)?, _open: self.account.stream() };
+        Ok(self.hand_out(stream)?)
     }
 
     fn create_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
+        self.audit(TYPES, "descriptor.create-directory-at", Argument::Path(&path));
         let entry = Entry::directory(self.table.get(&fd)?.changeable_directory()?, &path)?;
-        Ok(fs::mkdirat(&entry.parent, entry.name, Mode::from_raw_mode(0o777))?)
+        self.account.draw(Usage::entry())?;
+        let made = fs::mkdirat(&entry.parent, entry.name, Mode::from_raw_mode(0o777));
+        self.account.settle(Usage::entry(), &made);
+        Ok(made?)
     }
 
     fn stat(&mut self, fd: Resource<Descriptor>) -> FsResult<DescriptorStat> {
+        self.audit(TYPES, "descriptor.stat", Argument::None);
         Ok(descriptor_stat(&fs::fstat(&self.table.get(&fd)?.fd)?))
     }
 
@@ -283,6 +368,7 @@ impl HostDescriptor for State {
         flags: PathFlags,
         path: String,
     ) -> FsResult<DescriptorStat> {
+        self.audit(TYPES, "descriptor.stat-at", Argument::Path(&path));
         Ok(descriptor_stat(&self.table.get(&fd)?.stat_at(flags, &path)?))
     }
 
@@ -294,6 +380,7 @@ impl HostDescriptor for State {
         accessed: NewTimestamp,
         modified: NewTimestamp,
     ) -> FsResult<()> {
+        self.audit(TYPES, "descriptor.set-times-at", Argument::Path(&path));
         let times = timestamps(accessed, modified)?;
         self.table.get(&fd)?.set_times_at(flags, &path, &times)
     }
@@ -306,12 +393,19 @@ impl HostDescriptor for State {
         new_fd: Resource<Descriptor>,
         new_path: String,
     ) -> FsResult<()> {
+        self.audit(TYPES, "descriptor.link-at", Argument::Paths(&old_path, &new_path));
         if old_flags.contains(PathFlags::SYMLINK_FOLLOW) {
             return Err(ErrorCode::Invalid.into());
         }
         let old = Entry::file(self.table.get(&fd)?.changeable_directory()?, &old_path)?;
         let new = Entry::file(self.table.get(&new_fd)?.changeable_directory()?, &new_path)?;
-        Ok(fs::linkat(&old.parent, old.name, &new.parent, new.name, AtFlags::empty())?)
+        let stat = fs::statat(&old.parent, old.name, AtFlags::SYMLINK_NOFOLLOW)?;
+        // Every name counts with the length of its file.
+        let more = Usage { bytes: size(&stat), entries: 1 };
+        self.account.draw(more)?;
+        let made = fs::linkat(&old.parent, old.name, &new.parent, new.name, AtFlags::empty());
+        self.account.settle(more, &made);
+        Ok(made?)
     }
 
     fn open_at(
@@ -322,22 +416,36 @@ impl HostDescriptor for State {
         open_flags: OpenFlags,
         flags: DescriptorFlags,
     ) -> FsResult<Resource<Descriptor>> {
-        let opened = self.table.get(&fd)?.open_at(path_flags, &path, open_flags, flags)?;
-        Ok(self.table.push(opened)?)
+        self.audit(TYPES, "descriptor.open-at", Argument::Path(&path));
+        self.may_open()?;
+        let opened = if open_flags.contains(OpenFlags::CREATE) {
+            self.create_at(&fd, path_flags, &path, open_flags, flags)?
+        } else {
+            self.table.get(&fd)?.open_at(path_flags, &path, open_flags, flags)?
+        };
+        if open_flags.contains(OpenFlags::TRUNCATE) {
+            self.account.deleted();
+        }
+        self.account.opened(&opened.fd);
+        Ok(self.hand_out(opened)?)
     }
 
     fn readlink_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<String> {
+        self.audit(TYPES, "descriptor.readlink-at", Argument::Path(&path));
         let entry = Entry::file(self.table.get(&fd)?.directory()?, &path)?;
         let target = fs::readlinkat(&entry.parent, entry.name, Vec::new())?;
         let target = target.into_string().map_err(|_| ErrorCode::IllegalByteSequence)?;
         // A link that leads out was not made by a handler: it says nothing of
         // the host's paths.
-        if stays_below(&target) { Ok(target) } else { Err(ErrorCode::NotPermitted.into()) }
+        if stays_below(&target) { Ok(target) } else { Err(Denial::LeadsOut.into()) }
     }
 
     fn remove_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
+        self.audit(TYPES, "descriptor.remove-directory-at", Argument::Path(&path));
         let entry = Entry::directory(self.table.get(&fd)?.changeable_directory()?, &path)?;
-        Ok(fs::unlinkat(&entry.parent, entry.name, AtFlags::REMOVEDIR)?)
+        fs::unlinkat(&entry.parent, entry.name, AtFlags::REMOVEDIR)?;
+        self.account.deleted();
+        Ok(())
     }
 
     fn rename_at(
@@ -347,9 +455,13 @@ impl HostDescriptor for State {
         new_fd: Resource<Descriptor>,
         new_path: String,
     ) -> FsResult<()> {
+        self.audit(TYPES, "descriptor.rename-at", Argument::Paths(&old_path, &new_path));
         let old = Entry::directory(self.table.get(&fd)?.changeable_directory()?, &old_path)?;
         let new = Entry::directory(self.table.get(&new_fd)?.changeable_directory()?, &new_path)?;
-        Ok(fs::renameat(&old.parent, old.name, &new.parent, new.name)?)
+        fs::renameat(&old.parent, old.name, &new.parent, new.name)?;
+        // Another file may have had that name.
+        self.account.deleted();
+        Ok(())
     }
 
     fn symlink_at(
@@ -358,16 +470,23 @@ impl HostDescriptor for State {
         target: String,
         path: String,
     ) -> FsResult<()> {
+        self.audit(TYPES, "descriptor.symlink-at", Argument::Paths(&path, &target));
         let entry = Entry::file(self.table.get(&fd)?.changeable_directory()?, &path)?;
         if !stays_below(&target) {
-            return Err(ErrorCode::NotPermitted.into());
+            return Err(Denial::LinkOut.into());
         }
-        Ok(fs::symlinkat(&*target, &entry.parent, entry.name)?)
+        self.account.draw(Usage::entry())?;
+        let made = fs::symlinkat(&*target, &entry.parent, entry.name);
+        self.account.settle(Usage::entry(), &made);
+        Ok(made?)
     }
 
     fn unlink_file_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
+        self.audit(TYPES, "descriptor.unlink-file-at", Argument::Path(&path));
         let entry = Entry::file(self.table.get(&fd)?.changeable_directory()?, &path)?;
-        Ok(fs::unlinkat(&entry.parent, entry.name, AtFlags::empty())?)
+        fs::unlinkat(&entry.parent, entry.name, AtFlags::empty())?;
+        self.account.deleted();
+        Ok(())
     }
 
     fn is_same_object(
@@ -375,12 +494,14 @@ impl HostDescriptor for State {
         one: Resource<Descriptor>,
         other: Resource<Descriptor>,
     ) -> wasmtime::Result<bool> {
+        self.audit(TYPES, "descriptor.is-same-object", Argument::None);
         let one = fs::fstat(&self.table.get(&one)?.fd)?;
         let other = fs::fstat(&self.table.get(&other)?.fd)?;
-        Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
+        Ok(same_object(&one, &other))
     }
 
     fn metadata_hash(&mut self, fd: Resource<Descriptor>) -> FsResult<MetadataHashValue> {
+        self.audit(TYPES, "descriptor.metadata-hash", Argument::None);
         Ok(metadata_hash(&fs::fstat(&self.table.get(&fd)?.fd)?))
     }
 
@@ -390,12 +511,12 @@ impl HostDescriptor for State {
         flags: PathFlags,
         path: String,
     ) -> FsResult<MetadataHashValue> {
+        self.audit(TYPES, "descriptor.metadata-hash-at", Argument::Path(&path));
         Ok(metadata_hash(&self.table.get(&fd)?.stat_at(flags, &path)?))
     }
 
     fn drop(&mut self, fd: Resource<Descriptor>) -> wasmtime::Result<()> {
-        self.table.delete(fd)?;
-        Ok(())
+        self.release(fd)
     }
 }
 
@@ -404,7 +525,8 @@ impl HostDirectoryEntryStream for State {
         &mut self,
         stream: Resource<DirectoryEntryStream>,
     ) -> FsResult<Option<DirectoryEntry>> {
-        let entries = &mut self.table.get_mut(&stream)?.0;
+        self.audit(TYPES, "directory-entry-stream.read-directory-entry", Argument::None);
+        let entries = &mut self.table.get_mut(&stream)?.entries;
         loop {
             let Some(entry) = entries.read().transpose()? else { return Ok(None) };
             let name = entry.file_name();
@@ -424,7 +546,6 @@ impl HostDirectoryEntryStream for State {
     }
 
     fn drop(&mut self, stream: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {
-        self.table.delete(stream)?;
-        Ok(())
+        self.release(stream)
     }
 }

@@ -7,23 +7,30 @@
 //! the few calls that can sleep do so on the calling thread, never past the
 //! deadline of the whole handler call. No call starts a thread or a task.
 
+mod audit;
 mod cli;
 mod clocks;
 mod errors;
 mod filesystem;
 mod metadata;
 mod paths;
+mod quota;
 mod streams;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fd::OwnedFd;
-use wasmtime::component::{HasSelf, Linker, ResourceTable};
+use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable, ResourceTableError};
 
+use super::call::Order;
 use super::limits::Ceiling;
+pub use audit::Audit;
+use audit::{Argument, Outcome, Trail};
 pub use cli::Captured;
 use errors::{FsError, StreamError};
+use quota::Account;
+pub use quota::{Ledger, Usage, measure};
 
 mod bindings {
     #![allow(
@@ -87,6 +94,10 @@ pub struct Grants {
     pub preopen: Preopen,
     /// The only environment variables it sees.
     pub env: Vec<(String, String)>,
+    /// What the directory may hold, and holds; shared by all workers.
+    pub ledger: Arc<Ledger>,
+    /// Where its host calls are told of, if anywhere.
+    pub audit: Option<Arc<Audit>>,
 }
 
 /// What one instance holds; it lives in the instance's store and ends with it.
@@ -95,7 +106,11 @@ pub(super) struct State {
     grants: Arc<Grants>,
     deadline: Instant,
     captured: Captured,
+    account: Account,
+    trail: Option<Trail>,
     pub(super) ceiling: Ceiling,
+    /// Whether the last host call got as far as the monitor.
+    pub(super) entered: bool,
 }
 
 /// A host call would have slept past the deadline of the handler call.
@@ -111,10 +126,15 @@ pub(super) struct Exited;
 /// Arguments beyond what the monitor takes; the call traps.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct NotAllowed(&'static str);
+pub(super) struct NotAllowed(&'static str);
 
 impl State {
-    pub(super) fn new(grants: &Arc<Grants>, deadline: Instant, memory: usize) -> Self {
+    pub(super) fn new(
+        grants: &Arc<Grants>,
+        order: Order,
+        deadline: Instant,
+        memory: usize,
+    ) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
         Self {
@@ -122,7 +142,10 @@ impl State {
             grants: Arc::clone(grants),
             deadline,
             captured: Captured::default(),
+            account: Account::new(grants, order.slot, deadline),
+            trail: grants.audit.clone().map(|audit| Trail::new(audit, order.request)),
             ceiling: Ceiling::new(memory),
+            entered: true,
         }
     }
 
@@ -130,8 +153,60 @@ impl State {
         self.captured
     }
 
+    /// A host call begins. Every one says so.
+    fn audit(&mut self, interface: &'static str, function: &'static str, about: Argument<'_>) {
+        self.entered = true;
+        if let Some(trail) = &mut self.trail {
+            trail.begin(interface, function, about);
+        }
+    }
+
+    /// Gives a guest a handle.
+    fn hand_out<T: Send + 'static>(
+        &mut self,
+        resource: T,
+    ) -> Result<Resource<T>, ResourceTableError> {
+        let handle = self.table.push(resource);
+        if let Err(full) = &handle {
+            self.refused(Outcome::Denied, full);
+        }
+        handle
+    }
+
+    /// A guest lets go of a handle.
+    fn release<T: 'static>(&mut self, handle: Resource<T>) -> wasmtime::Result<()> {
+        self.entered = true;
+        self.table.delete(handle)?;
+        Ok(())
+    }
+
+    /// The host call that runs does not end well.
+    fn refused(&mut self, outcome: Outcome, reason: &dyn std::fmt::Display) {
+        if let Some(trail) = &mut self.trail {
+            trail.refused(outcome, reason.to_string());
+        }
+    }
+
+    /// What a host call asks for ends the handler.
+    fn not_allowed(&mut self, reason: &'static str) -> wasmtime::Error {
+        self.refused(Outcome::Denied, &reason);
+        NotAllowed(reason).into()
+    }
+
+    /// A host call is about to begin, if its arguments can be taken over.
+    pub(super) fn host_call_begins(&mut self) {
+        self.entered = false;
+    }
+
+    /// A host call is over.
+    pub(super) fn host_call_ended(&mut self) {
+        if let Some(trail) = &mut self.trail {
+            trail.end();
+        }
+    }
+
     /// Sleeps until `wake`, or fails at the deadline if that comes first.
-    fn sleep_until(&self, wake: Option<Instant>) -> wasmtime::Result<()> {
+    fn sleep_until(&mut self, wake: Option<Instant>) -> wasmtime::Result<()> {
         let until = wake.map_or(self.deadline, |wake| wake.min(self.deadline));
         let pause = until.saturating_duration_since(Instant::now());
         if pause > Duration::ZERO {
@@ -140,6 +215,7 @@ impl State {
         if wake.is_some_and(|wake| wake < self.deadline) {
             Ok(())
         } else {
+            self.refused(Outcome::Trapped, &DeadlinePassed);
             Err(DeadlinePassed.into())
         }
     }

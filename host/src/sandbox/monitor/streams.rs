@@ -7,10 +7,14 @@ use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use wasmtime::component::Resource;
 
+use super::audit::Argument;
 use super::bindings::wasi::io::streams;
 use super::clocks::Pollable;
 use super::errors::{StreamError, StreamResult};
-use super::{MAX_TRANSFER, NotAllowed, State};
+use super::quota::Usage;
+use super::{MAX_TRANSFER, State};
+
+const STREAMS: &str = "wasi:io/streams";
 
 /// Where a guest reads from.
 pub enum InputStream {
@@ -63,8 +67,16 @@ impl State {
 
     fn write_all(&mut self, stream: &Resource<OutputStream>, bytes: &[u8]) -> StreamResult<()> {
         if bytes.len() as u64 > MAX_TRANSFER {
-            let reason = NotAllowed("a write of more than check-write permitted");
-            return Err(StreamError::Trap(reason.into()));
+            let trap = self.not_allowed("a write of more than check-write permitted");
+            return Err(StreamError::Trap(trap));
+        }
+        match self.table.get(stream)? {
+            OutputStream::File { fd, position } => {
+                let (fd, end) = (Arc::clone(fd), position.saturating_add(bytes.len() as u64));
+                self.draw_up_to(&fd, end)?;
+            }
+            OutputStream::Append { .. } => self.account.draw(Usage::bytes(bytes.len() as u64))?,
+            OutputStream::Captured | OutputStream::Closed => {}
         }
         let stream = self.table.get_mut(stream)?;
         let written = match stream {
@@ -108,45 +120,51 @@ impl State {
     }
 
     fn always_ready(&mut self) -> wasmtime::Result<Resource<Pollable>> {
-        Ok(self.table.push(Pollable::Ready)?)
+        Ok(self.hand_out(Pollable::Ready)?)
     }
 }
 
 impl streams::HostInputStream for State {
     fn read(&mut self, stream: Resource<InputStream>, len: u64) -> StreamResult<Vec<u8>> {
+        self.audit(STREAMS, "input-stream.read", Argument::Bytes(len));
         self.read_some(&stream, len)
     }
 
     fn blocking_read(&mut self, stream: Resource<InputStream>, len: u64) -> StreamResult<Vec<u8>> {
+        self.audit(STREAMS, "input-stream.blocking-read", Argument::Bytes(len));
         self.read_some(&stream, len)
     }
 
     fn skip(&mut self, stream: Resource<InputStream>, len: u64) -> StreamResult<u64> {
+        self.audit(STREAMS, "input-stream.skip", Argument::Bytes(len));
         Ok(self.read_some(&stream, len)?.len() as u64)
     }
 
     fn blocking_skip(&mut self, stream: Resource<InputStream>, len: u64) -> StreamResult<u64> {
+        self.audit(STREAMS, "input-stream.blocking-skip", Argument::Bytes(len));
         Ok(self.read_some(&stream, len)?.len() as u64)
     }
 
     fn subscribe(&mut self, stream: Resource<InputStream>) -> wasmtime::Result<Resource<Pollable>> {
+        self.audit(STREAMS, "input-stream.subscribe", Argument::None);
         self.table.get(&stream)?;
         self.always_ready()
     }
 
     fn drop(&mut self, stream: Resource<InputStream>) -> wasmtime::Result<()> {
-        self.table.delete(stream)?;
-        Ok(())
+        self.release(stream)
     }
 }
 
 impl streams::HostOutputStream for State {
     fn check_write(&mut self, stream: Resource<OutputStream>) -> StreamResult<u64> {
+        self.audit(STREAMS, "output-stream.check-write", Argument::None);
         self.check_open(&stream)?;
         Ok(MAX_TRANSFER)
     }
 
     fn write(&mut self, stream: Resource<OutputStream>, bytes: Vec<u8>) -> StreamResult<()> {
+        self.audit(STREAMS, "output-stream.write", Argument::Bytes(bytes.len() as u64));
         self.write_all(&stream, &bytes)
     }
 
@@ -155,14 +173,21 @@ impl streams::HostOutputStream for State {
         stream: Resource<OutputStream>,
         bytes: Vec<u8>,
     ) -> StreamResult<()> {
+        self.audit(
+            STREAMS,
+            "output-stream.blocking-write-and-flush",
+            Argument::Bytes(bytes.len() as u64),
+        );
         self.write_all(&stream, &bytes)
     }
 
     fn flush(&mut self, stream: Resource<OutputStream>) -> StreamResult<()> {
+        self.audit(STREAMS, "output-stream.flush", Argument::None);
         self.check_open(&stream)
     }
 
     fn blocking_flush(&mut self, stream: Resource<OutputStream>) -> StreamResult<()> {
+        self.audit(STREAMS, "output-stream.blocking-flush", Argument::None);
         self.check_open(&stream)
     }
 
@@ -170,11 +195,13 @@ impl streams::HostOutputStream for State {
         &mut self,
         stream: Resource<OutputStream>,
     ) -> wasmtime::Result<Resource<Pollable>> {
+        self.audit(STREAMS, "output-stream.subscribe", Argument::None);
         self.table.get(&stream)?;
         self.always_ready()
     }
 
     fn write_zeroes(&mut self, stream: Resource<OutputStream>, len: u64) -> StreamResult<()> {
+        self.audit(STREAMS, "output-stream.write-zeroes", Argument::Bytes(len));
         self.write_zeroes_all(&stream, len)
     }
 
@@ -183,6 +210,7 @@ impl streams::HostOutputStream for State {
         stream: Resource<OutputStream>,
         len: u64,
     ) -> StreamResult<()> {
+        self.audit(STREAMS, "output-stream.blocking-write-zeroes-and-flush", Argument::Bytes(len));
         self.write_zeroes_all(&stream, len)
     }
 
@@ -192,6 +220,7 @@ impl streams::HostOutputStream for State {
         from: Resource<InputStream>,
         len: u64,
     ) -> StreamResult<u64> {
+        self.audit(STREAMS, "output-stream.splice", Argument::Bytes(len));
         self.transfer(&to, &from, len)
     }
 
@@ -201,12 +230,12 @@ impl streams::HostOutputStream for State {
         from: Resource<InputStream>,
         len: u64,
     ) -> StreamResult<u64> {
+        self.audit(STREAMS, "output-stream.blocking-splice", Argument::Bytes(len));
         self.transfer(&to, &from, len)
     }
 
     fn drop(&mut self, stream: Resource<OutputStream>) -> wasmtime::Result<()> {
-        self.table.delete(stream)?;
-        Ok(())
+        self.release(stream)
     }
 }
 

@@ -1,0 +1,170 @@
+//! Compiling a component in a process of its own.
+//!
+//! A file that is taken for a handler may be made to break a compiler, or to keep it
+//! busy: for ever, or until all memory is gone. So it is compiled by a process that can
+//! be killed, that has a bound on memory and time, and that is confined to nothing but
+//! the two descriptors it is given: the component as standard input, anonymous memory
+//! for the machine code as standard output. What it found it says on standard error.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use rustix::fs::{MemfdFlags, SealFlags, SeekFrom, fcntl_add_seals, memfd_create, seek};
+use rustix::process::{Signal, set_parent_process_death_signal};
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncReadExt as _;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::config::HandlerLimits;
+use crate::lockdown;
+use crate::sandbox::{Examined, Sandbox};
+
+/// What compiling may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Wall-clock time.
+    pub time: Duration,
+    /// Address space, in bytes.
+    pub memory: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { time: Duration::from_secs(60), memory: 4 << 30 }
+    }
+}
+
+/// The most that the compiler may say about a component, in bytes.
+const MAX_FINDINGS: u64 = 1 << 20;
+
+/// Bytes of one message of the compiler's about a component that is repeated.
+const MAX_REASON: usize = 500;
+
+/// What the compiler found out about a component.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Findings {
+    /// The interfaces that it imports, with their versions.
+    pub imports: Vec<String>,
+    /// What it exports.
+    pub exports: Vec<String>,
+    /// Why it is not a handler; `None` if it is one.
+    pub refusal: Option<String>,
+    /// Bytes of machine code.
+    pub code: usize,
+    /// Milliseconds that it took.
+    pub milliseconds: u64,
+}
+
+/// A component's machine code, sealed, and what is known of it.
+#[derive(Debug)]
+pub struct Compiled {
+    /// Empty if it is not a handler.
+    pub code: OwnedFd,
+    /// What the compiler found.
+    pub findings: Findings,
+}
+
+/// Has a component compiled for an engine with these limits.
+///
+/// # Errors
+/// When the compiler cannot be started, takes too long, or dies.
+pub async fn compile(
+    wasm: &[u8],
+    limits: HandlerLimits,
+    bounds: Bounds,
+) -> anyhow::Result<Compiled> {
+    let code = memfd_create("handler", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut child = Command::new("/proc/self/exe")
+        .arg("compile")
+        .arg(serde_json::to_string(&limits)?)
+        .arg(bounds.memory.to_string())
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::from(memfd(wasm)?))
+        .stdout(Stdio::from(code.try_clone()?))
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .context("starting the compiler")?;
+    let mut said = Vec::new();
+    let stderr = child.stderr.take().context("the compiler's standard error")?;
+    let heard = async {
+        stderr.take(MAX_FINDINGS).read_to_end(&mut said).await?;
+        child.wait().await
+    };
+    let Ok(status) = timeout(bounds.time, heard).await else {
+        bail!("it takes longer than {} s to compile", bounds.time.as_secs())
+    };
+    let status = status?;
+    let Ok(findings) = serde_json::from_slice(&said) else { bail!(death(status, &said, bounds)) };
+    let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    fcntl_add_seals(&code, seals).context("sealing the machine code")?;
+    Ok(Compiled { code, findings })
+}
+
+/// Why there are no findings.
+fn death(status: ExitStatus, said: &[u8], bounds: Bounds) -> String {
+    let said = String::from_utf8_lossy(said);
+    let first = said.lines().next().unwrap_or_default();
+    if first.starts_with("memory allocation") {
+        return format!("it takes more than {} MiB of memory to compile", bounds.memory >> 20);
+    }
+    match status.signal() {
+        Some(signal) => format!("the compiler was ended by signal {signal} {first}"),
+        None => format!("the compiler failed: {}", shortened(first)),
+    }
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(MAX_REASON).collect()
+}
+
+/// The compiler's side: compiles what is on standard input.
+///
+/// # Errors
+/// When it cannot be set up, or the machine code cannot be written.
+pub fn run(limits: &str, memory: u64) -> anyhow::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL)).context("PR_SET_PDEATHSIG")?;
+    let limits = serde_json::from_str(limits).context("the limits")?;
+    let wasm = File::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    let mut code = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
+    lockdown::limit_compiler(memory)?;
+    lockdown::confine_compiler()?;
+    let mut bytes = Vec::new();
+    (&wasm).read_to_end(&mut bytes)?;
+
+    let begun = Instant::now();
+    let mut findings = Findings::default();
+    match Sandbox::compiler(limits)?.examine(&bytes) {
+        Ok(Examined { imports, exports, component }) => {
+            (findings.imports, findings.exports) = (imports, exports);
+            match component {
+                Ok(component) => {
+                    let machine_code = component.serialize()?;
+                    findings.code = machine_code.len();
+                    code.write_all(&machine_code)?;
+                }
+                Err(refusal) => findings.refusal = Some(shortened(&refusal.to_string())),
+            }
+        }
+        Err(refusal) => findings.refusal = Some(shortened(&refusal.to_string())),
+    }
+    findings.milliseconds = u64::try_from(begun.elapsed().as_millis())?;
+    serde_json::to_writer(std::io::stderr(), &findings)?;
+    Ok(())
+}
+
+/// Anonymous memory with these bytes.
+fn memfd(bytes: &[u8]) -> anyhow::Result<OwnedFd> {
+    let mut file = File::from(memfd_create("component", MemfdFlags::CLOEXEC)?);
+    file.write_all(bytes)?;
+    seek(&file, SeekFrom::Start(0))?;
+    Ok(file.into())
+}

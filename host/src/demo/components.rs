@@ -1,0 +1,137 @@
+//! Components that no compiler would make, for attacks that a single handler cannot
+//! hold, and files that are no handlers.
+
+/// A component whose core module has these parts, and this body of `handle`.
+fn component(parts: &str, body: &str) -> String {
+    format!(
+        r#"(component
+  (core module $m
+    {parts}
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 1024)
+    (func (export "handle") (param i32 i32) (result i32) {body}))
+  (core instance $i (instantiate $m))
+  (func (export "handle") (param "request" (list u8)) (result (list u8))
+    (canon lift (core func $i "handle") (memory (core memory $i "memory")) (realloc (core func $i "realloc")))))"#
+    )
+}
+
+const MEMORY: &str = r#"(memory (export "memory") 2)"#;
+
+/// Computes for ever before it is called.
+pub(super) fn loop_in_start() -> String {
+    component(&format!("{MEMORY} (func $start (loop $l br $l)) (start $start)"), "unreachable")
+}
+
+/// Grows four memories by turns until none grows any more, and touches every page.
+pub(super) fn memories() -> String {
+    let grow: String = (0..4)
+        .map(|memory| {
+            format!(
+                "(loop $l{memory} (local.set 2 (memory.grow {memory} (i32.const 16)))
+                   (if (i32.ne (local.get 2) (i32.const -1)) (then
+                     (memory.fill {memory} (i32.mul (local.get 2) (i32.const 65536))
+                       (i32.const 1) (i32.const 1048576))
+                     (br $l{memory}))))"
+            )
+        })
+        .collect();
+    component(
+        &format!("{MEMORY} (memory 1) (memory 1) (memory 1)"),
+        &format!("(local i32) {grow} unreachable"),
+    )
+}
+
+/// Grows a table until it grows no more.
+pub(super) fn table() -> String {
+    component(
+        &format!("{MEMORY} (table $t 1 funcref)"),
+        "(loop $l (br_if $l (i32.ne (i32.const -1)
+           (table.grow $t (ref.null func) (i32.const 1000)))))
+         unreachable",
+    )
+}
+
+/// Wants a table with as many elements as can be counted.
+pub(super) fn table_of_4_billion() -> Vec<u8> {
+    text(&component(&format!("{MEMORY} (table 0xffffffff funcref)"), "unreachable"))
+}
+
+/// Wants more memory than one instance may have.
+pub(super) fn memory_of_4_gib() -> Vec<u8> {
+    text(&component(r#"(memory (export "memory") 65536)"#, "unreachable"))
+}
+
+/// Wants more memories than there are.
+pub(super) fn hundred_memories() -> Vec<u8> {
+    text(&component(&format!("{MEMORY} {}", "(memory 1)".repeat(99)), "unreachable"))
+}
+
+/// A component that exports nothing.
+pub(super) fn another_world() -> Vec<u8> {
+    text("(component)")
+}
+
+/// Asks for an interface of a WASI to come.
+pub(super) fn newer_wasi() -> Vec<u8> {
+    text(r#"(component (import "wasi:cli/environment@0.3.0" (instance)))"#)
+}
+
+/// Asks to make requests itself.
+pub(super) fn wants_http() -> Vec<u8> {
+    text(r#"(component (import "wasi:http/outgoing-handler@0.2.0" (instance)))"#)
+}
+
+/// Not a component.
+pub(super) fn core_module() -> Vec<u8> {
+    text("(module)")
+}
+
+/// A good handler, cut short.
+pub(super) fn truncated() -> Vec<u8> {
+    let mut wasm = super::HOSTILE.to_vec();
+    wasm.truncate(wasm.len() / 2);
+    wasm
+}
+
+/// Components within components, ten thousand deep.
+pub(super) fn nested() -> Vec<u8> {
+    const HEADER: &[u8] = b"\0asm\x0d\0\x01\0";
+    const COMPONENT: u8 = 4;
+    // From the inside out; written backwards, so that each level costs its own bytes.
+    let mut reversed: Vec<u8> = HEADER.iter().rev().copied().collect();
+    for _ in 0..10_000 {
+        let size = leb128(reversed.len());
+        reversed.extend(size.iter().rev());
+        reversed.push(COMPONENT);
+        reversed.extend(HEADER.iter().rev());
+    }
+    reversed.reverse();
+    reversed
+}
+
+/// Thousands of functions, each of which keeps a compiler's register allocation busy.
+pub(super) fn slow_to_compile() -> Vec<u8> {
+    let step: String = (0..60)
+        .map(|n| format!("(local.set {n} (i32.add (local.get {n}) (local.get {})))", (n + 7) % 60))
+        .collect();
+    let block = format!("(loop $l {step} (br_if $l (local.get 0)))").repeat(20);
+    let function = format!("(func (param i32 i32) (local {}) {block})", "i32 ".repeat(58));
+    text(&component(&format!("{MEMORY} {}", function.repeat(1500)), "unreachable"))
+}
+
+fn text(wat: &str) -> Vec<u8> {
+    wat::parse_str(wat).unwrap_or_default()
+}
+
+fn leb128(mut number: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let low = (number & 0x7f) as u8;
+        number >>= 7;
+        if number == 0 {
+            bytes.push(low);
+            return bytes;
+        }
+        bytes.push(low | 0x80);
+    }
+}

@@ -1,0 +1,60 @@
+//! `host inspect`: what a handler asks for, what it would be given, and whether it
+//! would be accepted.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use crate::compile::{self, Bounds, Compiled};
+use crate::config::HandlerLimits;
+use crate::handler;
+use crate::lockdown;
+use crate::sandbox::granted;
+
+/// Inspects a handler's file; `Ok(false)` when it would be refused.
+///
+/// # Errors
+/// When the file cannot be read or compiled at all.
+pub fn inspect(path: &Path, limits: HandlerLimits) -> anyhow::Result<(String, bool)> {
+    let context = || path.display().to_string();
+    let wasm = handler::read(Some(path)).with_context(context)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let compiled = runtime
+        .block_on(compile::compile(&wasm, limits, Bounds::default()))
+        .with_context(context)?;
+    let Compiled { code, findings } = compiled;
+    let refusal = findings.refusal.clone().or_else(|| {
+        let bound = handler::try_out(&code, limits);
+        bound.err().map(|error| format!("{error:#}"))
+    });
+
+    let mut text = String::new();
+    writeln!(text, "{}: {} bytes", path.display(), wasm.len())?;
+    writeln!(text, "compiled in {} ms to {} bytes", findings.milliseconds, findings.code)?;
+    writeln!(text, "imports:")?;
+    let width = findings.imports.iter().map(String::len).max().unwrap_or_default();
+    for import in &findings.imports {
+        let grant = granted(import).unwrap_or("REFUSED: not offered to handlers");
+        writeln!(text, "  {import:width$}  {grant}")?;
+    }
+    writeln!(text, "exports:")?;
+    for export in &findings.exports {
+        writeln!(text, "  {export}")?;
+    }
+    let level = level()?;
+    writeln!(text, "sandbox on this machine: {level}")?;
+    match &refusal {
+        None => writeln!(text, "accepted")?,
+        Some(why) => writeln!(text, "refused: {why}")?,
+    }
+    Ok((text, refusal.is_none()))
+}
+
+/// What would be in force around a worker: tried on a thread that then ends.
+fn level() -> anyhow::Result<lockdown::Level> {
+    let directory = File::open("/")?;
+    let confined = std::thread::spawn(move || lockdown::confine_thread(directory, true));
+    confined.join().map_err(|_| anyhow::anyhow!("confining a thread failed"))?
+}

@@ -1,0 +1,142 @@
+//! Counts a directory, at any depth, with one or two descriptors.
+
+use std::ffi::CString;
+use std::time::Instant;
+
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, openat, statat};
+use rustix::io::Errno;
+
+use super::Usage;
+
+/// A directory whose subdirectories are not all counted yet.
+struct Level {
+    todo: Vec<CString>,
+    /// Device and inode, to know it again on the way back.
+    id: (u64, u64),
+}
+
+/// Bytes and entries below `root`; counting stops as soon as there are more than `most`.
+///
+/// # Errors
+/// `TIME` when the deadline passes, `AGAIN` when directories are moved meanwhile;
+/// otherwise what the kernel says.
+pub fn measure(
+    root: impl AsFd,
+    most: Usage,
+    deadline: Option<Instant>,
+) -> rustix::io::Result<Usage> {
+    let mut usage = Usage::default();
+    let mut current = open(&root, c".")?;
+    let mut levels = vec![count(&current, &mut usage, most)?];
+    while let Some(level) = levels.last_mut() {
+        if !usage.fits(most) {
+            break;
+        }
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Err(Errno::TIME);
+        }
+        if let Some(name) = level.todo.pop() {
+            match open(&current, &name) {
+                Ok(child) => {
+                    current = child;
+                    levels.push(count(&current, &mut usage, most)?);
+                }
+                // Gone meanwhile, or none that a handler could read either.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => {}
+                Err(errno) => return Err(errno),
+            }
+        } else {
+            levels.pop();
+            if let Some(parent) = levels.last() {
+                current = open(&current, c"..")?;
+                if id(&fstat(&current)?) != parent.id {
+                    return Err(Errno::AGAIN);
+                }
+            }
+        }
+    }
+    Ok(usage)
+}
+
+fn open(dir: impl AsFd, name: &std::ffi::CStr) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(dir, name, flags, Mode::empty())
+}
+
+/// Adds a directory's own entries to `usage`, and lists its subdirectories.
+fn count(dir: &OwnedFd, usage: &mut Usage, most: Usage) -> rustix::io::Result<Level> {
+    let mut todo = Vec::new();
+    for entry in Dir::read_from(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        usage.entries += 1;
+        if !usage.fits(most) {
+            break;
+        }
+        match entry.file_type() {
+            FileType::Directory => todo.push(name.to_owned()),
+            FileType::RegularFile | FileType::Unknown => {
+                // It may be gone.
+                let Ok(stat) = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+                match FileType::from_raw_mode(stat.st_mode) {
+                    FileType::Directory => todo.push(name.to_owned()),
+                    FileType::RegularFile => {
+                        let size = u64::try_from(stat.st_size).unwrap_or_default();
+                        usage.bytes = usage.bytes.saturating_add(size);
+                    }
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(Level { todo, id: id(&fstat(dir)?) })
+}
+
+fn id(stat: &Stat) -> (u64, u64) {
+    (stat.st_dev, stat.st_ino)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const PLENTY: Usage = Usage { bytes: u64::MAX, entries: u64::MAX };
+
+    #[test]
+    fn files_links_and_directories_count_at_any_depth() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path();
+        fs::create_dir_all(path.join("a/b")).expect("directories");
+        fs::create_dir(path.join("empty")).expect("a directory");
+        fs::write(path.join("a/b/x"), [0; 100]).expect("a file");
+        fs::write(path.join("y"), [0; 20]).expect("a file");
+        fs::hard_link(path.join("y"), path.join("a/z")).expect("a link");
+        std::os::unix::fs::symlink("/", path.join("out")).expect("a link");
+        let root = fs::File::open(path).expect("the directory");
+        assert_eq!(measure(&root, PLENTY, None), Ok(Usage { bytes: 140, entries: 7 }));
+        let few = measure(&root, Usage { bytes: 1000, entries: 3 }, None).expect("counted");
+        assert_eq!(few.entries, 4, "it stops there");
+        assert_eq!(measure(&root, PLENTY, Some(Instant::now())), Err(Errno::TIME));
+    }
+
+    #[test]
+    fn a_depth_beyond_all_descriptors_and_paths_is_counted() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut current = OwnedFd::from(fs::File::open(dir.path()).expect("the directory"));
+        let depth = 3000;
+        for _ in 0..depth {
+            rustix::fs::mkdirat(&current, "d", Mode::RWXU).expect("a directory");
+            current = open(&current, c"d").expect("the directory");
+        }
+        let root = fs::File::open(dir.path()).expect("the directory");
+        let all = measure(&root, PLENTY, None);
+        assert_eq!(all, Ok(Usage { bytes: 0, entries: depth }));
+    }
+}

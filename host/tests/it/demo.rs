@@ -1,0 +1,35 @@
+//! The attack catalogue, on both pools, and what it says of each attack.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use crate::support::host;
+
+#[test]
+fn every_attack_of_the_catalogue_is_stopped_on_both_pools() {
+    let output = host().args(["demo", "--json"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let faults: Vec<_> = rows.iter().filter(|row| !row["fault"].is_null()).collect();
+    assert!(faults.is_empty(), "{faults:#?}");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    let mut made: HashMap<&str, usize> = HashMap::new();
+    for row in &rows {
+        *made.entry(row["pool"].as_str().unwrap()).or_default() += 1;
+    }
+    assert_eq!(made["thread"], made["process"]);
+    assert!(made["process"] > 90 && made["load"] >= 10, "{made:?}");
+    let open: Vec<_> = rows.iter().filter(|row| row["not_promised"] == true).collect();
+    assert!(open.iter().all(|row| row["pool"] == "thread"), "{open:#?}");
+    assert_eq!(open.len(), 3, "{open:#?}");
+}
+
+#[test]
+fn an_attack_that_does_not_exist_is_an_error() {
+    let output = host().args(["demo", "--only", "nonsense"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(line, "error: --only: there is no attack 'nonsense'\n");
+}
