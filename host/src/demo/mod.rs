@@ -247,12 +247,14 @@ impl Scene {
         };
         let address = server.address();
         let good_path = if matches!(on, On::Component(_)) { None } else { Some("ok") };
+        let mut peak_kib = 0;
         let began = Instant::now();
         let answers = thread::scope(|scope| {
             let attackers: Vec<_> = (0..attackers)
                 .map(|_| scope.spawn(|| (get(address, &path, PATIENCE), began.elapsed())))
                 .collect();
             while attackers.iter().any(|attacker| !attacker.is_finished()) {
+                peak_kib = peak_kib.max(server.vitals().resident_kib);
                 if let Some(good) = good_path {
                     match get(address, good, GOOD) {
                         Ok(answer) if answer.status == 200 => {}
@@ -270,6 +272,9 @@ impl Scene {
         let took = answers.iter().map(|(_, took)| *took).max().unwrap_or_default();
         if took > DEADLINE + REPRIEVE {
             faults.push(format!("it took {} ms", took.as_millis()));
+        }
+        if peak_kib > bound_kib(before) {
+            faults.push(format!("it held {peak_kib} KiB"));
         }
         let (must, by) = match (self.pool, expected.thread) {
             ("thread", Some(thread)) => thread,
@@ -289,8 +294,12 @@ impl Scene {
             faults.push(format!("stopped by {stopped_by} and not by {by}"));
         }
         if must != Got::Gone {
-            if matches!(on, On::Hostile) && get(address, "clean", PATIENCE).is_err() {
-                faults.push("the directory could not be cleaned".into());
+            if matches!(on, On::Hostile) {
+                let cleaned = get(address, "clean", PATIENCE).is_ok();
+                let left = fs::read_dir(self.dir.path().join("folder")).map_or(1, Iterator::count);
+                if !cleaned || left > 0 {
+                    faults.push(format!("{left} entries of the directory could not be deleted"));
+                }
             }
             if let Some(good) = good_path
                 && !get(address, good, PATIENCE).is_ok_and(|answer| answer.status == 200)
@@ -390,6 +399,11 @@ fn verdict(answer: Option<io::Result<Answer>>, server: &mut Server) -> (Verdict,
     (Verdict { text, kind: Got::Status(answer.status) }, ended_by)
 }
 
+/// The most that a server may hold: an instance's memory in every worker.
+fn bound_kib(before: Vitals) -> usize {
+    before.resident_kib + MAX_WORKERS * MEMORY_KIB + SLACK_KIB
+}
+
 /// Waits until the server holds no more than before; says what it keeps.
 fn held(server: &Server, before: Vitals) -> Option<String> {
     // The pool may have grown, and shrinks in its own time.
@@ -401,7 +415,7 @@ fn held(server: &Server, before: Vitals) -> Option<String> {
         let within = processes <= grown
             && now.descriptors <= before.descriptors + processes * 16
             && now.threads <= before.threads + grown
-            && now.resident_kib <= before.resident_kib + MAX_WORKERS * MEMORY_KIB + SLACK_KIB;
+            && now.resident_kib <= bound_kib(before);
         if within {
             return None;
         }

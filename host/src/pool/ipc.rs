@@ -328,6 +328,7 @@ mod tests {
             let mut assembler = Assembler::new(1000);
             for datagram in datagrams {
                 if let Ok(Some((_, payload))) = assembler.push(&datagram) {
+                    let _ = decode_request(&payload);
                     let _ = decode_answer(payload);
                 }
             }

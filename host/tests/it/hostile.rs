@@ -15,6 +15,7 @@ fn check(wat: &str, args: &[&str], status: u16, text: &str) {
     }
 }
 
+const HOSTILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../handlers/hostile.wasm");
 const LATE: &str = "The handler did not answer in time";
 const FAILED: &str = "The handler failed";
 
@@ -162,6 +163,28 @@ fn there_is_no_network() {
 fn floods_of_random_bytes_and_handles_end_the_handler() {
     check(&components::random_flood(), &[], 500, FAILED);
     check(&components::handle_flood(), &[], 500, FAILED);
+}
+
+#[test]
+fn names_that_a_handler_makes_break_no_listing() {
+    use std::os::unix::ffi::OsStrExt as _;
+    for pool in POOLS {
+        let attacker = Server::start(pool, &["--handler", HOSTILE]);
+        assert_eq!(attacker.get("/names").status, 200, "{pool}");
+        let not_text = std::ffi::OsStr::from_bytes(b"\xff\xfe");
+        std::fs::write(attacker.dir.join(not_text), "x").unwrap();
+        let dir = attacker.dir.to_str().unwrap();
+        let server = Server::start(pool, &["--dir", dir]);
+        let list: Vec<serde_json::Value> =
+            serde_json::from_slice(&server.get("/listdir").body).unwrap();
+        let names: Vec<_> = list.iter().map(|entry| entry["name"].as_str().unwrap()).collect();
+        for part in ["\n", "\"", "\\", "<script>"] {
+            assert!(names.iter().any(|name| name.contains(part)), "{pool}: {part:?} in {names:?}");
+        }
+        assert_eq!(attacker.get("/clean").status, 200, "{pool}");
+        std::fs::remove_file(attacker.dir.join(not_text)).ok();
+        assert_eq!(server.get("/listdir").text(), "[]", "{pool}: all deleted, and it lists on");
+    }
 }
 
 #[test]

@@ -35,6 +35,9 @@ fn bad_usage_is_one_line_and_status_2() {
     check(&["--colour"], 2, &["--colour"]);
     check(&["--config", "none.toml"], 2, &["--config", "none.toml"]);
     check(&["--env", "novalue"], 2, &["--env", "KEY=VALUE"]);
+    check(&["--workers", "9", "--max-workers", "8"], 2, &["--max-workers", "9"]);
+    check(&["--quota", "much"], 2, &["--quota", "1GiB"]);
+    check(&["--max-files", "0"], 2, &["--max-files"]);
 }
 
 #[test]
@@ -79,9 +82,49 @@ fn what_cannot_start_is_one_line_and_status_1() {
         handler(&file("import.wasm", &component(&components::wrong_import())), "wasi:http");
         handler(&file("export.wasm", &component(&components::wrong_export())), "handle");
         handler(&file("none.wasm", &component("(component)")), "handle");
+        let huge = file("huge.wasm", b"");
+        std::fs::File::options().write(true).open(&huge).unwrap().set_len(300 << 20).unwrap();
+        handler(&huge, "larger than 256 MiB");
         check(&["--pool", pool, "--addr", &busy], 1, &["--addr", &busy, "in use"]);
         check(&["--pool", pool, "--port", "0", "--dir", "/proc/none"], 1, &["--dir", "/proc/none"]);
     }
+}
+
+#[test]
+fn inspect_says_what_a_handler_asks_for_and_whether_it_is_accepted() {
+    let handlers = concat!(env!("CARGO_MANIFEST_DIR"), "/../handlers");
+    let inspect = |path: &str| {
+        let output = host().args(["inspect", path]).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (status, said, error) = inspect(&format!("{handlers}/fileops.wasm"));
+    assert_eq!((status, error.as_str()), (Some(0), ""), "{said}");
+    for part in [
+        "fileops.wasm: ",
+        "compiled in ",
+        "wasi:filesystem/preopens@0.2",
+        "the one directory of --dir",
+        "exports:\n  handle\n",
+        "sandbox on this machine: wasm + landlock",
+        "\naccepted\n",
+    ] {
+        assert!(said.contains(part), "{part:?} in {said}");
+    }
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.wasm");
+    std::fs::write(&path, wat::parse_str(components::wrong_import()).unwrap()).unwrap();
+    let path = path.to_str().unwrap();
+    let (status, said, error) = inspect(path);
+    assert_eq!((status, error), (Some(1), format!("error: {path}: it would be refused\n")));
+    let line = said.lines().find(|line| line.contains("wasi:http")).unwrap();
+    assert!(line.ends_with("REFUSED: not offered to handlers"), "{line}");
+    assert!(said.contains("refused: it imports wasi:http/outgoing-handler@0.2.0"), "{said}");
+
+    let (status, said, error) = inspect("/nonexistent.wasm");
+    assert_eq!((status, said.as_str()), (Some(1), ""));
+    assert!(error.starts_with("error: /nonexistent.wasm: No such file"), "{error}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, Stat, Timestamps};
+use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags};
 use wasmtime::component::Resource;
 
 use super::audit::Argument;
@@ -13,9 +13,10 @@ use super::bindings::wasi::filesystem::types::{
     HostDescriptor, HostDirectoryEntryStream, MetadataHashValue, NewTimestamp, OpenFlags,
     PathFlags,
 };
+use super::descriptor::{Descriptor, Kind, same_object, size};
 use super::errors::{Denial, FsError, FsResult};
-use super::metadata::{descriptor_stat, descriptor_type, is_symlink, metadata_hash, timestamps};
-use super::paths::{Entry, is_plain, open_beneath, stays_below};
+use super::metadata::{descriptor_stat, descriptor_type, metadata_hash, timestamps};
+use super::paths::{Entry, open_beneath, stays_below};
 use super::quota::{OverQuota, Usage};
 use super::streams::{InputStream, OutputStream, read_at, write_all_at};
 use super::{Access, State};
@@ -26,148 +27,11 @@ const TYPES: &str = "wasi:filesystem/types";
 /// Files and directories that one instance may have open at a time.
 const MAX_OPEN_FILES: usize = 64;
 
-/// An open file or directory of a guest.
-pub struct Descriptor {
-    fd: Arc<OwnedFd>,
-    kind: Kind,
-    /// Inherited from the preopened directory.
-    access: Access,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    File { read: bool, write: bool },
-    Directory,
-}
-
 /// The entries of a directory, read from the kernel as the guest asks.
 pub struct DirectoryEntryStream {
     entries: Dir,
     /// It counts as open as long as this lives.
     _open: Arc<()>,
-}
-
-impl Descriptor {
-    fn file(&self) -> Result<&Arc<OwnedFd>, ErrorCode> {
-        match self.kind {
-            Kind::File { .. } => Ok(&self.fd),
-            Kind::Directory => Err(ErrorCode::IsDirectory),
-        }
-    }
-
-    fn readable(&self) -> Result<&Arc<OwnedFd>, ErrorCode> {
-        match self.kind {
-            Kind::File { read: false, .. } => Err(ErrorCode::NotPermitted),
-            _ => self.file(),
-        }
-    }
-
-    fn writable(&self) -> FsResult<&Arc<OwnedFd>> {
-        self.may_change()?;
-        match self.kind {
-            Kind::File { write: false, .. } => Err(ErrorCode::NotPermitted.into()),
-            _ => Ok(self.file()?),
-        }
-    }
-
-    fn directory(&self) -> Result<&OwnedFd, ErrorCode> {
-        match self.kind {
-            Kind::Directory => Ok(&self.fd),
-            Kind::File { .. } => Err(ErrorCode::NotDirectory),
-        }
-    }
-
-    fn changeable_directory(&self) -> FsResult<&OwnedFd> {
-        self.may_change()?;
-        Ok(self.directory()?)
-    }
-
-    fn may_change(&self) -> Result<(), Denial> {
-        match self.access {
-            Access::ReadWrite => Ok(()),
-            Access::ReadOnly => Err(Denial::ReadOnly),
-        }
-    }
-
-    fn stat_at(&self, flags: PathFlags, path: &str) -> FsResult<Stat> {
-        let dir = self.directory()?;
-        let follow = flags.contains(PathFlags::SYMLINK_FOLLOW);
-        if is_plain(path) {
-            let stat = fs::statat(dir, path, AtFlags::SYMLINK_NOFOLLOW)?;
-            if !(follow && is_symlink(&stat)) {
-                return Ok(stat);
-            }
-        }
-        let flags = OFlags::PATH | if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
-        Ok(fs::fstat(open_beneath(dir, path, flags, Mode::empty())?)?)
-    }
-
-    fn open_at(
-        &self,
-        path_flags: PathFlags,
-        path: &str,
-        open: OpenFlags,
-        flags: DescriptorFlags,
-    ) -> FsResult<Self> {
-        let dir = self.directory()?;
-        let write = flags.contains(DescriptorFlags::WRITE);
-        let changes = open.intersects(OpenFlags::CREATE | OpenFlags::TRUNCATE);
-        if write || changes || flags.contains(DescriptorFlags::MUTATE_DIRECTORY) {
-            self.may_change()?;
-        }
-        if open.contains(OpenFlags::DIRECTORY) && changes {
-            return Err(ErrorCode::Invalid.into());
-        }
-        let read = flags.contains(DescriptorFlags::READ);
-        let mut oflags = match (read, write || open.contains(OpenFlags::TRUNCATE)) {
-            (true, true) => OFlags::RDWR,
-            (false, true) => OFlags::WRONLY,
-            (_, false) => OFlags::RDONLY,
-        };
-        // Neither a FIFO nor a device may hold the worker while it is opened.
-        oflags |= OFlags::NONBLOCK;
-        for (set, oflag) in [
-            (open.contains(OpenFlags::CREATE), OFlags::CREATE),
-            (open.contains(OpenFlags::DIRECTORY), OFlags::DIRECTORY),
-            (open.contains(OpenFlags::EXCLUSIVE), OFlags::EXCL),
-            (open.contains(OpenFlags::TRUNCATE), OFlags::TRUNC),
-            (!path_flags.contains(PathFlags::SYMLINK_FOLLOW), OFlags::NOFOLLOW),
-            (flags.contains(DescriptorFlags::FILE_INTEGRITY_SYNC), OFlags::SYNC),
-            (flags.contains(DescriptorFlags::DATA_INTEGRITY_SYNC), OFlags::DSYNC),
-        ] {
-            if set {
-                oflags |= oflag;
-            }
-        }
-        let create = open.contains(OpenFlags::CREATE);
-        let mode = if create { Mode::from_raw_mode(0o666) } else { Mode::empty() };
-        let fd = open_beneath(dir, path, oflags, mode)?;
-        let kind = match FileType::from_raw_mode(fs::fstat(&fd)?.st_mode) {
-            FileType::RegularFile => Kind::File { read, write },
-            FileType::Directory => Kind::Directory,
-            _ => return Err(Denial::NotAFile.into()),
-        };
-        Ok(Self { fd: Arc::new(fd), kind, access: self.access })
-    }
-
-    fn set_times_at(&self, flags: PathFlags, path: &str, times: &Timestamps) -> FsResult<()> {
-        let dir = self.changeable_directory()?;
-        if flags.contains(PathFlags::SYMLINK_FOLLOW) {
-            let flags = OFlags::RDONLY | OFlags::NONBLOCK;
-            let fd = open_beneath(dir, path, flags, Mode::empty())?;
-            return Ok(fs::futimens(fd, times)?);
-        }
-        let entry = Entry::directory(dir, path)?;
-        Ok(fs::utimensat(&entry.parent, entry.name, times, AtFlags::SYMLINK_NOFOLLOW)?)
-    }
-}
-
-fn same_object(one: &Stat, other: &Stat) -> bool {
-    (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
-}
-
-fn size(stat: &Stat) -> u64 {
-    u64::try_from(stat.st_size).unwrap_or_default()
 }
 
 impl State {

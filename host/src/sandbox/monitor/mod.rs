@@ -10,6 +10,7 @@
 mod audit;
 mod cli;
 mod clocks;
+mod descriptor;
 mod errors;
 mod filesystem;
 mod metadata;
@@ -52,7 +53,7 @@ mod bindings {
             "wasi:io/poll.pollable": super::clocks::Pollable,
             "wasi:io/streams.input-stream": super::streams::InputStream,
             "wasi:io/streams.output-stream": super::streams::OutputStream,
-            "wasi:filesystem/types.descriptor": super::filesystem::Descriptor,
+            "wasi:filesystem/types.descriptor": super::descriptor::Descriptor,
             "wasi:filesystem/types.directory-entry-stream": super::filesystem::DirectoryEntryStream,
             "wasi:cli/terminal-input.terminal-input": super::cli::Terminal,
             "wasi:cli/terminal-output.terminal-output": super::cli::Terminal,
