@@ -1,6 +1,9 @@
 //! The attacks: what each tries, and what must come of it.
 
+use std::time::Duration;
+
 use super::components as make;
+use crate::compile::Bounds;
 
 /// One attack.
 pub(super) struct Attack {
@@ -16,8 +19,8 @@ pub(super) enum Way {
     Request(On, Expected),
     /// As many requests at a time as the pool has workers.
     Crowd(Expected),
-    /// A file that is given as a handler; what the refusal says.
-    Load(fn() -> Vec<u8>, &'static str),
+    /// A file that is given as a handler, with what bounds; what the refusal says.
+    Load(fn() -> Vec<u8>, Bounds, &'static str),
 }
 
 /// On which server.
@@ -87,8 +90,11 @@ const fn load(
     make: fn() -> Vec<u8>,
     why: &'static str,
 ) -> Attack {
-    Attack { name, tries, way: Way::Load(make, why) }
+    Attack { name, tries, way: Way::Load(make, LITTLE, why) }
 }
+
+/// Little time, so that the demo does not last for long.
+const LITTLE: Bounds = Bounds { time: Duration::from_secs(2), memory: 4 << 30 };
 
 const fn escaped(name: &'static str, tries: &'static str, by: &'static str) -> Attack {
     on(On::Escaped, name, tries, Got::Blocked, by)
@@ -243,6 +249,15 @@ pub(super) const ATTACKS: &[Attack] = &[
         make::table_of_4_billion,
         "limits",
     ),
+    Attack {
+        name: "hungry-to-compile",
+        tries: "has the compiler take all memory",
+        way: Way::Load(
+            make::slow_to_compile,
+            Bounds { memory: 100 << 20, ..LITTLE },
+            "more than 100 MiB of memory",
+        ),
+    },
     load("memory-of-4-gib", "wants 4 GiB at once", make::memory_of_4_gib, "limits"),
     load("hundred-memories", "wants a hundred memories", make::hundred_memories, ""),
     // Native code in a worker, should WebAssembly itself have a hole.

@@ -95,7 +95,6 @@ pub(super) fn truncated() -> Vec<u8> {
 
 /// Components within components, ten thousand deep.
 pub(super) fn nested() -> Vec<u8> {
-    const HEADER: &[u8] = b"\0asm\x0d\0\x01\0";
     const COMPONENT: u8 = 4;
     // From the inside out; written backwards, so that each level costs its own bytes.
     let mut reversed: Vec<u8> = HEADER.iter().rev().copied().collect();
@@ -109,14 +108,40 @@ pub(super) fn nested() -> Vec<u8> {
     reversed
 }
 
-/// Thousands of functions, each of which keeps a compiler's register allocation busy.
+/// A few functions, each so long that a compiler's register allocation takes seconds.
 pub(super) fn slow_to_compile() -> Vec<u8> {
-    let step: String = (0..60)
-        .map(|n| format!("(local.set {n} (i32.add (local.get {n}) (local.get {})))", (n + 7) % 60))
-        .collect();
-    let block = format!("(loop $l {step} (br_if $l (local.get 0)))").repeat(20);
-    let function = format!("(func (param i32 i32) (local {}) {block})", "i32 ".repeat(58));
-    text(&component(&format!("{MEMORY} {}", function.repeat(1500)), "unreachable"))
+    const LOCALS: usize = 60;
+    const LOOPS: usize = 2000;
+    const FUNCTIONS: usize = 10;
+    // local.set n (local.get n + local.get n + 7), for every n
+    let step = |n: usize| {
+        let [n, m] = [n, (n + 7) % LOCALS].map(|local| local as u8);
+        [0x20, n, 0x20, m, 0x6a, 0x21, n]
+    };
+    // loop … (br_if 0 (local.get 0)) end
+    let steps: Vec<u8> = (0..LOCALS).flat_map(step).collect();
+    let again = [&[0x03, 0x40], steps.as_slice(), &[0x20, 0, 0x0d, 0, 0x0b]].concat();
+    // As many locals of type i32 as the two parameters leave, the loops, end.
+    let body = [&[1, LOCALS as u8 - 2, 0x7f], again.repeat(LOOPS).as_slice(), &[0x0b]].concat();
+    let function = sized(&body);
+    let module = [
+        b"\0asm\x01\0\0\0".to_vec(),
+        section(1, &[1, 0x60, 2, 0x7f, 0x7f, 0]),
+        section(3, &[&[FUNCTIONS as u8], [0; FUNCTIONS].as_slice()].concat()),
+        section(10, &[&[FUNCTIONS as u8], function.repeat(FUNCTIONS).as_slice()].concat()),
+    ];
+    [HEADER, &section(1, &module.concat())].concat()
+}
+
+/// How every component begins.
+const HEADER: &[u8] = b"\0asm\x0d\0\x01\0";
+
+fn section(kind: u8, content: &[u8]) -> Vec<u8> {
+    [&[kind], sized(content).as_slice()].concat()
+}
+
+fn sized(content: &[u8]) -> Vec<u8> {
+    [leb128(content.len()).as_slice(), content].concat()
 }
 
 fn text(wat: &str) -> Vec<u8> {

@@ -137,8 +137,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     }
     shown.heading("files given as handlers");
     for attack in &attacks {
-        if let Way::Load(make, why) = attack.way {
-            shown.row(&load(attack, &make(), why)?);
+        if let Way::Load(make, bounds, why) = attack.way {
+            shown.row(&load(attack, &make(), bounds, why)?);
         }
     }
     shown.end()
@@ -427,10 +427,8 @@ fn held(server: &Server, before: Vitals) -> Option<String> {
 }
 
 /// Has a file compiled and bound as a server would; it must be refused.
-fn load(attack: &Attack, wasm: &[u8], why: &str) -> anyhow::Result<Row> {
+fn load(attack: &Attack, wasm: &[u8], bounds: Bounds, why: &str) -> anyhow::Result<Row> {
     let limits = Config::new(Settings::default())?.limits;
-    // Little, so that the demo does not last for long.
-    let bounds = Bounds { time: Duration::from_secs(2), ..Bounds::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let began = Instant::now();
     let compiled = runtime.block_on(compile::compile(wasm, limits, bounds));
