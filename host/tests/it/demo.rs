@@ -1,4 +1,7 @@
 //! The attack catalogue, on both pools, and what it says of each attack.
+//!
+//! How long things took is not looked at here, where other tests run at the same time:
+//! that is for who runs `host demo` by itself, as `.ci/run` does.
 
 use std::collections::HashMap;
 
@@ -13,7 +16,8 @@ fn every_attack_of_the_catalogue_is_stopped_on_both_pools() {
     let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let faults: Vec<_> = rows.iter().filter(|row| !row["fault"].is_null()).collect();
     assert!(faults.is_empty(), "{faults:#?}");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let late = rows.iter().any(|row| !row["late"].is_null());
+    assert_eq!(output.status.success(), !late, "{}", String::from_utf8_lossy(&output.stderr));
 
     let mut made: HashMap<&str, usize> = HashMap::new();
     for row in &rows {
