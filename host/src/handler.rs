@@ -11,7 +11,7 @@ use wasmtime::component::Component;
 
 use crate::compile::{self, Bounds, Compiled};
 use crate::config::{DirConfig, HandlerLimits};
-use crate::sandbox::{Access, Audit, Clock, Grants, Handler, Ledger, Preopen, Sandbox};
+use crate::sandbox::{Access, Audit, Clock, Grants, Handler, Ledger, OpenFile, Preopen, Sandbox};
 
 /// The file handler, built from `handlers/fileops`.
 const FILEOPS: &[u8] = include_bytes!("../../handlers/fileops.wasm");
@@ -97,7 +97,7 @@ pub(crate) fn try_out(code: &OwnedFd, limits: HandlerLimits) -> anyhow::Result<(
 #[derive(Debug)]
 pub struct ServedDir {
     /// The open directory; every instance shares it.
-    pub fd: Arc<OwnedFd>,
+    pub fd: Arc<OpenFile>,
     /// Where it is on the host.
     pub path: PathBuf,
     /// Whether handlers may only read it.
@@ -131,7 +131,7 @@ impl ServedDir {
         openat2(&fd, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::BENEATH)
             .context("the kernel cannot confine paths (openat2)")?;
         Ok(Self {
-            fd: Arc::new(fd),
+            fd: Arc::new(fd.into()),
             path,
             read_only: config.read_only,
             guest: config.guest.clone(),

@@ -120,7 +120,7 @@ fn set_up(
     let sandbox = Sandbox::new(init.limits, 1, Clock::Parent)?;
     let component = handler::load(&sandbox, code)?;
     let dir = ServedDir::current(&init.dir)?;
-    let fd = dir.fd.try_clone()?;
+    let fd = dir.fd.as_fd().try_clone_to_owned()?;
     let handler = sandbox.handler(&component, dir.grants(init.env, ledger, audit))?;
     lockdown::limit_process(init.limits.quota.bytes)?;
     let level = lockdown::confine_thread(fd, init.dir.read_only)?;

@@ -1,7 +1,7 @@
 //! Starting a worker process, with what it needs and nothing else.
 
 use std::fs::File;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixDatagram as StdUnixDatagram;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -94,7 +94,7 @@ impl Launcher {
         let socket = UnixDatagram::from_std(ours)?;
         let far_end = theirs.try_clone()?;
         // The directory by its open descriptor: its path may have changed hands.
-        let dir = PathBuf::from(format!("/proc/self/fd/{}", self.dir.fd.as_raw_fd()));
+        let dir = PathBuf::from(format!("/proc/self/fd/{}", self.dir.fd.as_fd().as_raw_fd()));
         let note = File::open(format!("/proc/self/fd/{}", self.code.as_raw_fd()))?;
         let mut child = Command::new("/proc/self/exe")
             .arg("worker")

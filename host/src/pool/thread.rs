@@ -140,7 +140,7 @@ fn spawn(shared: &Arc<Shared>, number: u32, ready: Ready) -> anyhow::Result<Arc<
         .spawn({
             let (shared, worker) = (Arc::clone(shared), Arc::clone(&worker));
             move || {
-                let level = lockdown::confine_thread(&shared.dir.fd, shared.dir.read_only);
+                let level = lockdown::confine_thread(&*shared.dir.fd, shared.dir.read_only);
                 let confined = level.is_ok();
                 // Nobody waits for a replacement to become ready.
                 let _ = ready.send(level);

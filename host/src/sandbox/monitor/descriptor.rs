@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use rustix::fd::OwnedFd;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Stat, Timestamps};
 
 use super::Access;
@@ -10,10 +9,11 @@ use super::bindings::wasi::filesystem::types::{DescriptorFlags, ErrorCode, OpenF
 use super::errors::{Denial, FsResult};
 use super::metadata::is_symlink;
 use super::paths::{Entry, is_plain, open_beneath};
+use super::quota::{OpenFile, Register};
 
 /// An open file or directory of a guest.
 pub struct Descriptor {
-    pub(super) fd: Arc<OwnedFd>,
+    pub(super) fd: Arc<OpenFile>,
     pub(super) kind: Kind,
     /// Inherited from the preopened directory.
     pub(super) access: Access,
@@ -26,21 +26,21 @@ pub(super) enum Kind {
 }
 
 impl Descriptor {
-    pub(super) fn file(&self) -> Result<&Arc<OwnedFd>, ErrorCode> {
+    pub(super) fn file(&self) -> Result<&Arc<OpenFile>, ErrorCode> {
         match self.kind {
             Kind::File { .. } => Ok(&self.fd),
             Kind::Directory => Err(ErrorCode::IsDirectory),
         }
     }
 
-    pub(super) fn readable(&self) -> Result<&Arc<OwnedFd>, ErrorCode> {
+    pub(super) fn readable(&self) -> Result<&Arc<OpenFile>, ErrorCode> {
         match self.kind {
             Kind::File { read: false, .. } => Err(ErrorCode::NotPermitted),
             _ => self.file(),
         }
     }
 
-    pub(super) fn writable(&self) -> FsResult<&Arc<OwnedFd>> {
+    pub(super) fn writable(&self) -> FsResult<&Arc<OpenFile>> {
         self.may_change()?;
         match self.kind {
             Kind::File { write: false, .. } => Err(ErrorCode::NotPermitted.into()),
@@ -48,14 +48,14 @@ impl Descriptor {
         }
     }
 
-    pub(super) fn directory(&self) -> Result<&OwnedFd, ErrorCode> {
+    pub(super) fn directory(&self) -> Result<&OpenFile, ErrorCode> {
         match self.kind {
             Kind::Directory => Ok(&self.fd),
             Kind::File { .. } => Err(ErrorCode::NotDirectory),
         }
     }
 
-    pub(super) fn changeable_directory(&self) -> FsResult<&OwnedFd> {
+    pub(super) fn changeable_directory(&self) -> FsResult<&OpenFile> {
         self.may_change()?;
         Ok(self.directory()?)
     }
@@ -80,12 +80,14 @@ impl Descriptor {
         Ok(fs::fstat(open_beneath(dir, path, flags, Mode::empty())?)?)
     }
 
+    /// Opens a file or directory. It is not truncated: that is up to the account.
     pub(super) fn open_at(
         &self,
         path_flags: PathFlags,
         path: &str,
         open: OpenFlags,
         flags: DescriptorFlags,
+        register: Register,
     ) -> FsResult<Self> {
         let dir = self.directory()?;
         let write = flags.contains(DescriptorFlags::WRITE);
@@ -108,7 +110,6 @@ impl Descriptor {
             (open.contains(OpenFlags::CREATE), OFlags::CREATE),
             (open.contains(OpenFlags::DIRECTORY), OFlags::DIRECTORY),
             (open.contains(OpenFlags::EXCLUSIVE), OFlags::EXCL),
-            (open.contains(OpenFlags::TRUNCATE), OFlags::TRUNC),
             (!path_flags.contains(PathFlags::SYMLINK_FOLLOW), OFlags::NOFOLLOW),
             (flags.contains(DescriptorFlags::FILE_INTEGRITY_SYNC), OFlags::SYNC),
             (flags.contains(DescriptorFlags::DATA_INTEGRITY_SYNC), OFlags::DSYNC),
@@ -119,8 +120,8 @@ impl Descriptor {
         }
         let create = open.contains(OpenFlags::CREATE);
         let mode = if create { Mode::from_raw_mode(0o666) } else { Mode::empty() };
-        let fd = open_beneath(dir, path, oflags, mode)?;
-        let kind = match FileType::from_raw_mode(fs::fstat(&fd)?.st_mode) {
+        let (fd, file_type) = OpenFile::new(open_beneath(dir, path, oflags, mode)?, register)?;
+        let kind = match file_type {
             FileType::RegularFile => Kind::File { read, write },
             FileType::Directory => Kind::Directory,
             _ => return Err(Denial::NotAFile.into()),

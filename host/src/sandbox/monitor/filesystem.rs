@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use rustix::fd::OwnedFd;
 use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags};
 use wasmtime::component::Resource;
 
@@ -17,38 +16,29 @@ use super::descriptor::{Descriptor, Kind, same_object, size};
 use super::errors::{Denial, FsError, FsResult};
 use super::metadata::{descriptor_stat, descriptor_type, metadata_hash, timestamps};
 use super::paths::{Entry, open_beneath, stays_below};
-use super::quota::{OverQuota, Usage};
+use super::quota::{Register, Usage};
 use super::streams::{InputStream, OutputStream, read_at, write_all_at};
 use super::{Access, State};
 
 /// The interface of all that follows.
 const TYPES: &str = "wasi:filesystem/types";
 
-/// Files and directories that one instance may have open at a time.
-const MAX_OPEN_FILES: usize = 64;
-
 /// The entries of a directory, read from the kernel as the guest asks.
 pub struct DirectoryEntryStream {
     entries: Dir,
-    /// It counts as open as long as this lives.
-    _open: Arc<()>,
+    /// It counts as open for as long as this lives.
+    _register: Register,
 }
 
 impl State {
-    /// Draws on the quota what a file is about to grow to reach `end`.
-    pub(super) fn draw_up_to(&mut self, fd: &OwnedFd, end: u64) -> Result<(), OverQuota> {
-        // A file whose size is unknown cannot be written to either.
-        let Ok(stat) = fs::fstat(fd) else { return Ok(()) };
-        self.account.draw(Usage::bytes(end.saturating_sub(size(&stat))))
-    }
-
-    fn may_open(&mut self) -> Result<(), Denial> {
-        if self.account.open_files() < MAX_OPEN_FILES { Ok(()) } else { Err(Denial::OpenFiles) }
+    /// A place for one more open file.
+    fn register(&self) -> Result<Register, Denial> {
+        self.account.register().ok_or(Denial::OpenFiles)
     }
 
     /// Opens a file that may have to be created, for which there must be room.
     fn create_at(
-        &mut self,
+        &self,
         fd: &Resource<Descriptor>,
         path_flags: PathFlags,
         path: &str,
@@ -58,16 +48,15 @@ impl State {
         let dir = self.table.get(fd)?;
         dir.may_change()?;
         if !open.contains(OpenFlags::EXCLUSIVE) && dir.stat_at(path_flags, path).is_ok() {
-            match dir.open_at(path_flags, path, open & !OpenFlags::CREATE, flags) {
+            let existing = open & !OpenFlags::CREATE;
+            match dir.open_at(path_flags, path, existing, flags, self.register()?) {
                 // Gone meanwhile: it must be created after all.
                 Err(FsError::Code(ErrorCode::NoEntry)) => {}
                 opened => return opened,
             }
         }
-        self.account.draw(Usage::entry())?;
-        let opened = dir.open_at(path_flags, path, open, flags);
-        self.account.settle(Usage::entry(), &opened);
-        opened
+        let register = self.register()?;
+        self.account.adding(Usage::entry(), || dir.open_at(path_flags, path, open, flags, register))
     }
 }
 
@@ -160,11 +149,7 @@ impl HostDescriptor for State {
 
     fn set_size(&mut self, fd: Resource<Descriptor>, size: u64) -> FsResult<()> {
         self.audit(TYPES, "descriptor.set-size", Argument::Bytes(size));
-        let fd = Arc::clone(self.table.get(&fd)?.writable()?);
-        self.draw_up_to(&fd, size)?;
-        fs::ftruncate(&fd, size)?;
-        self.account.deleted();
-        Ok(())
+        self.account.resize(self.table.get(&fd)?.writable()?, size)
     }
 
     fn set_times(
@@ -193,9 +178,9 @@ impl HostDescriptor for State {
 
     fn write(&mut self, fd: Resource<Descriptor>, bytes: Vec<u8>, offset: u64) -> FsResult<u64> {
         self.audit(TYPES, "descriptor.write", Argument::Bytes(bytes.len() as u64));
-        let fd = Arc::clone(self.table.get(&fd)?.writable()?);
-        self.draw_up_to(&fd, offset.saturating_add(bytes.len() as u64))?;
-        write_all_at(&fd, &bytes, offset)?;
+        let file = self.table.get(&fd)?.writable()?;
+        let end = offset.saturating_add(bytes.len() as u64);
+        self.account.growing::<_, FsError>(file, end, || write_all_at(file, &bytes, offset))?;
         Ok(bytes.len() as u64)
     }
 
@@ -204,21 +189,19 @@ impl HostDescriptor for State {
         fd: Resource<Descriptor>,
     ) -> FsResult<Resource<DirectoryEntryStream>> {
         self.audit(TYPES, "descriptor.read-directory", Argument::None);
-        self.may_open()?;
+        let register = self.register()?;
         // Opens the directory anew: two streams do not share a position.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let dir = open_beneath(self.table.get(&fd)?.directory()?, ".", flags, Mode::empty())?;
-        let stream = DirectoryEntryStream { entries: Dir::new(dir)?, _open: self.account.stream() };
+        let stream = DirectoryEntryStream { entries: Dir::new(dir)?, _register: register };
         Ok(self.hand_out(stream)?)
     }
 
     fn create_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
         self.audit(TYPES, "descriptor.create-directory-at", Argument::Path(&path));
         let entry = Entry::directory(self.table.get(&fd)?.changeable_directory()?, &path)?;
-        self.account.draw(Usage::entry())?;
-        let made = fs::mkdirat(&entry.parent, entry.name, Mode::from_raw_mode(0o777));
-        self.account.settle(Usage::entry(), &made);
-        Ok(made?)
+        let mode = Mode::from_raw_mode(0o777);
+        self.account.adding(Usage::entry(), || Ok(fs::mkdirat(&entry.parent, entry.name, mode)?))
     }
 
     fn stat(&mut self, fd: Resource<Descriptor>) -> FsResult<DescriptorStat> {
@@ -265,11 +248,9 @@ impl HostDescriptor for State {
         let new = Entry::file(self.table.get(&new_fd)?.changeable_directory()?, &new_path)?;
         let stat = fs::statat(&old.parent, old.name, AtFlags::SYMLINK_NOFOLLOW)?;
         // Every name counts with the length of its file.
-        let more = Usage { bytes: size(&stat), entries: 1 };
-        self.account.draw(more)?;
-        let made = fs::linkat(&old.parent, old.name, &new.parent, new.name, AtFlags::empty());
-        self.account.settle(more, &made);
-        Ok(made?)
+        self.account.adding(Usage { bytes: size(&stat), entries: 1 }, || {
+            Ok(fs::linkat(&old.parent, old.name, &new.parent, new.name, AtFlags::empty())?)
+        })
     }
 
     fn open_at(
@@ -281,16 +262,15 @@ impl HostDescriptor for State {
         flags: DescriptorFlags,
     ) -> FsResult<Resource<Descriptor>> {
         self.audit(TYPES, "descriptor.open-at", Argument::Path(&path));
-        self.may_open()?;
         let opened = if open_flags.contains(OpenFlags::CREATE) {
             self.create_at(&fd, path_flags, &path, open_flags, flags)?
         } else {
-            self.table.get(&fd)?.open_at(path_flags, &path, open_flags, flags)?
+            let register = self.register()?;
+            self.table.get(&fd)?.open_at(path_flags, &path, open_flags, flags, register)?
         };
         if open_flags.contains(OpenFlags::TRUNCATE) {
-            self.account.deleted();
+            self.account.resize::<FsError>(opened.file()?, 0)?;
         }
-        self.account.opened(&opened.fd);
         Ok(self.hand_out(opened)?)
     }
 
@@ -322,10 +302,9 @@ impl HostDescriptor for State {
         self.audit(TYPES, "descriptor.rename-at", Argument::Paths(&old_path, &new_path));
         let old = Entry::directory(self.table.get(&fd)?.changeable_directory()?, &old_path)?;
         let new = Entry::directory(self.table.get(&new_fd)?.changeable_directory()?, &new_path)?;
-        fs::renameat(&old.parent, old.name, &new.parent, new.name)?;
-        // Another file may have had that name.
-        self.account.deleted();
-        Ok(())
+        let moved = fs::statat(&old.parent, old.name, AtFlags::SYMLINK_NOFOLLOW)?;
+        self.account
+            .moving(&moved, || Ok(fs::renameat(&old.parent, old.name, &new.parent, new.name)?))
     }
 
     fn symlink_at(
@@ -339,10 +318,8 @@ impl HostDescriptor for State {
         if !stays_below(&target) {
             return Err(Denial::LinkOut.into());
         }
-        self.account.draw(Usage::entry())?;
-        let made = fs::symlinkat(&*target, &entry.parent, entry.name);
-        self.account.settle(Usage::entry(), &made);
-        Ok(made?)
+        self.account
+            .adding(Usage::entry(), || Ok(fs::symlinkat(&*target, &entry.parent, entry.name)?))
     }
 
     fn unlink_file_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {

@@ -21,7 +21,6 @@ mod streams;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::fd::OwnedFd;
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable, ResourceTableError};
 
 use super::call::Order;
@@ -31,7 +30,7 @@ use audit::{Argument, Outcome, Trail};
 pub use cli::Captured;
 use errors::{FsError, StreamError};
 use quota::Account;
-pub use quota::{Ledger, Usage, measure};
+pub use quota::{Ledger, OpenFile, Usage, measure};
 
 mod bindings {
     #![allow(
@@ -81,7 +80,7 @@ pub enum Access {
 #[derive(Debug)]
 pub struct Preopen {
     /// The host's directory, opened once and shared by every instance.
-    pub dir: Arc<OwnedFd>,
+    pub dir: Arc<OpenFile>,
     /// The path by which the guest knows it.
     pub guest_path: String,
     /// What may be done in it.

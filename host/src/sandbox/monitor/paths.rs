@@ -17,7 +17,7 @@ const ATTEMPTS: usize = 16;
 /// `XDEV` when the path is absolute or leads out of `dir`, by `..` or by a
 /// symbolic link; otherwise what the kernel says.
 pub(super) fn open_beneath(
-    dir: &OwnedFd,
+    dir: impl AsFd,
     path: &str,
     flags: OFlags,
     mode: Mode,
@@ -27,7 +27,7 @@ pub(super) fn open_beneath(
     let flags = flags | OFlags::CLOEXEC | terminal;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     for _ in 0..ATTEMPTS {
-        match openat2(dir, path, flags, mode, resolve) {
+        match openat2(&dir, path, flags, mode, resolve) {
             Err(Errno::AGAIN | Errno::INTR) => {}
             result => return result,
         }
@@ -38,7 +38,7 @@ pub(super) fn open_beneath(
 /// The directory in which a path's last component lies.
 pub(super) enum Parent<'a> {
     /// The path is that component alone.
-    Same(&'a OwnedFd),
+    Same(BorrowedFd<'a>),
     /// The directory that the rest of the path leads to.
     Below(OwnedFd),
 }
@@ -46,7 +46,7 @@ pub(super) enum Parent<'a> {
 impl AsFd for Parent<'_> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Same(dir) => dir.as_fd(),
+            Self::Same(dir) => *dir,
             Self::Below(dir) => dir.as_fd(),
         }
     }
@@ -60,13 +60,13 @@ pub(super) struct Entry<'a> {
 
 impl<'a> Entry<'a> {
     /// An entry that may be a directory: a trailing slash is accepted.
-    pub(super) fn directory(dir: &'a OwnedFd, path: &'a str) -> Result<Self, Errno> {
+    pub(super) fn directory(dir: &'a impl AsFd, path: &'a str) -> Result<Self, Errno> {
         let trimmed = path.trim_end_matches('/');
         Self::file(dir, if trimmed.is_empty() { path } else { trimmed })
     }
 
     /// An entry that is not a directory: a trailing slash is an error.
-    pub(super) fn file(dir: &'a OwnedFd, path: &'a str) -> Result<Self, Errno> {
+    pub(super) fn file(dir: &'a impl AsFd, path: &'a str) -> Result<Self, Errno> {
         if path.starts_with('/') {
             return Err(Errno::XDEV);
         }
@@ -76,7 +76,7 @@ impl<'a> Entry<'a> {
                 let parent = open_beneath(dir, parent, flags, Mode::empty())?;
                 (Parent::Below(parent), name)
             }
-            None => (Parent::Same(dir), path),
+            None => (Parent::Same(dir.as_fd()), path),
         };
         match name {
             "" if path.is_empty() => Err(Errno::NOENT),

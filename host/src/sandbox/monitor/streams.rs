@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use rustix::fd::OwnedFd;
+use rustix::fd::AsFd;
 use rustix::io::Errno;
 use wasmtime::component::Resource;
 
@@ -11,7 +11,7 @@ use super::audit::Argument;
 use super::bindings::wasi::io::streams;
 use super::clocks::Pollable;
 use super::errors::{StreamError, StreamResult};
-use super::quota::Usage;
+use super::quota::OpenFile;
 use super::{MAX_TRANSFER, State};
 
 const STREAMS: &str = "wasi:io/streams";
@@ -23,7 +23,7 @@ pub enum InputStream {
     /// A file from a position on.
     File {
         /// The open file.
-        fd: Arc<OwnedFd>,
+        fd: Arc<OpenFile>,
         /// The next byte's position.
         position: u64,
     },
@@ -36,14 +36,14 @@ pub enum OutputStream {
     /// A file from a position on.
     File {
         /// The open file.
-        fd: Arc<OwnedFd>,
+        fd: Arc<OpenFile>,
         /// The next byte's position.
         position: u64,
     },
     /// The end of a file, wherever it is at the time of each write.
     Append {
         /// The open file.
-        fd: Arc<OwnedFd>,
+        fd: Arc<OpenFile>,
     },
     /// A file after a failed write.
     Closed,
@@ -70,29 +70,27 @@ impl State {
             let trap = self.not_allowed("a write of more than check-write permitted");
             return Err(StreamError::Trap(trap));
         }
-        match self.table.get(stream)? {
-            OutputStream::File { fd, position } => {
-                let (fd, end) = (Arc::clone(fd), position.saturating_add(bytes.len() as u64));
-                self.draw_up_to(&fd, end)?;
-            }
-            OutputStream::Append { .. } => self.account.draw(Usage::bytes(bytes.len() as u64))?,
-            OutputStream::Captured | OutputStream::Closed => {}
-        }
         let stream = self.table.get_mut(stream)?;
         let written = match stream {
             OutputStream::Captured => {
                 self.captured.write(bytes);
                 Ok(())
             }
-            OutputStream::File { fd, position } => write_all_at(fd, bytes, *position)
-                .map(|()| *position = position.saturating_add(bytes.len() as u64)),
-            OutputStream::Append { fd } => append_all(fd, bytes),
+            OutputStream::File { fd, position } => {
+                let end = position.saturating_add(bytes.len() as u64);
+                let written =
+                    self.account.growing(fd, end, || write_all_at(&**fd, bytes, *position));
+                written.map(|()| *position = end)
+            }
+            OutputStream::Append { fd } => {
+                self.account.appending(fd, bytes.len() as u64, || append_all(&**fd, bytes))
+            }
             OutputStream::Closed => return Err(StreamError::Closed),
         };
-        written.map_err(|errno| {
+        if matches!(written, Err(StreamError::Failed(_))) {
             *stream = OutputStream::Closed;
-            StreamError::Failed(errno)
-        })
+        }
+        written
     }
 
     fn write_zeroes_all(&mut self, stream: &Resource<OutputStream>, len: u64) -> StreamResult<()> {
@@ -240,11 +238,11 @@ impl streams::HostOutputStream for State {
 }
 
 /// Reads up to `len` bytes, at most [`MAX_TRANSFER`]; empty at the end of the file.
-pub(super) fn read_at(fd: &OwnedFd, len: u64, position: u64) -> Result<Vec<u8>, Errno> {
+pub(super) fn read_at(fd: impl AsFd, len: u64, position: u64) -> Result<Vec<u8>, Errno> {
     let len = usize::try_from(len.min(MAX_TRANSFER)).unwrap_or(usize::MAX);
     let mut buffer = Vec::with_capacity(len);
     loop {
-        match rustix::io::pread(fd, rustix::buffer::spare_capacity(&mut buffer), position) {
+        match rustix::io::pread(&fd, rustix::buffer::spare_capacity(&mut buffer), position) {
             Ok(_) => return Ok(buffer),
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
@@ -253,9 +251,13 @@ pub(super) fn read_at(fd: &OwnedFd, len: u64, position: u64) -> Result<Vec<u8>, 
 }
 
 /// Writes all of `bytes` from `position` on.
-pub(super) fn write_all_at(fd: &OwnedFd, mut bytes: &[u8], mut position: u64) -> Result<(), Errno> {
+pub(super) fn write_all_at(
+    fd: impl AsFd,
+    mut bytes: &[u8],
+    mut position: u64,
+) -> Result<(), Errno> {
     while !bytes.is_empty() {
-        match rustix::io::pwrite(fd, bytes, position) {
+        match rustix::io::pwrite(&fd, bytes, position) {
             Ok(0) => return Err(Errno::IO),
             Ok(written) => {
                 bytes = bytes.get(written..).unwrap_or_default();
@@ -268,11 +270,12 @@ pub(super) fn write_all_at(fd: &OwnedFd, mut bytes: &[u8], mut position: u64) ->
     Ok(())
 }
 
-fn append_all(fd: &OwnedFd, mut bytes: &[u8]) -> Result<(), Errno> {
+/// Writes all of `bytes` at the file's end.
+pub(super) fn append_all(fd: impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {
     use rustix::io::{IoSlice, ReadWriteFlags, pwritev2};
     while !bytes.is_empty() {
         // The offset is ignored: APPEND writes at the file's end, atomically.
-        match pwritev2(fd, &[IoSlice::new(bytes)], 0, ReadWriteFlags::APPEND) {
+        match pwritev2(&fd, &[IoSlice::new(bytes)], 0, ReadWriteFlags::APPEND) {
             Ok(0) => return Err(Errno::IO),
             Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
             Err(Errno::INTR) => {}

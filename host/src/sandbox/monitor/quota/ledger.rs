@@ -1,10 +1,15 @@
-//! The ledger: a page of shared memory in which all workers, threads or processes,
-//! write down what the served directory holds.
+//! The ledger: shared memory in which all workers, threads or processes, write down
+//! what the served directory holds.
+//!
+//! Between two counts its numbers only rise. Each worker has a slot, with the change
+//! that it is making, whether it counts, and the files that its call has open; it alone
+//! takes files in there and out again.
 //!
 //! A worker that was taken over can write nonsense here. It then defeats the quota,
 //! as it could by writing to the directory itself, and nothing else: all numbers are
 //! read with saturating arithmetic, and the memory can be neither grown nor shrunk.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,23 +21,41 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::Usage;
+use super::measure::FileId;
+
+/// Files, directories and directory streams that one call may have open at a time.
+pub(super) const OPEN_FILES: usize = 64;
 
 /// Words before those of the slots.
 const HEAD: usize = 4;
-/// Words of one slot: bytes and entries.
-const SLOT: usize = 2;
+/// Words of one slot before those of its files: bytes and entries of the change that is
+/// being made, and whether a count is.
+const SLOT_HEAD: usize = 3;
+/// Words of one slot: then those of each file that may be open.
+const SLOT: usize = SLOT_HEAD + PLACE * OPEN_FILES;
+/// Words of one open file: its identity, its length, and the length to which it is
+/// growing just now, or 0.
+const PLACE: usize = 3;
 
 const BYTES: usize = 0;
 const ENTRIES: usize = 1;
 /// When the directory was last counted, in milliseconds of the monotonic clock.
 const COUNTED: usize = 2;
-/// Whether something was deleted since.
-const DELETED: usize = 3;
+/// Whether the numbers may have become too high since.
+const STALE: usize = 3;
 
 /// The low bits of a number that counts the directory; those above say by which count.
-const VALUE: u64 = (1 << 48) - 1;
+pub(super) const VALUE: u64 = (1 << 48) - 1;
 
-/// What the served directory holds, as far as is known, and what running calls add.
+/// What the numbers are before the first count: more than any quota.
+const UNKNOWN: u64 = 1 << 47;
+
+/// The identity of no file.
+const FREE: u64 = 0;
+/// The identity of a file that is about to be opened.
+const TAKEN: u64 = u64::MAX;
+
+/// What the served directory holds, as far as is known, and what running calls do there.
 #[derive(Debug)]
 pub struct Ledger {
     memory: MmapRaw,
@@ -47,11 +70,24 @@ pub(super) enum Reservation {
     /// It is made. The directory was counted that long ago.
     Fits { counted: Duration },
     /// It is not made.
-    Over { counted: Duration, deleted: bool },
+    Over { counted: Duration, stale: bool },
 }
 
-/// A count that has begun.
-pub(super) struct Count([u64; 2]);
+/// The open files of all calls.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct OpenFiles {
+    /// The greatest length that any call knows of each.
+    pub(super) lengths: HashMap<FileId, u64>,
+    /// The lengths that those which are growing just now will have.
+    pub(super) growing: HashMap<FileId, u64>,
+}
+
+/// The place of one open file in a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    slot: u32,
+    index: usize,
+}
 
 impl Ledger {
     /// The largest number of bytes that a quota can have.
@@ -67,8 +103,8 @@ impl Ledger {
         rustix::fs::ftruncate(&fd, size(slots) as u64)?;
         fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         let ledger = Self::open(fd, quota, slots)?;
-        ledger.word(BYTES).store(VALUE, Ordering::SeqCst);
-        ledger.word(DELETED).store(1, Ordering::SeqCst);
+        ledger.word(BYTES).store(UNKNOWN, Ordering::SeqCst);
+        ledger.stale();
         Ok(ledger)
     }
 
@@ -102,76 +138,89 @@ impl Ledger {
         self.slots
     }
 
-    /// The worker with this slot is gone, and what its call held with it.
+    /// The worker with this slot is gone, and its open files and unfinished change with it.
     pub fn forget(&self, slot: u32) {
-        let [bytes, entries] = self.slot(slot);
-        bytes.store(0, Ordering::SeqCst);
-        entries.store(0, Ordering::SeqCst);
-    }
-
-    pub(super) fn hold(&self, slot: u32, more: Usage) {
-        for (word, more) in self.slot(slot).into_iter().zip([more.bytes, more.entries]) {
-            change(word, |held| held.saturating_add(more));
+        for index in 0..OPEN_FILES {
+            let place = Place { slot, index };
+            self.pass_on(place);
+            self.leave(place);
         }
+        self.hold(slot, Usage::default());
+        self.set_counting(slot, false);
     }
 
-    pub(super) fn let_go(&self, slot: u32, less: Usage) {
-        for (word, less) in self.slot(slot).into_iter().zip([less.bytes, less.entries]) {
-            change(word, |held| held.saturating_sub(less));
-        }
+    /// Says what the change that begins may add to the directory; nothing when it is over.
+    pub(super) fn hold(&self, slot: u32, change: Usage) {
+        let at = self.slot(slot);
+        self.word(at).store(change.bytes, Ordering::SeqCst);
+        self.word(at + 1).store(change.entries, Ordering::SeqCst);
     }
 
-    /// What the calls of all other slots hold.
-    pub(super) fn held_by_others(&self, slot: u32) -> Usage {
-        let others = (0..self.slots).filter(|other| *other != slot).map(|other| {
-            let [bytes, entries] = self.slot(other).map(|word| word.load(Ordering::SeqCst));
-            Usage { bytes, entries }
-        });
-        others.fold(Usage::default(), Usage::plus)
-    }
-
+    /// Adds `more` if there is room for it.
     pub(super) fn reserve(&self, more: Usage) -> Reservation {
         let counted =
             Duration::from_millis(now().saturating_sub(self.word(COUNTED).load(Ordering::SeqCst)));
-        let room = |word, more: u64, most: u64| {
-            self.word(word)
-                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| {
-                    let value = (now & VALUE).checked_add(more).filter(|value| *value <= most)?;
-                    Some((now & !VALUE) | value)
-                })
-                .is_ok()
-        };
-        if room(BYTES, more.bytes, self.quota.bytes) {
-            if room(ENTRIES, more.entries, self.quota.entries) {
+        if self.raise(BYTES, more.bytes, self.quota.bytes) {
+            if self.raise(ENTRIES, more.entries, self.quota.entries) {
                 return Reservation::Fits { counted };
             }
-            self.give_back(Usage::bytes(more.bytes));
+            // The bytes stay until the next count.
+            self.stale();
         }
-        Reservation::Over { counted, deleted: self.word(DELETED).load(Ordering::SeqCst) != 0 }
+        Reservation::Over { counted, stale: self.is_stale() }
     }
 
-    pub(super) fn give_back(&self, less: Usage) {
-        for (word, less) in [(BYTES, less.bytes), (ENTRIES, less.entries)] {
-            change(self.word(word), |now| (now & !VALUE) | (now & VALUE).saturating_sub(less));
+    /// Adds `more` once again, whether or not there is room, if a count is being made: it
+    /// may not see what moves. Whoever calls this holds `more`, so that a count that begins
+    /// later knows of it too.
+    pub(super) fn add_to_counts(&self, more: Usage) {
+        let counting = |slot| self.word(self.slot(slot) + 2).load(Ordering::SeqCst) != 0;
+        if !(0..self.slots).any(counting) {
+            return;
         }
+        for (word, more) in [(BYTES, more.bytes), (ENTRIES, more.entries)] {
+            if !self.raise(word, more, VALUE) {
+                self.word(word).fetch_or(VALUE, Ordering::SeqCst);
+            }
+        }
+        self.stale();
     }
 
-    pub(super) fn deleted(&self) {
-        self.word(DELETED).store(1, Ordering::SeqCst);
+    /// The directory may hold less than is written here: it is worth counting again.
+    pub(super) fn stale(&self) {
+        self.word(STALE).store(1, Ordering::SeqCst);
     }
 
-    pub(super) fn begin_count(&self) -> Count {
-        self.word(DELETED).store(0, Ordering::SeqCst);
-        Count([BYTES, ENTRIES].map(|word| self.word(word).load(Ordering::SeqCst)))
+    /// Whether the numbers may have become too high since the last count.
+    pub(super) fn is_stale(&self) -> bool {
+        self.word(STALE).load(Ordering::SeqCst) != 0
     }
 
-    /// Takes over what was counted, with all that was reserved since the count began,
+    pub(super) fn set_counting(&self, slot: u32, counting: bool) {
+        self.word(self.slot(slot) + 2).store(counting.into(), Ordering::SeqCst);
+    }
+
+    /// A count begins: the numbers as they are, and what the others hold.
+    pub(super) fn begin_count(&self, slot: u32) -> ([u64; 2], Usage) {
+        self.set_counting(slot, true);
+        self.word(STALE).store(0, Ordering::SeqCst);
+        let numbers = [BYTES, ENTRIES].map(|word| self.word(word).load(Ordering::SeqCst));
+        // Whoever reserved before the numbers were read had said so before.
+        let others = (0..self.slots).filter(|other| *other != slot).map(|other| {
+            let at = self.slot(other);
+            let [bytes, entries] = [at, at + 1].map(|at| self.word(at).load(Ordering::SeqCst));
+            Usage { bytes, entries }
+        });
+        (numbers, others.fold(Usage::default(), Usage::plus))
+    }
+
+    /// Takes over what was counted, with all that was added since the numbers were `begun`,
     /// unless another count came in between.
-    pub(super) fn end_count(&self, Count(begun): Count, counted: Usage) {
+    pub(super) fn end_count(&self, begun: [u64; 2], counted: Usage) {
         for ((word, begun), counted) in
             [BYTES, ENTRIES].into_iter().zip(begun).zip([counted.bytes, counted.entries])
         {
-            let _ = self.word(word).fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| {
+            let before = self.word(word).fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| {
                 if now & !VALUE != begun & !VALUE {
                     return None;
                 }
@@ -179,14 +228,114 @@ impl Ledger {
                 let value = counted.saturating_add(since).min(VALUE);
                 Some((begun & !VALUE).wrapping_add(VALUE + 1) | value)
             });
+            if before != Ok(begun) {
+                // What was added since may have been counted, too.
+                self.stale();
+            }
         }
         self.word(COUNTED).store(now(), Ordering::SeqCst);
     }
 
-    fn slot(&self, slot: u32) -> [&AtomicU64; 2] {
-        let slot = usize::try_from(slot.min(self.slots.saturating_sub(1))).unwrap_or_default();
-        let at = HEAD + slot * SLOT;
-        [self.word(at), self.word(at + 1)]
+    /// A place for a file that is about to be opened, if there is one left.
+    pub(super) fn take_place(&self, slot: u32) -> Option<Place> {
+        let mut places = (0..OPEN_FILES).map(|index| Place { slot, index });
+        let place = places.find(|place| self.id(*place).load(Ordering::SeqCst) == FREE)?;
+        self.length(place).store(0, Ordering::SeqCst);
+        self.growing(place).store(0, Ordering::SeqCst);
+        self.id(place).store(TAKEN, Ordering::SeqCst);
+        Some(place)
+    }
+
+    /// Says which file it is.
+    pub(super) fn identify(&self, place: Place, id: u64) {
+        self.id(place).store(id, Ordering::SeqCst);
+    }
+
+    /// The file has become that long, or longer.
+    pub(super) fn at_least(&self, place: Place, length: u64) {
+        self.length(place).fetch_max(length, Ordering::SeqCst);
+    }
+
+    /// The file is growing to that length; 0 when it has grown.
+    pub(super) fn set_growing(&self, place: Place, length: u64) {
+        self.growing(place).store(length, Ordering::SeqCst);
+    }
+
+    /// Tells all who have the same file open how long it has become.
+    pub(super) fn pass_on(&self, place: Place) {
+        let id = self.id(place).load(Ordering::SeqCst);
+        if matches!(id, FREE | TAKEN) {
+            return;
+        }
+        let length = self.length(place).load(Ordering::SeqCst);
+        for other in self.places().filter(|other| self.id(*other).load(Ordering::SeqCst) == id) {
+            self.at_least(other, length);
+        }
+    }
+
+    /// The file is closed.
+    pub(super) fn leave(&self, place: Place) {
+        self.id(place).store(FREE, Ordering::SeqCst);
+    }
+
+    /// The open files of all calls, as the worker with this slot takes them to be when it
+    /// counts: what it is itself about to change has not been changed yet.
+    pub(super) fn open_files(&self, slot: u32) -> OpenFiles {
+        let mut open = OpenFiles::default();
+        for place in self.places() {
+            let id = self.id(place).load(Ordering::SeqCst);
+            if matches!(id, FREE | TAKEN) {
+                continue;
+            }
+            let growing = match place.slot == slot {
+                true => 0,
+                false => self.growing(place).load(Ordering::SeqCst),
+            };
+            let note = |files: &mut HashMap<FileId, u64>, length: u64| {
+                files.entry(id).and_modify(|known| *known = length.max(*known)).or_insert(length);
+            };
+            note(&mut open.lengths, self.length(place).load(Ordering::SeqCst).max(growing));
+            if growing > 0 {
+                note(&mut open.growing, growing);
+            }
+        }
+        open
+    }
+
+    fn places(&self) -> impl Iterator<Item = Place> {
+        (0..self.slots).flat_map(|slot| (0..OPEN_FILES).map(move |index| Place { slot, index }))
+    }
+
+    fn id(&self, place: Place) -> &AtomicU64 {
+        self.word(self.place(place))
+    }
+
+    fn length(&self, place: Place) -> &AtomicU64 {
+        self.word(self.place(place) + 1)
+    }
+
+    fn growing(&self, place: Place) -> &AtomicU64 {
+        self.word(self.place(place) + 2)
+    }
+
+    /// The first word of an open file.
+    fn place(&self, place: Place) -> usize {
+        self.slot(place.slot) + SLOT_HEAD + PLACE * place.index
+    }
+
+    /// Raises one of the directory's numbers, unless it would pass `most`.
+    fn raise(&self, word: usize, more: u64, most: u64) -> bool {
+        self.word(word)
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| {
+                let value = (now & VALUE).checked_add(more).filter(|value| *value <= most)?;
+                Some((now & !VALUE) | value)
+            })
+            .is_ok()
+    }
+
+    /// The first word of a slot.
+    fn slot(&self, slot: u32) -> usize {
+        HEAD + slot.min(self.slots.saturating_sub(1)) as usize * SLOT
     }
 
     #[expect(unsafe_code, reason = "memory that is shared between processes")]
@@ -201,10 +350,6 @@ impl Ledger {
 
 fn size(slots: u32) -> usize {
     (HEAD + slots as usize * SLOT) * size_of::<u64>()
-}
-
-fn change(word: &AtomicU64, to: impl Fn(u64) -> u64) {
-    let _ = word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| Some(to(now)));
 }
 
 /// Milliseconds of a clock that all processes share.
@@ -226,42 +371,118 @@ mod tests {
     }
 
     fn counted(bytes: u64, entries: u64) -> Ledger {
-        let ledger = Ledger::new(usage(100, 10), 2).expect("memory");
+        let ledger = Ledger::new(usage(100, 10), 3).expect("memory");
         assert!(!fits(&ledger, usage(1, 0)), "nothing is known yet");
-        let count = ledger.begin_count();
-        ledger.end_count(count, usage(bytes, entries));
+        let (begun, _) = ledger.begin_count(0);
+        ledger.end_count(begun, usage(bytes, entries));
+        ledger.set_counting(0, false);
         ledger
     }
 
     #[test]
-    fn both_numbers_must_fit_and_a_refusal_reserves_nothing() {
+    fn both_numbers_must_fit() {
         let ledger = counted(90, 9);
-        assert!(!fits(&ledger, usage(5, 2)));
         assert!(!fits(&ledger, usage(11, 1)));
-        assert!(fits(&ledger, usage(10, 1)));
-        assert!(!fits(&ledger, usage(1, 0)));
+        assert!(fits(&ledger, usage(5, 1)));
+        assert!(!fits(&ledger, usage(0, 1)));
+        assert!(!fits(&ledger, usage(6, 0)));
         assert!(!fits(&ledger, usage(u64::MAX, 0)));
+        assert!(fits(&ledger, usage(5, 0)));
+    }
+
+    #[test]
+    fn what_moves_is_added_to_a_count_that_is_being_made() {
+        let ledger = counted(90, 0);
+        ledger.add_to_counts(usage(10, 0));
+        assert!(fits(&ledger, usage(10, 0)), "nobody counts");
+        let (begun, _) = ledger.begin_count(0);
+        ledger.add_to_counts(usage(20, 0));
+        ledger.end_count(begun, usage(60, 0));
+        ledger.set_counting(0, false);
+        assert!(ledger.is_stale());
+        assert!(!fits(&ledger, usage(21, 0)));
+        assert!(fits(&ledger, usage(20, 0)));
+        let (begun, _) = ledger.begin_count(0);
+        ledger.add_to_counts(usage(u64::MAX, 0));
+        ledger.end_count(begun, usage(0, 0));
+        assert!(!fits(&ledger, usage(1, 0)), "too large to be added up");
     }
 
     #[test]
     fn what_is_reserved_during_a_count_stays_reserved() {
         let ledger = counted(0, 0);
         assert!(fits(&ledger, usage(50, 0)));
-        let count = ledger.begin_count();
+        let (begun, _) = ledger.begin_count(0);
         assert!(fits(&ledger, usage(30, 0)));
-        ledger.end_count(count, usage(10, 0));
+        ledger.end_count(begun, usage(10, 0));
+        assert!(ledger.is_stale(), "it may have been counted, too");
         assert!(!fits(&ledger, usage(61, 0)));
         assert!(fits(&ledger, usage(60, 0)));
     }
 
     #[test]
+    fn what_others_are_adding_when_a_count_begins_is_known() {
+        let ledger = counted(0, 0);
+        ledger.hold(0, usage(50, 0));
+        ledger.hold(1, usage(30, 1));
+        assert_eq!(ledger.begin_count(0).1, usage(30, 1));
+        assert_eq!(ledger.begin_count(2).1, usage(80, 1));
+        ledger.forget(1);
+        assert_eq!(ledger.begin_count(0).1, usage(0, 0));
+    }
+
+    #[test]
     fn of_two_counts_at_the_same_time_one_is_taken() {
         let ledger = counted(100, 0);
-        let (one, other) = (ledger.begin_count(), ledger.begin_count());
+        let ((one, _), (other, _)) = (ledger.begin_count(0), ledger.begin_count(1));
         ledger.end_count(one, usage(40, 0));
         assert!(fits(&ledger, usage(60, 0)));
         ledger.end_count(other, usage(40, 0));
         assert!(!fits(&ledger, usage(1, 0)), "the second knows nothing of the 60");
+    }
+
+    #[test]
+    fn all_who_have_a_file_open_learn_how_long_it_has_become() {
+        let ledger = counted(0, 0);
+        let [reader, writer, other] = [0, 1, 2].map(|slot| {
+            let place = ledger.take_place(slot).expect("a place");
+            ledger.identify(place, if slot == 2 { 8 } else { 7 });
+            place
+        });
+        ledger.at_least(writer, 50);
+        assert_eq!(ledger.open_files(0).lengths, HashMap::from([(7, 50), (8, 0)]));
+        ledger.forget(1);
+        ledger.at_least(reader, 20);
+        assert_eq!(ledger.open_files(0).lengths, HashMap::from([(7, 50), (8, 0)]));
+        ledger.leave(reader);
+        ledger.leave(other);
+        assert_eq!(ledger.open_files(0), OpenFiles::default());
+    }
+
+    #[test]
+    fn a_file_that_grows_is_known_to_others() {
+        let ledger = counted(0, 0);
+        let place = ledger.take_place(0).expect("a place");
+        ledger.identify(place, 7);
+        ledger.at_least(place, 10);
+        ledger.set_growing(place, 50);
+        let [own, others] = [0, 1].map(|slot| ledger.open_files(slot));
+        assert_eq!(own.lengths, HashMap::from([(7, 10)]));
+        assert_eq!(own.growing, HashMap::new());
+        assert_eq!(others.lengths, HashMap::from([(7, 50)]));
+        assert_eq!(others.growing, HashMap::from([(7, 50)]));
+        ledger.set_growing(place, 0);
+        assert_eq!(ledger.open_files(1).lengths, HashMap::from([(7, 10)]));
+    }
+
+    #[test]
+    fn a_slot_has_so_many_places_and_no_more() {
+        let ledger = counted(0, 0);
+        let places: Vec<_> = std::iter::from_fn(|| ledger.take_place(0)).collect();
+        assert_eq!(places.len(), OPEN_FILES);
+        assert!(ledger.take_place(1).is_some());
+        ledger.leave(places[3]);
+        assert_eq!(ledger.take_place(0), Some(places[3]));
     }
 
     #[test]
@@ -271,9 +492,9 @@ mod tests {
         assert!(rustix::fs::ftruncate(&fd, 0).is_err(), "its size is sealed");
         let same = Ledger::open(fd, ledger.quota(), ledger.slots()).expect("the ledger");
         same.hold(1, usage(7, 1));
-        assert_eq!(ledger.held_by_others(0), usage(7, 1));
-        assert_eq!(ledger.held_by_others(1), usage(0, 0));
+        assert_eq!(ledger.begin_count(0).1, usage(7, 1));
+        assert_eq!(ledger.begin_count(1).1, usage(0, 0));
         ledger.forget(1);
-        assert_eq!(same.held_by_others(0), usage(0, 0));
+        assert_eq!(same.begin_count(0).1, usage(0, 0));
     }
 }

@@ -7,6 +7,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, openat, statat};
 use rustix::io::Errno;
 
+use super::super::descriptor::size;
 use super::Usage;
 
 /// A directory whose subdirectories are not all counted yet.
@@ -14,6 +15,17 @@ struct Level {
     todo: Vec<CString>,
     /// Device and inode, to know it again on the way back.
     id: (u64, u64),
+}
+
+/// The identity of a regular file, as the ledger knows it.
+pub(super) type FileId = u64;
+
+/// What a directory holds.
+#[derive(Debug, Default)]
+pub(super) struct Measured {
+    pub(super) usage: Usage,
+    /// The regular files, each as often as it has names, with their lengths.
+    pub(super) files: Vec<(FileId, u64)>,
 }
 
 /// Bytes and entries below `root`; counting stops as soon as there are more than `most`.
@@ -26,11 +38,20 @@ pub fn measure(
     most: Usage,
     deadline: Option<Instant>,
 ) -> rustix::io::Result<Usage> {
-    let mut usage = Usage::default();
+    Ok(measure_files(root, most, deadline)?.usage)
+}
+
+/// The same, with all files that were found.
+pub(super) fn measure_files(
+    root: impl AsFd,
+    most: Usage,
+    deadline: Option<Instant>,
+) -> rustix::io::Result<Measured> {
+    let mut measured = Measured::default();
     let mut current = open(&root, c".")?;
-    let mut levels = vec![count(&current, &mut usage, most)?];
+    let mut levels = vec![count(&current, &mut measured, most)?];
     while let Some(level) = levels.last_mut() {
-        if !usage.fits(most) {
+        if !measured.usage.fits(most) {
             break;
         }
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
@@ -40,7 +61,7 @@ pub fn measure(
             match open(&current, &name) {
                 Ok(child) => {
                     current = child;
-                    levels.push(count(&current, &mut usage, most)?);
+                    levels.push(count(&current, &mut measured, most)?);
                 }
                 // Gone meanwhile, or none that a handler could read either.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => {}
@@ -56,7 +77,7 @@ pub fn measure(
             }
         }
     }
-    Ok(usage)
+    Ok(measured)
 }
 
 fn open(dir: impl AsFd, name: &std::ffi::CStr) -> rustix::io::Result<OwnedFd> {
@@ -64,8 +85,9 @@ fn open(dir: impl AsFd, name: &std::ffi::CStr) -> rustix::io::Result<OwnedFd> {
     openat(dir, name, flags, Mode::empty())
 }
 
-/// Adds a directory's own entries to `usage`, and lists its subdirectories.
-fn count(dir: &OwnedFd, usage: &mut Usage, most: Usage) -> rustix::io::Result<Level> {
+/// Adds a directory's own entries to what was measured, and lists its subdirectories.
+fn count(dir: &OwnedFd, measured: &mut Measured, most: Usage) -> rustix::io::Result<Level> {
+    let Measured { usage, files } = measured;
     let mut todo = Vec::new();
     for entry in Dir::read_from(dir)? {
         let entry = entry?;
@@ -85,8 +107,8 @@ fn count(dir: &OwnedFd, usage: &mut Usage, most: Usage) -> rustix::io::Result<Le
                 match FileType::from_raw_mode(stat.st_mode) {
                     FileType::Directory => todo.push(name.to_owned()),
                     FileType::RegularFile => {
-                        let size = u64::try_from(stat.st_size).unwrap_or_default();
-                        usage.bytes = usage.bytes.saturating_add(size);
+                        *usage = usage.plus(Usage::bytes(size(&stat)));
+                        files.push((identity(&stat), size(&stat)));
                     }
                     _ => {}
                 }
@@ -99,6 +121,11 @@ fn count(dir: &OwnedFd, usage: &mut Usage, most: Usage) -> rustix::io::Result<Le
 
 fn id(stat: &Stat) -> (u64, u64) {
     (stat.st_dev, stat.st_ino)
+}
+
+/// A number for each file of a file system; those of several are unlikely to meet.
+pub(super) fn identity(stat: &Stat) -> FileId {
+    stat.st_ino ^ stat.st_dev.rotate_left(40)
 }
 
 #[cfg(test)]

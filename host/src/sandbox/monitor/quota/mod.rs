@@ -1,34 +1,56 @@
 //! The quota: how many bytes and entries the served directory may hold.
 //!
 //! All calls of all workers draw on one [`Ledger`]. What makes the directory grow is
-//! reserved there before it is done; nothing is ever given back for what is
-//! deleted, since two workers that shorten the same file at the same time would
-//! give it back twice. Instead, when a reservation does not fit, the directory is
-//! counted anew, and that count, with what running calls may still add or hold
-//! open without a name, is what the ledger says from then on. So the quota can
-//! never be passed by racing, only be reached too early for a moment.
+//! reserved there before it is done. Nothing is given back for what is deleted, since
+//! two workers that shorten the same file at the same time would give it back twice.
+//! Instead, when a reservation does not fit, the directory is counted anew, and that
+//! count is what the ledger says from then on.
 //!
-//! A file counts with its length, whether or not it has holes, once for each of its
-//! names. Not counted is a file that was there before a call, that the call has open,
-//! and that another deletes: it takes its space until the call ends.
+//! Calls go on while one of them counts, and this is how none gets past it:
+//!
+//! - What a change may add is announced, reserved, added, and then taken back from the
+//!   announcements. A count includes what others had announced when it began, and what
+//!   was reserved since.
+//! - A file that is written to may have become shorter since its length was looked at. So a
+//!   count takes a file that is growing to be as long as it is about to be.
+//! - What moves, or becomes shorter, may do so where the count looks later or has
+//!   already looked. It is announced as well, and reserved once more if a count is being
+//!   made.
+//! - A file that has no name any more takes its space for as long as a call has it open.
+//!   So the ledger knows which files are open, and how long they have become.
+//!
+//! So the directory is never known to hold less than it does; the quota can only be
+//! reached too early, until the next count.
+//!
+//! A file counts with its length, whether or not it has holes, once for each of its names.
 
+mod count;
+mod file;
 mod ledger;
 mod measure;
 
-use std::sync::{Arc, Weak};
+use std::cell::Cell;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::fd::OwnedFd;
-use rustix::fs::fstat;
+use rustix::fs::{FileType, Stat, fstat, ftruncate};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use self::count::Count;
+pub use self::file::OpenFile;
+pub(super) use self::file::Register;
 pub use self::ledger::Ledger;
 use self::ledger::Reservation;
 pub use self::measure::measure;
 use super::Grants;
+use super::descriptor::size;
 
-/// A count that does not fit is not repeated for this long, unless something was deleted.
+/// A count that does not fit is not repeated for this long, unless it may have become less.
 const RECOUNT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often a count is repeated because others made changes meanwhile.
+const RECOUNTS: usize = 3;
 
 /// A count is repeated after this long even while all fits: the operator, too, adds files.
 const RECOUNT_EVERY: Duration = Duration::from_secs(10);
@@ -57,17 +79,10 @@ impl Usage {
         self.bytes <= most.bytes && self.entries <= most.entries
     }
 
-    fn plus(self, more: Self) -> Self {
+    pub(super) fn plus(self, more: Self) -> Self {
         Self {
             bytes: self.bytes.saturating_add(more.bytes),
             entries: self.entries.saturating_add(more.entries),
-        }
-    }
-
-    fn minus(self, less: Self) -> Self {
-        Self {
-            bytes: self.bytes.saturating_sub(less.bytes),
-            entries: self.entries.saturating_sub(less.entries),
         }
     }
 }
@@ -76,120 +91,178 @@ impl Usage {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct OverQuota;
 
-/// What one handler call has drawn on the ledger, and the files that it has open.
+/// The changes that one handler call makes to the directory.
 pub(super) struct Account {
     ledger: Arc<Ledger>,
     /// The whole served directory.
-    dir: Arc<OwnedFd>,
+    dir: Arc<OpenFile>,
     /// Which of the ledger's slots is this call's.
     slot: u32,
     deadline: Instant,
-    drawn: Usage,
-    files: Vec<Weak<OwnedFd>>,
-    /// Every open directory stream has a copy.
-    streams: Arc<()>,
+    /// What has been announced.
+    announced: Cell<Usage>,
 }
 
 impl Account {
     pub(super) fn new(grants: &Grants, slot: u32, deadline: Instant) -> Self {
-        Self {
-            ledger: Arc::clone(&grants.ledger),
-            dir: Arc::clone(&grants.preopen.dir),
-            slot,
-            deadline,
-            drawn: Usage::default(),
-            files: Vec::new(),
-            streams: Arc::new(()),
+        let (ledger, dir) = (Arc::clone(&grants.ledger), Arc::clone(&grants.preopen.dir));
+        Self { ledger, dir, slot, deadline, announced: Cell::default() }
+    }
+
+    /// A place for a file that is about to be opened; none when too many are open.
+    pub(super) fn register(&self) -> Option<Register> {
+        Register::new(&self.ledger, self.slot)
+    }
+
+    /// Makes a change that adds `more` to the directory.
+    pub(super) fn adding<T, E: From<OverQuota>>(
+        &self,
+        more: Usage,
+        change: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        let _announced = self.announce(more);
+        self.draw(more)?;
+        let result = change();
+        if result.is_err() {
+            self.ledger.stale();
         }
+        result
     }
 
-    /// Keeps an eye on a file or directory that the call has open.
-    pub(super) fn opened(&mut self, fd: &Arc<OwnedFd>) {
-        self.files.push(Arc::downgrade(fd));
+    /// Makes a change after which `file` is at most `end` bytes long, or as long as before.
+    pub(super) fn growing<T, E: From<OverQuota> + From<Errno>>(
+        &self,
+        file: &OpenFile,
+        end: u64,
+        change: impl FnOnce() -> Result<T, Errno>,
+    ) -> Result<T, E> {
+        let _growing = file.growing_to(end);
+        let more = Usage::bytes(end.saturating_sub(size(&fstat(file)?)));
+        self.adding(more, || {
+            file.has_grown_to(end);
+            Ok(change()?)
+        })
     }
 
-    /// To be kept by a directory stream for as long as it is open.
-    pub(super) fn stream(&self) -> Arc<()> {
-        Arc::clone(&self.streams)
+    /// Makes `file` that long.
+    pub(super) fn resize<E: From<OverQuota> + From<Errno>>(
+        &self,
+        file: &OpenFile,
+        length: u64,
+    ) -> Result<(), E> {
+        let less = Usage::bytes(size(&fstat(file)?).saturating_sub(length));
+        self.growing(file, length, || self.rearranging(less, || ftruncate(file, length)))
     }
 
-    /// Files, directories and directory streams that the call has open.
-    pub(super) fn open_files(&mut self) -> usize {
-        self.files.retain(|fd| fd.strong_count() > 0);
-        self.files.len() + Arc::strong_count(&self.streams) - 1
+    /// Makes a change that adds `length` bytes at the end of `file`.
+    pub(super) fn appending<T, E: From<OverQuota> + From<Errno>>(
+        &self,
+        file: &OpenFile,
+        length: u64,
+        change: impl FnOnce() -> Result<T, Errno>,
+    ) -> Result<T, E> {
+        self.adding(Usage::bytes(length), || {
+            let result = change();
+            file.has_grown_to(size(&fstat(file)?));
+            Ok(result?)
+        })
     }
 
-    /// Draws what something is about to add to the directory.
+    /// Makes a change that gives what `moved` describes another name, which may have been
+    /// that of something else.
+    pub(super) fn moving<T, E: From<Errno>>(
+        &self,
+        moved: &Stat,
+        change: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        let usage = match FileType::from_raw_mode(moved.st_mode) {
+            FileType::RegularFile => Usage { bytes: size(moved), entries: 1 },
+            // However much is in it.
+            FileType::Directory => self.ledger.quota(),
+            _ => Usage::entry(),
+        };
+        self.rearranging(usage, change)
+    }
+
+    /// Makes a change that takes `usage` away, at least from where it was.
+    fn rearranging<T, E>(
+        &self,
+        usage: Usage,
+        change: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        let _announced = self.announce(usage);
+        self.ledger.add_to_counts(usage);
+        let result = change();
+        self.ledger.stale();
+        result
+    }
+
+    /// Something was deleted.
+    pub(super) fn deleted(&self) {
+        self.ledger.stale();
+    }
+
+    fn announce(&self, change: Usage) -> Announcement<'_> {
+        let before = self.announced.get();
+        self.set_announced(before.plus(change));
+        Announcement { account: self, before }
+    }
+
+    fn set_announced(&self, change: Usage) {
+        self.announced.set(change);
+        self.ledger.hold(self.slot, change);
+    }
+
+    /// Reserves room.
     ///
     /// # Errors
-    /// [`OverQuota`] when the directory has no room for it, or it could not be
-    /// counted in time.
-    pub(super) fn draw(&mut self, more: Usage) -> Result<(), OverQuota> {
+    /// [`OverQuota`] when the directory has none, or it could not be counted in time.
+    fn draw(&self, more: Usage) -> Result<(), OverQuota> {
         if more == Usage::default() {
             return Ok(());
         }
-        // First what this call may hold, then what all hold: whoever counts in between
-        // sees it at least once.
-        self.ledger.hold(self.slot, more);
-        self.drawn = self.drawn.plus(more);
-        let drawn = match self.ledger.reserve(more) {
-            Reservation::Fits { counted } if counted < RECOUNT_EVERY => Ok(()),
+        match self.ledger.reserve(more) {
+            Reservation::Fits { counted } if counted < RECOUNT_EVERY => return Ok(()),
             Reservation::Fits { .. } => {
                 // Late for a count, which does not keep a call that fits.
                 let _ = self.recount();
-                Ok(())
+                return Ok(());
             }
-            Reservation::Over { counted, deleted } if counted < RECOUNT_PAUSE && !deleted => {
-                Err(OverQuota)
+            Reservation::Over { counted, stale: false } if counted < RECOUNT_PAUSE => {
+                return Err(OverQuota);
             }
-            Reservation::Over { .. } => {
-                self.recount().and_then(|()| match self.ledger.reserve(more) {
-                    Reservation::Fits { .. } => Ok(()),
-                    Reservation::Over { .. } => Err(OverQuota),
-                })
-            }
-        };
-        if drawn.is_err() {
-            self.drawn = self.drawn.minus(more);
-            self.ledger.let_go(self.slot, more);
+            Reservation::Over { .. } => {}
         }
-        drawn
-    }
-
-    /// Gives back what was drawn for something that then failed.
-    pub(super) fn settle<T, E>(&mut self, drawn: Usage, result: &Result<T, E>) {
-        if result.is_err() {
-            self.ledger.give_back(drawn);
-            self.drawn = self.drawn.minus(drawn);
-            self.ledger.let_go(self.slot, drawn);
+        for _ in 0..RECOUNTS {
+            self.recount()?;
+            match self.ledger.reserve(more) {
+                Reservation::Fits { .. } => return Ok(()),
+                // Others made changes meanwhile, which may have been counted twice.
+                Reservation::Over { stale: true, .. } => {}
+                Reservation::Over { stale: false, .. } => break,
+            }
         }
+        Err(OverQuota)
     }
 
-    /// Something was deleted or shortened: it is worth counting again.
-    pub(super) fn deleted(&self) {
-        self.ledger.deleted();
-    }
-
-    fn recount(&mut self) -> Result<(), OverQuota> {
-        let count = self.ledger.begin_count();
+    fn recount(&self) -> Result<(), OverQuota> {
         // What cannot be counted is not known to have room.
-        let counted =
-            measure(&self.dir, self.ledger.quota(), Some(self.deadline)).map_err(|_| OverQuota)?;
-        let others = self.ledger.held_by_others(self.slot);
-        self.ledger.end_count(count, counted.plus(others).plus(self.without_a_name()));
-        Ok(())
-    }
-
-    /// Bytes of files that this call has open and that have no name any more.
-    fn without_a_name(&self) -> Usage {
-        let files = self.files.iter().filter_map(Weak::upgrade);
-        let sizes = files.filter_map(|fd| fstat(&fd).ok()).filter(|stat| stat.st_nlink == 0);
-        Usage::bytes(sizes.map(|stat| u64::try_from(stat.st_size).unwrap_or_default()).sum())
+        let count = Count::begin(&self.ledger, self.slot);
+        count.finish(&*self.dir, self.deadline).map_err(|_| OverQuota)
     }
 }
 
-impl Drop for Account {
+/// A change that is being made.
+struct Announcement<'a> {
+    account: &'a Account,
+    before: Usage,
+}
+
+impl Drop for Announcement<'_> {
     fn drop(&mut self) {
-        self.ledger.let_go(self.slot, self.drawn);
+        self.account.set_announced(self.before);
     }
 }
+
+#[cfg(test)]
+mod tests;

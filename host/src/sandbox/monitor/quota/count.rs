@@ -1,0 +1,66 @@
+//! Counting the directory while calls go on.
+
+use std::time::Instant;
+
+use rustix::fd::AsFd;
+
+use super::Usage;
+use super::ledger::{Ledger, OpenFiles};
+use super::measure::{Measured, measure_files};
+
+/// A count that has begun: until it is dropped, those who move things are careful.
+pub(super) struct Count<'a> {
+    ledger: &'a Ledger,
+    slot: u32,
+    /// The ledger's numbers when it began.
+    numbers: [u64; 2],
+    /// What others were adding then.
+    held: Usage,
+    /// The files that were open, and those that were growing.
+    open: OpenFiles,
+}
+
+impl<'a> Count<'a> {
+    /// Begins, on behalf of the worker with this slot.
+    pub(super) fn begin(ledger: &'a Ledger, slot: u32) -> Self {
+        let (numbers, held) = ledger.begin_count(slot);
+        Self { ledger, slot, numbers, held, open: ledger.open_files(slot) }
+    }
+
+    /// Looks at the whole directory, and writes into the ledger what it holds.
+    ///
+    /// # Errors
+    /// When it cannot be counted by the deadline. Nothing is written then.
+    pub(super) fn finish(self, dir: impl AsFd, deadline: Instant) -> rustix::io::Result<()> {
+        let measured = measure_files(dir, self.ledger.quota(), Some(deadline));
+        let measured = measured.inspect_err(|_| self.ledger.stale())?;
+        let counted = self.with_open_files(&measured).plus(self.held);
+        self.ledger.end_count(self.numbers, counted);
+        if self.held != Usage::default() {
+            // It may have been counted, too.
+            self.ledger.stale();
+        }
+        Ok(())
+    }
+
+    /// What was measured, with files that have no name any more, and with each that was
+    /// growing as long as it was about to be.
+    fn with_open_files(&self, measured: &Measured) -> Usage {
+        let OpenFiles { mut lengths, growing } = self.ledger.open_files(self.slot);
+        let mut bytes: u64 = 0;
+        for (file, length) in &measured.files {
+            lengths.remove(file);
+            let will_be = [&self.open.growing, &growing].map(|files| files.get(file).copied());
+            let length = will_be.into_iter().flatten().fold(*length, u64::max);
+            bytes = bytes.saturating_add(length);
+        }
+        let nameless = lengths.into_values().fold(0, u64::saturating_add);
+        Usage { bytes: bytes.saturating_add(nameless), entries: measured.usage.entries }
+    }
+}
+
+impl Drop for Count<'_> {
+    fn drop(&mut self) {
+        self.ledger.set_counting(self.slot, false);
+    }
+}

@@ -1,0 +1,232 @@
+//! Calls that change one directory at the same time, and what it then holds.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::{Arc, RwLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, statat, unlinkat};
+use rustix::io::{Errno, pwrite};
+
+use super::{Account, Ledger, OpenFile, OverQuota, Usage, measure};
+use crate::sandbox::monitor::streams::append_all;
+use crate::sandbox::monitor::{Access, Grants, Preopen};
+
+const SLOTS: u32 = 4;
+
+#[derive(Debug, PartialEq, Eq)]
+enum Failed {
+    Quota,
+    Errno(Errno),
+}
+
+impl From<OverQuota> for Failed {
+    fn from(OverQuota: OverQuota) -> Self {
+        Self::Quota
+    }
+}
+
+impl From<Errno> for Failed {
+    fn from(errno: Errno) -> Self {
+        Self::Errno(errno)
+    }
+}
+
+fn grants(dir: &Path, quota: Usage) -> Arc<Grants> {
+    let fd = OwnedFd::from(fs::File::open(dir).expect("the directory"));
+    let dir = Arc::new(OpenFile::from(fd));
+    let preopen = Preopen { dir, guest_path: "folder".into(), access: Access::ReadWrite };
+    let ledger = Arc::new(Ledger::new(quota, SLOTS).expect("memory"));
+    Arc::new(Grants { preopen, env: Vec::new(), ledger, audit: None })
+}
+
+fn account(grants: &Arc<Grants>, slot: u32) -> Account {
+    Account::new(grants, slot, Instant::now() + Duration::from_secs(60))
+}
+
+fn open(account: &Account, name: &str, flags: OFlags) -> Result<OpenFile, Failed> {
+    let register = account.register().ok_or(Failed::Errno(Errno::MFILE))?;
+    let open = || openat(&*account.dir, name, flags | OFlags::RDWR, Mode::RWXU);
+    let fd = match flags.contains(OFlags::CREATE) {
+        true => account.adding(Usage::entry(), || Ok::<_, Failed>(open()?))?,
+        false => open()?,
+    };
+    Ok(OpenFile::new(fd, register)?.0)
+}
+
+fn create(account: &Account, name: &str) -> Result<OpenFile, Failed> {
+    open(account, name, OFlags::CREATE)
+}
+
+fn write(account: &Account, file: &OpenFile, length: usize, at: u64) -> Result<usize, Failed> {
+    account.growing(file, at + length as u64, || pwrite(file, &vec![1; length], at))
+}
+
+fn unlink(account: &Account, name: &str) -> Result<(), Failed> {
+    unlinkat(&*account.dir, name, AtFlags::empty())?;
+    account.deleted();
+    Ok(())
+}
+
+fn rename(account: &Account, old: &str, new: &str) -> Result<(), Failed> {
+    let moved = statat(&*account.dir, old, AtFlags::SYMLINK_NOFOLLOW)?;
+    account.moving(&moved, || Ok(renameat(&*account.dir, old, &*account.dir, new)?))
+}
+
+#[test]
+fn a_file_that_another_call_deletes_counts_until_it_is_closed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let grants = grants(dir.path(), Usage { bytes: 100, entries: 10 });
+    let (one, other) = (account(&grants, 0), account(&grants, 1));
+    let file = create(&one, "a").expect("room");
+    write(&one, &file, 60, 0).expect("room");
+    unlink(&other, "a").expect("unlinked");
+    let more = create(&other, "b").expect("room");
+    assert_eq!(write(&other, &more, 60, 0), Err(Failed::Quota));
+    write(&one, &file, 80, 0).expect("there is room for 20 more");
+    assert_eq!(write(&other, &more, 30, 0), Err(Failed::Quota));
+    drop(file);
+    other.deleted();
+    write(&other, &more, 60, 0).expect("what was closed is free");
+}
+
+#[test]
+fn a_file_that_is_shortened_while_it_grows_counts_with_its_new_length() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let grants = grants(dir.path(), Usage { bytes: 100, entries: 10 });
+    let [one, other, third] = [0, 1, 2].map(|slot| account(&grants, slot));
+    let file = create(&one, "a").expect("room");
+    write(&one, &file, 80, 0).expect("room");
+    let same = open(&other, "a", OFlags::empty()).expect("it is there");
+    let more = create(&third, "b").expect("room");
+    let written: Result<usize, Failed> = one.growing(&file, 80, || {
+        other.resize::<Failed>(&same, 0).expect("shortened");
+        assert_eq!(write(&third, &more, 50, 0), Err(Failed::Quota));
+        pwrite(&file, &[1; 80], 0)
+    });
+    assert_eq!(written, Ok(80));
+    assert_eq!(write(&third, &more, 50, 0), Err(Failed::Quota));
+    other.resize::<Failed>(&same, 10).expect("shortened");
+    write(&third, &more, 50, 0).expect("now there is room");
+}
+
+#[test]
+fn what_is_being_added_counts_before_it_can_be_seen() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let grants = grants(dir.path(), Usage { bytes: 100, entries: 10 });
+    let [one, other] = [0, 1].map(|slot| account(&grants, slot));
+    let file = create(&one, "a").expect("room");
+    let more = create(&other, "b").expect("room");
+    let appended = one.appending(&file, 60, || {
+        // It is worth counting again, but there is nothing to be seen yet.
+        other.deleted();
+        assert_eq!(write(&other, &more, 60, 0), Err(Failed::Quota));
+        append_all(&file, &[1; 60])
+    });
+    assert_eq!(appended, Ok::<_, Failed>(()));
+    assert_eq!(write(&other, &more, 60, 0), Err(Failed::Quota));
+    write(&other, &more, 40, 0).expect("there is room for that");
+}
+
+/// What the directory holds, with what this process has open there without a name.
+fn held(dir: &Path) -> Usage {
+    let plenty = Usage { bytes: u64::MAX, entries: u64::MAX };
+    let named = measure(fs::File::open(dir).expect("the directory"), plenty, None);
+    let mut nameless = HashMap::new();
+    for fd in fs::read_dir("/proc/self/fd").expect("descriptors").flatten() {
+        let target = fs::read_link(fd.path()).unwrap_or_default();
+        let deleted = target.to_string_lossy().ends_with(" (deleted)");
+        if let (true, true, Ok(file)) = (target.starts_with(dir), deleted, fs::metadata(fd.path()))
+        {
+            nameless.insert(file.ino(), file.len());
+        }
+    }
+    named.expect("counted").plus(Usage::bytes(nameless.into_values().sum()))
+}
+
+/// Numbers that look random (xorshift), the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+/// A change of a random kind; `files` are those that the call has open.
+fn change(account: &Account, files: &mut Vec<OpenFile>, random: &mut Random) -> Result<(), Failed> {
+    let mut name = || {
+        let directory = if random.below(2) == 0 { "d0/" } else { "" };
+        format!("{directory}{}", random.below(4))
+    };
+    let (one, other) = (name(), name());
+    let [length, at] = [random.below(6000), random.below(3000)];
+    match (random.below(9), files.last()) {
+        (0, _) => create(account, &one).map(|file| files.push(file)),
+        (1 | 2, Some(file)) => write(account, file, length as usize, at).map(drop),
+        (3, Some(file)) => account.resize(file, length),
+        (4, Some(file)) => {
+            account.appending(file, length, || append_all(file, &vec![1; length as usize]))
+        }
+        (5, _) => unlink(account, &one),
+        (6, _) => rename(account, &one, &other),
+        (7, _) => rename(account, "d0", "d1").and_then(|()| rename(account, "d1", "d0")),
+        _ => {
+            files.clear();
+            Ok(())
+        }
+    }
+}
+
+#[test]
+fn calls_at_the_same_time_never_get_past_the_quota_together() {
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::create_dir(dir.path().join("d0")).expect("a directory");
+    let quota = Usage { bytes: 20_000, entries: 12 };
+    let grants = grants(dir.path(), quota);
+    // Changes exclude who looks, and not each other.
+    let changes = RwLock::new(());
+    let calls = &|slot: u32| {
+        let (account, mut random) = (account(&grants, slot), Random(u64::from(slot) + 1));
+        let mut files = Vec::new();
+        let (mut refused, mut most) = (0, 0);
+        for step in 0..2000 {
+            let changing = changes.read().expect("nobody has panicked");
+            let result = change(&account, &mut files, &mut random);
+            refused += u32::from(result == Err(Failed::Quota));
+            drop(changing);
+            if step % 5 == 0 {
+                let _alone = changes.write().expect("nobody has panicked");
+                let held = held(dir.path());
+                assert!(held.fits(quota), "{held:?}");
+                most = most.max(held.bytes);
+            }
+        }
+        (refused, most)
+    };
+    let came = thread::scope(|scope| {
+        let calls: Vec<_> = (0..SLOTS).map(|slot| scope.spawn(move || calls(slot))).collect();
+        calls.into_iter().map(|call| call.join().expect("within the quota")).collect::<Vec<_>>()
+    });
+    assert!(came.iter().all(|(refused, _)| *refused > 0), "{came:?}");
+    assert!(came.iter().any(|(_, most)| *most > quota.bytes / 2), "{came:?}");
+
+    // Nothing is left of what was going on.
+    let account = account(&grants, 0);
+    for entry in fs::read_dir(dir.path()).expect("the directory").flatten() {
+        match entry.file_type().expect("a type").is_dir() {
+            true => fs::remove_dir_all(entry.path()).expect("removed"),
+            false => fs::remove_file(entry.path()).expect("removed"),
+        }
+    }
+    account.deleted();
+    let file = create(&account, "all").expect("room");
+    write(&account, &file, 20_000, 0).expect("room for all of it");
+}
