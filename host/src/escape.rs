@@ -15,12 +15,19 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{CWD, renameat};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::sandbox::{Call, Captured};
 
 /// Longer than any deadline of the demo.
 const LONG: Duration = Duration::from_secs(6);
+
+/// How long the parent is given to take offence.
+const WHILE: Duration = Duration::from_secs(1);
+
+/// The same where it often has no reason to.
+const A_MOMENT: Duration = Duration::from_millis(50);
 
 /// What became of an attempt.
 enum Came {
@@ -57,6 +64,8 @@ pub fn attempt(request: &[u8], parent: Option<&UnixDatagram>) -> Call {
 fn by(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::EACCES) => "landlock (EACCES)".into(),
+        // What a link or a move would carry from one set of rights to another.
+        Some(libc::EXDEV) => "landlock (EXDEV)".into(),
         Some(libc::EPERM) => "seccomp (EPERM)".into(),
         Some(libc::EFBIG | libc::EMFILE) => format!("resource limit ({error})"),
         _ => error.to_string(),
@@ -77,6 +86,28 @@ fn attempts(name: &str, argument: &str, parent: Option<&UnixDatagram>) -> Option
         "list-outside" => came(fs::read_dir("/"), "listed the root directory"),
         "write-outside" => came(fs::write(argument, "escaped"), "wrote a file outside"),
         "leave-directory" => came(fs::read_dir(".."), "left the directory"),
+        "follow-link" => came(fs::read(format!("{argument}/out")), "followed a link out"),
+        "follow-link-slash" => {
+            came(fs::read_dir(format!("{argument}/out_dir/")), "followed a link out by a slash")
+        }
+        "link-out" => came(
+            fs::hard_link(format!("{argument}/../secret"), format!("{argument}/linked")),
+            "gave a file outside a name inside",
+        ),
+        "move-out" => came(
+            renameat(CWD, format!("{argument}/kept"), CWD, format!("{argument}/../moved"))
+                .map_err(Into::into),
+            "moved a file out",
+        ),
+        "move-in" => came(
+            renameat(CWD, format!("{argument}/../secret"), CWD, format!("{argument}/moved"))
+                .map_err(Into::into),
+            "moved a file in",
+        ),
+        "truncate-outside" => came(
+            File::options().write(true).truncate(true).open(format!("{argument}/../secret")),
+            "shortened a file outside",
+        ),
         "read-environment" => {
             came(fs::read(format!("/proc/{argument}/environ")), "read the server's environment")
         }
@@ -103,11 +134,15 @@ fn attempts(name: &str, argument: &str, parent: Option<&UnixDatagram>) -> Option
         "many-descriptors" => many_descriptors(),
         "see-descriptors" => see_descriptors(),
         "see-memory" => see_memory(),
-        "say-nonsense" => say(parent, b"nonsense")?,
-        "say-too-much" => say(parent, &[[1; 8].as_slice(), &[0xff; 4]].concat())?,
-        "answer-for-another" => {
-            say(parent, &[u64::MAX.to_le_bytes().as_slice(), &[14, 0, 0, 0], &[0; 14]].concat())?
-        }
+        "say" => say(parent, &decode_hex(argument)?, A_MOMENT)?,
+        "say-nonsense" => say(parent, b"nonsense", WHILE)?,
+        "say-too-much" => say(parent, &[[1; 8].as_slice(), &[0xff; 4]].concat(), WHILE)?,
+        "answer-for-another" => say(
+            parent,
+            &[u64::MAX.to_le_bytes().as_slice(), &[14, 0, 0, 0], &[0; 14]].concat(),
+            WHILE,
+        )?,
+        "say-without-end" => flood(parent)?,
         "say-nothing" => {
             std::thread::sleep(LONG);
             Came::Through("nobody took offence".into())
@@ -117,14 +152,33 @@ fn attempts(name: &str, argument: &str, parent: Option<&UnixDatagram>) -> Option
     })
 }
 
+const NO_SOCKET: &str = "nothing: a thread has no such socket";
+
 /// Speaks to the parent out of turn, and waits for what comes of it.
-fn say(parent: Option<&UnixDatagram>, nonsense: &[u8]) -> Option<Came> {
+fn say(parent: Option<&UnixDatagram>, nonsense: &[u8], wait: Duration) -> Option<Came> {
     let Some(parent) = parent else {
-        return Some(Came::Nothing("nothing: a thread has no such socket"));
+        return Some(Came::Nothing(NO_SOCKET));
     };
     parent.send(nonsense).ok()?;
-    std::thread::sleep(Duration::from_secs(1));
+    std::thread::sleep(wait);
     Some(Came::Through("the parent took no notice".into()))
+}
+
+/// Says much without listening, until the parent has had enough.
+fn flood(parent: Option<&UnixDatagram>) -> Option<Came> {
+    let Some(parent) = parent else { return Some(Came::Nothing(NO_SOCKET)) };
+    let began = Instant::now();
+    while began.elapsed() < LONG {
+        // The beginnings of messages that are not too long, and never end.
+        parent.send(&[[1; 8].as_slice(), &[0, 1, 0, 0], &[0; 200]].concat()).ok()?;
+    }
+    Some(Came::Through("the parent listened to all of it".into()))
+}
+
+/// Bytes that are given as hexadecimal digits.
+fn decode_hex(digits: &str) -> Option<Vec<u8>> {
+    let byte = |at| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
+    (0..digits.len()).step_by(2).map(byte).collect()
 }
 
 fn result(returned: libc::c_long) -> io::Result<()> {

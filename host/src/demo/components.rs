@@ -108,6 +108,21 @@ pub(super) fn nested() -> Vec<u8> {
     reversed
 }
 
+/// A million functions that do nothing.
+pub(super) fn huge() -> Vec<u8> {
+    const FUNCTIONS: usize = 1_000_000;
+    let count = leb128(FUNCTIONS);
+    // No locals, end.
+    let function = sized(&[0, 0x0b]);
+    let module = [
+        b"\0asm\x01\0\0\0".to_vec(),
+        section(1, &[1, 0x60, 0, 0]),
+        section(3, &[count.as_slice(), &vec![0; FUNCTIONS]].concat()),
+        section(10, &[count.as_slice(), &function.repeat(FUNCTIONS)].concat()),
+    ];
+    [HEADER, &section(1, &module.concat())].concat()
+}
+
 /// A few functions, each so long that a compiler's register allocation takes seconds.
 pub(super) fn slow_to_compile() -> Vec<u8> {
     const LOCALS: usize = 60;

@@ -53,9 +53,12 @@ const MAX_WORKERS: usize = 8;
 /// The servers' `--memory`, in KiB.
 const MEMORY_KIB: usize = 32 << 10;
 
-/// What a server may hold more than before an attack, in KiB, besides the memory of one
-/// instance in each worker: buffers and caches of the allocator.
-const SLACK_KIB: usize = 64 << 10;
+/// What a server may hold more than before an attack, in KiB: buffers and caches of the
+/// allocator.
+const SLACK_KIB: usize = 32 << 10;
+
+/// What each worker process more may hold, in KiB.
+const WORKER_KIB: usize = 16 << 10;
 
 const LIMITS: &[&str] = &[
     "--workers",
@@ -351,6 +354,8 @@ impl Scene {
             }
             "trace-sibling" => sibling.to_string(),
             "connect" => server.address().to_string(),
+            "follow-link" | "follow-link-slash" | "link-out" | "move-out" | "move-in"
+            | "truncate-outside" => format!("{outside}/folder"),
             _ => return attack.name.into(),
         };
         format!("{}?{argument}", attack.name)
@@ -408,9 +413,9 @@ fn verdict(answer: Option<io::Result<Answer>>, server: &mut Server) -> (Verdict,
     (Verdict { text, kind: Got::Status(answer.status) }, ended_by)
 }
 
-/// The most that a server may hold: an instance's memory in every worker.
+/// The most that a server may hold during an attack: an instance's memory in every worker.
 fn bound_kib(before: Vitals) -> usize {
-    before.resident_kib + MAX_WORKERS * MEMORY_KIB + SLACK_KIB
+    before.resident_kib + MAX_WORKERS * (MEMORY_KIB + WORKER_KIB) + SLACK_KIB
 }
 
 /// Waits until the server holds no more than before; says what it keeps.
@@ -424,7 +429,7 @@ fn held(server: &Server, before: Vitals) -> Option<String> {
         let within = processes <= grown
             && now.descriptors <= before.descriptors + processes * 16
             && now.threads <= before.threads + grown
-            && now.resident_kib <= bound_kib(before);
+            && now.resident_kib <= before.resident_kib + SLACK_KIB + processes * WORKER_KIB;
         if within {
             return None;
         }

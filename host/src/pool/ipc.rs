@@ -322,15 +322,26 @@ mod tests {
         assert_eq!(assembler.push(&message(3, b"").expect("short")), Ok(Some((3, vec![]))));
     }
 
-    proptest::proptest! {
+    use proptest::collection::vec;
+    use proptest::prelude::{any, proptest};
+
+    proptest! {
         #[test]
-        fn no_bytes_panic_the_decoders(datagrams: Vec<Vec<u8>>) {
+        fn no_datagrams_panic_the_decoders(
+            datagrams in vec((any::<bool>(), any::<u64>(), 0u32..1100, vec(0u8..10, 0..600)), 0..9)
+        ) {
             let mut assembler = Assembler::new(1000);
-            for datagram in datagrams {
+            for (starts, id, length, payload) in datagrams {
+                let datagram = match starts {
+                    true => [&id.to_le_bytes()[..], &length.to_le_bytes(), &payload].concat(),
+                    false => payload,
+                };
                 if let Ok(Some((_, payload))) = assembler.push(&datagram) {
+                    assert!(payload.len() <= 1000);
                     let _ = decode_request(&payload);
                     let _ = decode_answer(payload);
                 }
+                assert!(assembler.payload.capacity() <= 1000);
             }
         }
     }

@@ -53,6 +53,8 @@ struct Shared {
 /// One worker as its supervisor sees it.
 struct Worker {
     number: u32,
+    /// Its slot in the ledger.
+    slot: u32,
     /// The request it works on.
     current: Mutex<Option<Current>>,
     /// Set by the supervisor: the thread ends when it comes back.
@@ -78,7 +80,7 @@ impl ThreadPool {
         let dir = ServedDir::open(&config.dir)?;
         let code = handler::compile(config.handler.as_deref(), config.limits).await?;
         let component = handler::load(&sandbox, &code)?;
-        let ledger = Arc::new(Ledger::new(config.limits.quota, config.max_workers)?);
+        let ledger = Arc::new(Ledger::new(config.limits.quota, slots)?);
         let grants = dir.grants(config.env.clone(), ledger, audit);
         let handler = handler::bind(&sandbox, &component, grants, config.handler.as_deref())?;
         let (queue, jobs) = unbounded();
@@ -97,7 +99,7 @@ impl ThreadPool {
         let (ready, levels) = mpsc::channel();
         let mut workers = Vec::new();
         for number in 1..=config.workers {
-            workers.push(spawn(&shared, number, ready.clone())?);
+            workers.push(spawn(&shared, number, number - 1, ready.clone())?);
         }
         drop(ready);
         let mut level = None;
@@ -127,9 +129,15 @@ impl ThreadPool {
 
 type Ready = mpsc::Sender<anyhow::Result<Level>>;
 
-fn spawn(shared: &Arc<Shared>, number: u32, ready: Ready) -> anyhow::Result<Arc<Worker>> {
+fn spawn(
+    shared: &Arc<Shared>,
+    number: u32,
+    slot: u32,
+    ready: Ready,
+) -> anyhow::Result<Arc<Worker>> {
     let worker = Arc::new(Worker {
         number,
+        slot,
         current: Mutex::new(None),
         given_up: AtomicBool::new(false),
         retired: AtomicBool::new(false),
@@ -173,7 +181,7 @@ fn work(shared: &Shared, worker: &Worker) {
         *worker.lock() = Some(Current { started, reply, slot });
         let running = shared.metrics.running();
         // A panic would be a fault of the host; it costs this request alone.
-        let order = Order { request: number, slot: worker.number - 1 };
+        let order = Order { request: number, slot: worker.slot };
         let call = || match shared.escaped {
             false => shared.sandbox.call(&shared.handler, order, &request),
             true => escape::attempt(&request, None),
@@ -233,22 +241,26 @@ fn supervise(shared: &Arc<Shared>, mut workers: Vec<Arc<Worker>>, mut growth: Gr
         thread::sleep(PATROL);
         stuck.retain(|worker| Arc::strong_count(worker) > 1);
         let mut working = 0;
-        for place in &mut workers {
-            let given_up = place.given_up.load(Ordering::Acquire) || place.give_up(shared.timeout);
-            if !given_up {
+        for at in 0..workers.len() {
+            let Some(worker) = workers.get(at) else { break };
+            if !worker.given_up.load(Ordering::Acquire) && !worker.give_up(shared.timeout) {
                 working += 1;
                 continue;
             }
             if stuck.len() >= most_stuck {
                 continue;
             }
-            let number = place.number;
+            let number = worker.number;
             let (ready, _) = mpsc::channel();
-            match spawn(shared, number, ready) {
+            // It is still in its call, and so keeps its slot.
+            let slot = free_slot(workers.iter().chain(&stuck));
+            match spawn(shared, number, slot, ready) {
                 Ok(replacement) => {
                     working += 1;
                     tracing::error!(worker = number, "a worker is stuck and was replaced");
-                    stuck.push(std::mem::replace(place, replacement));
+                    stuck.extend(
+                        workers.get_mut(at).map(|place| std::mem::replace(place, replacement)),
+                    );
                 }
                 Err(error) => tracing::error!(worker = number, "no replacement: {error:#}"),
             }
@@ -270,7 +282,7 @@ fn supervise(shared: &Arc<Shared>, mut workers: Vec<Arc<Worker>>, mut growth: Gr
         };
         match growth.look(load, Instant::now()) {
             Change::None => {}
-            Change::Grow(more) => grow(shared, &mut workers, more),
+            Change::Grow(more) => grow(shared, &mut workers, &stuck, more),
             Change::Shrink => {
                 for worker in workers.iter().skip(usual) {
                     worker.retired.store(true, Ordering::Release);
@@ -287,13 +299,20 @@ fn supervise(shared: &Arc<Shared>, mut workers: Vec<Arc<Worker>>, mut growth: Gr
     }
 }
 
+/// The lowest slot of the ledger that none of these has.
+fn free_slot<'a>(workers: impl Iterator<Item = &'a Arc<Worker>> + Clone) -> u32 {
+    let taken = |slot: &u32| workers.clone().any(|worker| worker.slot == *slot);
+    (0..).find(|slot| !taken(slot)).unwrap_or(u32::MAX)
+}
+
 /// Adds workers with the lowest numbers that are free.
-fn grow(shared: &Arc<Shared>, workers: &mut Vec<Arc<Worker>>, more: usize) {
+fn grow(shared: &Arc<Shared>, workers: &mut Vec<Arc<Worker>>, stuck: &[Arc<Worker>], more: usize) {
     for _ in 0..more {
         let taken = |number| workers.iter().any(|worker| worker.number == number);
         let Some(number) = (1..).find(|number| !taken(*number)) else { return };
         let (ready, _) = mpsc::channel();
-        match spawn(shared, number, ready) {
+        let slot = free_slot(workers.iter().chain(stuck));
+        match spawn(shared, number, slot, ready) {
             Ok(worker) => workers.push(worker),
             Err(error) => {
                 tracing::error!("no worker more: {error:#}");

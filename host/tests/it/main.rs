@@ -16,6 +16,7 @@ mod files;
 mod framing;
 mod fresh;
 mod hostile;
+mod ipc;
 mod lockdown;
 mod logging;
 mod page;

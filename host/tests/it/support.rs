@@ -71,6 +71,14 @@ impl Server {
         Self::start_by(shell, pool, None, args)
     }
 
+    /// Starts a process pool whose workers have been taken over: requests name what
+    /// they attempt.
+    pub fn escaped() -> Self {
+        let mut command = host();
+        command.arg("escaped");
+        Self::start_by(command, "process", None, &["--timeout", "500ms"])
+    }
+
     fn start_with(pool: &str, handler: Option<&str>, args: &[&str]) -> Self {
         Self::start_by(host(), pool, handler, args)
     }
