@@ -137,9 +137,9 @@ impl Descriptor {
     ) -> FsResult<()> {
         let dir = self.changeable_directory()?;
         if flags.contains(PathFlags::SYMLINK_FOLLOW) {
-            let flags = OFlags::RDONLY | OFlags::NONBLOCK;
-            let fd = open_beneath(dir, path, flags, Mode::empty())?;
-            return Ok(fs::futimens(fd, times)?);
+            // Only found, not opened: it may be a FIFO or a device.
+            let file = open_beneath(dir, path, OFlags::PATH, Mode::empty())?;
+            return Ok(fs::utimensat(file, "", times, AtFlags::EMPTY_PATH)?);
         }
         let entry = Entry::directory(dir, path)?;
         Ok(fs::utimensat(&entry.parent, entry.name, times, AtFlags::SYMLINK_NOFOLLOW)?)

@@ -12,11 +12,11 @@ use super::bindings::wasi::filesystem::types::{
     HostDescriptor, HostDirectoryEntryStream, MetadataHashValue, NewTimestamp, OpenFlags,
     PathFlags,
 };
-use super::descriptor::{Descriptor, Kind, same_object, size};
+use super::descriptor::{Descriptor, Kind, same_object};
 use super::errors::{Denial, FsError, FsResult};
 use super::metadata::{descriptor_stat, descriptor_type, metadata_hash, timestamps};
 use super::paths::{Entry, open_beneath, stays_below};
-use super::quota::{Register, Usage};
+use super::quota::{OpenFile, Register, Usage};
 use super::streams::{InputStream, OutputStream, read_at, write_all_at};
 use super::{Access, State};
 
@@ -34,6 +34,14 @@ impl State {
     /// A place for one more open file.
     fn register(&self) -> Result<Register, Denial> {
         self.account.register().ok_or(Denial::OpenFiles)
+    }
+
+    /// What has that name, open so that a count knows of it.
+    fn named(&self, entry: &Entry<'_>) -> FsResult<(OpenFile, FileType)> {
+        let register = self.register()?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW;
+        let fd = open_beneath(&entry.parent, entry.name, flags, Mode::empty())?;
+        Ok(OpenFile::new(fd, register)?)
     }
 
     /// Opens a file that may have to be created, for which there must be room.
@@ -246,9 +254,8 @@ impl HostDescriptor for State {
         }
         let old = Entry::file(self.table.get(&fd)?.changeable_directory()?, &old_path)?;
         let new = Entry::file(self.table.get(&new_fd)?.changeable_directory()?, &new_path)?;
-        let stat = fs::statat(&old.parent, old.name, AtFlags::SYMLINK_NOFOLLOW)?;
-        // Every name counts with the length of its file.
-        self.account.adding(Usage { bytes: size(&stat), entries: 1 }, || {
+        let (file, _) = self.named(&old)?;
+        self.account.linking(&file, || {
             Ok(fs::linkat(&old.parent, old.name, &new.parent, new.name, AtFlags::empty())?)
         })
     }
@@ -302,9 +309,10 @@ impl HostDescriptor for State {
         self.audit(TYPES, "descriptor.rename-at", Argument::Paths(&old_path, &new_path));
         let old = Entry::directory(self.table.get(&fd)?.changeable_directory()?, &old_path)?;
         let new = Entry::directory(self.table.get(&new_fd)?.changeable_directory()?, &new_path)?;
-        let moved = fs::statat(&old.parent, old.name, AtFlags::SYMLINK_NOFOLLOW)?;
-        self.account
-            .moving(&moved, || Ok(fs::renameat(&old.parent, old.name, &new.parent, new.name)?))
+        let (file, file_type) = self.named(&old)?;
+        self.account.moving(&file, file_type, || {
+            Ok(fs::renameat(&old.parent, old.name, &new.parent, new.name)?)
+        })
     }
 
     fn symlink_at(

@@ -43,10 +43,17 @@ impl<'a> Count<'a> {
         Ok(())
     }
 
-    /// What was measured, with files that have no name any more, and with each that was
-    /// growing as long as it was about to be.
+    /// What was measured, with open files that were not found, since they have no name any
+    /// more or were moved, and with each that was growing as long as it was about to be.
     fn with_open_files(&self, measured: &Measured) -> Usage {
         let OpenFiles { mut lengths, growing } = self.ledger.open_files(self.slot);
+        for (file, length) in &self.open.lengths {
+            // Closed meanwhile: if it had no name it is gone, if it was moved it is not.
+            lengths.entry(*file).or_insert_with(|| {
+                self.ledger.stale();
+                *length
+            });
+        }
         let mut bytes: u64 = 0;
         for (file, length) in &measured.files {
             lengths.remove(file);

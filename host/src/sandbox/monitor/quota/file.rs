@@ -25,6 +25,8 @@ pub struct Register {
     ledger: Arc<Ledger>,
     place: Place,
     grown: AtomicBool,
+    /// The file goes when it is closed.
+    goes: AtomicBool,
 }
 
 impl OpenFile {
@@ -40,20 +42,24 @@ impl OpenFile {
         let stat = fstat(&fd)?;
         let file_type = FileType::from_raw_mode(stat.st_mode);
         if file_type == FileType::RegularFile {
-            register.ledger.identify(register.place, identity(&stat));
+            let Register { ledger, place, .. } = &register;
+            // Whoever counts before its length is known takes it to fill the directory.
+            ledger.set_growing(*place, u64::MAX);
+            ledger.identify(*place, identity(&stat));
             // From here on whoever deletes it leaves a file that the ledger knows is open.
             let stat = fstat(&fd)?;
             if stat.st_nlink == 0 {
                 return Err(Errno::NOENT);
             }
-            register.ledger.at_least(register.place, size(&stat));
+            ledger.at_least(*place, size(&stat));
+            ledger.set_growing(*place, 0);
         }
         Ok((Self { fd, register: Some(register) }, file_type))
     }
 
     /// A call of this handler has made it that long.
     pub(super) fn has_grown_to(&self, length: u64) {
-        if let Some(Register { ledger, place, grown }) = &self.register {
+        if let Some(Register { ledger, place, grown, .. }) = &self.register {
             ledger.at_least(*place, length);
             grown.store(true, Ordering::Relaxed);
         }
@@ -62,26 +68,46 @@ impl OpenFile {
     /// Says, until the result is dropped, that it is growing to that length: whoever counts
     /// takes it to be that long, even if another call shortens it before it has grown.
     pub(super) fn growing_to(&self, length: u64) -> Growing<'_> {
-        let growing = Growing(self.register.as_ref());
-        growing.set(length);
-        growing
+        if let Some(Register { ledger, place, .. }) = &self.register {
+            ledger.set_growing(*place, length);
+        }
+        Growing(self.register.as_ref())
+    }
+
+    /// Says, until the result is dropped, that it may become shorter: whoever counts takes it
+    /// to be as long as it is known to have been.
+    pub(super) fn shortening(&self) -> Growing<'_> {
+        if let Some(Register { ledger, place, .. }) = &self.register {
+            ledger.set_shortening(*place);
+        }
+        Growing(self.register.as_ref())
+    }
+
+    /// The greatest length that any call which has it open knows of.
+    pub(super) fn known_length(&self) -> u64 {
+        let known = |register: &Register| register.ledger.known_length(register.place);
+        self.register.as_ref().map_or(0, known)
     }
 }
 
-/// A file that is growing.
-pub(super) struct Growing<'a>(Option<&'a Register>);
-
-impl Growing<'_> {
-    fn set(&self, length: u64) {
-        if let Some(Register { ledger, place, .. }) = self.0 {
-            ledger.set_growing(*place, length);
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        if let Some(register) = &self.register
+            && fstat(&self.fd).is_ok_and(|stat| stat.st_nlink == 0)
+        {
+            register.goes.store(true, Ordering::Relaxed);
         }
     }
 }
 
+/// A file whose length is changing.
+pub(super) struct Growing<'a>(Option<&'a Register>);
+
 impl Drop for Growing<'_> {
     fn drop(&mut self) {
-        self.set(0);
+        if let Some(Register { ledger, place, .. }) = self.0 {
+            ledger.set_growing(*place, 0);
+        }
     }
 }
 
@@ -101,7 +127,8 @@ impl AsFd for OpenFile {
 impl Register {
     pub(super) fn new(ledger: &Arc<Ledger>, slot: u32) -> Option<Self> {
         let place = ledger.take_place(slot)?;
-        Some(Self { ledger: Arc::clone(ledger), place, grown: AtomicBool::new(false) })
+        let (grown, goes) = (AtomicBool::new(false), AtomicBool::new(false));
+        Some(Self { ledger: Arc::clone(ledger), place, grown, goes })
     }
 }
 
@@ -111,5 +138,8 @@ impl Drop for Register {
             self.ledger.pass_on(self.place);
         }
         self.ledger.leave(self.place);
+        if *self.goes.get_mut() {
+            self.ledger.stale();
+        }
     }
 }

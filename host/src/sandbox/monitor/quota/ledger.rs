@@ -26,16 +26,25 @@ use super::measure::FileId;
 /// Files, directories and directory streams that one call may have open at a time.
 pub(super) const OPEN_FILES: usize = 64;
 
-/// Words before those of the slots.
+/// Words before those of the slots: [`BYTES`] to [`STALE`].
 const HEAD: usize = 4;
-/// Words of one slot before those of its files: bytes and entries of the change that is
-/// being made, and whether a count is.
-const SLOT_HEAD: usize = 3;
-/// Words of one slot: then those of each file that may be open.
+/// Words of one slot: [`HELD_BYTES`] to [`COUNTING`], then those of each file that may be open.
 const SLOT: usize = SLOT_HEAD + PLACE * OPEN_FILES;
-/// Words of one open file: its identity, its length, and the length to which it is
-/// growing just now, or 0.
+const SLOT_HEAD: usize = 3;
+/// Of a slot: what the change that is being made may add.
+const HELD_BYTES: usize = 0;
+const HELD_ENTRIES: usize = 1;
+/// Of a slot: whether its worker counts the directory.
+const COUNTING: usize = 2;
+
+/// Words of one open file.
 const PLACE: usize = 3;
+/// Of an open file: which one it is.
+const ID: usize = 0;
+/// Of an open file: the greatest length that it is known to have had.
+const LENGTH: usize = 1;
+/// Of an open file: the length to which it is growing just now; 0 at rest.
+const GROWING: usize = 2;
 
 const BYTES: usize = 0;
 const ENTRIES: usize = 1;
@@ -49,6 +58,9 @@ pub(super) const VALUE: u64 = (1 << 48) - 1;
 
 /// What the numbers are before the first count: more than any quota.
 const UNKNOWN: u64 = 1 << 47;
+
+/// In place of a length to which a file is growing: it may become shorter.
+const SHORTENING: u64 = u64::MAX;
 
 /// The identity of no file.
 const FREE: u64 = 0;
@@ -67,10 +79,10 @@ pub struct Ledger {
 /// What became of a reservation.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Reservation {
-    /// It is made. The directory was counted that long ago.
-    Fits { counted: Duration },
-    /// It is not made.
-    Over { counted: Duration, stale: bool },
+    /// It is made.
+    Fits,
+    /// It is not made; whether the directory may hold less than was counted last.
+    Over { stale: bool },
 }
 
 /// The open files of all calls.
@@ -147,34 +159,39 @@ impl Ledger {
         }
         self.hold(slot, Usage::default());
         self.set_counting(slot, false);
+        self.stale();
     }
 
     /// Says what the change that begins may add to the directory; nothing when it is over.
     pub(super) fn hold(&self, slot: u32, change: Usage) {
-        let at = self.slot(slot);
-        self.word(at).store(change.bytes, Ordering::SeqCst);
-        self.word(at + 1).store(change.entries, Ordering::SeqCst);
+        let slot = self.slot(slot);
+        self.word(slot + HELD_BYTES).store(change.bytes, Ordering::SeqCst);
+        self.word(slot + HELD_ENTRIES).store(change.entries, Ordering::SeqCst);
+    }
+
+    /// How long ago the directory was counted.
+    pub(super) fn counted(&self) -> Duration {
+        let counted = self.word(COUNTED).load(Ordering::SeqCst);
+        Duration::from_millis(now().saturating_sub(counted))
     }
 
     /// Adds `more` if there is room for it.
     pub(super) fn reserve(&self, more: Usage) -> Reservation {
-        let counted =
-            Duration::from_millis(now().saturating_sub(self.word(COUNTED).load(Ordering::SeqCst)));
         if self.raise(BYTES, more.bytes, self.quota.bytes) {
             if self.raise(ENTRIES, more.entries, self.quota.entries) {
-                return Reservation::Fits { counted };
+                return Reservation::Fits;
             }
             // The bytes stay until the next count.
             self.stale();
         }
-        Reservation::Over { counted, stale: self.is_stale() }
+        Reservation::Over { stale: self.is_stale() }
     }
 
     /// Adds `more` once again, whether or not there is room, if a count is being made: it
     /// may not see what moves. Whoever calls this holds `more`, so that a count that begins
     /// later knows of it too.
     pub(super) fn add_to_counts(&self, more: Usage) {
-        let counting = |slot| self.word(self.slot(slot) + 2).load(Ordering::SeqCst) != 0;
+        let counting = |slot| self.word(self.slot(slot) + COUNTING).load(Ordering::SeqCst) != 0;
         if !(0..self.slots).any(counting) {
             return;
         }
@@ -197,7 +214,7 @@ impl Ledger {
     }
 
     pub(super) fn set_counting(&self, slot: u32, counting: bool) {
-        self.word(self.slot(slot) + 2).store(counting.into(), Ordering::SeqCst);
+        self.word(self.slot(slot) + COUNTING).store(counting.into(), Ordering::SeqCst);
     }
 
     /// A count begins: the numbers as they are, and what the others hold.
@@ -207,8 +224,8 @@ impl Ledger {
         let numbers = [BYTES, ENTRIES].map(|word| self.word(word).load(Ordering::SeqCst));
         // Whoever reserved before the numbers were read had said so before.
         let others = (0..self.slots).filter(|other| *other != slot).map(|other| {
-            let at = self.slot(other);
-            let [bytes, entries] = [at, at + 1].map(|at| self.word(at).load(Ordering::SeqCst));
+            let [bytes, entries] = [HELD_BYTES, HELD_ENTRIES]
+                .map(|word| self.word(self.slot(other) + word).load(Ordering::SeqCst));
             Usage { bytes, entries }
         });
         (numbers, others.fold(Usage::default(), Usage::plus))
@@ -258,7 +275,19 @@ impl Ledger {
 
     /// The file is growing to that length; 0 when it has grown.
     pub(super) fn set_growing(&self, place: Place, length: u64) {
-        self.growing(place).store(length, Ordering::SeqCst);
+        self.growing(place).store(length.min(VALUE), Ordering::SeqCst);
+    }
+
+    /// The file may become shorter.
+    pub(super) fn set_shortening(&self, place: Place) {
+        self.growing(place).store(SHORTENING, Ordering::SeqCst);
+    }
+
+    /// The greatest length that any call which has it open knows of this file.
+    pub(super) fn known_length(&self, place: Place) -> u64 {
+        let id = self.id(place).load(Ordering::SeqCst);
+        let same = self.places().filter(|other| self.id(*other).load(Ordering::SeqCst) == id);
+        same.map(|other| self.length(other).load(Ordering::SeqCst)).max().unwrap_or_default()
     }
 
     /// Tells all who have the same file open how long it has become.
@@ -282,6 +311,7 @@ impl Ledger {
     /// counts: what it is itself about to change has not been changed yet.
     pub(super) fn open_files(&self, slot: u32) -> OpenFiles {
         let mut open = OpenFiles::default();
+        let mut shortening = Vec::new();
         for place in self.places() {
             let id = self.id(place).load(Ordering::SeqCst);
             if matches!(id, FREE | TAKEN) {
@@ -294,10 +324,24 @@ impl Ledger {
             let note = |files: &mut HashMap<FileId, u64>, length: u64| {
                 files.entry(id).and_modify(|known| *known = length.max(*known)).or_insert(length);
             };
-            note(&mut open.lengths, self.length(place).load(Ordering::SeqCst).max(growing));
-            if growing > 0 {
-                note(&mut open.growing, growing);
+            let length = self.length(place).load(Ordering::SeqCst);
+            match growing {
+                0 => note(&mut open.lengths, length),
+                SHORTENING => {
+                    note(&mut open.lengths, length);
+                    shortening.push(id);
+                }
+                growing => {
+                    note(&mut open.lengths, length.max(growing));
+                    note(&mut open.growing, growing);
+                }
             }
+        }
+        for id in shortening {
+            // It may have been shortened already, and grow again.
+            let known = open.lengths.get(&id).copied().unwrap_or_default();
+            let growing = open.growing.entry(id).or_default();
+            *growing = known.max(*growing);
         }
         open
     }
@@ -307,15 +351,15 @@ impl Ledger {
     }
 
     fn id(&self, place: Place) -> &AtomicU64 {
-        self.word(self.place(place))
+        self.word(self.place(place) + ID)
     }
 
     fn length(&self, place: Place) -> &AtomicU64 {
-        self.word(self.place(place) + 1)
+        self.word(self.place(place) + LENGTH)
     }
 
     fn growing(&self, place: Place) -> &AtomicU64 {
-        self.word(self.place(place) + 2)
+        self.word(self.place(place) + GROWING)
     }
 
     /// The first word of an open file.
@@ -367,7 +411,7 @@ mod tests {
     }
 
     fn fits(ledger: &Ledger, more: Usage) -> bool {
-        matches!(ledger.reserve(more), Reservation::Fits { .. })
+        ledger.reserve(more) == Reservation::Fits
     }
 
     fn counted(bytes: u64, entries: u64) -> Ledger {
@@ -473,6 +517,10 @@ mod tests {
         assert_eq!(others.growing, HashMap::from([(7, 50)]));
         ledger.set_growing(place, 0);
         assert_eq!(ledger.open_files(1).lengths, HashMap::from([(7, 10)]));
+        assert_eq!(ledger.open_files(1).growing, HashMap::new());
+        ledger.set_shortening(place);
+        assert_eq!(ledger.open_files(1).growing, HashMap::from([(7, 10)]));
+        assert_eq!(ledger.known_length(place), 10);
     }
 
     #[test]

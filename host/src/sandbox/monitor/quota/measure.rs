@@ -1,5 +1,6 @@
 //! Counts a directory, at any depth, with one or two descriptors.
 
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::time::Instant;
 
@@ -24,8 +25,10 @@ pub(super) type FileId = u64;
 #[derive(Debug, Default)]
 pub(super) struct Measured {
     pub(super) usage: Usage,
-    /// The regular files, each as often as it has names, with their lengths.
+    /// The regular files with their lengths.
     pub(super) files: Vec<(FileId, u64)>,
+    /// Those that have several names.
+    linked: HashSet<FileId>,
 }
 
 /// Bytes and entries below `root`; counting stops as soon as there are more than `most`.
@@ -87,7 +90,7 @@ fn open(dir: impl AsFd, name: &std::ffi::CStr) -> rustix::io::Result<OwnedFd> {
 
 /// Adds a directory's own entries to what was measured, and lists its subdirectories.
 fn count(dir: &OwnedFd, measured: &mut Measured, most: Usage) -> rustix::io::Result<Level> {
-    let Measured { usage, files } = measured;
+    let Measured { usage, files, linked } = measured;
     let mut todo = Vec::new();
     for entry in Dir::read_from(dir)? {
         let entry = entry?;
@@ -106,6 +109,9 @@ fn count(dir: &OwnedFd, measured: &mut Measured, most: Usage) -> rustix::io::Res
                 let Ok(stat) = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
                 match FileType::from_raw_mode(stat.st_mode) {
                     FileType::Directory => todo.push(name.to_owned()),
+                    // Found by another of its names already.
+                    FileType::RegularFile
+                        if stat.st_nlink > 1 && !linked.insert(identity(&stat)) => {}
                     FileType::RegularFile => {
                         *usage = usage.plus(Usage::bytes(size(&stat)));
                         files.push((identity(&stat), size(&stat)));
@@ -147,7 +153,7 @@ mod tests {
         fs::hard_link(path.join("y"), path.join("a/z")).expect("a link");
         std::os::unix::fs::symlink("/", path.join("out")).expect("a link");
         let root = fs::File::open(path).expect("the directory");
-        assert_eq!(measure(&root, PLENTY, None), Ok(Usage { bytes: 140, entries: 7 }));
+        assert_eq!(measure(&root, PLENTY, None), Ok(Usage { bytes: 120, entries: 7 }));
         let few = measure(&root, Usage { bytes: 1000, entries: 3 }, None).expect("counted");
         assert_eq!(few.entries, 4, "it stops there");
         assert_eq!(measure(&root, PLENTY, Some(Instant::now())), Err(Errno::TIME));

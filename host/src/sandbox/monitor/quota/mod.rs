@@ -12,17 +12,20 @@
 //!   announcements. A count includes what others had announced when it began, and what
 //!   was reserved since.
 //! - A file that is written to may have become shorter since its length was looked at. So a
-//!   count takes a file that is growing to be as long as it is about to be.
-//! - What moves, or becomes shorter, may do so where the count looks later or has
-//!   already looked. It is announced as well, and reserved once more if a count is being
-//!   made.
-//! - A file that has no name any more takes its space for as long as a call has it open.
-//!   So the ledger knows which files are open, and how long they have become.
+//!   count takes a file that is growing to be as long as it is about to be, and one that
+//!   may become shorter to be as long as it was.
+//! - What moves may do so where the count looks later or has already looked; a file may
+//!   have no name any more, and takes its space for as long as a call has it open. So the
+//!   ledger knows which files are open, and how long they have become; what moves is open
+//!   meanwhile. A count includes those that it did not find.
+//! - What is over between two looks of a count at the ledger is reserved once more if it may
+//!   have escaped the count.
 //!
 //! So the directory is never known to hold less than it does; the quota can only be
 //! reached too early, until the next count.
 //!
-//! A file counts with its length, whether or not it has holes, once for each of its names.
+//! A file counts with its length, whether or not it has holes, and each of its names as an
+//! entry.
 
 mod count;
 mod file;
@@ -33,7 +36,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FileType, Stat, fstat, ftruncate};
+use rustix::fs::{FileType, fstat, ftruncate};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -99,6 +102,8 @@ pub(super) struct Account {
     /// Which of the ledger's slots is this call's.
     slot: u32,
     deadline: Instant,
+    /// A count is repeated after this long even while all fits.
+    recount_every: Duration,
     /// What has been announced.
     announced: Cell<Usage>,
 }
@@ -106,7 +111,14 @@ pub(super) struct Account {
 impl Account {
     pub(super) fn new(grants: &Grants, slot: u32, deadline: Instant) -> Self {
         let (ledger, dir) = (Arc::clone(&grants.ledger), Arc::clone(&grants.preopen.dir));
-        Self { ledger, dir, slot, deadline, announced: Cell::default() }
+        Self {
+            ledger,
+            dir,
+            slot,
+            deadline,
+            recount_every: RECOUNT_EVERY,
+            announced: Cell::default(),
+        }
     }
 
     /// A place for a file that is about to be opened; none when too many are open.
@@ -150,8 +162,15 @@ impl Account {
         file: &OpenFile,
         length: u64,
     ) -> Result<(), E> {
-        let less = Usage::bytes(size(&fstat(file)?).saturating_sub(length));
-        self.growing(file, length, || self.rearranging(less, || ftruncate(file, length)))
+        let _shortening = file.shortening();
+        let more = Usage::bytes(length.saturating_sub(size(&fstat(file)?)));
+        self.adding(more, || {
+            self.ledger.add_to_counts(Usage::bytes(file.known_length().saturating_sub(length)));
+            file.has_grown_to(length);
+            let resized = ftruncate(file, length);
+            self.ledger.stale();
+            Ok(resized?)
+        })
     }
 
     /// Makes a change that adds `length` bytes at the end of `file`.
@@ -162,39 +181,45 @@ impl Account {
         change: impl FnOnce() -> Result<T, Errno>,
     ) -> Result<T, E> {
         self.adding(Usage::bytes(length), || {
+            // Should this be all that the call still does.
+            file.has_grown_to(size(&fstat(file)?).saturating_add(length));
             let result = change();
             file.has_grown_to(size(&fstat(file)?));
             Ok(result?)
         })
     }
 
-    /// Makes a change that gives what `moved` describes another name, which may have been
-    /// that of something else.
+    /// Makes a change that gives `file`, which is of that type, another name in place of its
+    /// own. It may have been that of something else.
     pub(super) fn moving<T, E: From<Errno>>(
         &self,
-        moved: &Stat,
+        file: &OpenFile,
+        file_type: FileType,
         change: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
-        let usage = match FileType::from_raw_mode(moved.st_mode) {
-            FileType::RegularFile => Usage { bytes: size(moved), entries: 1 },
+        let hidden = match file_type {
             // However much is in it.
             FileType::Directory => self.ledger.quota(),
             _ => Usage::entry(),
         };
-        self.rearranging(usage, change)
-    }
-
-    /// Makes a change that takes `usage` away, at least from where it was.
-    fn rearranging<T, E>(
-        &self,
-        usage: Usage,
-        change: impl FnOnce() -> Result<T, E>,
-    ) -> Result<T, E> {
-        let _announced = self.announce(usage);
-        self.ledger.add_to_counts(usage);
+        let _announced = self.announce(hidden);
+        self.ledger.add_to_counts(hidden.plus(Usage::bytes(file.known_length())));
         let result = change();
         self.ledger.stale();
         result
+    }
+
+    /// Makes a change that gives `file` another name besides its own.
+    pub(super) fn linking<T, E: From<OverQuota>>(
+        &self,
+        file: &OpenFile,
+        change: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.adding(Usage::entry(), || {
+            // The name under which a count would find it may go.
+            self.ledger.add_to_counts(Usage::bytes(file.known_length()));
+            change()
+        })
     }
 
     /// Something was deleted.
@@ -221,14 +246,13 @@ impl Account {
         if more == Usage::default() {
             return Ok(());
         }
+        if self.ledger.counted() >= self.recount_every {
+            // That it is late does not keep a change that fits.
+            let _ = self.recount();
+        }
         match self.ledger.reserve(more) {
-            Reservation::Fits { counted } if counted < RECOUNT_EVERY => return Ok(()),
-            Reservation::Fits { .. } => {
-                // Late for a count, which does not keep a call that fits.
-                let _ = self.recount();
-                return Ok(());
-            }
-            Reservation::Over { counted, stale: false } if counted < RECOUNT_PAUSE => {
+            Reservation::Fits => return Ok(()),
+            Reservation::Over { stale: false } if self.ledger.counted() < RECOUNT_PAUSE => {
                 return Err(OverQuota);
             }
             Reservation::Over { .. } => {}
@@ -236,10 +260,10 @@ impl Account {
         for _ in 0..RECOUNTS {
             self.recount()?;
             match self.ledger.reserve(more) {
-                Reservation::Fits { .. } => return Ok(()),
+                Reservation::Fits => return Ok(()),
                 // Others made changes meanwhile, which may have been counted twice.
-                Reservation::Over { stale: true, .. } => {}
-                Reservation::Over { stale: false, .. } => break,
+                Reservation::Over { stale: true } => {}
+                Reservation::Over { stale: false } => break,
             }
         }
         Err(OverQuota)

@@ -9,10 +9,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, statat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, linkat, openat, renameat, unlinkat};
 use rustix::io::{Errno, pwrite};
 
-use super::{Account, Ledger, OpenFile, OverQuota, Usage, measure};
+use super::{Account, Ledger, OpenFile, OverQuota, RECOUNT_EVERY, Usage, measure};
 use crate::sandbox::monitor::streams::append_all;
 use crate::sandbox::monitor::{Access, Grants, Preopen};
 
@@ -72,9 +72,21 @@ fn unlink(account: &Account, name: &str) -> Result<(), Failed> {
     Ok(())
 }
 
+fn named(account: &Account, name: &str) -> Result<(OpenFile, FileType), Failed> {
+    let register = account.register().ok_or(Failed::Errno(Errno::MFILE))?;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW;
+    Ok(OpenFile::new(openat(&*account.dir, name, flags, Mode::empty())?, register)?)
+}
+
 fn rename(account: &Account, old: &str, new: &str) -> Result<(), Failed> {
-    let moved = statat(&*account.dir, old, AtFlags::SYMLINK_NOFOLLOW)?;
-    account.moving(&moved, || Ok(renameat(&*account.dir, old, &*account.dir, new)?))
+    let (file, file_type) = named(account, old)?;
+    account.moving(&file, file_type, || Ok(renameat(&*account.dir, old, &*account.dir, new)?))
+}
+
+fn link(account: &Account, old: &str, new: &str) -> Result<(), Failed> {
+    let (file, _) = named(account, old)?;
+    let none = AtFlags::empty();
+    account.linking(&file, || Ok(linkat(&*account.dir, old, &*account.dir, new, none)?))
 }
 
 #[test]
@@ -90,7 +102,6 @@ fn a_file_that_another_call_deletes_counts_until_it_is_closed() {
     write(&one, &file, 80, 0).expect("there is room for 20 more");
     assert_eq!(write(&other, &more, 30, 0), Err(Failed::Quota));
     drop(file);
-    other.deleted();
     write(&other, &more, 60, 0).expect("what was closed is free");
 }
 
@@ -132,6 +143,33 @@ fn what_is_being_added_counts_before_it_can_be_seen() {
     write(&other, &more, 40, 0).expect("there is room for that");
 }
 
+#[test]
+fn what_is_reserved_outlives_a_count_that_was_due() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let grants = grants(dir.path(), Usage { bytes: 100, entries: 10 });
+    let mut account = account(&grants, 0);
+    account.recount_every = Duration::ZERO;
+    let [one, other] = ["a", "b"].map(|name| create(&account, name).expect("room"));
+    write(&account, &one, 60, 0).expect("room");
+    account.recount_every = RECOUNT_EVERY;
+    assert_eq!(write(&account, &other, 60, 0), Err(Failed::Quota));
+}
+
+#[test]
+fn a_file_counts_once_whatever_names_it_has() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let grants = grants(dir.path(), Usage { bytes: 100, entries: 3 });
+    let account = account(&grants, 0);
+    let file = create(&account, "a").expect("room");
+    link(&account, "a", "b").expect("room");
+    write(&account, &file, 60, 0).expect("room");
+    link(&account, "a", "c").expect("room");
+    assert_eq!(link(&account, "a", "d"), Err(Failed::Quota), "a name is an entry");
+    account.deleted();
+    write(&account, &file, 100, 0).expect("room");
+    assert_eq!(write(&account, &file, 101, 0), Err(Failed::Quota));
+}
+
 /// What the directory holds, with what this process has open there without a name.
 fn held(dir: &Path) -> Usage {
     let plenty = Usage { bytes: u64::MAX, entries: u64::MAX };
@@ -139,8 +177,9 @@ fn held(dir: &Path) -> Usage {
     let mut nameless = HashMap::new();
     for fd in fs::read_dir("/proc/self/fd").expect("descriptors").flatten() {
         let target = fs::read_link(fd.path()).unwrap_or_default();
-        let deleted = target.to_string_lossy().ends_with(" (deleted)");
-        if let (true, true, Ok(file)) = (target.starts_with(dir), deleted, fs::metadata(fd.path()))
+        if let Ok(file) = fs::metadata(fd.path())
+            && target.starts_with(dir)
+            && file.nlink() == 0
         {
             nameless.insert(file.ino(), file.len());
         }
@@ -168,7 +207,7 @@ fn change(account: &Account, files: &mut Vec<OpenFile>, random: &mut Random) -> 
     };
     let (one, other) = (name(), name());
     let [length, at] = [random.below(6000), random.below(3000)];
-    match (random.below(9), files.last()) {
+    match (random.below(10), files.last()) {
         (0, _) => create(account, &one).map(|file| files.push(file)),
         (1 | 2, Some(file)) => write(account, file, length as usize, at).map(drop),
         (3, Some(file)) => account.resize(file, length),
@@ -177,6 +216,7 @@ fn change(account: &Account, files: &mut Vec<OpenFile>, random: &mut Random) -> 
         }
         (5, _) => unlink(account, &one),
         (6, _) => rename(account, &one, &other),
+        (8, _) => link(account, &one, &other),
         (7, _) => rename(account, "d0", "d1").and_then(|()| rename(account, "d1", "d0")),
         _ => {
             files.clear();
@@ -194,7 +234,11 @@ fn calls_at_the_same_time_never_get_past_the_quota_together() {
     // Changes exclude who looks, and not each other.
     let changes = RwLock::new(());
     let calls = &|slot: u32| {
-        let (account, mut random) = (account(&grants, slot), Random(u64::from(slot) + 1));
+        let (mut account, mut random) = (account(&grants, slot), Random(u64::from(slot) + 1));
+        // One of them counts at every change.
+        if slot == 0 {
+            account.recount_every = Duration::ZERO;
+        }
         let mut files = Vec::new();
         let (mut refused, mut most) = (0, 0);
         for step in 0..2000 {
