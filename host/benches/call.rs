@@ -60,7 +60,7 @@ impl Worker {
 fn audit() -> Arc<Audit> {
     let (mut pipe, end) = std::io::pipe().expect("a pipe");
     thread::spawn(move || std::io::copy(&mut pipe, &mut std::io::sink()));
-    Arc::new(Audit::new(end.into()))
+    Arc::new(Audit::new(end.into()).expect("a pipe"))
 }
 
 /// Each kind of request three times: on a thread without confinement, as a worker of

@@ -103,7 +103,8 @@ pub async fn compile(
         bail!("it takes longer than {} s to compile", bounds.time.as_secs())
     };
     let status = status?;
-    let Ok(findings) = serde_json::from_slice(&said) else { bail!(death(status, &said, bounds)) };
+    let findings = serde_json::from_slice(&said).ok().filter(|_| status.success());
+    let Some(findings) = findings else { bail!(death(status, &said, bounds)) };
     let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
     fcntl_add_seals(&code, seals).context("sealing the machine code")?;
     Ok(Compiled { code, findings })

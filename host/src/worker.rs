@@ -116,7 +116,7 @@ fn set_up(
         true => Some(descriptors.next().context("the parent sent no pipe for the audit")?),
         false => None,
     };
-    let audit = audit.map(|pipe| Arc::new(Audit::new(pipe)));
+    let audit = audit.map(|pipe| Audit::new(pipe).map(Arc::new)).transpose()?;
     let sandbox = Sandbox::new(init.limits, 1, Clock::Parent)?;
     let component = handler::load(&sandbox, code)?;
     let dir = ServedDir::current(&init.dir)?;

@@ -93,7 +93,7 @@ impl Sandbox {
                 }
                 CallHook::ReturningFromHost => {
                     store.set_hostcall_fuel(response);
-                    store.data_mut().host_call_ended();
+                    store.data_mut().host_call_ended()?;
                 }
                 CallHook::CallingWasm | CallHook::ReturningFromWasm => {}
             }
@@ -157,9 +157,12 @@ fn classify(error: &wasmtime::Error, state: &State) -> CallError {
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => CallError::Deadline,
-        Some(_) | None if state.ceiling.refused => CallError::OutOfMemory,
+        // Guests trap when they are refused memory.
+        Some(Trap::UnreachableCodeReached) if state.ceiling.refused => CallError::OutOfMemory,
         Some(trap) => CallError::Trap(*trap),
         None if is_host_calls(error, state.entered) => CallError::HostCall,
+        // It could not even be instantiated.
+        None if state.ceiling.refused => CallError::OutOfMemory,
         None => CallError::NoResponse,
     }
 }

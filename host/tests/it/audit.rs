@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{POOLS, Server, host};
+use crate::support::{POOLS, Server, eventually, host};
 
 const PROBE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../handlers/probe.wasm");
 const HOSTILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../handlers/hostile.wasm");
@@ -98,4 +98,39 @@ fn a_file_that_cannot_be_written_is_said_so_at_the_start() {
     assert_eq!(output.status.code(), Some(1));
     let line = String::from_utf8(output.stderr).unwrap();
     assert!(line.starts_with("error: --audit /nonexistent/audit: "), "{line}");
+}
+
+#[test]
+fn an_audit_that_nobody_reads_ends_calls_and_not_the_server() {
+    for pool in POOLS {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut command = host();
+        command.stdout(writer);
+        let arguments = ["--handler", HOSTILE, "--audit", "-", "--timeout", "300ms"];
+        let mut server = Server::with_command(command, pool, &arguments);
+        // It makes more host calls than any pipe has room for.
+        for _ in 0..12 {
+            assert_eq!(server.get("/output-flood").status, 504, "{pool}");
+        }
+        let reading = std::thread::spawn(|| std::io::read_to_string(reader));
+        eventually("good answers again", || server.get("/ok").status == 200);
+        server.signal(Signal::TERM);
+        assert!(server.wait().success(), "{pool}");
+        drop(server);
+        for line in reading.join().unwrap().unwrap().lines() {
+            serde_json::from_str::<Value>(line).expect(line);
+        }
+    }
+}
+
+#[test]
+fn an_audit_that_cannot_be_written_stops_the_handlers_and_says_so() {
+    for pool in POOLS {
+        let arguments = ["--handler", HOSTILE, "--audit", "/dev/full", "--timeout", "300ms"];
+        let mut server = Server::start(pool, &arguments);
+        eventually("no host call that is not told of", || server.get("/names").status == 504);
+        server.wait_for_line("the audit cannot be written, handlers wait: No space left");
+        server.signal(Signal::TERM);
+        server.wait();
+    }
 }

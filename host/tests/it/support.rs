@@ -79,6 +79,11 @@ impl Server {
         Self::start_by(command, "process", None, &["--timeout", "500ms"])
     }
 
+    /// Starts a pool by this command, which runs `host`.
+    pub fn with_command(command: Command, pool: &str, args: &[&str]) -> Self {
+        Self::start_by(command, pool, None, args)
+    }
+
     fn start_with(pool: &str, handler: Option<&str>, args: &[&str]) -> Self {
         Self::start_by(host(), pool, handler, args)
     }

@@ -1,29 +1,40 @@
 //! The audit: a line of JSON for every host call of a handler.
 //!
 //! The lines go through a pipe, each in one write, so that all workers, threads or
-//! processes, can share it. A full pipe makes the guest wait: an audit that loses
-//! lines is none. Dropping a handle is no call and has no line.
+//! processes, can share it. A full pipe makes the guest wait, and ends its call at the
+//! deadline: no guest goes on after a host call that could not be told of. Dropping a
+//! handle is no call and has no line.
 
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use serde::Serialize;
-use std::sync::Arc;
+
+use super::DeadlinePassed;
 
 /// The most bytes of a path that a line repeats. With two of them, each byte escaped,
 /// a line is shorter than what a pipe takes in one piece (`PIPE_BUF`, 4,096 bytes).
 const MAX_PATH: usize = 256;
+
+/// How long the line of a host call that ended its guest may wait for room.
+const LAST_LINE: Duration = Duration::from_millis(20);
 
 /// Where the lines go.
 #[derive(Debug)]
 pub struct Audit(OwnedFd);
 
 impl Audit {
-    /// Lines go into this pipe.
-    #[must_use]
-    pub fn new(pipe: OwnedFd) -> Self {
-        Self(pipe)
+    /// Lines go into this pipe, which no longer blocks then.
+    ///
+    /// # Errors
+    /// When the kernel refuses that.
+    pub fn new(pipe: OwnedFd) -> Result<Self, Errno> {
+        fcntl_setfl(&pipe, fcntl_getfl(&pipe)? | OFlags::NONBLOCK)?;
+        Ok(Self(pipe))
     }
 
     /// The pipe, to be handed to a worker process.
@@ -32,11 +43,30 @@ impl Audit {
         self.0.as_fd()
     }
 
-    fn write(&self, record: &Record<'_>) {
-        let Ok(mut line) = serde_json::to_vec(record) else { return };
+    /// Writes a line when there is room for it, by that time or not at all.
+    fn write(&self, record: &Record<'_>, until: Instant) -> Result<(), DeadlinePassed> {
+        let mut line = serde_json::to_vec(record).map_err(|_| DeadlinePassed)?;
         line.push(b'\n');
-        // Nobody reads any more when the server ends.
-        while rustix::io::write(&self.0, &line) == Err(Errno::INTR) {}
+        loop {
+            match rustix::io::write(&self.0, &line) {
+                Ok(_) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => self.wait_for_room(until)?,
+                // The server ends.
+                Err(_) => return Err(DeadlinePassed),
+            }
+        }
+    }
+
+    fn wait_for_room(&self, until: Instant) -> Result<(), DeadlinePassed> {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(DeadlinePassed);
+        }
+        let left = Timespec::try_from(left).map_err(|_| DeadlinePassed)?;
+        // Room for less than this line ends the wait, too, and is looked at again.
+        let _ = poll(&mut [PollFd::new(&self.0, PollFlags::OUT)], Some(&left));
+        Ok(())
     }
 }
 
@@ -72,6 +102,7 @@ pub(super) enum Argument<'a> {
 pub(super) struct Trail {
     audit: Arc<Audit>,
     request: u64,
+    deadline: Instant,
     current: Option<HostCall>,
 }
 
@@ -107,8 +138,8 @@ impl Outcome {
 }
 
 impl Trail {
-    pub(super) fn new(audit: Arc<Audit>, request: u64) -> Self {
-        Self { audit, request, current: None }
+    pub(super) fn new(audit: Arc<Audit>, request: u64, deadline: Instant) -> Self {
+        Self { audit, request, deadline, current: None }
     }
 
     pub(super) fn begin(
@@ -135,10 +166,17 @@ impl Trail {
     }
 
     /// The current host call is over.
-    pub(super) fn end(&mut self) {
-        let Some(call) = self.current.take() else { return };
+    ///
+    /// # Errors
+    /// When it could not be told of by the deadline.
+    pub(super) fn end(&mut self) -> Result<(), DeadlinePassed> {
+        self.end_by(self.deadline)
+    }
+
+    fn end_by(&mut self, until: Instant) -> Result<(), DeadlinePassed> {
+        let Some(call) = self.current.take() else { return Ok(()) };
         let refused = call.refused.as_ref();
-        self.audit.write(&Record {
+        let record = Record {
             request: self.request,
             interface: call.interface,
             function: call.function,
@@ -148,7 +186,8 @@ impl Trail {
             outcome: refused.map_or("allowed", |(outcome, _)| outcome.name()),
             reason: refused.map(|(_, reason)| reason.as_str()),
             microseconds: u64::try_from(call.begun.elapsed().as_micros()).unwrap_or(u64::MAX),
-        });
+        };
+        self.audit.write(&record, until)
     }
 }
 
@@ -158,7 +197,8 @@ impl Drop for Trail {
         if self.current.as_ref().is_some_and(|call| call.refused.is_none()) {
             self.refused(Outcome::Trapped, "it ended the handler".into());
         }
-        self.end();
+        // The call has ended: there is nothing more to keep it from.
+        let _ = self.end_by(Instant::now() + LAST_LINE);
     }
 }
 
@@ -178,7 +218,8 @@ mod tests {
     #[test]
     fn the_longest_line_fits_into_a_pipe_in_one_piece() {
         let (read, write) = std::io::pipe().expect("a pipe");
-        let mut trail = Trail::new(Arc::new(Audit::new(write.into())), u64::MAX);
+        let audit = Arc::new(Audit::new(write.into()).expect("a pipe"));
+        let mut trail = Trail::new(audit, u64::MAX, Instant::now());
         let path = "\u{1}".repeat(5000);
         trail.begin(
             "wasi:filesystem/types",
@@ -190,5 +231,20 @@ mod tests {
         let line = std::io::read_to_string(read).expect("text");
         assert!(line.len() <= 4096, "{}", line.len());
         assert!(line.ends_with("}\n"));
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_holds_a_call_up_to_its_deadline() {
+        let (_read, write) = std::io::pipe().expect("a pipe");
+        let audit = Arc::new(Audit::new(write.into()).expect("a pipe"));
+        let deadline = Instant::now() + Duration::from_millis(50);
+        let mut trail = Trail::new(audit, 1, deadline);
+        let written = std::iter::repeat_with(|| {
+            trail.begin("wasi:clocks/monotonic-clock", "now", Argument::None);
+            trail.end()
+        });
+        let lines = written.take_while(Result::is_ok).count();
+        assert!(lines > 100, "{lines}");
+        assert!(Instant::now() >= deadline);
     }
 }

@@ -143,7 +143,7 @@ impl State {
             deadline,
             captured: Captured::default(),
             account: Account::new(grants, order.slot, deadline),
-            trail: grants.audit.clone().map(|audit| Trail::new(audit, order.request)),
+            trail: grants.audit.clone().map(|audit| Trail::new(audit, order.request, deadline)),
             ceiling: Ceiling::new(memory),
             entered: true,
         }
@@ -199,10 +199,11 @@ impl State {
     }
 
     /// A host call is over.
-    pub(super) fn host_call_ended(&mut self) {
-        if let Some(trail) = &mut self.trail {
-            trail.end();
-        }
+    ///
+    /// # Errors
+    /// When it should be told of, and that was not possible by the deadline.
+    pub(super) fn host_call_ended(&mut self) -> Result<(), DeadlinePassed> {
+        self.trail.as_mut().map_or(Ok(()), Trail::end)
     }
 
     /// Sleeps until `wake`, or fails at the deadline if that comes first.
