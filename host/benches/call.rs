@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use host::config::{DirConfig, HandlerLimits};
-use host::handler::{ServedDir, read};
+use host::directory::{Directories, ServedDir};
+use host::handler::read;
 use host::lockdown;
-use host::sandbox::{Audit, Clock, Handler, Ledger, Order, Sandbox, Usage};
+use host::sandbox::{Audit, Clock, Handler, Order, Sandbox, Usage};
 
 const LIMITS: HandlerLimits = HandlerLimits {
     timeout: Duration::from_secs(10),
@@ -36,8 +37,7 @@ impl Worker {
         let sandbox = Sandbox::new(LIMITS, 1, Clock::Epoch).expect("an engine");
         let load = |path: Option<&Path>| {
             let component = sandbox.compile(&read(path).expect("a file")).expect("it compiles");
-            let ledger = Arc::new(Ledger::new(LIMITS.quota, 1).expect("a ledger"));
-            let grants = dir.grants(Vec::new(), ledger, audit.clone());
+            let grants = dir.grants(Vec::new(), audit.clone());
             sandbox.handler(&component, grants).expect("it is a handler")
         };
         let (hello, fileops) = (load(Some(Path::new("../handlers/hello.wasm"))), load(None));
@@ -73,7 +73,8 @@ fn calls(criterion: &mut Criterion) {
     }
     std::fs::write(files.path().join("10k.bin"), vec![7; 10240]).expect("a file");
     let dir = DirConfig { host: files.path().into(), guest: "folder".into(), read_only: false };
-    let dir = ServedDir::open(&dir).expect("the directory");
+    let dir = Directories::default().open(&dir, LIMITS.quota).expect("the directory");
+    let _slot = dir.enlist().expect("the first slot");
     let (plain, audited) = (Worker::new(&dir, None), Worker::new(&dir, Some(audit())));
 
     let mut upload =
@@ -90,7 +91,7 @@ fn calls(criterion: &mut Criterion) {
         let confined = |worker: &Worker, count| {
             thread::scope(|scope| {
                 let calls = scope.spawn(|| {
-                    lockdown::confine_thread(&dir.fd, false).expect("confined");
+                    lockdown::confine_thread(dir.fd(), false).expect("confined");
                     worker.calls(is_hello, &request, count)
                 });
                 calls.join().expect("no panic")

@@ -54,6 +54,9 @@ enum Command {
         limits: String,
         /// Address space, in bytes
         memory: u64,
+        /// Let others have the processors first
+        #[arg(long)]
+        low_priority: bool,
     },
     /// The other end of the process pool; the server starts it by itself.
     #[command(hide = true)]
@@ -72,8 +75,9 @@ pub enum Task {
     Demo(demo::Options),
     /// Inspect a handler, with the limits of this configuration.
     Inspect(PathBuf, Box<Config>),
-    /// Compile for an engine with these limits, in that much address space.
-    Compile(String, u64),
+    /// Compile for an engine with these limits, in that much address space, and whether
+    /// others are to have the processors first.
+    Compile(String, u64, bool),
     /// Be a worker of that parent.
     Work(i32),
 }
@@ -107,7 +111,9 @@ pub fn parse(args: impl Iterator<Item = std::ffi::OsString>) -> Result<Task, Usa
             config.escaped = true;
             Ok(Task::Serve(config))
         }
-        Some(Command::Compile { limits, memory }) => Ok(Task::Compile(limits, memory)),
+        Some(Command::Compile { limits, memory, low_priority }) => {
+            Ok(Task::Compile(limits, memory, low_priority))
+        }
         Some(Command::Inspect { handler }) => {
             Ok(Task::Inspect(handler, configured(Settings::default())?))
         }
@@ -178,7 +184,7 @@ mod tests {
         match parse_args(&["--pool", "process", "--port", "7", "--read-only"]) {
             Ok(Task::Serve(config)) => {
                 assert_eq!(config.addr.port(), 7);
-                assert!(config.dir.read_only);
+                assert!(config.routes[0].dir.read_only);
             }
             other => panic!("{other:?}"),
         }

@@ -8,14 +8,14 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use rustix::fs::{MemfdFlags, SealFlags, SeekFrom, fcntl_add_seals, memfd_create, seek};
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::{Signal, nice, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
@@ -32,13 +32,27 @@ pub struct Bounds {
     pub time: Duration,
     /// Address space, in bytes.
     pub memory: u64,
+    /// How much of the processors it gets when others want them too.
+    pub priority: Priority,
+}
+
+/// A compiler's claim to the processors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    /// As any process.
+    Usual,
+    /// Less than those that serve requests.
+    Low,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { time: Duration::from_secs(60), memory: 4 << 30 }
+        Self { time: Duration::from_secs(60), memory: 4 << 30, priority: Priority::Usual }
     }
 }
+
+/// By how much a low priority is lower than the usual one: as far as it goes.
+const LOW_PRIORITY: i32 = 19;
 
 /// The most that the compiler may say about a component, in bytes.
 const MAX_FINDINGS: u64 = 1 << 20;
@@ -79,11 +93,12 @@ pub async fn compile(
     limits: HandlerLimits,
     bounds: Bounds,
 ) -> anyhow::Result<Compiled> {
-    let code = memfd_create("handler", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let code = memory()?;
     let mut child = Command::new("/proc/self/exe")
         .arg("compile")
         .arg(serde_json::to_string(&limits)?)
         .arg(bounds.memory.to_string())
+        .args((bounds.priority == Priority::Low).then_some("--low-priority"))
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::from(memfd(wasm)?))
@@ -105,9 +120,31 @@ pub async fn compile(
     let status = status?;
     let findings = serde_json::from_slice(&said).ok().filter(|_| status.success());
     let Some(findings) = findings else { bail!(death(status, &said, bounds)) };
-    let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-    fcntl_add_seals(&code, seals).context("sealing the machine code")?;
+    seal(&code)?;
     Ok(Compiled { code, findings })
+}
+
+/// Memory that machine code can be written to.
+fn memory() -> anyhow::Result<OwnedFd> {
+    Ok(memfd_create("handler", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?)
+}
+
+fn seal(code: &OwnedFd) -> anyhow::Result<()> {
+    let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    fcntl_add_seals(code, seals).context("sealing the machine code")
+}
+
+/// Memory with this machine code, which cannot be changed any more.
+pub(crate) fn sealed(bytes: &[u8]) -> anyhow::Result<OwnedFd> {
+    let code = memory()?;
+    File::from(code.try_clone()?).write_all(bytes)?;
+    seal(&code)?;
+    Ok(code)
+}
+
+/// The memory as a file that is read from its beginning, whatever others have read.
+pub(crate) fn rewound(code: &OwnedFd) -> anyhow::Result<File> {
+    Ok(File::open(format!("/proc/self/fd/{}", code.as_raw_fd()))?)
 }
 
 /// Why there are no findings.
@@ -131,7 +168,10 @@ fn shortened(text: &str) -> String {
 ///
 /// # Errors
 /// When it cannot be set up, or the machine code cannot be written.
-pub fn run(limits: &str, memory: u64) -> anyhow::Result<()> {
+pub fn run(limits: &str, memory: u64, low_priority: bool) -> anyhow::Result<()> {
+    if low_priority {
+        nice(LOW_PRIORITY).context("lowering the priority")?;
+    }
     set_parent_process_death_signal(Some(Signal::KILL)).context("PR_SET_PDEATHSIG")?;
     let limits = serde_json::from_str(limits).context("the limits")?;
     let wasm = File::from(std::io::stdin().as_fd().try_clone_to_owned()?);

@@ -1,17 +1,14 @@
-//! The handler's file and the directory it serves, from configuration to grants.
+//! A handler's file, and the machine code that was made of it.
 
 use std::borrow::Cow;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
-use anyhow::Context as _;
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use wasmtime::component::Component;
 
-use crate::compile::{self, Bounds, Compiled};
 use crate::config::{DirConfig, HandlerLimits};
-use crate::sandbox::{Access, Audit, Clock, Grants, Handler, Ledger, OpenFile, Preopen, Sandbox};
+use crate::directory::Directories;
+use crate::sandbox::{Clock, Sandbox};
 
 /// The file handler, built from `handlers/fileops`.
 const FILEOPS: &[u8] = include_bytes!("../../handlers/fileops.wasm");
@@ -37,22 +34,7 @@ pub fn read(path: Option<&Path>) -> anyhow::Result<Cow<'static, [u8]>> {
     Ok(std::fs::read(path)?.into())
 }
 
-/// Reads a handler, and has it compiled.
-///
-/// # Errors
-/// An error that names the option, the file and the reason.
-pub(crate) async fn compile(path: Option<&Path>, limits: HandlerLimits) -> anyhow::Result<OwnedFd> {
-    let context = || format!("--handler {}", name(path));
-    let wasm = read(path).with_context(context)?;
-    let Compiled { code, findings } =
-        compile::compile(&wasm, limits, Bounds::default()).await.with_context(context)?;
-    match findings.refusal {
-        None => Ok(code),
-        Some(why) => Err(anyhow::Error::msg(why)).with_context(context),
-    }
-}
-
-/// Loads what [`compile`] returned.
+/// Loads machine code that the compiler made.
 ///
 /// # Errors
 /// When the engine is not of the same configuration.
@@ -65,19 +47,6 @@ pub(crate) fn load(sandbox: &Sandbox, code: &impl AsRawFd) -> anyhow::Result<Com
     component.map_err(Into::into)
 }
 
-/// Binds a compiled handler to its grants.
-///
-/// # Errors
-/// An error that names the option, the file and the reason.
-pub fn bind(
-    sandbox: &Sandbox,
-    component: &Component,
-    grants: Grants,
-    path: Option<&Path>,
-) -> anyhow::Result<Handler> {
-    sandbox.handler(component, grants).with_context(|| format!("--handler {}", name(path)))
-}
-
 /// Binds machine code as a server would, to an empty directory.
 ///
 /// # Errors
@@ -87,68 +56,7 @@ pub(crate) fn try_out(code: &OwnedFd, limits: HandlerLimits) -> anyhow::Result<(
     let component = load(&sandbox, code)?;
     let empty = tempfile::tempdir()?;
     let config = DirConfig { host: empty.path().into(), guest: "folder".into(), read_only: true };
-    let ledger = Arc::new(Ledger::new(limits.quota, 1)?);
-    let grants = ServedDir::open(&config)?.grants(Vec::new(), ledger, None);
-    sandbox.handler(&component, grants)?;
+    let dir = Directories::default().open(&config, limits.quota)?;
+    sandbox.handler(&component, dir.grants(Vec::new(), None))?;
     Ok(())
-}
-
-/// The directory that is served, opened once.
-#[derive(Debug)]
-pub struct ServedDir {
-    /// The open directory; every instance shares it.
-    pub fd: Arc<OpenFile>,
-    /// Where it is on the host.
-    pub path: PathBuf,
-    /// Whether handlers may only read it.
-    pub read_only: bool,
-    guest: String,
-}
-
-impl ServedDir {
-    /// Opens the directory, creating it if it is missing.
-    ///
-    /// # Errors
-    /// An error that names the option, the path and the reason.
-    pub fn open(config: &DirConfig) -> anyhow::Result<Self> {
-        let path = &config.host;
-        let context = || format!("--dir {}", path.display());
-        std::fs::create_dir_all(path).with_context(context)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(path, flags, Mode::empty()).with_context(context)?;
-        Self::new(fd, path.clone(), config)
-    }
-
-    /// Takes the directory that the process was started in: a worker's way.
-    pub(crate) fn current(config: &DirConfig) -> anyhow::Result<Self> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(".", flags, Mode::empty()).context("the served directory")?;
-        Self::new(fd, config.host.clone(), config)
-    }
-
-    fn new(fd: OwnedFd, path: PathBuf, config: &DirConfig) -> anyhow::Result<Self> {
-        // All confinement of paths rests on this system call (Linux 5.6).
-        openat2(&fd, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::BENEATH)
-            .context("the kernel cannot confine paths (openat2)")?;
-        Ok(Self {
-            fd: Arc::new(fd.into()),
-            path,
-            read_only: config.read_only,
-            guest: config.guest.clone(),
-        })
-    }
-
-    /// What a handler is granted: this directory, as far as the ledger has room, and
-    /// these variables.
-    #[must_use]
-    pub fn grants(
-        &self,
-        env: Vec<(String, String)>,
-        ledger: Arc<Ledger>,
-        audit: Option<Arc<Audit>>,
-    ) -> Grants {
-        let access = if self.read_only { Access::ReadOnly } else { Access::ReadWrite };
-        let preopen = Preopen { dir: Arc::clone(&self.fd), guest_path: self.guest.clone(), access };
-        Grants { preopen, env, ledger, audit }
-    }
 }

@@ -14,12 +14,14 @@
 //! `http` never sees WebAssembly, `sandbox` never sees a socket.
 
 pub mod audit;
+pub mod cache;
 pub mod cli;
 mod clients;
 pub mod compile;
 pub mod config;
 mod connection;
 pub mod demo;
+pub mod directory;
 mod escape;
 pub mod handler;
 pub mod http;
@@ -28,7 +30,10 @@ pub mod lockdown;
 pub mod log;
 pub mod metrics;
 pub mod pool;
+pub mod routing;
 pub mod run;
 pub mod sandbox;
 pub mod server;
+pub mod swap;
+pub mod watch;
 pub mod worker;

@@ -4,8 +4,9 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use host::cli::{self, Task, Usage};
-use host::config::HandlerLimits;
+use host::config::Config;
 
 /// Exit status for a command line that is not right.
 const USAGE: u8 = 2;
@@ -14,8 +15,8 @@ fn main() -> ExitCode {
     let result = match cli::parse(std::env::args_os()) {
         Ok(Task::Serve(config)) => host::run::serve(&config),
         Ok(Task::Demo(options)) => host::demo::run(&options),
-        Ok(Task::Inspect(handler, config)) => inspect(&handler, config.limits),
-        Ok(Task::Compile(limits, memory)) => host::compile::run(&limits, memory),
+        Ok(Task::Inspect(handler, config)) => inspect(&handler, &config),
+        Ok(Task::Compile(limits, memory, low)) => host::compile::run(&limits, memory, low),
         Ok(Task::Work(parent)) => host::worker::run(parent),
         Err(Usage::Help(text)) => {
             let _ = write!(std::io::stdout(), "{text}");
@@ -35,7 +36,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn inspect(handler: &Path, limits: HandlerLimits) -> anyhow::Result<()> {
+fn inspect(handler: &Path, config: &Config) -> anyhow::Result<()> {
+    let limits = config.routes.first().context("there is a handler by default")?.limits;
     let (text, accepted) = host::inspect::inspect(handler, limits)?;
     // A pipe that is closed early has read enough.
     let _ = write!(std::io::stdout(), "{text}");

@@ -1,13 +1,18 @@
-//! The pool's counters, as the access log shows them.
+//! Counters, as the access log shows them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counters of one pool. Each is exact; read together they are a snapshot of
-/// slightly different moments.
+/// What one pool is doing. Each number is exact; read together they are of slightly
+/// different moments.
 #[derive(Debug, Default)]
-pub struct Metrics {
+pub struct Load {
     running: AtomicU64,
     pending: AtomicU64,
+}
+
+/// Counters of the whole server.
+#[derive(Debug, Default)]
+pub struct Metrics {
     done: AtomicU64,
     requests: AtomicU64,
     refused: AtomicU64,
@@ -40,14 +45,9 @@ pub struct Totals {
 }
 
 /// A request in a worker; it is counted until this is dropped.
-pub(crate) struct Running<'a>(&'a Metrics);
+pub(crate) struct Running<'a>(&'a Load);
 
-impl Metrics {
-    /// The next request's number, from 1.
-    pub(crate) fn next_request(&self) -> u64 {
-        self.requests.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
+impl Load {
     pub(crate) fn queued(&self) {
         self.pending.fetch_add(1, Ordering::Relaxed);
     }
@@ -65,6 +65,18 @@ impl Metrics {
     pub(crate) fn set(&self, running: usize, pending: usize) {
         self.running.store(running as u64, Ordering::Relaxed);
         self.pending.store(pending as u64, Ordering::Relaxed);
+    }
+
+    /// Requests in a worker, and requests that wait for one.
+    pub(crate) fn get(&self) -> (u64, u64) {
+        (self.running.load(Ordering::Relaxed), self.pending.load(Ordering::Relaxed))
+    }
+}
+
+impl Metrics {
+    /// The next request's number, from 1.
+    pub(crate) fn next_request(&self) -> u64 {
+        self.requests.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     pub(crate) fn finished(&self) {
@@ -94,14 +106,9 @@ impl Metrics {
         }
     }
 
-    /// The counters now.
-    #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
-        Snapshot {
-            running: self.running.load(Ordering::Relaxed),
-            pending: self.pending.load(Ordering::Relaxed),
-            done: self.done.load(Ordering::Relaxed),
-        }
+    /// Requests that workers have answered, well or not.
+    pub(crate) fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
     }
 }
 

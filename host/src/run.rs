@@ -1,5 +1,6 @@
 //! `host` as a server: from a configuration to the end of its last request.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,15 +9,20 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::audit::Auditor;
-use crate::config::{Config, PoolKind};
+use crate::cache::Cache;
+use crate::cli::{self, Task, Usage};
+use crate::config::{Config, PoolKind, Route};
+use crate::directory::Directories;
 use crate::escape;
 use crate::handler;
-use crate::lockdown;
+use crate::lockdown::{self, Level};
 use crate::log::{self, Log};
 use crate::metrics::{Metrics, Totals};
-use crate::pool::Pool;
+use crate::pool::Common;
 use crate::sandbox::{Audit, measure};
 use crate::server::Server;
+use crate::swap::Swapper;
+use crate::watch::Watch;
 
 /// Cores for each thread that does network I/O: one such thread keeps several
 /// cores of workers busy.
@@ -76,40 +82,27 @@ async fn serve_until_stopped(
 ) -> anyhow::Result<bool> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    // From here on a SIGHUP no longer ends the process.
+    let hangup = signal(SignalKind::hangup())?;
     let server = Server::bind(config)?;
-    let metrics = Arc::new(Metrics::default());
-    let starting = Pool::start(config, audit, Arc::clone(&metrics));
-    let (pool, started) = tokio::select! {
-        started = starting => started?,
+    let swapper = swapper(config, audit);
+    let started = tokio::select! {
+        started = swapper.start() => started?,
         () = either(&mut interrupt, &mut terminate) => return Ok(true),
     };
-
+    let level = started.iter().map(|started| started.level).min_by_key(|level| level.is_full());
+    let level = level.context("there are no handlers")?;
     anyhow::ensure!(
-        started.level.is_full() || !config.require_sandbox,
-        "--require-sandbox: this kernel offers no more than {}",
-        started.level,
+        level.is_full() || !config.require_sandbox,
+        "--require-sandbox: this kernel offers no more than {level}",
     );
-
-    let addr = server.local_addr()?;
-    let kind = match config.pool {
-        PoolKind::Thread => "Thread",
-        PoolKind::Process => "Process",
-    };
-    log::banner(&format!("{kind} Pool HTTP Server running on port {}", addr.port()));
-    log::banner(&format!(
-        "handler {} | directory {}{} | workers {} | sandbox {} | http://{addr}/",
-        handler::name(config.handler.as_deref()),
-        config.dir.host.display(),
-        if config.dir.read_only { " (read-only)" } else { "" },
-        config.workers,
-        started.level,
-    ));
+    introduce(config, server.local_addr()?, level);
     if config.client.max_connections < asked {
         let possible = config.client.max_connections;
         tracing::warn!("the limit on file descriptors allows for {possible} connections at a time");
     }
     warn_if_full(config);
-    if !started.pooled {
+    if !started.iter().all(|started| started.pooled) {
         tracing::warn!("too little address space for a pool of instances: calls are slower");
     }
 
@@ -117,7 +110,9 @@ async fn serve_until_stopped(
         either(&mut interrupt, &mut terminate).await;
         tracing::info!("finishing the requests in flight; a second signal ends at once");
     };
-    let served = server.run(pool, Arc::clone(&metrics), stop);
+    let metrics = Arc::new(Metrics::default());
+    let served = server.run(swapper.routes(), Arc::clone(&metrics), stop);
+    let swapping = tokio::spawn(swap_when_told(swapper, hangup, config.watch));
     tokio::pin!(served);
     let mut impatient = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut signals = 0;
@@ -132,25 +127,110 @@ async fn serve_until_stopped(
             }
         }
     };
+    swapping.abort();
     let Totals { requests, refused, abandoned, turned_away } = metrics.totals();
     let dropped_lines = log.dropped_lines();
     tracing::info!(requests, refused, abandoned, turned_away, dropped_lines, "ended");
     Ok(finished)
 }
 
-/// Says so if the directory holds more than handlers may add to.
+fn swapper(config: &Config, audit: Option<Arc<Audit>>) -> Swapper {
+    let cache = Cache::open(&config.cache_dir).unwrap_or_else(|error| {
+        tracing::warn!("compiled handlers are not kept: {error:#}");
+        None
+    });
+    let common = Common {
+        kind: config.pool,
+        queue: config.queue,
+        share: config.client.share.of(config.queue),
+        max_request: config.client.max_request,
+        directories: Directories::default(),
+        audit,
+        escaped: config.escaped,
+    };
+    Swapper::new(common, cache, config.probe.clone(), config.routes.clone())
+}
+
+/// Takes up what has changed: on SIGHUP all of the configuration's handlers, and by itself
+/// their files, if they are watched.
+async fn swap_when_told(mut swapper: Swapper, mut hangup: Signal, watched: bool) {
+    let files = |swapper: &Swapper| {
+        swapper.wanted().iter().filter_map(|route| route.handler.clone()).collect()
+    };
+    let mut watch = watched.then(Watch::new);
+    if let Some(watch) = &mut watch {
+        watch.set(files(&swapper));
+    }
+    loop {
+        let changed = async {
+            match &mut watch {
+                Some(watch) => watch.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        let wanted = tokio::select! {
+            _ = hangup.recv() => match cli::parse(std::env::args_os()) {
+                Ok(Task::Serve(config)) => config.routes,
+                Err(Usage::Error(why)) => {
+                    tracing::warn!("the configuration is refused, all goes on: {why}");
+                    continue;
+                }
+                Ok(_) | Err(Usage::Help(_)) => swapper.wanted().to_vec(),
+            },
+            () = changed => swapper.wanted().to_vec(),
+        };
+        let moved = wanted.as_slice() != swapper.wanted();
+        swapper.reload(wanted).await;
+        if let Some(watch) = watch.as_mut().filter(|_| moved) {
+            watch.set(files(&swapper));
+        }
+    }
+}
+
+/// Prints the banner.
+fn introduce(config: &Config, addr: SocketAddr, level: Level) {
+    let kind = match config.pool {
+        PoolKind::Thread => "Thread",
+        PoolKind::Process => "Process",
+    };
+    log::banner(&format!("{kind} Pool HTTP Server running on port {}", addr.port()));
+    let several = config.routes.len() > 1;
+    let list = |text: &dyn Fn(&Route) -> String| {
+        let mut all: Vec<_> = config.routes.iter().map(text).collect();
+        all.dedup();
+        all.join(", ")
+    };
+    let handlers = list(&|route| match handler::name(route.handler.as_deref()) {
+        name if several => format!("{}={name}", route.prefix),
+        name => name,
+    });
+    let directories = list(&|route| {
+        let read_only = if route.dir.read_only { " (read-only)" } else { "" };
+        format!("{}{read_only}", route.dir.host.display())
+    });
+    let workers = list(&|route| route.workers.to_string());
+    log::banner(&format!(
+        "handler {handlers} | directory {directories} | workers {workers} | sandbox {level} | \
+         http://{addr}/"
+    ));
+}
+
+/// Says so if a directory holds more than handlers may add to.
 fn warn_if_full(config: &Config) {
-    let quota = config.limits.quota;
-    let holds = std::fs::File::open(&config.dir.host)
-        .ok()
-        .and_then(|dir| measure(dir, quota, Some(Instant::now() + COUNT)).ok());
-    if holds.is_some_and(|holds| !holds.fits(quota)) {
-        let quota = bytesize::ByteSize(quota.bytes).display().iec();
-        let files = config.limits.quota.entries;
-        tracing::warn!(
-            "the directory already holds more than --quota {quota} or --max-files {files}: \
-             handlers can add nothing to it"
-        );
+    for route in &config.routes {
+        let quota = route.limits.quota;
+        let holds = std::fs::File::open(&route.dir.host)
+            .ok()
+            .and_then(|dir| measure(dir, quota, Some(Instant::now() + COUNT)).ok());
+        if holds.is_some_and(|holds| !holds.fits(quota)) {
+            let files = quota.entries;
+            let quota = bytesize::ByteSize(quota.bytes).display().iec();
+            let dir = route.dir.host.display();
+            tracing::warn!(
+                "the directory {dir} already holds more than --quota {quota} or --max-files \
+                 {files}: handlers can add nothing to it"
+            );
+        }
     }
 }
 
@@ -164,7 +244,9 @@ async fn either(one: &mut Signal, other: &mut Signal) {
 /// Allows as many descriptors as the configuration can need, as far as the system
 /// lets it; returns the connections for which they suffice.
 fn connections_within_limit(config: &Config) -> usize {
-    let reserve = u64::from(config.max_workers) * DESCRIPTORS_PER_WORKER + SPARE_DESCRIPTORS;
+    // While a handler is swapped there are the workers of two.
+    let workers = config.routes.iter().map(|route| u64::from(route.max_workers + route.workers));
+    let reserve = workers.sum::<u64>() * DESCRIPTORS_PER_WORKER + SPARE_DESCRIPTORS;
     let needed = config.client.max_connections as u64 + reserve;
     let limit = getrlimit(Resource::Nofile);
     let allowed = limit.maximum.map_or(needed, |maximum| maximum.min(needed));

@@ -19,7 +19,7 @@ use crate::clients::{Clients, OverShare, Seat};
 use crate::config::{ClientLimits, Config};
 use crate::connection;
 use crate::metrics::Metrics;
-use crate::pool::Pool;
+use crate::routing::Routes;
 
 /// Connections that the kernel keeps for the server to accept.
 const BACKLOG: u32 = 4096;
@@ -41,7 +41,7 @@ const MAX_FAREWELLS: usize = 64;
 
 /// What every connection works with.
 pub(crate) struct Shared {
-    pub(crate) pool: Pool,
+    pub(crate) routes: Arc<Routes>,
     pub(crate) limits: ClientLimits,
     pub(crate) clients: Arc<Clients>,
     pub(crate) metrics: Arc<Metrics>,
@@ -85,14 +85,14 @@ impl Server {
     /// at most the configured grace. Returns whether all of them were finished.
     pub async fn run(
         self,
-        pool: Pool,
+        routes: Arc<Routes>,
         metrics: Arc<Metrics>,
         stop: impl Future<Output = ()>,
     ) -> bool {
         let (drain, draining) = watch::channel(false);
         let limits = self.limits;
         let clients = Arc::new(Clients::new(&limits));
-        let shared = Arc::new(Shared { pool, limits, clients, metrics, draining });
+        let shared = Arc::new(Shared { routes, limits, clients, metrics, draining });
         let permits = Arc::new(Semaphore::new(limits.max_connections));
         tokio::select! {
             never = accept(&self.listener, &permits, &shared) => match never {},

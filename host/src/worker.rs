@@ -17,10 +17,12 @@ use rustix::fs::{SeekFrom, seek};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use crate::directory::ServedDir;
 use crate::escape;
-use crate::handler::{self, ServedDir};
+use crate::handler;
 use crate::http::MAX_REQUEST_OVERHEAD;
 use crate::lockdown;
+use crate::pool::Started;
 use crate::pool::ipc::{self, Assembler, Init, Ready};
 use crate::sandbox::{Audit, Clock, Handler, Ledger, Order, Sandbox};
 
@@ -55,7 +57,7 @@ pub fn run(parent: i32) -> anyhow::Result<()> {
     let (slot, escaped) = (init.slot, init.escaped);
     let ready = set_up(init, &code, descriptors);
     let (hello, worker) = match ready {
-        Ok((level, sandbox, handler)) => (Ready::Confined(level), Some((sandbox, handler))),
+        Ok((started, sandbox, handler)) => (Ready::Confined(started), Some((sandbox, handler))),
         Err(error) => (Ready::Failed(format!("{error:#}")), None),
     };
     let hello = ipc::message(0, &serde_json::to_vec(&hello)?).context("a message too long")?;
@@ -108,10 +110,10 @@ fn set_up(
     init: Init,
     code: &File,
     descriptors: Vec<OwnedFd>,
-) -> anyhow::Result<(lockdown::Level, Sandbox, Handler)> {
+) -> anyhow::Result<(Started, Sandbox, Handler)> {
     let mut descriptors = descriptors.into_iter();
     let ledger = descriptors.next().context("the parent sent no ledger")?;
-    let ledger = Arc::new(Ledger::open(ledger, init.limits.quota, init.slots)?);
+    let dir = ServedDir::current(init.dir, Ledger::open(ledger, init.slots)?)?;
     let audit = match init.audited {
         true => Some(descriptors.next().context("the parent sent no pipe for the audit")?),
         false => None,
@@ -119,12 +121,10 @@ fn set_up(
     let audit = audit.map(|pipe| Audit::new(pipe).map(Arc::new)).transpose()?;
     let sandbox = Sandbox::new(init.limits, 1, Clock::Parent)?;
     let component = handler::load(&sandbox, code)?;
-    let dir = ServedDir::current(&init.dir)?;
-    let fd = dir.fd.as_fd().try_clone_to_owned()?;
-    let handler = sandbox.handler(&component, dir.grants(init.env, ledger, audit))?;
+    let handler = sandbox.handler(&component, dir.grants(init.env, audit))?;
     lockdown::limit_process(init.limits.quota.bytes)?;
-    let level = lockdown::confine_thread(fd, init.dir.read_only)?;
-    Ok((level, sandbox, handler))
+    let level = lockdown::confine_thread(dir.fd(), dir.is_read_only())?;
+    Ok((Started { level, pooled: sandbox.pooled() }, sandbox, handler))
 }
 
 /// Leaves no copy of the two descriptors on the standard numbers, where a

@@ -15,8 +15,10 @@ use serde::{Deserialize, Serialize};
 use crate::http::MAX_BUFFER_OVERHEAD;
 use crate::sandbox::{Ledger, Usage};
 
+mod routes;
 mod values;
-pub use values::{AuditTo, EnvPair, Size, Span};
+pub use routes::{HandlerSettings, Prefix, Route};
+pub use values::{AuditTo, CacheDir, EnvPair, Probe, Size, Span};
 
 /// Where handlers run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -49,9 +51,23 @@ pub struct Settings {
     /// Where handlers run [default: thread]
     #[arg(long, env = "SWAPBOX_POOL", hide_env = true, value_enum)]
     pub pool: Option<PoolKind>,
-    /// The handler, a .wasm component [default: the built-in file handler]
-    #[arg(long, env = "SWAPBOX_HANDLER", hide_env = true, value_name = "PATH")]
-    pub handler: Option<PathBuf>,
+    /// A handler, a .wasm component; with /PREFIX= only for the paths below that, of which the
+    /// longest that matches wins; repeatable [default: the built-in file handler]
+    #[arg(long, env = "SWAPBOX_HANDLER", hide_env = true, value_name = "[/PREFIX=]PATH")]
+    #[serde(deserialize_with = "routes::handlers")]
+    pub handler: Option<Vec<HandlerSettings>>,
+    /// Take up changed handler files without being told
+    #[arg(
+        long, env = "SWAPBOX_WATCH", hide_env = true, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", value_name = "BOOL"
+    )]
+    pub watch: Option<bool>,
+    /// A request, such as "GET /", that a new handler must answer below 500 before it is taken up
+    #[arg(long, env = "SWAPBOX_PROBE", hide_env = true, value_name = "REQUEST")]
+    pub probe: Option<Probe>,
+    /// Where compiled handlers are kept, for the next start; or none [default: swapbox in the user's cache directory]
+    #[arg(long, env = "SWAPBOX_CACHE_DIR", hide_env = true, value_name = "DIR|none")]
+    pub cache_dir: Option<CacheDir>,
     /// Listen address; port 0 picks a free one [default: 127.0.0.1:8885 for thread, :8889 for process]
     #[arg(long, env = "SWAPBOX_ADDR", hide_env = true, value_name = "IP:PORT")]
     pub addr: Option<SocketAddr>,
@@ -141,22 +157,18 @@ pub struct Settings {
 pub struct Config {
     /// Where handlers run.
     pub pool: PoolKind,
-    /// The handler's file; `None` is the embedded one.
-    pub handler: Option<PathBuf>,
+    /// The handlers, at least one, and whose requests each gets.
+    pub routes: Vec<Route>,
+    /// Whether changed handler files are taken up without being told.
+    pub watch: bool,
+    /// What a new handler must answer.
+    pub probe: Option<Probe>,
+    /// Where compiled handlers are kept.
+    pub cache_dir: CacheDir,
     /// Listen address; port 0 picks a free one.
     pub addr: SocketAddr,
-    /// Handler threads or processes kept ready.
-    pub workers: u32,
-    /// The most of them, while all are busy; not less than `workers`.
-    pub max_workers: u32,
-    /// Requests that may wait for a worker.
+    /// Requests that may wait for a worker, for each handler.
     pub queue: usize,
-    /// The directory as the handler sees it.
-    pub dir: DirConfig,
-    /// The handler's environment variables.
-    pub env: Vec<(String, String)>,
-    /// Limits on one handler call.
-    pub limits: HandlerLimits,
     /// Limits on clients.
     pub client: ClientLimits,
     /// How long a shutdown waits for requests in flight.
@@ -261,6 +273,9 @@ impl Settings {
         Self {
             pool: self.pool.or(other.pool),
             handler: self.handler.or(other.handler),
+            watch: self.watch.or(other.watch),
+            probe: self.probe.or(other.probe),
+            cache_dir: self.cache_dir.or(other.cache_dir),
             addr: self.addr.or(other.addr),
             port: self.port.or(other.port),
             workers: self.workers.or(other.workers),
@@ -317,33 +332,16 @@ impl Config {
         if max_workers < workers || max_workers > MAX_WORKERS {
             bail!("--max-workers: from --workers, which is {workers}, to {MAX_WORKERS}");
         }
-        let read_only = settings.read_only.unwrap_or(false);
-        let dir = settings.dir.as_deref().unwrap_or("./folder::folder");
-        let limits = HandlerLimits {
-            timeout: span("--timeout", settings.timeout, Duration::from_secs(10))?,
-            memory: size("--memory", settings.memory, 128 << 20, 64 << 10..=MAX_MEMORY)?,
-            max_response: size("--max-response", settings.max_response, 64 << 20, 1024..=2 << 30)?,
-            quota: Usage {
-                bytes: size("--quota", settings.quota, 1 << 30, 0..=Ledger::MAX_BYTES)? as u64,
-                entries: count(settings.max_files, 10_000) as u64,
-            },
-        };
-        let client = client_limits(&settings, &limits)?;
+        let routes = Route::all(&settings, workers, max_workers)?;
+        let client = client_limits(&settings, &routes)?;
         Ok(Self {
             pool,
-            handler: settings.handler,
+            routes,
+            watch: settings.watch.unwrap_or(false),
+            probe: settings.probe,
+            cache_dir: settings.cache_dir.unwrap_or(CacheDir::OfUser),
             addr,
-            workers,
-            max_workers,
             queue: count(settings.queue, 1024),
-            dir: DirConfig::parse(dir, read_only)?,
-            env: settings
-                .env
-                .into_iter()
-                .flatten()
-                .map(|EnvPair(key, value)| (key, value))
-                .collect(),
-            limits,
             client,
             grace: settings
                 .grace
@@ -368,7 +366,22 @@ impl DirConfig {
     }
 }
 
-fn client_limits(settings: &Settings, handler: &HandlerLimits) -> anyhow::Result<ClientLimits> {
+/// Limits on one call of a handler, with those of all where it has none of its own.
+fn limits(all: &Settings, own: &HandlerSettings) -> anyhow::Result<HandlerLimits> {
+    let response = own.max_response.or(all.max_response);
+    let bytes = size("--quota", own.quota.or(all.quota), 1 << 30, 0..=Ledger::MAX_BYTES)?;
+    Ok(HandlerLimits {
+        timeout: span("--timeout", own.timeout.or(all.timeout), Duration::from_secs(10))?,
+        memory: size("--memory", own.memory.or(all.memory), 128 << 20, 64 << 10..=MAX_MEMORY)?,
+        max_response: size("--max-response", response, 64 << 20, 1024..=2 << 30)?,
+        quota: Usage {
+            bytes: bytes as u64,
+            entries: count(own.max_files.or(all.max_files), 10_000) as u64,
+        },
+    })
+}
+
+fn client_limits(settings: &Settings, routes: &[Route]) -> anyhow::Result<ClientLimits> {
     let seconds = Duration::from_secs;
     let share = Share(settings.client_share.map_or(50, NonZeroU32::get));
     if share.0 > 100 {
@@ -376,7 +389,8 @@ fn client_limits(settings: &Settings, handler: &HandlerLimits) -> anyhow::Result
     }
     let max_request = size("--max-request", settings.max_request, 16 << 20, 0..=2 << 30)?;
     // One client must be able to send the longest request and get the longest response.
-    let longest = max_request.max(handler.max_response) + MAX_BUFFER_OVERHEAD;
+    let responses = routes.iter().map(|route| route.limits.max_response);
+    let longest = responses.fold(max_request, usize::max) + MAX_BUFFER_OVERHEAD;
     let least = (longest as u64).saturating_mul(100).div_ceil(u64::from(share.0));
     if settings.max_buffered.is_some_and(|Size(given)| given < least) {
         let least = bytesize::ByteSize(least).display().iec();

@@ -34,6 +34,86 @@ pub enum AuditTo {
     File(PathBuf),
 }
 
+/// Where compiled handlers are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "PathBuf")]
+pub enum CacheDir {
+    /// Nowhere, written as `none`.
+    None,
+    /// `swapbox` in the user's cache directory.
+    OfUser,
+    /// Here.
+    Path(PathBuf),
+}
+
+/// A request without a body, written as `GET /path`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Probe {
+    method: String,
+    target: String,
+}
+
+impl Probe {
+    /// The request as a handler gets it.
+    #[must_use]
+    pub fn message(&self) -> Vec<u8> {
+        let Self { method, target } = self;
+        format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes()
+    }
+
+    /// Whether its method is HEAD.
+    #[must_use]
+    pub fn is_head(&self) -> bool {
+        self.method == "HEAD"
+    }
+
+    /// Its target.
+    #[must_use]
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+}
+
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.target)
+    }
+}
+
+impl FromStr for Probe {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (method, target) = text.split_once(' ').unwrap_or((text, ""));
+        let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+        if method.is_empty() || !target.starts_with('/') || !plain(method) || !plain(target) {
+            return Err("a request is written as 'GET /path'".into());
+        }
+        Ok(Self { method: method.into(), target: target.into() })
+    }
+}
+
+impl TryFrom<String> for Probe {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<PathBuf> for CacheDir {
+    fn from(path: PathBuf) -> Self {
+        if path.as_os_str() == "none" { Self::None } else { Self::Path(path) }
+    }
+}
+
+impl From<OsString> for CacheDir {
+    fn from(text: OsString) -> Self {
+        PathBuf::from(text).into()
+    }
+}
+
 impl From<PathBuf> for AuditTo {
     fn from(path: PathBuf) -> Self {
         if path.as_os_str() == "-" { Self::StandardOutput } else { Self::File(path) }

@@ -23,6 +23,8 @@ pub(super) enum Failure {
     Full,
     #[error("the server is shutting down")]
     Draining,
+    #[error("no handler has a prefix that matches")]
+    NoRoute,
     #[error(transparent)]
     Call(#[from] CallError),
     #[error(transparent)]
@@ -39,6 +41,7 @@ impl Failure {
     pub(super) fn status(&self) -> u16 {
         match self {
             Self::Rejected(reject) => reject.status(),
+            Self::NoRoute => 404,
             Self::LateHead | Self::LateBody => 408,
             // Nobody is sent it; the log has it, in nginx's way.
             Self::ClientGone => 499,
@@ -69,6 +72,7 @@ impl Failure {
             Self::LateHead => "Request timeout: the request's head took too long",
             Self::LateBody => "Request timeout: the request's body took too long",
             Self::ClientGone => "The client is gone",
+            Self::NoRoute => "Not found: no handler serves this path",
             Self::Busy => "All workers are busy: try again in a moment",
             Self::Full => "The server holds as much as it can: try again in a moment",
             Self::Draining => "The server is shutting down: try again in a moment",

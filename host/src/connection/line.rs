@@ -13,6 +13,11 @@ pub(super) struct Line {
     target: Range<usize>,
 }
 
+/// The target of a whole request.
+pub(super) fn target(message: &[u8]) -> &[u8] {
+    message.split(|byte| *byte == b' ').nth(1).unwrap_or_default()
+}
+
 impl Line {
     /// From a message, or from what there is of one.
     pub(super) fn of(message: &[u8]) -> Self {

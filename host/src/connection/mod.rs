@@ -266,7 +266,8 @@ impl Connection<'_> {
 
     /// Has the pool answer a request, unless the client goes away before.
     async fn run(&self, head: &Head, number: u64, message: Bytes) -> Result<Done, Failure> {
-        let pool = &self.shared.pool;
+        let generation = self.shared.routes.find(line::target(&message)).ok_or(Failure::NoRoute)?;
+        let pool = &generation.pool;
         let slot = tokio::select! {
             biased;
             slot = pool.enter(self.seat.address()) => slot.map_err(|Busy| Failure::Busy)?,
@@ -274,7 +275,10 @@ impl Connection<'_> {
         };
         tokio::select! {
             biased;
-            done = pool.run(slot, number, message) => Ok(done),
+            done = pool.run(slot, number, message) => {
+                self.shared.metrics.finished();
+                Ok(done)
+            }
             () = reset(&self.stream) => Err(Failure::ClientGone),
         }
     }
@@ -290,7 +294,7 @@ impl Connection<'_> {
             bytes: 0,
             handler: Duration::ZERO,
             worker: 0,
-            pool: self.shared.pool.snapshot(),
+            pool: self.shared.routes.snapshot(&self.shared.metrics),
             error: None,
             stopped_by: None,
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::components as make;
-use crate::compile::Bounds;
+use crate::compile::{Bounds, Priority};
 
 /// One attack.
 pub(super) struct Attack {
@@ -94,7 +94,8 @@ const fn load(
 }
 
 /// Little time, so that the demo does not last for long.
-const LITTLE: Bounds = Bounds { time: Duration::from_secs(2), memory: 4 << 30 };
+const LITTLE: Bounds =
+    Bounds { time: Duration::from_secs(2), memory: 4 << 30, priority: Priority::Usual };
 
 const fn escaped(name: &'static str, tries: &'static str, by: &'static str) -> Attack {
     on(On::Escaped, name, tries, Got::Blocked, by)

@@ -14,7 +14,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use serde::Serialize;
 use tempfile::TempDir;
@@ -22,7 +22,7 @@ use tempfile::TempDir;
 use self::catalogue::{ATTACKS, Attack, Expected, Got, On, Way};
 use self::server::{Answer, Server, Vitals, get};
 use crate::compile::{self, Bounds};
-use crate::config::{Config, PoolKind, Settings};
+use crate::config::{Config, HandlerLimits, PoolKind, Settings};
 use crate::handler;
 
 /// The handler that attacks, built from `handlers/hostile`.
@@ -204,7 +204,7 @@ impl Scene {
                 vec!["--handler", "component.wasm"]
             }
         };
-        arguments.extend(["--pool", self.pool]);
+        arguments.extend(["--pool", self.pool, "--cache-dir", "cache"]);
         arguments.extend(LIMITS);
         Server::start(self.dir.path(), &arguments)
     }
@@ -440,9 +440,14 @@ fn held(server: &Server, before: Vitals) -> Option<String> {
     }
 }
 
+fn default_limits() -> anyhow::Result<HandlerLimits> {
+    let routes = Config::new(Settings::default())?.routes;
+    Ok(routes.first().context("there is a handler by default")?.limits)
+}
+
 /// Has a file compiled and bound as a server would; it must be refused.
 fn load(attack: &Attack, wasm: &[u8], bounds: Bounds, why: &str) -> anyhow::Result<Row> {
-    let limits = Config::new(Settings::default())?.limits;
+    let limits = default_limits()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let began = Instant::now();
     let compiled = runtime.block_on(compile::compile(wasm, limits, bounds));

@@ -21,8 +21,8 @@ use rustix::net::{
 use serde::{Deserialize, Serialize};
 use wasmtime::Trap;
 
+use super::Started;
 use crate::config::{DirConfig, HandlerLimits};
-use crate::lockdown::Level;
 use crate::sandbox::{Call, CallError, Captured};
 
 /// The most bytes in one datagram; the kernel's default buffers take three.
@@ -54,7 +54,7 @@ pub(crate) struct Init {
 /// A worker is ready, or says why it is not.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Ready {
-    Confined(Level),
+    Confined(Started),
     Failed(String),
 }
 

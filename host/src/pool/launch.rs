@@ -1,9 +1,8 @@
 //! Starting a worker process, with what it needs and nothing else.
 
 use std::fs::File;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixDatagram as StdUnixDatagram;
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +13,10 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::ipc::{self, Assembler, Init, Ready};
-use crate::config::Config;
-use crate::handler::{self, ServedDir};
-use crate::lockdown::Level;
-use crate::sandbox::{Audit, Clock, Ledger, Sandbox};
+use super::{Common, Started};
+use crate::config::Route;
+use crate::directory::{ServedDir, Slot};
+use crate::sandbox::Audit;
 
 /// How long a worker may take from its start to being ready.
 const START: Duration = Duration::from_secs(30);
@@ -26,10 +25,8 @@ const START: Duration = Duration::from_secs(30);
 pub(super) struct Launcher {
     code: OwnedFd,
     dir: ServedDir,
-    ledger: Arc<Ledger>,
     audit: Option<Arc<Audit>>,
     init: Init,
-    pooled: bool,
 }
 
 /// A worker process that is ready.
@@ -43,64 +40,48 @@ pub(super) struct Worker {
     /// number of each request that it begins: a note that costs no message, and
     /// that can be read when the worker is dead.
     pub(super) note: File,
+    /// To be kept until it has ended.
+    pub(super) slot: Slot,
 }
 
 impl Launcher {
-    /// Has the handler compiled, once for all workers.
-    pub(super) async fn new(config: &Config, audit: Option<Arc<Audit>>) -> anyhow::Result<Self> {
-        let sandbox = Sandbox::new(config.limits, 1, Clock::Parent)?;
-        let dir = ServedDir::open(&config.dir)?;
-        let path = config.handler.as_deref();
-        let code = handler::compile(path, config.limits).await?;
-        let component = handler::load(&sandbox, &code)?;
-        // Refused here, where it can still be said, and not in a worker.
-        let ledger = Arc::new(Ledger::new(config.limits.quota, config.max_workers)?);
-        let grants = dir.grants(config.env.clone(), Arc::clone(&ledger), None);
-        handler::bind(&sandbox, &component, grants, path)?;
+    /// For workers with this machine code.
+    pub(super) fn new(common: &Common, route: &Route, code: OwnedFd) -> anyhow::Result<Self> {
         let init = Init {
-            limits: config.limits,
-            dir: config.dir.clone(),
-            env: config.env.clone(),
-            max_request: config.client.max_request,
+            limits: route.limits,
+            dir: route.dir.clone(),
+            env: route.env.clone(),
+            max_request: common.max_request,
             slot: 0,
-            slots: config.max_workers,
-            audited: audit.is_some(),
-            escaped: config.escaped,
+            slots: 0,
+            audited: common.audit.is_some(),
+            escaped: common.escaped,
         };
-        Ok(Self { code, dir, ledger, audit, init, pooled: sandbox.pooled() })
-    }
-
-    /// The worker of that place is gone, and what its call held of the quota.
-    pub(super) fn forget(&self, place: usize) {
-        self.ledger.forget(u32::try_from(place).unwrap_or(u32::MAX));
-    }
-
-    /// Whether instances come from a pool of reserved memory, in workers as here.
-    pub(super) fn pooled(&self) -> bool {
-        self.pooled
+        let dir = common.directories.open(&route.dir, route.limits.quota)?;
+        Ok(Self { code, dir, audit: common.audit.clone(), init })
     }
 
     /// Starts a worker and waits until it is confined and ready.
     ///
     /// Must run on a thread of the runtime, which lives as long as the server: the
     /// worker dies with the thread that started it.
-    pub(super) async fn launch(&self, place: usize) -> anyhow::Result<(Worker, Level)> {
-        let init = Init { slot: u32::try_from(place)?, ..self.init.clone() };
+    pub(super) async fn launch(&self) -> anyhow::Result<(Worker, Started)> {
+        let slot = self.dir.enlist()?;
+        let slots = self.dir.ledger().slots();
+        let init = Init { slot: slot.number(), slots, ..self.init.clone() };
         let hello = ipc::message(0, &serde_json::to_vec(&init)?).context("too many variables")?;
         let (ours, theirs) = StdUnixDatagram::pair()?;
         let audit = self.audit.as_deref().map(Audit::fd);
-        ipc::send_descriptors(&ours, [Some(self.ledger.fd()), audit])?;
+        ipc::send_descriptors(&ours, [Some(self.dir.ledger().fd()), audit])?;
         ours.set_nonblocking(true)?;
         let socket = UnixDatagram::from_std(ours)?;
         let far_end = theirs.try_clone()?;
-        // The directory by its open descriptor: its path may have changed hands.
-        let dir = PathBuf::from(format!("/proc/self/fd/{}", self.dir.fd.as_fd().as_raw_fd()));
         let note = File::open(format!("/proc/self/fd/{}", self.code.as_raw_fd()))?;
         let mut child = Command::new("/proc/self/exe")
             .arg("worker")
             .arg(std::process::id().to_string())
             .env_clear()
-            .current_dir(dir)
+            .current_dir(self.dir.path())
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::from(note.try_clone()?))
             // It says what it has to say by its socket, and could forge the log.
@@ -117,7 +98,9 @@ impl Launcher {
             status = child.wait() => bail!("it ended before it was ready: {}", status?),
         };
         match ready {
-            Ready::Confined(level) => Ok((Worker { child, socket, far_end, note }, level)),
+            Ready::Confined(started) => {
+                Ok((Worker { child, socket, far_end, note, slot }, started))
+            }
             Ready::Failed(why) => bail!("{why}"),
         }
     }

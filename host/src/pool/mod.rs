@@ -11,28 +11,54 @@ mod process;
 mod schedule;
 mod thread;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use self::admission::Admission;
 pub(crate) use self::admission::Slot;
-use crate::config::{Config, PoolKind};
+use crate::config::{PoolKind, Route};
+use crate::directory::Directories;
 use crate::lockdown::Level;
-use crate::metrics::{Metrics, Snapshot};
+use crate::metrics::Load;
 use crate::sandbox::{Audit, Call, CallError, Captured};
+
+/// The address of requests that are the server's own.
+const OWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// How far past its deadline a call may be before its worker is given up.
 const OVERDUE: Duration = Duration::from_millis(500);
 
-/// Workers of one kind.
+/// What the pools of all handlers have in common.
+#[derive(Debug)]
+pub struct Common {
+    /// Where handlers run.
+    pub kind: PoolKind,
+    /// Requests that may wait for one pool, and of these of one address.
+    pub queue: usize,
+    /// The most of these that one address may have.
+    pub share: usize,
+    /// Bytes of a request body.
+    pub max_request: usize,
+    /// The directories that are served.
+    pub directories: Directories,
+    /// Where host calls are told of.
+    pub audit: Option<Arc<Audit>>,
+    /// Whether workers make attempts of `escape` in place of calls.
+    pub(crate) escaped: bool,
+}
+
+/// The workers of one handler. When this is dropped, nobody has a request in it, and
+/// they end.
 pub struct Pool {
     kind: Kind,
     admission: Arc<Admission>,
-    metrics: Arc<Metrics>,
+    load: Arc<Load>,
 }
 
 enum Kind {
@@ -44,6 +70,7 @@ enum Kind {
 struct Job {
     /// Its number in the log.
     number: u64,
+    /// Empty for a trial: the handler is instantiated and not called.
     request: Bytes,
     reply: oneshot::Sender<Done>,
     /// Kept until the request is dealt with or dropped.
@@ -67,7 +94,7 @@ impl Done {
 }
 
 /// What a pool that has started can tell of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Started {
     /// What is in force around every worker.
     pub level: Level,
@@ -76,10 +103,21 @@ pub struct Started {
 }
 
 /// What is around either kind of pool.
-struct Around {
-    audit: Option<Arc<Audit>>,
-    metrics: Arc<Metrics>,
+struct Around<'a> {
+    common: &'a Common,
+    route: &'a Route,
+    load: Arc<Load>,
     admission: Arc<Admission>,
+    pace: Pace,
+}
+
+/// How workers are started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// All at once: nobody is served yet.
+    AtOnce,
+    /// One after the other: others are being served meanwhile.
+    OneByOne,
 }
 
 /// Every worker is busy, and the queue or the client's share of it is full.
@@ -87,31 +125,55 @@ struct Around {
 pub struct Busy;
 
 impl Pool {
-    /// Starts the configured pool and waits until every worker is ready.
+    /// Starts workers for the machine code of a route's handler, and waits until every
+    /// one is ready.
     ///
     /// # Errors
     /// When the handler is refused, or workers cannot be started.
     pub async fn start(
-        config: &Config,
-        audit: Option<Arc<Audit>>,
-        metrics: Arc<Metrics>,
+        common: &Common,
+        route: &Route,
+        code: OwnedFd,
+        pace: Pace,
     ) -> anyhow::Result<(Self, Started)> {
-        let share = config.client.share.of(config.queue);
-        let workers = usize::try_from(config.workers)?;
-        let admission = Arc::new(Admission::new(workers, config.queue, share));
-        let around =
-            Around { audit, metrics: Arc::clone(&metrics), admission: Arc::clone(&admission) };
-        let (kind, started) = match config.pool {
+        let workers = usize::try_from(route.workers)?;
+        let admission = Arc::new(Admission::new(workers, common.queue, common.share));
+        let load = Arc::new(Load::default());
+        let around = Around {
+            common,
+            route,
+            load: Arc::clone(&load),
+            admission: Arc::clone(&admission),
+            pace,
+        };
+        let (kind, started) = match common.kind {
             PoolKind::Thread => {
-                let (pool, started) = thread::ThreadPool::start(config, around).await?;
+                let (pool, started) = thread::ThreadPool::start(&around, &code)?;
                 (Kind::Thread(pool), started)
             }
             PoolKind::Process => {
-                let (pool, started) = process::ProcessPool::start(config, around).await?;
+                let (pool, started) = process::ProcessPool::start(&around, code).await?;
                 (Kind::Process(pool), started)
             }
         };
-        Ok((Self { kind, admission, metrics }, started))
+        Ok((Self { kind, admission, load }, started))
+    }
+
+    /// Has a worker instantiate the handler, without calling it.
+    ///
+    /// # Errors
+    /// How that failed.
+    pub async fn try_out(&self) -> Result<(), CallError> {
+        self.answer(Bytes::new()).await.map(drop)
+    }
+
+    /// Has a worker answer a request of the server's own.
+    ///
+    /// # Errors
+    /// How the call failed.
+    pub async fn answer(&self, request: Bytes) -> Result<Vec<u8>, CallError> {
+        let slot = self.enter(OWN).await.map_err(|Busy| CallError::WorkerLost)?;
+        self.run(slot, 0, request).await.call.result
     }
 
     /// Waits for a place in the pool, which a request needs. To give the wait up,
@@ -132,18 +194,15 @@ impl Pool {
             Kind::Thread(pool) => pool.submit(job),
             Kind::Process(pool) => pool.submit(job),
         }
-        let done = answer.await.unwrap_or_else(|_| {
+        answer.await.unwrap_or_else(|_| {
             // A worker that vanished without a word took the request with it.
             Done::lost(0, CallError::WorkerLost, Duration::ZERO)
-        });
-        self.metrics.finished();
-        done
+        })
     }
 
-    /// The counters now.
-    pub(crate) fn snapshot(&self) -> Snapshot {
-        let mut snapshot = self.metrics.snapshot();
-        snapshot.pending += self.admission.waiting() as u64;
-        snapshot
+    /// Requests in a worker, and requests that wait for one.
+    pub(crate) fn load(&self) -> (u64, u64) {
+        let (running, pending) = self.load.get();
+        (running, pending + self.admission.waiting() as u64)
     }
 }

@@ -8,6 +8,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram as StdUnixDatagram;
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,13 +23,13 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::admission::Admission;
-use super::growth::{Change, Growth, HELD_UP, Load};
+use super::growth::{self, Change, Growth, HELD_UP};
 use super::ipc::{self, Assembler, Nonsense};
 use super::launch::{Launcher, Worker, send};
 use super::schedule::{AHEAD, Order, PATIENCE, Schedule, Task};
-use super::{Around, Done, Job, Started};
-use crate::config::Config;
-use crate::metrics::Metrics;
+use super::{Around, Done, Job, Pace, Started};
+use crate::directory::Slot;
+use crate::metrics::Load;
 use crate::sandbox::CallError;
 
 /// How far past its deadline a worker is killed; a handler that sleeps in a host
@@ -42,6 +43,9 @@ const _: () = assert!((AHEAD + 1) * MAX_AHEAD <= ipc::DATAGRAM);
 
 /// How long a killed worker's end is waited for.
 const REAP: Duration = Duration::from_secs(1);
+
+/// How long after a worker more could not be started it is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// How often deadlines are looked at while requests run.
 const PATROL: Duration = Duration::from_millis(20);
@@ -67,7 +71,7 @@ pub(super) struct ProcessPool {
 
 struct Shared {
     state: Mutex<State>,
-    metrics: Arc<Metrics>,
+    load: Arc<Load>,
     admission: Arc<Admission>,
     launcher: Launcher,
     /// How many workers there are when none is held up.
@@ -82,11 +86,23 @@ struct State {
     schedule: Schedule<Job>,
     /// How to reach each place's worker; `None` while there is none.
     links: Vec<Option<Link>>,
-    /// Places that have a worker, or for which one is being started.
-    kept: Vec<bool>,
+    places: Vec<Place>,
     growth: Growth,
     /// When the watch looks again by itself; `None` while it sleeps.
     pause: Option<Duration>,
+    /// The pool is over: all its requests are dealt with.
+    closed: bool,
+}
+
+/// What becomes of a worker's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// It has no worker.
+    Empty,
+    /// It has a worker, or one is being started.
+    Kept,
+    /// Its worker is being ended.
+    Retiring,
 }
 
 /// A worker as the schedule reaches it.
@@ -110,43 +126,62 @@ impl Task for Job {
 }
 
 impl ProcessPool {
-    pub(super) async fn start(config: &Config, around: Around) -> anyhow::Result<(Self, Started)> {
-        let Around { audit, metrics, admission } = around;
-        let usual = usize::try_from(config.workers)?;
-        let places = usize::try_from(config.max_workers)?;
+    pub(super) async fn start(
+        around: &Around<'_>,
+        code: OwnedFd,
+    ) -> anyhow::Result<(Self, Started)> {
+        let Around { common, route, .. } = around;
+        let usual = usize::try_from(route.workers)?;
+        let places = usize::try_from(route.max_workers)?;
+        let place = |place| if place < usual { Place::Kept } else { Place::Empty };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 schedule: Schedule::new(places, cores),
                 links: (0..places).map(|_| None).collect(),
-                kept: (0..places).map(|place| place < usual).collect(),
+                places: (0..places).map(place).collect(),
                 growth: Growth::new(usual, places),
                 pause: None,
+                closed: false,
             }),
-            metrics,
-            admission,
-            launcher: Launcher::new(config, audit).await?,
+            load: Arc::clone(&around.load),
+            admission: Arc::clone(&around.admission),
+            launcher: Launcher::new(common, route, code)?,
             usual,
-            timeout: config.limits.timeout,
-            max_answer: ipc::max_answer(&config.limits),
+            timeout: route.limits.timeout,
+            max_answer: ipc::max_answer(&route.limits),
             busy: Notify::new(),
         });
-        let starting: Vec<_> = (0..usual)
-            .map(|place| {
-                let shared = Arc::clone(&shared);
-                (place, tokio::spawn(async move { shared.launcher.launch(place).await }))
-            })
-            .collect();
-        let mut level = None;
-        for (place, started) in starting {
-            let context = || format!("starting worker process {}", place + 1);
-            let (worker, reached) = started.await?.with_context(context)?;
-            level = Some(reached);
-            tokio::spawn(keep(Arc::clone(&shared), place, worker));
+        // From here on its end is that of all workers.
+        let pool = Self { shared };
+        let mut starting = Vec::new();
+        for place in 0..usual {
+            let shared = Arc::clone(&pool.shared);
+            let launched = tokio::spawn(async move {
+                let (worker, started) = shared.launcher.launch().await?;
+                tokio::spawn(keep(Arc::clone(&shared), place, worker));
+                anyhow::Ok(started)
+            });
+            // The first one shows whether the handler can be had at all.
+            match around.pace == Pace::OneByOne || place == 0 {
+                true => starting.push(Ok(launched.await?)),
+                false => starting.push(Err(launched)),
+            }
+            if let Some(Ok(Err(_))) = starting.last() {
+                break;
+            }
         }
-        tokio::spawn(watch(Arc::clone(&shared)));
-        let pooled = shared.launcher.pooled();
-        Ok((Self { shared }, Started { level: level.context("there are no workers")?, pooled }))
+        let mut started = None;
+        for (place, starting) in starting.into_iter().enumerate() {
+            let result = match starting {
+                Ok(result) => result,
+                Err(launched) => launched.await?,
+            };
+            let context = || format!("starting worker process {}", place + 1);
+            started = Some(result.with_context(context)?);
+        }
+        tokio::spawn(watch(Arc::clone(&pool.shared)));
+        Ok((pool, started.context("there are no workers")?))
     }
 
     pub(super) fn submit(&self, job: Job) {
@@ -157,6 +192,17 @@ impl ProcessPool {
     }
 }
 
+impl Drop for ProcessPool {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.closed = true;
+        for link in state.links.iter().flatten() {
+            link.retired.notify_one();
+        }
+        self.shared.busy.notify_one();
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -164,7 +210,7 @@ impl Shared {
 
     /// After every change: counters, and the watch wakes if it should look sooner.
     fn settle(&self, state: &State) {
-        self.metrics.set(state.schedule.running(), state.schedule.pending());
+        self.load.set(state.schedule.running(), state.schedule.pending());
         let needed = state.needed_pause(self.usual);
         if needed.is_some_and(|needed| state.pause.is_none_or(|pause| needed < pause)) {
             self.busy.notify_one();
@@ -180,9 +226,25 @@ impl State {
         } else if self.schedule.running() > 0 {
             Some(PATROL)
         } else {
-            let more = self.kept.iter().filter(|kept| **kept).count() > usual;
+            let more = self.workers() > usual;
             more.then_some(IDLE_PATROL)
         }
+    }
+
+    /// Workers, those that are being started or ended too.
+    fn workers(&self) -> usize {
+        self.places.iter().filter(|place| **place != Place::Empty).count()
+    }
+
+    fn set(&mut self, place: usize, to: Place) {
+        if let Some(place) = self.places.get_mut(place) {
+            *place = to;
+        }
+    }
+
+    /// Whether the worker of that place is to end for good.
+    fn is_over(&self, place: usize) -> bool {
+        self.closed || self.places.get(place) != Some(&Place::Kept)
     }
 
     /// Sends what the schedule ordered.
@@ -227,49 +289,77 @@ impl Link {
 async fn keep(shared: Arc<Shared>, place: usize, mut worker: Worker) {
     let number = u32::try_from(place + 1).unwrap_or(u32::MAX);
     loop {
-        let Worker { mut child, socket, far_end, note } = worker;
+        let Worker { mut child, socket, far_end, note, slot } = worker;
         let socket = Arc::new(socket);
         let (overrun, retired) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        {
-            let link = Link {
-                socket: Arc::clone(&socket),
-                far_end,
-                overrun: Arc::clone(&overrun),
-                retired: Arc::clone(&retired),
-            };
-            let mut state = shared.lock();
-            if let Some(place) = state.links.get_mut(place) {
-                *place = Some(link);
-            }
-            let orders = state.schedule.ready(place, Instant::now());
-            state.send(orders);
-            shared.settle(&state);
+        let link = Link {
+            socket: Arc::clone(&socket),
+            far_end,
+            overrun: Arc::clone(&overrun),
+            retired: Arc::clone(&retired),
+        };
+        if !take_in(&shared, place, link) {
+            return retire(&shared, place, child, slot).await;
         }
         let pid = child.id();
         let mut answers = Answers::new(shared.max_answer);
         let ear = Ear { shared: &shared, place, number, socket: &socket };
         let (why, error) = tokio::select! {
             biased;
-            () = retired.notified() => return retire(&shared, place, child).await,
+            () = retired.notified() => return retire(&shared, place, child, slot).await,
             () = overrun.notified() => ("it overran its deadline".into(), CallError::Deadline),
             Nonsense = answers.hear(&ear) => {
                 ("its answer makes no sense".into(), CallError::WorkerLost)
             }
             status = child.wait() => (end(status), CallError::WorkerLost),
         };
-        // Also waits for its end, so that no zombie stays. One that hangs in the
-        // kernel must not keep the client waiting; the runtime reaps it later.
-        let _ = child.start_kill();
-        if timeout(REAP, child.wait()).await.is_err() {
-            tracing::error!(worker = number, pid, "a worker hangs in the kernel");
-        }
+        reap(child, slot).await;
         // What it said before it died still counts.
         let _ = answers.hear_rest(&ear);
         lose(&shared, place, number, &note, error);
-        shared.launcher.forget(place);
         tracing::warn!(worker = number, pid, "a worker is replaced: {why}");
-        worker = relaunch(&shared, place, number).await;
+        worker = match relaunch(&shared, place, number).await {
+            Some(worker) => worker,
+            None => return vacate(&shared, place),
+        };
     }
+}
+
+/// Lets a worker that is ready have requests, unless its place is over.
+fn take_in(shared: &Shared, place: usize, link: Link) -> bool {
+    let mut state = shared.lock();
+    if state.is_over(place) {
+        return false;
+    }
+    if let Some(place) = state.links.get_mut(place) {
+        *place = Some(link);
+    }
+    let orders = state.schedule.ready(place, Instant::now());
+    state.send(orders);
+    shared.settle(&state);
+    true
+}
+
+/// Kills a worker and waits for its end, with which its slot is free. One that hangs in
+/// the kernel keeps it for longer than anybody waits.
+async fn reap(mut child: Child, slot: Slot) {
+    let _ = child.start_kill();
+    if timeout(REAP, child.wait()).await.is_err() {
+        tracing::error!(pid = child.id(), "a worker hangs in the kernel");
+        tokio::spawn(async move {
+            let _ = child.wait().await;
+            drop(slot);
+        });
+    }
+}
+
+/// A place has no worker any more.
+fn vacate(shared: &Shared, place: usize) {
+    let mut state = shared.lock();
+    if state.places.get(place) == Some(&Place::Retiring) {
+        shared.admission.shrink();
+    }
+    state.set(place, Place::Empty);
 }
 
 /// How a process ended by itself.
@@ -278,20 +368,15 @@ fn end(status: io::Result<ExitStatus>) -> String {
 }
 
 /// Ends an idle worker, whose place stays empty.
-async fn retire(shared: &Shared, place: usize, mut child: Child) {
-    let _ = child.start_kill();
-    let _ = timeout(REAP, child.wait()).await;
-    shared.launcher.forget(place);
-    let mut state = shared.lock();
-    if let Some(kept) = state.kept.get_mut(place) {
-        *kept = false;
-    }
+async fn retire(shared: &Shared, place: usize, child: Child, slot: Slot) {
+    reap(child, slot).await;
+    vacate(shared, place);
 }
 
 /// Starts more workers while all are held up, and lets them go again.
 fn grow_or_shrink(shared: &Arc<Shared>, state: &mut State, now: Instant) {
-    let load = Load {
-        workers: state.kept.iter().filter(|kept| **kept).count(),
+    let load = growth::Load {
+        workers: state.workers(),
         held_up: state.schedule.held_up(HELD_UP, now),
         busy: state.schedule.running(),
         waiting: state.schedule.pending() + shared.admission.waiting(),
@@ -299,23 +384,23 @@ fn grow_or_shrink(shared: &Arc<Shared>, state: &mut State, now: Instant) {
     match state.growth.look(load, now) {
         Change::None => {}
         Change::Grow(more) => {
-            let free = (0..).zip(&mut state.kept).filter(|(_, kept)| !**kept).take(more);
-            for (place, kept) in free {
-                *kept = true;
-                tokio::spawn(begin(Arc::clone(shared), place));
+            let empty = (0..).zip(&mut state.places).filter(|(_, place)| **place == Place::Empty);
+            for (number, place) in empty.take(more) {
+                *place = Place::Kept;
+                tokio::spawn(begin(Arc::clone(shared), number));
             }
             let workers = load.workers + more;
-            tracing::info!(workers, "all workers were held up: there are more now");
+            tracing::info!(workers, "all workers are held up: more are started");
         }
         Change::Shrink => {
             for place in shared.usual..state.links.len() {
                 if !state.schedule.retire(place) {
                     continue;
                 }
+                state.set(place, Place::Retiring);
                 if let Some(link) = state.links.get_mut(place).and_then(Option::take) {
                     link.retired.notify_one();
                 }
-                shared.admission.shrink();
             }
         }
     }
@@ -323,16 +408,16 @@ fn grow_or_shrink(shared: &Arc<Shared>, state: &mut State, now: Instant) {
 
 /// Starts a worker beyond the usual ones, and keeps its place filled.
 async fn begin(shared: Arc<Shared>, place: usize) {
-    match shared.launcher.launch(place).await {
+    match shared.launcher.launch().await {
         Ok((worker, _)) => {
             shared.admission.grow();
             keep(shared, place, worker).await;
         }
         Err(error) => {
             tracing::error!("no worker more: {error:#}");
-            if let Some(kept) = shared.lock().kept.get_mut(place) {
-                *kept = false;
-            }
+            // Others are held up as before: it is not tried again at once.
+            sleep(TRY_AGAIN).await;
+            vacate(&shared, place);
         }
     }
 }
@@ -351,12 +436,13 @@ fn lose(shared: &Shared, place: usize, number: u32, note: &File, error: CallErro
     shared.settle(&state);
 }
 
-async fn relaunch(shared: &Shared, place: usize, number: u32) -> Worker {
+/// Starts another worker for a place, unless that is over.
+async fn relaunch(shared: &Shared, place: usize, number: u32) -> Option<Worker> {
     let mut pauses = BACK_OFF.iter();
     let mut pause = Duration::ZERO;
-    loop {
-        match shared.launcher.launch(place).await {
-            Ok((worker, _)) => return worker,
+    while !shared.lock().is_over(place) {
+        match shared.launcher.launch().await {
+            Ok((worker, _)) => return Some(worker),
             Err(error) => {
                 pause = *pauses.next().unwrap_or(&pause);
                 tracing::error!(worker = number, "a worker cannot be started: {error:#}");
@@ -364,6 +450,7 @@ async fn relaunch(shared: &Shared, place: usize, number: u32) -> Worker {
             }
         }
     }
+    None
 }
 
 /// Whose answers are heard.
@@ -442,6 +529,9 @@ async fn watch(shared: Arc<Shared>) {
         let pause = {
             let now = Instant::now();
             let mut state = shared.lock();
+            if state.closed {
+                return;
+            }
             for place in state.schedule.overrun(shared.timeout + KILL_AFTER, now) {
                 if let Some(Some(link)) = state.links.get(place) {
                     link.overrun.notify_one();
@@ -457,7 +547,7 @@ async fn watch(shared: Arc<Shared>) {
                 }
             }
             let schedule = &state.schedule;
-            shared.metrics.set(schedule.running(), schedule.pending());
+            shared.load.set(schedule.running(), schedule.pending());
             grow_or_shrink(&shared, &mut state, now);
             state.pause = state.needed_pause(shared.usual);
             state.pause

@@ -1,8 +1,9 @@
 //! The thread pool: worker threads of this process, each confined for itself.
 
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,14 +12,14 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use tokio::sync::oneshot;
 
 use super::admission::Admission;
-use super::growth::{Change, Growth, HELD_UP, Load};
+use super::growth::{self, Change, Growth, HELD_UP};
 use super::{Around, Done, Job, OVERDUE, Slot, Started};
-use crate::config::Config;
+use crate::directory::{self, ServedDir};
 use crate::escape;
-use crate::handler::{self, ServedDir};
+use crate::handler;
 use crate::lockdown::{self, Level};
-use crate::metrics::Metrics;
-use crate::sandbox::{CallError, Clock, Handler, Ledger, Order, Sandbox};
+use crate::metrics::Load;
+use crate::sandbox::{CallError, Clock, Handler, Order, Sandbox};
 
 /// A worker's native stack, in bytes: what guests may use, and as much again
 /// for the host's frames below and above.
@@ -33,7 +34,7 @@ const IDLE: Duration = Duration::from_secs(1);
 /// Threads behind a queue, which is bounded by the slots of its requests.
 pub(super) struct ThreadPool {
     queue: Sender<Job>,
-    metrics: Arc<Metrics>,
+    shared: Arc<Shared>,
 }
 
 /// What every worker works with.
@@ -42,25 +43,28 @@ struct Shared {
     handler: Handler,
     dir: ServedDir,
     queue: Receiver<Job>,
-    metrics: Arc<Metrics>,
+    load: Arc<Load>,
     admission: Arc<Admission>,
     timeout: Duration,
     /// How many workers there are when none is held up.
-    usual: u32,
+    usual: usize,
     escaped: bool,
+    /// The pool is over: all its requests are dealt with.
+    closed: AtomicBool,
 }
 
 /// One worker as its supervisor sees it.
 struct Worker {
     number: u32,
-    /// Its slot in the ledger.
-    slot: u32,
     /// The request it works on.
     current: Mutex<Option<Current>>,
-    /// Set by the supervisor: the thread ends when it comes back.
+    /// Its request, or the right to have one, was taken from it: the thread ends when it
+    /// comes back.
     given_up: AtomicBool,
-    /// Set by the supervisor: the thread ends when it is idle.
+    /// The thread ends when it is idle.
     retired: AtomicBool,
+    /// Whether the admission counts with it.
+    counted: AtomicBool,
 }
 
 /// A request that a worker works on.
@@ -71,100 +75,131 @@ struct Current {
 }
 
 impl ThreadPool {
-    pub(super) async fn start(config: &Config, around: Around) -> anyhow::Result<(Self, Started)> {
-        let Around { audit, metrics, admission } = around;
+    pub(super) fn start(around: &Around<'_>, code: &OwnedFd) -> anyhow::Result<(Self, Started)> {
+        let Around { common, route, .. } = around;
         // As many as usually work may be stuck and replaced.
-        let slots = config.max_workers.saturating_add(config.workers);
-        let sandbox = Sandbox::new(config.limits, slots, Clock::Epoch)?;
+        let slots = route.max_workers.saturating_add(route.workers);
+        let sandbox = Sandbox::new(route.limits, slots, Clock::Epoch)?;
         let pooled = sandbox.pooled();
-        let dir = ServedDir::open(&config.dir)?;
-        let code = handler::compile(config.handler.as_deref(), config.limits).await?;
-        let component = handler::load(&sandbox, &code)?;
-        let ledger = Arc::new(Ledger::new(config.limits.quota, slots)?);
-        let grants = dir.grants(config.env.clone(), ledger, audit);
-        let handler = handler::bind(&sandbox, &component, grants, config.handler.as_deref())?;
+        let dir = common.directories.open(&route.dir, route.limits.quota)?;
+        let component = handler::load(&sandbox, code)?;
+        let grants = dir.grants(route.env.clone(), common.audit.clone());
+        let handler = sandbox.handler(&component, grants)?;
         let (queue, jobs) = unbounded();
         let shared = Arc::new(Shared {
             sandbox,
             handler,
             dir,
             queue: jobs,
-            metrics: Arc::clone(&metrics),
-            admission,
-            timeout: config.limits.timeout,
-            usual: config.workers,
-            escaped: config.escaped,
+            load: Arc::clone(&around.load),
+            admission: Arc::clone(&around.admission),
+            timeout: route.limits.timeout,
+            usual: usize::try_from(route.workers)?,
+            escaped: common.escaped,
+            closed: AtomicBool::new(false),
         });
+        let pool = Self { queue, shared: Arc::clone(&shared) };
 
-        let (ready, levels) = mpsc::channel();
-        let mut workers = Vec::new();
-        for number in 1..=config.workers {
-            workers.push(spawn(&shared, number, number - 1, ready.clone())?);
+        let mut levels = Vec::new();
+        let mut supervisor = Supervisor {
+            shared,
+            workers: Vec::new(),
+            stuck: Vec::new(),
+            growth: Growth::new(pool.shared.usual, usize::try_from(route.max_workers)?),
+        };
+        for number in 1..=route.workers {
+            let (worker, level) = spawn(&pool.shared, number, Place::Counted)?;
+            supervisor.workers.push(worker);
+            levels.push(level);
         }
-        drop(ready);
-        let mut level = None;
-        for _ in &workers {
-            let reached = levels.recv().context("a worker thread ended before it was ready")?;
-            level = Some(reached.context("confining a worker thread")?);
+        let mut reached = None;
+        for level in levels {
+            let level = level.recv().context("a worker thread ended before it was ready")?;
+            reached = Some(level.context("confining a worker thread")?);
         }
-        let level = level.context("there are no workers")?;
+        let level = reached.context("there are no workers")?;
         thread::Builder::new()
             .name("supervisor".into())
-            .spawn({
-                let growth = Growth::new(workers.len(), usize::try_from(config.max_workers)?);
-                move || supervise(&shared, workers, growth)
-            })
+            .spawn(move || supervisor.run())
             .context("starting the supervisor")?;
-        Ok((Self { queue, metrics }, Started { level, pooled }))
+        Ok((pool, Started { level, pooled }))
     }
 
     pub(super) fn submit(&self, job: Job) {
-        self.metrics.queued();
-        // The supervisor holds the other end for as long as the server lives.
+        self.shared.load.queued();
+        // The workers hold the other end for as long as this one is there.
         if self.queue.send(job).is_err() {
-            self.metrics.unqueued();
+            self.shared.load.unqueued();
         }
     }
 }
 
-type Ready = mpsc::Sender<anyhow::Result<Level>>;
+impl Drop for ThreadPool {
+    fn drop(&mut self) {
+        self.shared.closed.store(true, Ordering::Release);
+    }
+}
+
+/// Which place a new worker takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// One with which the admission counts already.
+    Counted,
+    /// One more.
+    More,
+}
+
+type Confined = mpsc::Receiver<anyhow::Result<Level>>;
 
 fn spawn(
     shared: &Arc<Shared>,
     number: u32,
-    slot: u32,
-    ready: Ready,
-) -> anyhow::Result<Arc<Worker>> {
+    place: Place,
+) -> anyhow::Result<(Arc<Worker>, Confined)> {
+    let context = || format!("starting worker thread {number}");
+    let slot = shared.dir.enlist().with_context(context)?;
     let worker = Arc::new(Worker {
         number,
-        slot,
         current: Mutex::new(None),
         given_up: AtomicBool::new(false),
         retired: AtomicBool::new(false),
+        counted: AtomicBool::new(place == Place::Counted),
     });
+    let (sender, confined) = mpsc::channel();
     thread::Builder::new()
         .name(format!("worker-{number}"))
         .stack_size(STACK)
         .spawn({
             let (shared, worker) = (Arc::clone(shared), Arc::clone(&worker));
             move || {
-                let level = lockdown::confine_thread(&*shared.dir.fd, shared.dir.read_only);
-                let confined = level.is_ok();
-                // Nobody waits for a replacement to become ready.
-                let _ = ready.send(level);
-                if confined {
-                    work(&shared, &worker);
+                let level = lockdown::confine_thread(shared.dir.fd(), shared.dir.is_read_only());
+                let is_confined = level.is_ok();
+                if let Err(mpsc::SendError(Err(error))) = sender.send(level) {
+                    // Nobody waits for a replacement to become ready.
+                    tracing::error!(worker = number, "a worker cannot be confined: {error:#}");
+                }
+                if !is_confined {
+                    // The supervisor tries again.
+                    worker.given_up.store(true, Ordering::Release);
+                    return;
+                }
+                if !worker.counted.swap(true, Ordering::AcqRel) {
+                    shared.admission.grow();
+                }
+                work(&shared, &worker, &slot);
+                if worker.retired.load(Ordering::Acquire) {
+                    shared.admission.shrink();
                 }
             }
         })
-        .with_context(|| format!("starting worker thread {number}"))?;
-    Ok(worker)
+        .with_context(context)?;
+    Ok((worker, confined))
 }
 
-fn work(shared: &Shared, worker: &Worker) {
+fn work(shared: &Shared, worker: &Worker, own: &directory::Slot) {
     loop {
         // Only those beyond the usual number are ever let go.
-        let job = match worker.number <= shared.usual {
+        let job = match worker.number as usize <= shared.usual {
             true => shared.queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
             false => shared.queue.recv_timeout(IDLE),
         };
@@ -173,15 +208,15 @@ fn work(shared: &Shared, worker: &Worker) {
             Err(RecvTimeoutError::Timeout) if !worker.retired.load(Ordering::Acquire) => continue,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
         };
-        shared.metrics.unqueued();
+        shared.load.unqueued();
         if reply.is_closed() {
             continue;
         }
         let started = Instant::now();
         *worker.lock() = Some(Current { started, reply, slot });
-        let running = shared.metrics.running();
+        let running = shared.load.running();
         // A panic would be a fault of the host; it costs this request alone.
-        let order = Order { request: number, slot: worker.slot };
+        let order = Order { request: number, slot: own.number() };
         let call = || match shared.escaped {
             false => shared.sandbox.call(&shared.handler, order, &request),
             true => escape::attempt(&request, None),
@@ -204,122 +239,131 @@ fn work(shared: &Shared, worker: &Worker) {
 }
 
 impl Worker {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Current>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Current>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How long it has been in its call, if it is in one.
+    /// How long it has been in its call, if it is in one; for ever if it is lost in it.
     fn busy_for(&self) -> Option<Duration> {
-        self.lock().as_ref().map(|current| current.started.elapsed())
+        match self.given_up.load(Ordering::Acquire) {
+            true => Some(Duration::MAX),
+            false => self.lock().as_ref().map(|current| current.started.elapsed()),
+        }
     }
 
     /// Takes the request away from a worker that overran its deadline, and with
-    /// it the worker's right to a place in the pool.
+    /// it the worker's right to a place in the pool. Whether it has none any more.
     fn give_up(&self, timeout: Duration) -> bool {
         let mut current = self.lock();
         let overdue =
             current.as_ref().is_some_and(|current| current.started.elapsed() > timeout + OVERDUE);
-        if !overdue {
-            return false;
-        }
-        self.given_up.store(true, Ordering::Release);
-        if let Some(Current { started, reply, .. }) = current.take() {
+        if overdue && let Some(Current { started, reply, .. }) = current.take() {
+            self.given_up.store(true, Ordering::Release);
             let _ = reply.send(Done::lost(self.number, CallError::Deadline, started.elapsed()));
         }
-        true
+        self.given_up.load(Ordering::Acquire)
+    }
+
+    /// Whether its thread has ended: nobody but its supervisor knows it any more.
+    fn has_ended(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) == 1
     }
 }
 
-/// Replaces workers that are stuck in the kernel, where no deadline reaches
-/// them. As many may be stuck as there usually are workers; the pool then shrinks.
-/// Starts more workers while all are held up, and lets them go again.
-fn supervise(shared: &Arc<Shared>, mut workers: Vec<Arc<Worker>>, mut growth: Growth) {
-    let mut stuck: Vec<Arc<Worker>> = Vec::new();
-    let most_stuck = workers.len();
-    let usual = workers.len();
-    loop {
-        thread::sleep(PATROL);
-        stuck.retain(|worker| Arc::strong_count(worker) > 1);
-        let mut working = 0;
-        for at in 0..workers.len() {
-            let Some(worker) = workers.get(at) else { break };
-            if !worker.given_up.load(Ordering::Acquire) && !worker.give_up(shared.timeout) {
-                working += 1;
-                continue;
+/// Looks after the workers.
+struct Supervisor {
+    shared: Arc<Shared>,
+    workers: Vec<Arc<Worker>>,
+    /// Those that were replaced, and have not come back.
+    stuck: Vec<Arc<Worker>>,
+    growth: Growth,
+}
+
+impl Supervisor {
+    fn run(mut self) {
+        while !self.shared.closed.load(Ordering::Acquire) {
+            thread::sleep(PATROL);
+            self.replace_stuck();
+            self.workers
+                .retain(|worker| !(worker.retired.load(Ordering::Acquire) && worker.has_ended()));
+            self.grow_or_shrink();
+            if self.workers.iter().all(|worker| worker.given_up.load(Ordering::Acquire)) {
+                self.serve_nobody();
             }
-            if stuck.len() >= most_stuck {
+        }
+        // So that what they worked with is not taken down by one that is confined.
+        for _ in 0..PATROL.as_millis() {
+            if self.workers.iter().all(Worker::has_ended) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Replaces workers that are stuck in the kernel, where no deadline reaches them, or
+    /// that could not be confined. As many may be stuck as there usually are workers.
+    fn replace_stuck(&mut self) {
+        self.stuck.retain(|worker| !worker.has_ended());
+        for worker in &mut self.workers {
+            if !worker.give_up(self.shared.timeout) || self.stuck.len() >= self.shared.usual {
                 continue;
             }
             let number = worker.number;
-            let (ready, _) = mpsc::channel();
-            // It is still in its call, and so keeps its slot.
-            let slot = free_slot(workers.iter().chain(&stuck));
-            match spawn(shared, number, slot, ready) {
-                Ok(replacement) => {
-                    working += 1;
+            let place = match worker.counted.load(Ordering::Acquire) {
+                true => Place::Counted,
+                false => Place::More,
+            };
+            match spawn(&self.shared, number, place) {
+                Ok((replacement, _)) => {
                     tracing::error!(worker = number, "a worker is stuck and was replaced");
-                    stuck.extend(
-                        workers.get_mut(at).map(|place| std::mem::replace(place, replacement)),
-                    );
+                    self.stuck.push(std::mem::replace(worker, replacement));
                 }
                 Err(error) => tracing::error!(worker = number, "no replacement: {error:#}"),
             }
         }
-        // Retired ones have ended when nothing but this list knows them.
-        let before = workers.len();
-        workers.retain(|worker| {
-            !worker.retired.load(Ordering::Acquire) || Arc::strong_count(worker) > 1
-        });
-        for _ in workers.len()..before {
-            shared.admission.shrink();
-        }
-        let busy: Vec<_> = workers.iter().filter_map(|worker| worker.busy_for()).collect();
-        let load = Load {
-            workers: workers.len(),
+    }
+
+    /// Starts more workers while all are held up, and lets them go again.
+    fn grow_or_shrink(&mut self) {
+        let busy: Vec<_> = self.workers.iter().filter_map(|worker| worker.busy_for()).collect();
+        let load = growth::Load {
+            workers: self.workers.len(),
             held_up: busy.iter().filter(|busy| **busy >= HELD_UP).count(),
             busy: busy.len(),
-            waiting: shared.queue.len() + shared.admission.waiting(),
+            waiting: self.shared.queue.len() + self.shared.admission.waiting(),
         };
-        match growth.look(load, Instant::now()) {
+        match self.growth.look(load, Instant::now()) {
             Change::None => {}
-            Change::Grow(more) => grow(shared, &mut workers, &stuck, more),
+            Change::Grow(more) => {
+                for _ in 0..more {
+                    self.grow();
+                }
+                let workers = self.workers.len();
+                tracing::info!(workers, "all workers are held up: more are started");
+            }
             Change::Shrink => {
-                for worker in workers.iter().skip(usual) {
+                for worker in self.workers.iter().skip(self.shared.usual) {
                     worker.retired.store(true, Ordering::Release);
                 }
             }
         }
-        // Nobody is left to serve these, and nobody may wait for ever.
-        while working == 0
-            && let Ok(job) = shared.queue.try_recv()
-        {
-            shared.metrics.unqueued();
+    }
+
+    /// Adds a worker with the lowest number that is free.
+    fn grow(&mut self) {
+        let taken = |number| self.workers.iter().any(|worker| worker.number == number);
+        let Some(number) = (1..).find(|number| !taken(*number)) else { return };
+        match spawn(&self.shared, number, Place::More) {
+            Ok((worker, _)) => self.workers.push(worker),
+            Err(error) => tracing::error!("no worker more: {error:#}"),
+        }
+    }
+
+    /// Nobody is left to serve what waits, and nobody may wait for ever.
+    fn serve_nobody(&self) {
+        while let Ok(job) = self.shared.queue.try_recv() {
+            self.shared.load.unqueued();
             let _ = job.reply.send(Done::lost(0, CallError::WorkerLost, Duration::ZERO));
         }
     }
-}
-
-/// The lowest slot of the ledger that none of these has.
-fn free_slot<'a>(workers: impl Iterator<Item = &'a Arc<Worker>> + Clone) -> u32 {
-    let taken = |slot: &u32| workers.clone().any(|worker| worker.slot == *slot);
-    (0..).find(|slot| !taken(slot)).unwrap_or(u32::MAX)
-}
-
-/// Adds workers with the lowest numbers that are free.
-fn grow(shared: &Arc<Shared>, workers: &mut Vec<Arc<Worker>>, stuck: &[Arc<Worker>], more: usize) {
-    for _ in 0..more {
-        let taken = |number| workers.iter().any(|worker| worker.number == number);
-        let Some(number) = (1..).find(|number| !taken(*number)) else { return };
-        let (ready, _) = mpsc::channel();
-        let slot = free_slot(workers.iter().chain(stuck));
-        match spawn(shared, number, slot, ready) {
-            Ok(worker) => workers.push(worker),
-            Err(error) => {
-                tracing::error!("no worker more: {error:#}");
-                return;
-            }
-        }
-        shared.admission.grow();
-    }
-    tracing::info!(workers = workers.len(), "all workers were held up: there are more now");
 }

@@ -1,12 +1,14 @@
 //! Wasmtime, configured once per process: compiler, pool of instance slots,
 //! and the epoch ticker behind the deadline of calls that compute.
 
+use std::hash::{Hash as _, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use sha2::{Digest as _, Sha256};
 use wasmtime::component::Linker;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
@@ -108,6 +110,15 @@ impl Sandbox {
         Ok(Self { engine, linker, limits, pooled: false, ticker: None })
     }
 
+    /// A digest of all that decides which machine code comes of a component: wasmtime's
+    /// version, the processor, and the engine's settings.
+    #[must_use]
+    pub fn settings(&self) -> [u8; 32] {
+        let mut hasher = Sha256Hasher(Sha256::new());
+        self.engine.precompile_compatibility_hash().hash(&mut hasher);
+        hasher.0.finalize().into()
+    }
+
     /// Whether instances come from the pool of reserved slots.
     #[must_use]
     pub fn pooled(&self) -> bool {
@@ -130,6 +141,19 @@ impl Sandbox {
             }
             None => MANY_TICKS,
         }
+    }
+}
+
+/// A hasher whose result is not the 64 bits of `finish`.
+struct Sha256Hasher(Sha256);
+
+impl Hasher for Sha256Hasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        0
     }
 }
 

@@ -37,9 +37,12 @@ pub struct Server {
     scratch: TempDir,
 }
 
-/// The executable, with no variable of ours that could change what it does.
+/// The executable, with no variable of ours that could change what it does, and with a
+/// cache that is not the user's.
 pub fn host() -> Command {
-    clean(env!("CARGO_BIN_EXE_host"))
+    let mut command = clean(env!("CARGO_BIN_EXE_host"));
+    command.env("SWAPBOX_CACHE_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/compiled"));
+    command
 }
 
 pub fn clean(program: &str) -> Command {

@@ -26,8 +26,8 @@ use super::measure::FileId;
 /// Files, directories and directory streams that one call may have open at a time.
 pub(super) const OPEN_FILES: usize = 64;
 
-/// Words before those of the slots: [`BYTES`] to [`STALE`].
-const HEAD: usize = 4;
+/// Words before those of the slots: [`BYTES`] to [`USED`].
+const HEAD: usize = 7;
 /// Words of one slot: [`HELD_BYTES`] to [`COUNTING`], then those of each file that may be open.
 const SLOT: usize = SLOT_HEAD + PLACE * OPEN_FILES;
 const SLOT_HEAD: usize = 3;
@@ -52,6 +52,11 @@ const ENTRIES: usize = 1;
 const COUNTED: usize = 2;
 /// Whether the numbers may have become too high since.
 const STALE: usize = 3;
+/// What the directory may hold.
+const QUOTA_BYTES: usize = 4;
+const QUOTA_ENTRIES: usize = 5;
+/// How many slots have ever been used, from the first on.
+const USED: usize = 6;
 
 /// The low bits of a number that counts the directory; those above say by which count.
 pub(super) const VALUE: u64 = (1 << 48) - 1;
@@ -72,7 +77,6 @@ const TAKEN: u64 = u64::MAX;
 pub struct Ledger {
     memory: MmapRaw,
     fd: OwnedFd,
-    quota: Usage,
     slots: u32,
 }
 
@@ -114,9 +118,9 @@ impl Ledger {
         let fd = memfd_create("ledger", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         rustix::fs::ftruncate(&fd, size(slots) as u64)?;
         fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
-        let ledger = Self::open(fd, quota, slots)?;
+        let ledger = Self::open(fd, slots)?;
         ledger.word(BYTES).store(UNKNOWN, Ordering::SeqCst);
-        ledger.stale();
+        ledger.set_quota(quota);
         Ok(ledger)
     }
 
@@ -124,12 +128,12 @@ impl Ledger {
     ///
     /// # Errors
     /// When it is not the memory of one, or cannot be mapped.
-    pub fn open(fd: OwnedFd, quota: Usage, slots: u32) -> anyhow::Result<Self> {
+    pub fn open(fd: OwnedFd, slots: u32) -> anyhow::Result<Self> {
         let file = File::from(fd);
         let expected = size(slots);
         anyhow::ensure!(file.metadata()?.len() == expected as u64, "the ledger has another size");
         let memory = MmapOptions::new().len(expected).map_raw(&file).context("the ledger")?;
-        Ok(Self { memory, fd: file.into(), quota, slots })
+        Ok(Self { memory, fd: file.into(), slots })
     }
 
     /// Its memory, to be opened by a worker process.
@@ -141,7 +145,27 @@ impl Ledger {
     /// The most that the directory may hold.
     #[must_use]
     pub fn quota(&self) -> Usage {
-        self.quota
+        let [bytes, entries] =
+            [QUOTA_BYTES, QUOTA_ENTRIES].map(|word| self.word(word).load(Ordering::SeqCst));
+        Usage { bytes, entries }
+    }
+
+    /// Changes the most that the directory may hold, from the next change on.
+    pub fn set_quota(&self, quota: Usage) {
+        self.word(QUOTA_BYTES).store(quota.bytes, Ordering::SeqCst);
+        self.word(QUOTA_ENTRIES).store(quota.entries, Ordering::SeqCst);
+        self.stale();
+    }
+
+    /// A worker is about to use this slot.
+    pub fn enlist(&self, slot: u32) {
+        self.word(USED).fetch_max(u64::from(slot) + 1, Ordering::SeqCst);
+    }
+
+    /// The slots that workers have, or have had.
+    fn used(&self) -> std::ops::Range<u32> {
+        let used = u32::try_from(self.word(USED).load(Ordering::SeqCst)).unwrap_or(u32::MAX);
+        0..used.min(self.slots)
     }
 
     /// How many workers have a slot.
@@ -177,8 +201,9 @@ impl Ledger {
 
     /// Adds `more` if there is room for it.
     pub(super) fn reserve(&self, more: Usage) -> Reservation {
-        if self.raise(BYTES, more.bytes, self.quota.bytes) {
-            if self.raise(ENTRIES, more.entries, self.quota.entries) {
+        let quota = self.quota();
+        if self.raise(BYTES, more.bytes, quota.bytes) {
+            if self.raise(ENTRIES, more.entries, quota.entries) {
                 return Reservation::Fits;
             }
             // The bytes stay until the next count.
@@ -192,7 +217,7 @@ impl Ledger {
     /// later knows of it too.
     pub(super) fn add_to_counts(&self, more: Usage) {
         let counting = |slot| self.word(self.slot(slot) + COUNTING).load(Ordering::SeqCst) != 0;
-        if !(0..self.slots).any(counting) {
+        if !self.used().any(counting) {
             return;
         }
         for (word, more) in [(BYTES, more.bytes), (ENTRIES, more.entries)] {
@@ -223,7 +248,7 @@ impl Ledger {
         self.word(STALE).store(0, Ordering::SeqCst);
         let numbers = [BYTES, ENTRIES].map(|word| self.word(word).load(Ordering::SeqCst));
         // Whoever reserved before the numbers were read had said so before.
-        let others = (0..self.slots).filter(|other| *other != slot).map(|other| {
+        let others = self.used().filter(|other| *other != slot).map(|other| {
             let [bytes, entries] = [HELD_BYTES, HELD_ENTRIES]
                 .map(|word| self.word(self.slot(other) + word).load(Ordering::SeqCst));
             Usage { bytes, entries }
@@ -347,7 +372,7 @@ impl Ledger {
     }
 
     fn places(&self) -> impl Iterator<Item = Place> {
-        (0..self.slots).flat_map(|slot| (0..OPEN_FILES).map(move |index| Place { slot, index }))
+        self.used().flat_map(|slot| (0..OPEN_FILES).map(move |index| Place { slot, index }))
     }
 
     fn id(&self, place: Place) -> &AtomicU64 {
@@ -416,6 +441,7 @@ mod tests {
 
     fn counted(bytes: u64, entries: u64) -> Ledger {
         let ledger = Ledger::new(usage(100, 10), 3).expect("memory");
+        ledger.enlist(2);
         assert!(!fits(&ledger, usage(1, 0)), "nothing is known yet");
         let (begun, _) = ledger.begin_count(0);
         ledger.end_count(begun, usage(bytes, entries));
@@ -538,8 +564,9 @@ mod tests {
         let ledger = counted(0, 0);
         let fd = ledger.fd().try_clone_to_owned().expect("a descriptor");
         assert!(rustix::fs::ftruncate(&fd, 0).is_err(), "its size is sealed");
-        let same = Ledger::open(fd, ledger.quota(), ledger.slots()).expect("the ledger");
+        let same = Ledger::open(fd, ledger.slots()).expect("the ledger");
         same.hold(1, usage(7, 1));
+        assert_eq!(same.quota(), usage(100, 10));
         assert_eq!(ledger.begin_count(0).1, usage(7, 1));
         assert_eq!(ledger.begin_count(1).1, usage(0, 0));
         ledger.forget(1);

@@ -41,6 +41,7 @@ fn grants(dir: &Path, quota: Usage) -> Arc<Grants> {
     let dir = Arc::new(OpenFile::from(fd));
     let preopen = Preopen { dir, guest_path: "folder".into(), access: Access::ReadWrite };
     let ledger = Arc::new(Ledger::new(quota, SLOTS).expect("memory"));
+    ledger.enlist(SLOTS - 1);
     Arc::new(Grants { preopen, env: Vec::new(), ledger, audit: None })
 }
 

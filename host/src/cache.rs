@@ -1,0 +1,297 @@
+//! The cache of compiled handlers, so that a start need not compile.
+//!
+//! Machine code is trusted without a check once it is loaded. So it is taken only from a
+//! directory that the user alone can write to, and only if it is, to the last byte, what
+//! this very program stored for this very component: an entry is named by a key over the
+//! component, wasmtime's version and every setting that changes code, and begins with
+//! that key and a digest of the rest. Anything else is compiled anew.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context as _, ensure};
+use rustix::fs::{
+    AtFlags, Dir, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, fstat, futimens, openat,
+    renameat, statat, unlinkat,
+};
+use rustix::process::geteuid;
+use sha2::{Digest as _, Sha256};
+
+use crate::compile;
+use crate::config::CacheDir;
+use crate::routing::Digest;
+
+/// How every entry begins: its kind and version.
+const MAGIC: &[u8; 16] = b"swapbox code 1\n\0";
+
+/// Bytes before an entry's machine code: magic, key, digest.
+const HEAD: usize = 16 + 32 + 32;
+
+/// The most bytes of all entries together; the oldest go first.
+const MAX_BYTES: u64 = 512 << 20;
+
+/// The most bytes of one entry.
+const MAX_ENTRY: u64 = 256 << 20;
+
+/// How the names of entries end, and of those that are being written.
+const ENTRY: &str = ".code";
+const UNFINISHED: &str = ".part";
+
+/// A directory of compiled handlers.
+#[derive(Debug)]
+pub struct Cache {
+    dir: OwnedFd,
+    /// Numbers the files that this process is writing.
+    unfinished: AtomicU64,
+}
+
+/// What an entry is kept under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key([u8; 32]);
+
+impl Key {
+    /// For this component, compiled with these settings of the engine.
+    #[must_use]
+    pub fn new(component: Digest, settings: [u8; 32]) -> Self {
+        Self(Sha256::new().chain_update(component.0).chain_update(settings).finalize().into())
+    }
+
+    fn name(self) -> String {
+        let digits: String = self.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        digits + ENTRY
+    }
+}
+
+impl Cache {
+    /// Opens the configured directory, creating it if it is missing; `None` if there is to
+    /// be no cache, or no such directory.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or others than its user could write to it.
+    pub fn open(config: &CacheDir) -> anyhow::Result<Option<Self>> {
+        let path = match config {
+            CacheDir::None => return Ok(None),
+            CacheDir::Path(path) => path.clone(),
+            CacheDir::OfUser => match of_user() {
+                Some(path) => path,
+                None => return Ok(None),
+            },
+        };
+        Self::at(&path).map(Some).with_context(|| format!("--cache-dir {}", path.display()))
+    }
+
+    fn at(path: &Path) -> anyhow::Result<Self> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = rustix::fs::open(path, flags, Mode::empty())?;
+        let stat = fstat(&dir)?;
+        ensure!(stat.st_uid == geteuid().as_raw(), "it belongs to another user");
+        ensure!(stat.st_mode & 0o077 == 0, "others may enter it: its mode must be 0700");
+        Ok(Self { dir, unfinished: AtomicU64::new(0) })
+    }
+
+    /// The machine code that is kept under a key, sealed in memory; `None` if there is none
+    /// that is whole.
+    #[must_use]
+    pub fn get(&self, key: Key) -> Option<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = openat(&self.dir, key.name(), flags, Mode::empty()).ok()?;
+        let code = read(file, key);
+        if code.is_none() {
+            let _ = unlinkat(&self.dir, key.name(), AtFlags::empty());
+        }
+        code
+    }
+
+    /// Keeps machine code under a key.
+    ///
+    /// # Errors
+    /// When it cannot be written. There is no entry then, or the one that was there.
+    pub fn put(&self, key: Key, code: &OwnedFd) -> anyhow::Result<()> {
+        let mut bytes = Vec::new();
+        compile::rewound(code)?.read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MAX_ENTRY {
+            return Ok(());
+        }
+        let number = self.unfinished.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{number}{UNFINISHED}", std::process::id());
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let mut file = File::from(openat(&self.dir, &name, flags, Mode::RUSR | Mode::WUSR)?);
+        let written = file
+            .write_all(MAGIC)
+            .and_then(|()| file.write_all(&key.0))
+            .and_then(|()| file.write_all(&Sha256::digest(&bytes)))
+            .and_then(|()| file.write_all(&bytes))
+            .map_err(anyhow::Error::from)
+            .and_then(|()| Ok(renameat(&self.dir, &name, &self.dir, key.name())?));
+        if written.is_err() {
+            let _ = unlinkat(&self.dir, &name, AtFlags::empty());
+        }
+        written?;
+        self.trim()
+    }
+
+    /// Deletes the entries that were not used for longest, until the rest is small enough,
+    /// and what others did not finish.
+    fn trim(&self) -> anyhow::Result<()> {
+        let mut entries = Vec::new();
+        for entry in Dir::read_from(&self.dir)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            let Ok(stat) = statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            let size = u64::try_from(stat.st_size).unwrap_or_default();
+            if name.ends_with(ENTRY) || name.ends_with(UNFINISHED) {
+                entries.push((stat.st_mtime, stat.st_mtime_nsec, size, name.to_owned()));
+            }
+        }
+        entries.sort();
+        let mut bytes: u64 = entries.iter().map(|(_, _, size, _)| *size).sum();
+        for (_, _, size, name) in entries {
+            if bytes <= MAX_BYTES {
+                break;
+            }
+            unlinkat(&self.dir, &name, AtFlags::empty())?;
+            bytes -= size;
+        }
+        Ok(())
+    }
+}
+
+/// The code in an entry's file, if it is that key's and whole.
+fn read(file: OwnedFd, key: Key) -> Option<OwnedFd> {
+    let stat = fstat(&file).ok()?;
+    let size = u64::try_from(stat.st_size).ok()?;
+    let is_ours = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+        && stat.st_uid == geteuid().as_raw()
+        && stat.st_mode & 0o022 == 0;
+    if !is_ours || size > MAX_ENTRY + HEAD as u64 {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(size).ok()?);
+    let mut file = File::from(file);
+    (&mut file).take(size).read_to_end(&mut bytes).ok()?;
+    let (head, code) = bytes.split_at_checked(HEAD)?;
+    let digest = Sha256::digest(code);
+    if head != [&MAGIC[..], &key.0, &digest].concat() {
+        return None;
+    }
+    // It was used: others go before it.
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    let _ = futimens(file.as_fd(), &Timestamps { last_access: now, last_modification: now });
+    compile::sealed(code).ok()
+}
+
+/// `swapbox` in the user's cache directory (XDG Base Directory Specification), if the
+/// environment names one.
+fn of_user() -> Option<PathBuf> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
+    let caches = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
+    Some(caches.join("swapbox"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn contents(code: &OwnedFd) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        compile::rewound(code).expect("memory").read_to_end(&mut bytes).expect("bytes");
+        bytes
+    }
+
+    fn key(n: u8) -> Key {
+        Key::new(Digest([n; 32]), [0; 32])
+    }
+
+    #[test]
+    fn what_was_put_comes_back_and_nothing_else() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("a/b");
+        let cache = Cache::at(&path).expect("a cache");
+        assert!(cache.get(key(1)).is_none());
+        cache.put(key(1), &compile::sealed(b"code").expect("memory")).expect("written");
+        assert_eq!(contents(&cache.get(key(1)).expect("an entry")), b"code");
+        assert!(cache.get(key(2)).is_none());
+        assert!(cache.get(Key::new(Digest([1; 32]), [1; 32])).is_none(), "other settings");
+        assert_eq!(fs::read_dir(&path).expect("the directory").count(), 1);
+    }
+
+    #[test]
+    fn damaged_foreign_and_truncated_entries_are_not_taken() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("cache");
+        let cache = Cache::at(&path).expect("a cache");
+        let entry = path.join(key(1).name());
+        let code = compile::sealed(&[7; 1000]).expect("memory");
+        let put = || {
+            cache.put(key(1), &code).expect("written");
+            fs::read(&entry).expect("the entry")
+        };
+        let whole = put();
+        for at in [0, 20, 60, HEAD, whole.len() - 1] {
+            let mut damaged = put();
+            damaged[at] ^= 1;
+            fs::write(&entry, damaged).expect("written");
+            assert!(cache.get(key(1)).is_none(), "byte {at}");
+            assert!(!entry.exists(), "it is gone");
+        }
+        for length in [0, HEAD - 1, HEAD, whole.len() - 1] {
+            fs::write(&entry, &put()[..length]).expect("written");
+            assert!(cache.get(key(1)).is_none(), "{length} bytes");
+        }
+        fs::write(path.join(key(2).name()), put()).expect("written");
+        assert!(cache.get(key(2)).is_none(), "the entry of another key");
+        put();
+        fs::set_permissions(&entry, fs::Permissions::from_mode(0o666)).expect("changed");
+        assert!(cache.get(key(1)).is_none(), "others could have written it");
+        fs::remove_file(&entry).ok();
+        std::os::unix::fs::symlink("/dev/zero", &entry).expect("a link");
+        assert!(cache.get(key(1)).is_none(), "a link");
+        put();
+        assert!(cache.get(key(1)).is_some());
+    }
+
+    #[test]
+    fn a_directory_that_others_may_enter_is_not_used() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("cache");
+        Cache::at(&path).expect("a cache");
+        for mode in [0o755, 0o701, 0o770] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("changed");
+            let error = Cache::open(&CacheDir::Path(path.clone())).expect_err("refused");
+            assert!(format!("{error:#}").contains("its mode must be 0700"), "{error:#}");
+        }
+        let link = dir.path().join("link");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).expect("changed");
+        std::os::unix::fs::symlink(&path, &link).expect("a link");
+        assert!(Cache::at(&link).is_err());
+        assert!(Cache::open(&CacheDir::None).expect("none").is_none());
+    }
+
+    #[test]
+    fn the_entries_that_were_not_used_for_longest_go_first() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("cache");
+        let cache = Cache::at(&path).expect("a cache");
+        let code = compile::sealed(b"code").expect("memory");
+        for n in 1..=3 {
+            cache.put(key(n), &code).expect("written");
+            // As if it were that large; a file with a hole costs nothing.
+            let file = File::options().write(true).open(path.join(key(n).name()));
+            let file = file.expect("the entry");
+            file.set_len(MAX_ENTRY).expect("longer");
+            file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(n.into()))
+                .expect("older");
+        }
+        cache.put(key(4), &code).expect("written");
+        let left = |n| path.join(key(n).name()).exists();
+        assert_eq!([1, 2, 3, 4].map(left), [false, false, true, true]);
+    }
+}

@@ -1,0 +1,202 @@
+//! The directories that handlers serve: each opened once, with one ledger of what it
+//! holds, however many handlers see it.
+
+use std::collections::{BTreeSet, HashMap};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use anyhow::Context as _;
+use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, openat2};
+
+use crate::config::DirConfig;
+use crate::sandbox::{Access, Audit, Grants, Ledger, OpenFile, Preopen, Usage};
+
+/// Workers that may serve one directory at a time, those of handlers that are about
+/// to be swapped included.
+const SLOTS: u32 = 4096;
+
+/// All directories that are served.
+#[derive(Debug, Default)]
+pub struct Directories {
+    /// By device and inode.
+    open: Mutex<HashMap<(u64, u64), Weak<Directory>>>,
+}
+
+/// An open directory.
+#[derive(Debug)]
+struct Directory {
+    fd: Arc<OpenFile>,
+    ledger: Arc<Ledger>,
+    /// The ledger's slots that workers have.
+    taken: Mutex<BTreeSet<u32>>,
+}
+
+/// A directory as one handler sees it.
+#[derive(Debug)]
+pub struct ServedDir {
+    directory: Arc<Directory>,
+    config: DirConfig,
+}
+
+/// A worker's slot in the ledger; when this is dropped the worker is gone, with all it
+/// had open.
+#[derive(Debug)]
+pub struct Slot {
+    directory: Arc<Directory>,
+    number: u32,
+}
+
+impl Directories {
+    /// Opens a directory, creating it if it is missing.
+    ///
+    /// # Errors
+    /// An error that names the option, the path and the reason.
+    pub fn open(&self, config: &DirConfig, quota: Usage) -> anyhow::Result<ServedDir> {
+        let path = &config.host;
+        let context = || format!("--dir {}", path.display());
+        std::fs::create_dir_all(path).with_context(context)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(path, flags, Mode::empty()).with_context(context)?;
+        let stat = fstat(&fd).with_context(context)?;
+
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|_, directory| directory.strong_count() > 0);
+        let known = open.get(&(stat.st_dev, stat.st_ino)).and_then(Weak::upgrade);
+        let directory = match known {
+            Some(directory) => directory,
+            None => Directory::new(fd, Ledger::new(quota, SLOTS)?)?,
+        };
+        if directory.ledger.quota() != quota {
+            directory.ledger.set_quota(quota);
+        }
+        open.insert((stat.st_dev, stat.st_ino), Arc::downgrade(&directory));
+        Ok(ServedDir { directory, config: config.clone() })
+    }
+}
+
+impl Directory {
+    fn new(fd: OwnedFd, ledger: Ledger) -> anyhow::Result<Arc<Self>> {
+        // All confinement of paths rests on this system call (Linux 5.6).
+        openat2(&fd, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::BENEATH)
+            .context("the kernel cannot confine paths (openat2)")?;
+        Ok(Arc::new(Self {
+            fd: Arc::new(fd.into()),
+            ledger: Arc::new(ledger),
+            taken: Mutex::default(),
+        }))
+    }
+}
+
+impl ServedDir {
+    /// Takes the directory that the process was started in: a worker's way.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn current(config: DirConfig, ledger: Ledger) -> anyhow::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(".", flags, Mode::empty()).context("the served directory")?;
+        Ok(Self { directory: Directory::new(fd, ledger)?, config })
+    }
+
+    /// The open directory, which every instance shares.
+    #[must_use]
+    pub fn fd(&self) -> &OpenFile {
+        &self.directory.fd
+    }
+
+    /// Where it is on the host, by a path that cannot have changed hands.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        use std::os::fd::AsRawFd as _;
+        format!("/proc/self/fd/{}", self.fd().as_fd().as_raw_fd()).into()
+    }
+
+    /// What all workers write down of it.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.directory.ledger
+    }
+
+    /// Whether handlers may only read it.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.config.read_only
+    }
+
+    /// A slot in the ledger for a worker.
+    ///
+    /// # Errors
+    /// When too many workers serve the directory.
+    pub fn enlist(&self) -> anyhow::Result<Slot> {
+        let mut taken = self.directory.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = (0..SLOTS)
+            .find(|number| !taken.contains(number))
+            .context("too many workers serve this directory")?;
+        taken.insert(number);
+        self.directory.ledger.enlist(number);
+        Ok(Slot { directory: Arc::clone(&self.directory), number })
+    }
+
+    /// What a handler is granted: this directory, as far as the ledger has room, and
+    /// these variables.
+    #[must_use]
+    pub fn grants(&self, env: Vec<(String, String)>, audit: Option<Arc<Audit>>) -> Grants {
+        let access = match self.config.read_only {
+            true => Access::ReadOnly,
+            false => Access::ReadWrite,
+        };
+        let Directory { fd, ledger, .. } = &*self.directory;
+        let guest_path = self.config.guest.clone();
+        let preopen = Preopen { dir: Arc::clone(fd), guest_path, access };
+        Grants { preopen, env, ledger: Arc::clone(ledger), audit }
+    }
+}
+
+impl Slot {
+    /// Its number in the ledger.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let Directory { ledger, taken, .. } = &*self.directory;
+        ledger.forget(self.number);
+        taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(host: &std::path::Path) -> DirConfig {
+        DirConfig { host: host.into(), guest: "folder".into(), read_only: false }
+    }
+
+    #[test]
+    fn a_directory_has_one_ledger_by_whatever_path_it_is_opened() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (path, link) = (dir.path().join("folder"), dir.path().join("link"));
+        std::os::unix::fs::symlink("folder", &link).expect("a link");
+        let directories = Directories::default();
+        let quota = |bytes| Usage { bytes, entries: 10 };
+        let one = directories.open(&config(&path), quota(1)).expect("opened");
+        let same = directories.open(&config(&link), quota(2)).expect("opened");
+        assert_eq!(one.ledger().quota(), quota(2), "what was said last counts");
+        let slots = [&one, &same, &one].map(|dir| dir.enlist().expect("a slot"));
+        assert_eq!(slots.each_ref().map(Slot::number), [0, 1, 2]);
+        drop(slots);
+        assert_eq!(same.enlist().expect("a slot").number(), 0);
+        let other = directories.open(&config(dir.path()), quota(3)).expect("opened");
+        assert_eq!(other.enlist().expect("a slot").number(), 0);
+        assert_eq!(one.ledger().quota(), quota(2));
+        drop((one, same, other));
+        directories.open(&config(&path), quota(1)).expect("opened");
+        let open = directories.open.lock().expect("not poisoned");
+        assert_eq!(open.len(), 1, "what nobody serves is forgotten");
+    }
+}

@@ -1,0 +1,98 @@
+//! Which handler gets a request: the current generation of each, read without a lock.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use sha2::{Digest as _, Sha256};
+
+use crate::config::{Prefix, Route};
+use crate::metrics::{Metrics, Snapshot};
+use crate::pool::Pool;
+
+/// SHA-256 of a component.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Digest(pub [u8; 32]);
+
+/// A handler that is loaded: its code, its limits, its workers. A request keeps the one
+/// it began with; when it is no longer the current one, it ends with its last request.
+pub struct Generation {
+    /// Whose requests it gets, and within which limits.
+    pub route: Route,
+    /// Of its component.
+    pub digest: Digest,
+    /// Its workers.
+    pub pool: Pool,
+}
+
+/// The current generation of every handler.
+#[derive(Default)]
+pub struct Routes {
+    /// The longest prefix first.
+    table: ArcSwap<Vec<Arc<Generation>>>,
+}
+
+impl Digest {
+    /// The digest of a component.
+    #[must_use]
+    pub fn of(component: &[u8]) -> Self {
+        Self(Sha256::digest(component).into())
+    }
+}
+
+/// As many digits as tell two components apart.
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().take(8).try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Routes {
+    /// The handler of a request target: the one with the longest prefix that matches.
+    #[must_use]
+    pub fn find(&self, target: &[u8]) -> Option<Arc<Generation>> {
+        let table = self.table.load();
+        table.iter().find(|generation| generation.route.prefix.matches(target)).cloned()
+    }
+
+    /// The current generation of one prefix.
+    #[must_use]
+    pub fn current(&self, prefix: &Prefix) -> Option<Arc<Generation>> {
+        let table = self.table.load();
+        table.iter().find(|generation| generation.route.prefix == *prefix).cloned()
+    }
+
+    /// Puts a new generation in the place of that with its prefix, if there is one. Requests
+    /// that begin from here on are its.
+    pub fn put(&self, new: &Arc<Generation>) {
+        self.table.rcu(|table| {
+            let others =
+                table.iter().filter(|generation| generation.route.prefix != new.route.prefix);
+            let mut table: Vec<_> = others.chain([new]).cloned().collect();
+            table.sort_by_key(|generation| std::cmp::Reverse(generation.route.prefix.length()));
+            table
+        });
+    }
+
+    /// Takes away what has none of these prefixes; returns it.
+    pub fn keep_only(&self, prefixes: &[&Prefix]) -> Vec<Arc<Generation>> {
+        let stays = |generation: &&Arc<Generation>| prefixes.contains(&&generation.route.prefix);
+        let before =
+            self.table.rcu(|table| table.iter().filter(stays).cloned().collect::<Vec<_>>());
+        before.iter().filter(|generation| !stays(generation)).cloned().collect()
+    }
+
+    /// What all current generations are doing.
+    pub(crate) fn snapshot(&self, metrics: &Metrics) -> Snapshot {
+        let table = self.table.load();
+        let loads = table.iter().map(|generation| generation.pool.load());
+        let (running, pending) = loads.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+        Snapshot { running, pending, done: metrics.done() }
+    }
+}
