@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use anyhow::Context as _;
 use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, openat2};
@@ -28,8 +28,14 @@ pub struct Directories {
 struct Directory {
     fd: Arc<OpenFile>,
     ledger: Arc<Ledger>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
     /// The ledger's slots that workers have.
-    taken: Mutex<BTreeSet<u32>>,
+    taken: BTreeSet<u32>,
+    quota: Usage,
 }
 
 /// A directory as one handler sees it.
@@ -45,6 +51,8 @@ pub struct ServedDir {
 pub struct Slot {
     directory: Arc<Directory>,
     number: u32,
+    /// Whether the worker has ended badly.
+    suspect: bool,
 }
 
 impl Directories {
@@ -67,9 +75,12 @@ impl Directories {
             Some(directory) => directory,
             None => Directory::new(fd, Ledger::new(quota, SLOTS)?)?,
         };
-        if directory.ledger.quota() != quota {
+        let mut state = directory.lock();
+        if state.quota != quota {
+            state.quota = quota;
             directory.ledger.set_quota(quota);
         }
+        drop(state);
         open.insert((stat.st_dev, stat.st_ino), Arc::downgrade(&directory));
         Ok(ServedDir { directory, config: config.clone() })
     }
@@ -82,9 +93,13 @@ impl Directory {
             .context("the kernel cannot confine paths (openat2)")?;
         Ok(Arc::new(Self {
             fd: Arc::new(fd.into()),
+            state: Mutex::new(State { taken: BTreeSet::new(), quota: ledger.quota() }),
             ledger: Arc::new(ledger),
-            taken: Mutex::default(),
         }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -129,13 +144,13 @@ impl ServedDir {
     /// # Errors
     /// When too many workers serve the directory.
     pub fn enlist(&self) -> anyhow::Result<Slot> {
-        let mut taken = self.directory.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.directory.lock();
         let number = (0..SLOTS)
-            .find(|number| !taken.contains(number))
+            .find(|number| !state.taken.contains(number))
             .context("too many workers serve this directory")?;
-        taken.insert(number);
+        state.taken.insert(number);
         self.directory.ledger.enlist(number);
-        Ok(Slot { directory: Arc::clone(&self.directory), number })
+        Ok(Slot { directory: Arc::clone(&self.directory), number, suspect: false })
     }
 
     /// What a handler is granted: this directory, as far as the ledger has room, and
@@ -159,13 +174,21 @@ impl Slot {
     pub fn number(&self) -> u32 {
         self.number
     }
+
+    /// The worker has ended badly, and may have written anything into the ledger.
+    pub fn suspect(&mut self) {
+        self.suspect = true;
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let Directory { ledger, taken, .. } = &*self.directory;
-        ledger.forget(self.number);
-        taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number);
+        let mut state = self.directory.lock();
+        self.directory.ledger.forget(self.number);
+        state.taken.remove(&self.number);
+        if self.suspect {
+            self.directory.ledger.distrust(state.quota, &state.taken);
+        }
     }
 }
 

@@ -118,6 +118,11 @@ fn attempts(name: &str, argument: &str, parent: Option<&UnixDatagram>) -> Option
         "listen" => came(TcpListener::bind("127.0.0.1:0"), "listened"),
         "send-datagram" => came(UdpSocket::bind("127.0.0.1:0"), "had a datagram socket"),
         "connect-unix" => came(UnixStream::connect("/run/systemd/notify"), "connected"),
+        "send-to-unix" => match parent {
+            Some(parent) => came(parent.send_to(b"x", argument), "sent to another service"),
+            None => Came::Nothing(NO_SOCKET),
+        },
+        "touch-outside" => came(touch(argument), "changed the times of a file outside"),
         "execute" => Came::Blocked(Command::new("/bin/true").exec()),
         "start-process" => came(Command::new("/bin/true").spawn(), "started a process"),
         "start-thread" => {
@@ -148,6 +153,15 @@ fn attempts(name: &str, argument: &str, parent: Option<&UnixDatagram>) -> Option
             Came::Through("nobody took offence".into())
         }
         "die" => std::process::abort(),
+        "deny-and-die" => {
+            deny();
+            std::process::abort()
+        }
+        "deny-and-sleep" => {
+            deny();
+            std::thread::sleep(LONG);
+            Came::Through("nobody took offence".into())
+        }
         _ => return None,
     })
 }
@@ -299,6 +313,24 @@ fn see_descriptors() -> Came {
         0 | 1 => Came::Nothing("process: no socket but its own"),
         sockets => Came::Through(format!("could speak on {sockets} sockets of the server")),
     }
+}
+
+/// Takes back whatever note was made of the request that runs.
+fn deny() {
+    for fd in 0..1024 {
+        // SAFETY: it is only looked at by the kernel.
+        #[expect(unsafe_code, reason = "an attempt")]
+        let fd = unsafe { rustix::fd::BorrowedFd::borrow_raw(fd) };
+        let _ = rustix::fs::seek(fd, rustix::fs::SeekFrom::Start(0));
+    }
+}
+
+/// Changes a file's times by its path.
+fn touch(path: &str) -> io::Result<()> {
+    use rustix::fs::{AtFlags, Timespec, Timestamps, utimensat};
+    let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let times = Timestamps { last_access: zero, last_modification: zero };
+    Ok(utimensat(CWD, path, &times, AtFlags::empty())?)
 }
 
 /// Looks for what the server has in its memory.

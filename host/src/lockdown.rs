@@ -85,7 +85,8 @@ impl fmt::Display for Level {
 pub fn confine_thread(dir: impl AsFd, read_only: bool) -> anyhow::Result<Level> {
     let access = if read_only { Reach::Read } else { Reach::Change };
     let landlock = landlock(Some((dir, access))).context("Landlock")?;
-    let seccomp = seccomp(&[SYSTEM_CALLS], Threads::None).context("seccomp")?;
+    let changes = if read_only { &[] } else { CHANGES };
+    let seccomp = seccomp(&[SYSTEM_CALLS, changes], Threads::None).context("seccomp")?;
     Ok(Level { landlock, seccomp })
 }
 
@@ -113,17 +114,17 @@ pub fn limit_compiler(memory: u64) -> anyhow::Result<()> {
 }
 
 /// Limits of a whole worker process, on top of [`confine_thread`]: no core dump, few
-/// descriptors, and no file longer than `file_size` bytes.
-///
-/// There is no limit on address space: memories are reserved, not used.
+/// descriptors, no file longer than `file_size` bytes, and no more than `data` bytes of
+/// memory of its own.
 ///
 /// # Errors
 /// When the kernel refuses a limit.
-pub fn limit_process(file_size: u64) -> anyhow::Result<()> {
+pub fn limit_process(file_size: u64, data: u64) -> anyhow::Result<()> {
     limit(&[
         (Resource::Core, 0),
         (Resource::Nofile, WORKER_DESCRIPTORS),
         (Resource::Fsize, file_size),
+        (Resource::Data, data),
     ])
 }
 
@@ -221,6 +222,12 @@ fn seccomp(allowed: &[&[libc::c_long]], threads: Threads) -> anyhow::Result<bool
         SeccompRule::new(vec![is_it])
     });
     rules.insert(libc::SYS_fcntl, commands.collect::<Result<_, _>>()?);
+    // To the other end of a connection, and not to an address.
+    rules.insert(libc::SYS_sendto, vec![SeccompRule::new(vec![is_null(4)?])?]);
+    if let Some(rule) = rules.get_mut(&libc::SYS_utimensat) {
+        // Of an open file, and not of a path, of which Landlock takes no notice here.
+        rule.push(SeccompRule::new(vec![is_null(1)?])?);
+    }
     if threads == Threads::Start {
         // A thread, and not a process that outlives this one.
         let flag = CLONE_THREAD;
@@ -241,6 +248,11 @@ fn seccomp(allowed: &[&[libc::c_long]], threads: Threads) -> anyhow::Result<bool
     }
     let denied = SeccompAction::Errno(libc::EPERM.unsigned_abs());
     apply(SeccompFilter::new(rules, denied, SeccompAction::Allow, arch)?)
+}
+
+/// That argument is a null pointer.
+fn is_null(argument: u8) -> anyhow::Result<SeccompCondition> {
+    Ok(SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)?)
 }
 
 const CLONE_THREAD: u64 = libc::CLONE_THREAD.unsigned_abs() as u64;
@@ -274,9 +286,6 @@ const SYSTEM_CALLS: &[libc::c_long] = &[
     libc::SYS_readv,
     libc::SYS_writev,
     libc::SYS_recvfrom,
-    libc::SYS_sendto,
-    libc::SYS_recvmsg,
-    libc::SYS_sendmsg,
     libc::SYS_futex,
     libc::SYS_sched_yield,
     // Waiting for room in the audit's pipe.
@@ -298,18 +307,8 @@ const SYSTEM_CALLS: &[libc::c_long] = &[
     libc::SYS_getdents64,
     libc::SYS_lseek,
     libc::SYS_pread64,
-    libc::SYS_pwrite64,
-    libc::SYS_pwritev2,
-    libc::SYS_ftruncate,
     libc::SYS_fsync,
     libc::SYS_fdatasync,
-    libc::SYS_utimensat,
-    libc::SYS_mkdirat,
-    libc::SYS_unlinkat,
-    libc::SYS_renameat,
-    libc::SYS_renameat2,
-    libc::SYS_linkat,
-    libc::SYS_symlinkat,
     libc::SYS_readlinkat,
     // Clocks, sleep, random numbers.
     libc::SYS_clock_gettime,
@@ -326,6 +325,20 @@ const SYSTEM_CALLS: &[libc::c_long] = &[
     libc::SYS_gettid,
     libc::SYS_exit,
     libc::SYS_exit_group,
+];
+
+/// What changing the directory takes.
+const CHANGES: &[libc::c_long] = &[
+    libc::SYS_pwrite64,
+    libc::SYS_pwritev2,
+    libc::SYS_ftruncate,
+    libc::SYS_utimensat,
+    libc::SYS_mkdirat,
+    libc::SYS_unlinkat,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_linkat,
+    libc::SYS_symlinkat,
 ];
 
 /// What starting threads takes, which only the compiler does.

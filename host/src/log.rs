@@ -5,11 +5,12 @@
 
 use std::io::{self, IsTerminal as _, Write};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::LogFormat;
 use crate::metrics::Snapshot;
@@ -17,6 +18,9 @@ use crate::sandbox::Captured;
 
 /// Lines that may wait for standard error.
 const QUEUED_LINES: usize = 8192;
+
+/// Bytes of all lines that may wait for it.
+const QUEUED_BYTES: usize = 16 << 20;
 
 /// Bytes of lines that are written at a time.
 const BUFFER: usize = 64 << 10;
@@ -47,13 +51,12 @@ struct Dropped {
     /// Those that could not be written.
     unwritten: Arc<AtomicUsize>,
     /// Those that found no room in the queue.
-    unqueued: Arc<OnceLock<ErrorCounter>>,
+    unqueued: Arc<AtomicUsize>,
 }
 
 impl Dropped {
     fn lines(&self) -> usize {
-        let unqueued = self.unqueued.get().map_or(0, ErrorCounter::dropped_lines);
-        self.unwritten.load(Ordering::Relaxed) + unqueued
+        self.unwritten.load(Ordering::Relaxed) + self.unqueued.load(Ordering::Relaxed)
     }
 }
 
@@ -66,13 +69,22 @@ pub fn start(format: LogFormat) -> Log {
     let dropped = Dropped::default();
     let out = std::io::stderr();
     let lines = Vec::new();
-    let sink = Sink { out, lines, cut_off: false, dropped: dropped.clone(), reported: 0 };
+    let waiting = Arc::new(Waiting::default());
+    let sink = Sink {
+        out,
+        lines,
+        cut_off: false,
+        waiting: Arc::clone(&waiting),
+        dropped: dropped.clone(),
+        reported: 0,
+    };
+    // Its own limit, in lines alone, is never reached.
     let (writer, guard) = NonBlockingBuilder::default()
-        .buffered_lines_limit(QUEUED_LINES)
+        .buffered_lines_limit(2 * QUEUED_LINES)
         .lossy(true)
         .thread_name("log")
         .finish(sink);
-    let _ = dropped.unqueued.set(writer.error_counter());
+    let writer = Queue { writer, waiting, dropped: dropped.clone() };
     let colours = std::io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let lines = tracing_subscriber::fmt().with_writer(writer).with_ansi(colours);
@@ -84,6 +96,65 @@ pub fn start(format: LogFormat) -> Log {
     Log { dropped, _guard: Some(guard) }
 }
 
+/// The way to the log's thread, on which there is room for so many lines and bytes.
+struct Queue {
+    writer: NonBlocking,
+    waiting: Arc<Waiting>,
+    dropped: Dropped,
+}
+
+/// What is on its way.
+#[derive(Default)]
+struct Waiting {
+    lines: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Waiting {
+    fn add(&self, bytes: usize) {
+        self.lines.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn take(&self, bytes: usize) {
+        self.lines.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn is_too_much(&self) -> bool {
+        self.lines.load(Ordering::Relaxed) > QUEUED_LINES
+            || self.bytes.load(Ordering::Relaxed) > QUEUED_BYTES
+    }
+}
+
+impl<'a> MakeWriter<'a> for Queue {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line(self)
+    }
+}
+
+/// One line, which is written at once.
+struct Line<'a>(&'a Queue);
+
+impl Write for Line<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let Queue { writer, waiting, dropped } = self.0;
+        waiting.add(line.len());
+        if waiting.is_too_much() {
+            waiting.take(line.len());
+            dropped.unqueued.fetch_add(1, Ordering::Relaxed);
+            return Ok(line.len());
+        }
+        writer.clone().write(line)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Where the log's thread writes. What cannot be written is dropped and counted;
 /// as soon as lines get through again, one of them says how many did not.
 struct Sink<W> {
@@ -91,6 +162,7 @@ struct Sink<W> {
     lines: Vec<u8>,
     /// Whether the last line that was begun is not whole.
     cut_off: bool,
+    waiting: Arc<Waiting>,
     dropped: Dropped,
     /// As many of the dropped lines have been told of.
     reported: usize,
@@ -128,6 +200,7 @@ impl<W: Write> Sink<W> {
 
 impl<W: Write> Write for Sink<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.waiting.take(line.len());
         if self.lines.len() + line.len() > BUFFER {
             self.write_out();
         }
@@ -234,5 +307,52 @@ fn shown(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
     match kept.bytes().all(|byte| byte.is_ascii_graphic()) {
         true => kept,
         false => kept.escape_debug().to_string().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+
+    use super::*;
+
+    /// Takes nothing until it is told to.
+    struct Blocked(Receiver<()>);
+
+    impl Write for Blocked {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_wait_have_a_bound_on_their_bytes() {
+        let (unblock, blocked) = channel();
+        let (waiting, dropped) = (Arc::new(Waiting::default()), Dropped::default());
+        let sink = Sink {
+            out: Blocked(blocked),
+            lines: Vec::new(),
+            cut_off: false,
+            waiting: Arc::clone(&waiting),
+            dropped: dropped.clone(),
+            reported: 0,
+        };
+        let (writer, guard) = NonBlockingBuilder::default().lossy(true).finish(sink);
+        let queue = Queue { writer, waiting, dropped: dropped.clone() };
+        let line = vec![b'x'; 1 << 20];
+        for _ in 0..100 {
+            queue.make_writer().write_all(&line).expect("never refused");
+            assert!(queue.waiting.bytes.load(Ordering::Relaxed) <= QUEUED_BYTES);
+        }
+        // One or two are on their way out.
+        assert!((82..=84).contains(&dropped.lines()), "{}", dropped.lines());
+        drop(unblock);
+        drop(guard);
+        assert_eq!(queue.waiting.lines.load(Ordering::Relaxed), 0, "all are through");
     }
 }

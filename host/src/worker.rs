@@ -26,6 +26,10 @@ use crate::pool::Started;
 use crate::pool::ipc::{self, Assembler, Init, Ready};
 use crate::sandbox::{Audit, Clock, Handler, Ledger, Order, Sandbox};
 
+/// Bytes of memory that a worker may have besides that of the instance and of messages:
+/// its engine, and what it knows of the handler.
+const OWN_DATA: u64 = 256 << 20;
+
 /// Runs a worker until it is killed, at the latest with its parent.
 ///
 /// `parent` is the parent's process id: if it is no longer the parent, it died
@@ -122,7 +126,9 @@ fn set_up(
     let sandbox = Sandbox::new(init.limits, 1, Clock::Parent)?;
     let component = handler::load(&sandbox, code)?;
     let handler = sandbox.handler(&component, dir.grants(init.env, audit))?;
-    lockdown::limit_process(init.limits.quota.bytes)?;
+    let messages = init.max_request.saturating_add(init.limits.max_response);
+    let data = init.limits.memory.saturating_add(messages.saturating_mul(2)) as u64;
+    lockdown::limit_process(init.limits.quota.bytes, data.saturating_add(OWN_DATA))?;
     let level = lockdown::confine_thread(dir.fd(), dir.is_read_only())?;
     Ok((Started { level, pooled: sandbox.pooled() }, sandbox, handler))
 }

@@ -284,6 +284,12 @@ pub(super) const ATTACKS: &[Attack] = &[
     escaped("listen", "listens on a port", "seccomp"),
     escaped("send-datagram", "opens a datagram socket", "seccomp"),
     escaped("connect-unix", "connects to another service", "seccomp"),
+    thread_differs(
+        escaped("send-to-unix", "sends to another service", "seccomp"),
+        Blocked,
+        "nothing",
+    ),
+    escaped("touch-outside", "changes the times of a file outside", "seccomp"),
     escaped("execute", "becomes another program", "seccomp"),
     escaped("start-process", "starts another program", "seccomp"),
     escaped("start-thread", "starts a thread", "seccomp"),
@@ -356,5 +362,23 @@ pub(super) const ATTACKS: &[Attack] = &[
         "nothing",
     ),
     on(On::Escaped, "say-nothing", "never answers", Status(504), "deadline"),
+    on(
+        On::Escaped,
+        "deny-and-sleep",
+        "never answers, and denies that it was asked",
+        Status(504),
+        "deadline",
+    ),
+    thread_differs(
+        on(
+            On::Escaped,
+            "deny-and-die",
+            "dies, and denies that it was asked",
+            Status(500),
+            "worker replaced",
+        ),
+        Gone,
+        "",
+    ),
     thread_differs(on(On::Escaped, "die", "dies", Status(500), "worker replaced"), Gone, ""),
 ];

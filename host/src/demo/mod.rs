@@ -11,8 +11,9 @@ mod server;
 
 use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::os::unix::net::UnixDatagram;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, bail};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
@@ -161,6 +162,8 @@ struct Scene {
     pool: &'static str,
     /// Holds the served directory, and what must stay out of reach.
     dir: TempDir,
+    /// Another service of this machine.
+    service: UnixDatagram,
 }
 
 impl Scene {
@@ -170,7 +173,9 @@ impl Scene {
         fs::create_dir(dir.path().join("outside"))?;
         fs::write(dir.path().join("secret"), "secret")?;
         fs::write(dir.path().join("outside/secret"), "secret")?;
-        Ok(Self { pool, dir })
+        let service = UnixDatagram::bind(dir.path().join("service"))?;
+        service.set_nonblocking(true)?;
+        Ok(Self { pool, dir, service })
     }
 
     /// Puts into the served directory what an operator might have left there.
@@ -325,7 +330,7 @@ impl Scene {
         if let Some(line) = server.forged.take() {
             faults.push(format!("a forged line in the log: {line:?}"));
         }
-        if self.outside() != outside {
+        if self.outside() != outside || self.service.recv(&mut [0]).is_ok() {
             faults.push("something outside the directory has changed".into());
         }
         Row {
@@ -349,6 +354,8 @@ impl Scene {
         let argument = match attack.name {
             "read-outside" => "/etc/passwd".into(),
             "write-outside" => format!("{outside}/escaped"),
+            "touch-outside" => format!("{outside}/secret"),
+            "send-to-unix" => format!("{outside}/service"),
             "read-environment" | "read-memory-file" | "signal-server" | "read-other-process" => {
                 server.pid().to_string()
             }
@@ -361,16 +368,14 @@ impl Scene {
         format!("{}?{argument}", attack.name)
     }
 
-    /// All there is outside the served directory: names and sizes.
-    fn outside(&self) -> Vec<(std::ffi::OsString, u64)> {
+    /// All there is outside the served directory: names, and of files sizes and times.
+    fn outside(&self) -> Vec<(std::ffi::OsString, Option<(u64, SystemTime)>)> {
         let mut all = Vec::new();
         for dir in [self.dir.path().to_path_buf(), self.dir.path().join("outside")] {
             for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-                let length = entry.metadata().map_or(0, |metadata| match metadata.is_dir() {
-                    true => 0,
-                    false => metadata.len(),
-                });
-                all.push((entry.file_name(), length));
+                let file = entry.metadata().ok().filter(|metadata| !metadata.is_dir());
+                let file = file.and_then(|file| Some((file.len(), file.modified().ok()?)));
+                all.push((entry.file_name(), file));
             }
         }
         all.sort();

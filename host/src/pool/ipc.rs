@@ -14,8 +14,8 @@ use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 
 use serde::{Deserialize, Serialize};
@@ -109,6 +109,14 @@ pub(crate) fn decode_request(payload: &[u8]) -> Option<(u64, &[u8])> {
     Some((u64::from_le_bytes(*number), request))
 }
 
+/// The two ends between a worker and its parent. Whole messages, as datagrams are, but on
+/// a connection: neither end can be used to speak to anybody else's socket.
+pub(crate) fn pair() -> anyhow::Result<(UnixDatagram, UnixDatagram)> {
+    let flags = SocketFlags::CLOEXEC;
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    Ok((ours.into(), theirs.into()))
+}
+
 /// Sends descriptors to a worker, before anything else: the ledger's memory, and the
 /// audit's pipe if there is one.
 pub(crate) fn send_descriptors(
@@ -172,16 +180,17 @@ impl Assembler {
         }
         self.payload.extend_from_slice(payload);
         if self.payload.len() < self.length {
-            return if datagram.is_empty() { Err(Nonsense) } else { Ok(None) };
+            // All but the last are full, so that nobody is kept busy with crumbs.
+            return if datagram.len() == DATAGRAM { Ok(None) } else { Err(Nonsense) };
         }
         self.length = 0;
         Ok(Some((self.id, std::mem::take(&mut self.payload))))
     }
 }
 
-/// Bytes of the longest answer within these limits.
-pub(crate) fn max_answer(limits: &HandlerLimits) -> usize {
-    ANSWER_HEAD + Captured::MAX + limits.max_response
+/// Bytes of the longest answer, with a response of at most that many.
+pub(crate) fn max_answer(max_response: usize) -> usize {
+    ANSWER_HEAD + Captured::MAX + max_response
 }
 
 /// A call as a message; `None` if it is beyond what a length can say.
@@ -209,13 +218,17 @@ pub(crate) fn encode_answer(id: u64, call: &Call) -> Option<Vec<u8>> {
 }
 
 /// A payload as a call; `None` for what no worker says.
-pub(crate) fn decode_answer(mut payload: Vec<u8>) -> Option<Call> {
+pub(crate) fn decode_answer(mut payload: Vec<u8>, max_response: usize) -> Option<Call> {
     let (&[outcome, detail], rest) = payload.split_first_chunk()?;
     let (length, rest) = rest.split_first_chunk()?;
     let (dropped, rest) = rest.split_first_chunk()?;
     let (nanos, rest) = rest.split_first_chunk()?;
     let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
-    let bytes = rest.get(..length)?.to_vec();
+    let (bytes, response) = rest.split_at_checked(length)?;
+    if length > Captured::MAX || response.len() > max_response {
+        return None;
+    }
+    let bytes = bytes.to_vec();
     let captured = Captured { bytes, dropped: u64::from_le_bytes(*dropped) };
     let elapsed = Duration::from_nanos(u64::from_le_bytes(*nanos));
     let result = match outcome {
@@ -277,7 +290,7 @@ mod tests {
         let message = encode_answer(9, &call).expect("short enough");
         let (id, payload) = assemble(&message, 1 << 20).expect("sense").expect("whole");
         assert_eq!(id, 9);
-        let decoded = decode_answer(payload).expect("decodes");
+        let decoded = decode_answer(payload, 1 << 20).expect("decodes");
         assert_eq!(decoded.result, call.result);
         assert_eq!(decoded.captured, call.captured);
         assert_eq!(decoded.elapsed, call.elapsed);
@@ -325,6 +338,26 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::{any, proptest};
 
+    #[test]
+    fn crumbs_are_no_message() {
+        let mut assembler = Assembler::new(1 << 20);
+        let long = message(1, &vec![1; 2 * DATAGRAM]).expect("short enough");
+        assert_eq!(assembler.push(&long[..DATAGRAM]), Ok(None));
+        assert_eq!(assembler.push(&long[DATAGRAM..=DATAGRAM]), Err(Nonsense));
+    }
+
+    #[test]
+    fn an_answer_has_no_more_output_or_response_than_it_may() {
+        let answer = |output: usize, response: usize| {
+            let captured = Captured { bytes: vec![b'x'; output], dropped: 0 };
+            let call = Call { result: Ok(vec![0; response]), captured, elapsed: Duration::ZERO };
+            encode_answer(1, &call).expect("short enough")[Start::BYTES..].to_vec()
+        };
+        assert!(decode_answer(answer(Captured::MAX, 100), 100).is_some());
+        assert!(decode_answer(answer(Captured::MAX + 1, 0), 100).is_none());
+        assert!(decode_answer(answer(0, 101), 100).is_none());
+    }
+
     proptest! {
         #[test]
         fn no_datagrams_panic_the_decoders(
@@ -339,7 +372,7 @@ mod tests {
                 if let Ok(Some((_, payload))) = assembler.push(&datagram) {
                     assert!(payload.len() <= 1000);
                     let _ = decode_request(&payload);
-                    let _ = decode_answer(payload);
+                    let _ = decode_answer(payload, 1000);
                 }
                 assert!(assembler.payload.capacity() <= 1000);
             }

@@ -70,7 +70,7 @@ impl Launcher {
         let slots = self.dir.ledger().slots();
         let init = Init { slot: slot.number(), slots, ..self.init.clone() };
         let hello = ipc::message(0, &serde_json::to_vec(&init)?).context("too many variables")?;
-        let (ours, theirs) = StdUnixDatagram::pair()?;
+        let (ours, theirs) = ipc::pair()?;
         let audit = self.audit.as_deref().map(Audit::fd);
         ipc::send_descriptors(&ours, [Some(self.dir.ledger().fd()), audit])?;
         ours.set_nonblocking(true)?;

@@ -73,6 +73,8 @@ struct Job {
     /// Empty for a trial: the handler is instantiated and not called.
     request: Bytes,
     reply: oneshot::Sender<Done>,
+    /// Workers that died with it, and had not begun it by their own word.
+    survived: u8,
     /// Kept until the request is dealt with or dropped.
     slot: Slot,
 }
@@ -189,7 +191,7 @@ impl Pool {
     /// begun, it never does, unless the request has been sent to its process.
     pub(crate) async fn run(&self, slot: Slot, number: u64, request: Bytes) -> Done {
         let (reply, answer) = oneshot::channel();
-        let job = Job { number, request, reply, slot };
+        let job = Job { number, request, reply, survived: 0, slot };
         match &self.kind {
             Kind::Thread(pool) => pool.submit(job),
             Kind::Process(pool) => pool.submit(job),

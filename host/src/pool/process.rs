@@ -6,11 +6,11 @@
 //! worker, as does one that waits behind a slow one: it is read back from the
 //! worker's own end of the socket.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram as StdUnixDatagram;
 use std::process::ExitStatus;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ use super::admission::Admission;
 use super::growth::{self, Change, Growth, HELD_UP};
 use super::ipc::{self, Assembler, Nonsense};
 use super::launch::{Launcher, Worker, send};
-use super::schedule::{AHEAD, Order, PATIENCE, Schedule, Task};
+use super::schedule::{AHEAD, Begun, Order, PATIENCE, Schedule, Task};
 use super::{Around, Done, Job, Pace, Started};
 use crate::directory::Slot;
 use crate::metrics::Load;
@@ -46,6 +46,10 @@ const REAP: Duration = Duration::from_secs(1);
 
 /// How long after a worker more could not be started it is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// Workers that may die with a request and say that they had not begun it. One that was
+/// taken over could otherwise keep a request for ever.
+const MAX_SURVIVED: u8 = 3;
 
 /// How often deadlines are looked at while requests run.
 const PATROL: Duration = Duration::from_millis(20);
@@ -77,7 +81,9 @@ struct Shared {
     /// How many workers there are when none is held up.
     usual: usize,
     timeout: Duration,
-    max_answer: usize,
+    max_response: usize,
+    /// Workers that were killed and hang in the kernel.
+    hanging: Arc<AtomicUsize>,
     /// There is something to watch again.
     busy: Notify,
 }
@@ -123,6 +129,11 @@ impl Task for Job {
     fn fits_ahead(&self) -> bool {
         self.request.len() <= MAX_AHEAD
     }
+
+    fn outlives(&mut self) -> bool {
+        self.survived += 1;
+        self.survived < MAX_SURVIVED
+    }
 }
 
 impl ProcessPool {
@@ -149,7 +160,8 @@ impl ProcessPool {
             launcher: Launcher::new(common, route, code)?,
             usual,
             timeout: route.limits.timeout,
-            max_answer: ipc::max_answer(&route.limits),
+            max_response: route.limits.max_response,
+            hanging: Arc::default(),
             busy: Notify::new(),
         });
         // From here on its end is that of all workers.
@@ -289,7 +301,7 @@ impl Link {
 async fn keep(shared: Arc<Shared>, place: usize, mut worker: Worker) {
     let number = u32::try_from(place + 1).unwrap_or(u32::MAX);
     loop {
-        let Worker { mut child, socket, far_end, note, slot } = worker;
+        let Worker { mut child, socket, far_end, note, mut slot } = worker;
         let socket = Arc::new(socket);
         let (overrun, retired) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let link = Link {
@@ -302,21 +314,28 @@ async fn keep(shared: Arc<Shared>, place: usize, mut worker: Worker) {
             return retire(&shared, place, child, slot).await;
         }
         let pid = child.id();
-        let mut answers = Answers::new(shared.max_answer);
+        let mut answers = Answers::new(shared.max_response);
         let ear = Ear { shared: &shared, place, number, socket: &socket };
-        let (why, error) = tokio::select! {
+        let (why, error, judged) = tokio::select! {
             biased;
             () = retired.notified() => return retire(&shared, place, child, slot).await,
-            () = overrun.notified() => ("it overran its deadline".into(), CallError::Deadline),
-            Nonsense = answers.hear(&ear) => {
-                ("its answer makes no sense".into(), CallError::WorkerLost)
+            () = overrun.notified() => {
+                ("it overran its deadline".into(), CallError::Deadline, true)
             }
-            status = child.wait() => (end(status), CallError::WorkerLost),
+            Nonsense = answers.hear(&ear) => {
+                ("its answer makes no sense".into(), CallError::WorkerLost, true)
+            }
+            status = child.wait() => (end(status), CallError::WorkerLost, false),
         };
-        reap(child, slot).await;
+        slot.suspect();
+        reap(&shared, child, slot).await;
         // What it said before it died still counts.
         let _ = answers.hear_rest(&ear);
-        lose(&shared, place, number, &note, error);
+        let begun = match seek(&note, SeekFrom::Current(0)) {
+            Ok(noted) if !judged => Begun::Noted(noted),
+            _ => Begun::First,
+        };
+        lose(&shared, place, number, begun, error);
         tracing::warn!(worker = number, pid, "a worker is replaced: {why}");
         worker = match relaunch(&shared, place, number).await {
             Some(worker) => worker,
@@ -342,12 +361,15 @@ fn take_in(shared: &Shared, place: usize, link: Link) -> bool {
 
 /// Kills a worker and waits for its end, with which its slot is free. One that hangs in
 /// the kernel keeps it for longer than anybody waits.
-async fn reap(mut child: Child, slot: Slot) {
+async fn reap(shared: &Shared, mut child: Child, slot: Slot) {
     let _ = child.start_kill();
     if timeout(REAP, child.wait()).await.is_err() {
         tracing::error!(pid = child.id(), "a worker hangs in the kernel");
+        let hanging = Arc::clone(&shared.hanging);
+        hanging.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(async move {
             let _ = child.wait().await;
+            hanging.fetch_sub(1, Ordering::Relaxed);
             drop(slot);
         });
     }
@@ -369,7 +391,7 @@ fn end(status: io::Result<ExitStatus>) -> String {
 
 /// Ends an idle worker, whose place stays empty.
 async fn retire(shared: &Shared, place: usize, child: Child, slot: Slot) {
-    reap(child, slot).await;
+    reap(shared, child, slot).await;
     vacate(shared, place);
 }
 
@@ -423,14 +445,12 @@ async fn begin(shared: Arc<Shared>, place: usize) {
 }
 
 /// Settles what a dead worker leaves behind.
-fn lose(shared: &Shared, place: usize, number: u32, note: &File, error: CallError) {
-    let begun = seek(note, SeekFrom::Current(0));
+fn lose(shared: &Shared, place: usize, number: u32, begun: Begun, error: CallError) {
     let mut state = shared.lock();
     if let Some(link) = state.links.get_mut(place) {
         *link = None;
     }
-    let lost = state.schedule.died(place, begun.unwrap_or_default(), Instant::now());
-    if let Some(job) = lost {
+    for job in state.schedule.died(place, begun, Instant::now()) {
         let _ = job.reply.send(Done::lost(number, error, Duration::ZERO));
     }
     shared.settle(&state);
@@ -441,6 +461,11 @@ async fn relaunch(shared: &Shared, place: usize, number: u32) -> Option<Worker> 
     let mut pauses = BACK_OFF.iter();
     let mut pause = Duration::ZERO;
     while !shared.lock().is_over(place) {
+        // Others would hang where these do.
+        if shared.hanging.load(Ordering::Relaxed) >= shared.usual {
+            sleep(TRY_AGAIN).await;
+            continue;
+        }
         match shared.launcher.launch().await {
             Ok((worker, _)) => return Some(worker),
             Err(error) => {
@@ -465,11 +490,13 @@ struct Ear<'a> {
 struct Answers {
     assembler: Assembler,
     datagram: Vec<u8>,
+    max_response: usize,
 }
 
 impl Answers {
-    fn new(max_answer: usize) -> Self {
-        Self { assembler: Assembler::new(max_answer), datagram: vec![0; ipc::DATAGRAM] }
+    fn new(max_response: usize) -> Self {
+        let assembler = Assembler::new(ipc::max_answer(max_response));
+        Self { assembler, datagram: vec![0; ipc::DATAGRAM], max_response }
     }
 
     /// Passes answers on until one makes no sense. Gives way to others on this
@@ -504,8 +531,12 @@ impl Answers {
             Err(_) => return Err(Nonsense),
         };
         let datagram = self.datagram.get(..length).unwrap_or_default();
-        let Some((id, payload)) = self.assembler.push(datagram)? else { return Ok(true) };
-        let call = ipc::decode_answer(payload).ok_or(Nonsense)?;
+        let Some((id, payload)) = self.assembler.push(datagram)? else {
+            // A long answer, to something that it was asked.
+            let expected = worker.shared.lock().schedule.is_expecting(worker.place);
+            return if expected { Ok(true) } else { Err(Nonsense) };
+        };
+        let call = ipc::decode_answer(payload, self.max_response).ok_or(Nonsense)?;
         let job = {
             let mut state = worker.shared.lock();
             let (job, orders) =

@@ -24,6 +24,18 @@ pub(super) trait Task {
     fn is_cancelled(&self) -> bool;
     /// Whether it is small enough to be sent ahead, and so to be taken back.
     fn fits_ahead(&self) -> bool;
+    /// It was with a worker that died before it had begun it, by its own word. Whether it
+    /// goes to another.
+    fn outlives(&mut self) -> bool;
+}
+
+/// What is known of the request that a dead worker had begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begun {
+    /// The worker's own note of the last one, which it may have forged.
+    Noted(u64),
+    /// It is the first of those that it was sent, and had not answered.
+    First,
 }
 
 /// Requests, workers, and who has what.
@@ -121,16 +133,23 @@ impl<T: Task> Schedule<T> {
         Some((task, self.refill(place, now)))
     }
 
-    /// A worker died. The request that it had begun last is returned, if it owes
-    /// the answer; what it had not begun waits again, first in line.
-    pub(super) fn died(&mut self, place: usize, begun: u64, now: Instant) -> Option<T> {
+    /// A worker died. What it had begun and not answered is returned; what it had not begun
+    /// waits again, first in line.
+    pub(super) fn died(&mut self, place: usize, begun: Begun, now: Instant) -> Vec<T> {
         self.idle.retain(|idle| *idle != place);
-        let mut lost = None;
-        for sent in std::mem::take(&mut self.places.get_mut(place)?.sent).into_iter().rev() {
-            if sent.id == begun {
-                lost = Some(sent.task);
+        let sent = self.places.get_mut(place).map(|place| std::mem::take(&mut place.sent));
+        let sent = sent.unwrap_or_default();
+        // They are begun in the order in which they were sent.
+        let first = sent.front().map(|first| first.id).filter(|_| match begun {
+            Begun::Noted(id) => sent.iter().any(|sent| sent.id == id),
+            Begun::First => true,
+        });
+        let mut lost = Vec::new();
+        for Sent { id, mut task, .. } in sent.into_iter().rev() {
+            if Some(id) == first || !task.outlives() {
+                lost.push(task);
             } else {
-                self.waiting.push_front((sent.task, now));
+                self.waiting.push_front((task, now));
             }
         }
         lost
@@ -202,6 +221,11 @@ impl<T: Task> Schedule<T> {
     pub(super) fn task(&self, order: Order) -> Option<&T> {
         let sent = &self.places.get(order.place)?.sent;
         sent.iter().find(|sent| sent.id == order.id).map(|sent| &sent.task)
+    }
+
+    /// Whether a worker owes an answer.
+    pub(super) fn is_expecting(&self, place: usize) -> bool {
+        self.places.get(place).is_some_and(|place| !place.sent.is_empty())
     }
 
     /// Workers that have been in their call for that long.
@@ -288,6 +312,9 @@ mod tests {
         }
         fn fits_ahead(&self) -> bool {
             self.0 < 100
+        }
+        fn outlives(&mut self) -> bool {
+            self.0 < 50
         }
     }
 
@@ -391,7 +418,7 @@ mod tests {
         f.submit(1);
         f.submit(2);
         let begun = f.schedule.places[0].sent[0].id;
-        assert_eq!(f.schedule.died(0, begun, f.now), Some(Small(1)));
+        assert_eq!(f.schedule.died(0, Begun::Noted(begun), f.now), [Small(1)]);
         let orders = f.schedule.ready(0, f.now);
         assert_eq!(orders.len(), 1);
         assert_eq!(f.schedule.task(orders[0]), Some(&Small(2)));
@@ -400,7 +427,7 @@ mod tests {
     #[test]
     fn a_worker_that_died_idle_gets_nothing() {
         let mut f = Fixture::new(2, 2);
-        assert_eq!(f.schedule.died(1, 0, f.now), None);
+        assert_eq!(f.schedule.died(1, Begun::Noted(0), f.now), []);
         fill(&mut f, 0);
         assert_eq!(f.submit(50), None);
     }

@@ -203,7 +203,7 @@ fn work(shared: &Shared, worker: &Worker, own: &directory::Slot) {
             true => shared.queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
             false => shared.queue.recv_timeout(IDLE),
         };
-        let Job { number, request, reply, slot } = match job {
+        let Job { number, request, reply, slot, .. } = match job {
             Ok(job) => job,
             Err(RecvTimeoutError::Timeout) if !worker.retired.load(Ordering::Acquire) => continue,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,

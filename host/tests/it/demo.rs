@@ -27,7 +27,7 @@ fn every_attack_of_the_catalogue_is_stopped_on_both_pools() {
     assert!(made["process"] > 90 && made["load"] >= 10, "{made:?}");
     let open: Vec<_> = rows.iter().filter(|row| row["not_promised"] == true).collect();
     assert!(open.iter().all(|row| row["pool"] == "thread"), "{open:#?}");
-    assert_eq!(open.len(), 3, "{open:#?}");
+    assert_eq!(open.len(), 4, "{open:#?}");
 }
 
 #[test]

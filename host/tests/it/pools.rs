@@ -145,7 +145,8 @@ fn a_stopped_worker_is_replaced_at_its_deadline() {
     let server = Server::start("process", &["--timeout", "300ms", "--workers", "1"]);
     let worker = server.workers()[0];
     kill(worker, Signal::STOP);
-    // It never began the request, so another can have it.
+    // It never began the request; but its word for that could be a lie.
+    assert_eq!(server.get("/").status, 504);
     assert_eq!(server.get("/").status, 200);
     assert_ne!(server.workers(), [worker]);
 }

@@ -8,7 +8,7 @@ use super::Access;
 use super::bindings::wasi::filesystem::types::{DescriptorFlags, ErrorCode, OpenFlags, PathFlags};
 use super::errors::{Denial, FsResult};
 use super::metadata::is_symlink;
-use super::paths::{Entry, is_plain, open_beneath};
+use super::paths::{is_plain, open_beneath};
 use super::quota::{OpenFile, Register};
 
 /// An open file or directory of a guest.
@@ -80,6 +80,16 @@ impl Descriptor {
         Ok(fs::fstat(open_beneath(dir, path, flags, Mode::empty())?)?)
     }
 
+    /// Whether what is there, if anything is, can be opened without waking anybody: a FIFO
+    /// has another end, and a device may do anything.
+    fn is_ordinary(&self, flags: PathFlags, path: &str) -> FsResult<()> {
+        let Ok(stat) = self.stat_at(flags, path) else { return Ok(()) };
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile | FileType::Directory | FileType::Symlink => Ok(()),
+            _ => Err(Denial::NotAFile.into()),
+        }
+    }
+
     /// Opens a file or directory. It is not truncated: that is up to the account.
     pub(super) fn open_at(
         &self,
@@ -118,6 +128,7 @@ impl Descriptor {
                 oflags |= oflag;
             }
         }
+        self.is_ordinary(path_flags, path)?;
         let create = open.contains(OpenFlags::CREATE);
         let mode = if create { Mode::from_raw_mode(0o666) } else { Mode::empty() };
         let (fd, file_type) = OpenFile::new(open_beneath(dir, path, oflags, mode)?, register)?;
@@ -136,13 +147,16 @@ impl Descriptor {
         times: &Timestamps,
     ) -> FsResult<()> {
         let dir = self.changeable_directory()?;
-        if flags.contains(PathFlags::SYMLINK_FOLLOW) {
-            // Only found, not opened: it may be a FIFO or a device.
-            let file = open_beneath(dir, path, OFlags::PATH, Mode::empty())?;
-            return Ok(fs::utimensat(file, "", times, AtFlags::EMPTY_PATH)?);
+        let mut oflags = OFlags::RDONLY | OFlags::NONBLOCK;
+        if !flags.contains(PathFlags::SYMLINK_FOLLOW) {
+            if is_symlink(&self.stat_at(flags, path)?) {
+                // That would take a system call that knows no bounds.
+                return Err(ErrorCode::Unsupported.into());
+            }
+            oflags |= OFlags::NOFOLLOW;
         }
-        let entry = Entry::directory(dir, path)?;
-        Ok(fs::utimensat(&entry.parent, entry.name, times, AtFlags::SYMLINK_NOFOLLOW)?)
+        self.is_ordinary(flags, path)?;
+        Ok(fs::futimens(open_beneath(dir, path, oflags, Mode::empty())?, times)?)
     }
 }
 

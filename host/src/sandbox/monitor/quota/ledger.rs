@@ -9,7 +9,7 @@
 //! as it could by writing to the directory itself, and nothing else: all numbers are
 //! read with saturating arithmetic, and the memory can be neither grown nor shrunk.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -186,6 +186,27 @@ impl Ledger {
         self.stale();
     }
 
+    /// Believes nothing that stands here, but what the workers with `live` slots say of
+    /// themselves: one that has ended badly may have written it.
+    pub fn distrust(&self, quota: Usage, live: &BTreeSet<u32>) {
+        for slot in self.used().filter(|slot| !live.contains(slot)) {
+            for index in 0..OPEN_FILES {
+                self.leave(Place { slot, index });
+            }
+            self.hold(slot, Usage::default());
+            self.set_counting(slot, false);
+        }
+        let used = live.last().map_or(0, |last| u64::from(*last) + 1);
+        self.word(USED).store(used, Ordering::SeqCst);
+        for (word, value) in [(BYTES, UNKNOWN), (ENTRIES, 0)] {
+            let _ = self
+                .word(word)
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| Some(now & !VALUE | value));
+        }
+        self.word(COUNTED).store(0, Ordering::SeqCst);
+        self.set_quota(quota);
+    }
+
     /// Says what the change that begins may add to the directory; nothing when it is over.
     pub(super) fn hold(&self, slot: u32, change: Usage) {
         let slot = self.slot(slot);
@@ -196,7 +217,8 @@ impl Ledger {
     /// How long ago the directory was counted.
     pub(super) fn counted(&self) -> Duration {
         let counted = self.word(COUNTED).load(Ordering::SeqCst);
-        Duration::from_millis(now().saturating_sub(counted))
+        // A time to come is nonsense.
+        now().checked_sub(counted).map_or(Duration::MAX, Duration::from_millis)
     }
 
     /// Adds `more` if there is room for it.
@@ -547,6 +569,31 @@ mod tests {
         ledger.set_shortening(place);
         assert_eq!(ledger.open_files(1).growing, HashMap::from([(7, 10)]));
         assert_eq!(ledger.known_length(place), 10);
+    }
+
+    #[test]
+    fn what_a_bad_worker_wrote_is_not_believed() {
+        let ledger = counted(10, 1);
+        let place = ledger.take_place(1).expect("a place");
+        ledger.identify(place, 7);
+        ledger.at_least(place, 50);
+        let garbage = [u64::MAX, 0, 1, VALUE, 1 << 47, 3];
+        for word in 0..size(3) / 8 {
+            if ledger.slot(1) <= word && word < ledger.slot(2) {
+                continue;
+            }
+            ledger.word(word).store(garbage[word % garbage.len()], Ordering::SeqCst);
+        }
+        ledger.distrust(usage(100, 10), &[1].into());
+        assert_eq!(ledger.quota(), usage(100, 10));
+        assert_eq!(ledger.open_files(0).lengths, HashMap::from([(7, 50)]), "that of a live one");
+        assert!(!fits(&ledger, usage(1, 0)) && ledger.is_stale(), "it is to be counted");
+        let (begun, held) = ledger.begin_count(1);
+        ledger.end_count(begun, usage(60, 1));
+        assert_eq!(held, usage(0, 0));
+        assert!(fits(&ledger, usage(40, 9)));
+        ledger.word(COUNTED).store(u64::MAX, Ordering::SeqCst);
+        assert_eq!(ledger.counted(), Duration::MAX);
     }
 
     #[test]
