@@ -54,6 +54,10 @@ impl Default for Bounds {
 /// By how much a low priority is lower than the usual one: as far as it goes.
 const LOW_PRIORITY: i32 = 19;
 
+/// Bytes of machine code of one handler, which every worker loads.
+const MAX_CODE: usize = 128 << 20;
+const TOO_MUCH_CODE: &str = "its machine code is larger than 128 MiB";
+
 /// The most that the compiler may say about a component, in bytes.
 const MAX_FINDINGS: u64 = 1 << 20;
 
@@ -190,7 +194,10 @@ pub fn run(limits: &str, memory: u64, low_priority: bool) -> anyhow::Result<()> 
                 Ok(component) => {
                     let machine_code = component.serialize()?;
                     findings.code = machine_code.len();
-                    code.write_all(&machine_code)?;
+                    match machine_code.len() <= MAX_CODE {
+                        true => code.write_all(&machine_code)?,
+                        false => findings.refusal = Some(TOO_MUCH_CODE.into()),
+                    }
                 }
                 Err(refusal) => findings.refusal = Some(shortened(&refusal.to_string())),
             }

@@ -22,6 +22,8 @@ mod read_only;
 mod special;
 mod state;
 
+use std::sync::OnceLock;
+
 use outcome::{Gain, Outcome, Refusal};
 
 wit_bindgen::generate!({ world: "handler", path: "../../wit" });
@@ -112,7 +114,8 @@ struct Hostile;
 
 impl Guest for Hostile {
     fn handle(request: Vec<u8>) -> Vec<u8> {
-        let name = requested_name(&request);
+        let (name, query) = target(&request);
+        let _ = QUERY.set(String::from_utf8_lossy(query).into_owned());
         if name == b"/" {
             return answer("200 OK", &list());
         }
@@ -130,10 +133,14 @@ impl Guest for Hostile {
     }
 }
 
-/// The path of the request, without a query: the second word of its first line.
-fn requested_name(request: &[u8]) -> &[u8] {
+/// What the attack needs to know, if anything: the request's query.
+static QUERY: OnceLock<String> = OnceLock::new();
+
+/// Path and query of the request: the second word of its first line.
+fn target(request: &[u8]) -> (&[u8], &[u8]) {
     let target = request.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
-    target.split(|byte| *byte == b'?').next().unwrap_or_default()
+    let mut parts = target.splitn(2, |byte| *byte == b'?');
+    (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
 }
 
 /// One line for each attack: its name and what it tries.

@@ -20,7 +20,7 @@ pub(super) enum Way {
     /// As many requests at a time as the pool has workers.
     Crowd(Expected),
     /// A file that is given as a handler, with what bounds; what the refusal says.
-    Load(fn() -> Vec<u8>, Bounds, &'static str),
+    Load(fn() -> anyhow::Result<Vec<u8>>, Bounds, &'static str),
 }
 
 /// On which server.
@@ -87,7 +87,7 @@ const fn read_only(name: &'static str, tries: &'static str) -> Attack {
 const fn load(
     name: &'static str,
     tries: &'static str,
-    make: fn() -> Vec<u8>,
+    make: fn() -> anyhow::Result<Vec<u8>>,
     why: &'static str,
 ) -> Attack {
     Attack { name, tries, way: Way::Load(make, LITTLE, why) }
@@ -125,7 +125,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     ),
     hostile("sleep-year", "sleeps for a year", Status(504), "deadline"),
     hostile("poll-never", "waits for what never comes", Status(504), "deadline"),
-    hostile("read-stdin", "waits for standard input", Blocked, "monitor"),
+    hostile("read-stdin", "waits for standard input", Blocked, "nothing there"),
     Attack {
         name: "crowd",
         tries: "computes for ever on every worker at once",
@@ -165,10 +165,10 @@ pub(super) const ATTACKS: &[Attack] = &[
     hostile("answer-long", "answers more than --max-response", Status(502), "response check"),
     hostile("answer-trap", "traps in the middle of an answer", Status(500), "wasm"),
     // The log.
-    hostile("output-flood", "floods the log", Blocked, "monitor"),
-    hostile("output-invalid", "writes what is no text into the log", Blocked, "monitor"),
-    hostile("output-escapes", "steers the terminal of whoever reads the log", Blocked, "monitor"),
-    hostile("output-forged", "forges lines of the log", Blocked, "monitor"),
+    hostile("output-flood", "floods the log", Blocked, "log"),
+    hostile("output-invalid", "writes what is no text into the log", Blocked, "log"),
+    hostile("output-escapes", "steers the terminal of whoever reads the log", Blocked, "log"),
+    hostile("output-forged", "forges lines of the log", Blocked, "log"),
     // The disk.
     hostile("fill", "fills the disk", Blocked, "quota"),
     hostile("small-appends", "fills it in small pieces", Blocked, "quota"),
@@ -177,7 +177,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     hostile("files", "makes a million files", Blocked, "quota"),
     hostile("links", "makes a million links", Blocked, "quota"),
     hostile("deep", "makes directories in directories", Blocked, "quota"),
-    hostile("long-names", "makes names beyond what a file system takes", Blocked, "monitor"),
+    hostile("long-names", "makes names beyond what a file system takes", Blocked, "kernel"),
     hostile("names", "makes names that break listings", Status(200), "nothing"),
     // Handles.
     hostile("open-files", "opens thousands of files", Blocked, "monitor"),
@@ -213,7 +213,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         "monitor",
     ),
     hostile("proc-self", "goes through /proc", Blocked, "monitor"),
-    hostile("long-path", "passes paths beyond what the kernel takes", Blocked, "monitor"),
+    hostile("long-path", "passes paths beyond what the kernel takes", Blocked, "kernel"),
     hostile("nul", "cuts a name short by NUL", Blocked, "monitor"),
     hostile("symlink-out", "follows a link that leads out", Blocked, "monitor"),
     hostile("symlink-make", "makes a link that leads out", Blocked, "monitor"),
@@ -226,9 +226,9 @@ pub(super) const ATTACKS: &[Attack] = &[
     read_only("rename-read-only", "moves a read-only file (as CVE-2026-58494)"),
     read_only("create-read-only", "creates in a read-only directory"),
     // What others left.
-    hostile("environment", "reads the host's environment", Blocked, "monitor"),
-    hostile("initial-cwd", "asks where the host was started", Blocked, "monitor"),
-    hostile("clock", "learns the host's uptime", Blocked, "monitor"),
+    hostile("environment", "reads the host's environment", Blocked, "nothing there"),
+    hostile("initial-cwd", "asks where the host was started", Blocked, "nothing there"),
+    hostile("clock", "learns the host's uptime", Blocked, "nothing there"),
     hostile("leftover", "looks for what the last request left", Blocked, "wasm"),
     hostile("memory-remnants", "looks for what others had in memory", Blocked, "wasm"),
     // The network.
@@ -247,6 +247,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     ),
     load("newer-wasi", "asks for a newer WASI", make::newer_wasi, "wasi:cli/environment@0.3.0"),
     load("wants-http", "asks for requests of its own", make::wants_http, "wasi:http"),
+    // Time, memory or form: which of them comes first depends on the machine.
     load("huge", "has a million functions", make::huge, ""),
     load("nested", "is nested ten thousand deep", make::nested, ""),
     load("slow-to-compile", "keeps the compiler busy", make::slow_to_compile, "longer than"),
@@ -261,12 +262,12 @@ pub(super) const ATTACKS: &[Attack] = &[
         tries: "has the compiler take all memory",
         way: Way::Load(
             make::slow_to_compile,
-            Bounds { memory: 100 << 20, ..LITTLE },
+            Bounds { time: Duration::from_secs(60), memory: 100 << 20, ..LITTLE },
             "more than 100 MiB of memory",
         ),
     },
     load("memory-of-4-gib", "wants 4 GiB at once", make::memory_of_4_gib, "limits"),
-    load("hundred-memories", "wants a hundred memories", make::hundred_memories, ""),
+    load("hundred-memories", "wants a hundred memories", make::hundred_memories, "limits"),
     // Native code in a worker, should WebAssembly itself have a hole.
     escaped("read-outside", "reads /etc/passwd", "landlock"),
     escaped("list-outside", "lists the root directory", "landlock"),

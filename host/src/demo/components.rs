@@ -22,7 +22,8 @@ pub(super) fn loop_in_start() -> String {
     component(&format!("{MEMORY} (func $start (loop $l br $l)) (start $start)"), "unreachable")
 }
 
-/// Grows four memories by turns until none grows any more, and touches every page.
+/// Grows four memories by turns until none grows any more, and touches every page. If it
+/// then has more than 64 MiB, it computes for ever.
 pub(super) fn memories() -> String {
     let grow: String = (0..4)
         .map(|memory| {
@@ -35,66 +36,73 @@ pub(super) fn memories() -> String {
             )
         })
         .collect();
+    let pages = "(i32.add (i32.add (memory.size 0) (memory.size 1))
+                          (i32.add (memory.size 2) (memory.size 3)))";
     component(
         &format!("{MEMORY} (memory 1) (memory 1) (memory 1)"),
-        &format!("(local i32) {grow} unreachable"),
+        &format!(
+            "(local i32) {grow}
+             (if (i32.gt_u {pages} (i32.const 1024)) (then (loop $l br $l))) unreachable"
+        ),
     )
 }
 
-/// Grows a table until it grows no more.
+/// Grows a table until it grows no more. If it then has more than 4 million elements, it
+/// computes for ever.
 pub(super) fn table() -> String {
     component(
         &format!("{MEMORY} (table $t 1 funcref)"),
         "(loop $l (br_if $l (i32.ne (i32.const -1)
            (table.grow $t (ref.null func) (i32.const 1000)))))
+         (if (i32.gt_u (table.size $t) (i32.const 4000000)) (then (loop $l br $l)))
          unreachable",
     )
 }
 
 /// Wants a table with as many elements as can be counted.
-pub(super) fn table_of_4_billion() -> Vec<u8> {
+pub(super) fn table_of_4_billion() -> anyhow::Result<Vec<u8>> {
     text(&component(&format!("{MEMORY} (table 0xffffffff funcref)"), "unreachable"))
 }
 
 /// Wants more memory than one instance may have.
-pub(super) fn memory_of_4_gib() -> Vec<u8> {
+pub(super) fn memory_of_4_gib() -> anyhow::Result<Vec<u8>> {
     text(&component(r#"(memory (export "memory") 65536)"#, "unreachable"))
 }
 
 /// Wants more memories than there are.
-pub(super) fn hundred_memories() -> Vec<u8> {
+pub(super) fn hundred_memories() -> anyhow::Result<Vec<u8>> {
     text(&component(&format!("{MEMORY} {}", "(memory 1)".repeat(99)), "unreachable"))
 }
 
 /// A component that exports nothing.
-pub(super) fn another_world() -> Vec<u8> {
+pub(super) fn another_world() -> anyhow::Result<Vec<u8>> {
     text("(component)")
 }
 
 /// Asks for an interface of a WASI to come.
-pub(super) fn newer_wasi() -> Vec<u8> {
+pub(super) fn newer_wasi() -> anyhow::Result<Vec<u8>> {
     text(r#"(component (import "wasi:cli/environment@0.3.0" (instance)))"#)
 }
 
 /// Asks to make requests itself.
-pub(super) fn wants_http() -> Vec<u8> {
+pub(super) fn wants_http() -> anyhow::Result<Vec<u8>> {
     text(r#"(component (import "wasi:http/outgoing-handler@0.2.0" (instance)))"#)
 }
 
 /// Not a component.
-pub(super) fn core_module() -> Vec<u8> {
+pub(super) fn core_module() -> anyhow::Result<Vec<u8>> {
     text("(module)")
 }
 
 /// A good handler, cut short.
-pub(super) fn truncated() -> Vec<u8> {
+pub(super) fn truncated() -> anyhow::Result<Vec<u8>> {
     let mut wasm = super::HOSTILE.to_vec();
     wasm.truncate(wasm.len() / 2);
-    wasm
+    Ok(wasm)
 }
 
 /// Components within components, ten thousand deep.
-pub(super) fn nested() -> Vec<u8> {
+pub(super) fn nested() -> anyhow::Result<Vec<u8>> {
     const COMPONENT: u8 = 4;
     // From the inside out; written backwards, so that each level costs its own bytes.
     let mut reversed: Vec<u8> = HEADER.iter().rev().copied().collect();
@@ -105,11 +113,11 @@ pub(super) fn nested() -> Vec<u8> {
         reversed.extend(HEADER.iter().rev());
     }
     reversed.reverse();
-    reversed
+    Ok(reversed)
 }
 
 /// A million functions that do nothing.
-pub(super) fn huge() -> Vec<u8> {
+pub(super) fn huge() -> anyhow::Result<Vec<u8>> {
     const FUNCTIONS: usize = 1_000_000;
     let count = leb128(FUNCTIONS);
     // No locals, end.
@@ -120,14 +128,14 @@ pub(super) fn huge() -> Vec<u8> {
         section(3, &[count.as_slice(), &vec![0; FUNCTIONS]].concat()),
         section(10, &[count.as_slice(), &function.repeat(FUNCTIONS)].concat()),
     ];
-    [HEADER, &section(1, &module.concat())].concat()
+    Ok([HEADER, &section(1, &module.concat())].concat())
 }
 
 /// A few functions, each so long that a compiler's register allocation takes seconds.
-pub(super) fn slow_to_compile() -> Vec<u8> {
+pub(super) fn slow_to_compile() -> anyhow::Result<Vec<u8>> {
     const LOCALS: usize = 60;
     const LOOPS: usize = 2000;
-    const FUNCTIONS: usize = 10;
+    const FUNCTIONS: usize = 40;
     // local.set n (local.get n + local.get n + 7), for every n
     let step = |n: usize| {
         let [n, m] = [n, (n + 7) % LOCALS].map(|local| local as u8);
@@ -145,7 +153,7 @@ pub(super) fn slow_to_compile() -> Vec<u8> {
         section(3, &[&[FUNCTIONS as u8], [0; FUNCTIONS].as_slice()].concat()),
         section(10, &[&[FUNCTIONS as u8], function.repeat(FUNCTIONS).as_slice()].concat()),
     ];
-    [HEADER, &section(1, &module.concat())].concat()
+    Ok([HEADER, &section(1, &module.concat())].concat())
 }
 
 /// How every component begins.
@@ -159,8 +167,8 @@ fn sized(content: &[u8]) -> Vec<u8> {
     [leb128(content.len()).as_slice(), content].concat()
 }
 
-fn text(wat: &str) -> Vec<u8> {
-    wat::parse_str(wat).unwrap_or_default()
+fn text(wat: &str) -> anyhow::Result<Vec<u8>> {
+    Ok(wat::parse_str(wat)?)
 }
 
 fn leb128(mut number: usize) -> Vec<u8> {

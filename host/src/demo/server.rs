@@ -1,6 +1,8 @@
 //! A server under attack: the real executable in a process of its own, watched from
 //! outside.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -18,9 +20,13 @@ use super::PATIENCE;
 pub(super) struct Server {
     child: Child,
     port: u16,
+    /// One JSON object each, or it is a forgery.
     lines: Receiver<String>,
-    /// What was read of them: one JSON object each, or it is a forgery.
-    pub(super) log: Vec<Value>,
+    /// What they said of requests that were not asked for yet, by client.
+    logged: HashMap<String, Logged>,
+    /// Lines of output of handlers that still ran, and whether there were more, by request.
+    output: HashMap<u64, (usize, bool)>,
+    audit: BufReader<fs::File>,
     pub(super) forged: Option<String>,
 }
 
@@ -30,6 +36,18 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) body: String,
     client: SocketAddr,
+}
+
+/// What the log says of a request.
+#[derive(Debug, Default)]
+pub(super) struct Logged {
+    pub(super) request: u64,
+    /// What ended the handler's call.
+    pub(super) stopped_by: Option<String>,
+    /// Lines of the handler's output.
+    pub(super) output_lines: usize,
+    /// Whether there would have been more.
+    pub(super) output_dropped: bool,
 }
 
 /// What a server holds, its workers included.
@@ -61,7 +79,19 @@ impl Server {
                 }
             }
         });
-        let mut server = Self { child, port: 0, lines, log: Vec::new(), forged: None };
+        let audit = dir.join("logs/audit");
+        // The server before this one has another.
+        fs::File::create(&audit)?;
+        let audit = BufReader::new(fs::File::open(audit)?);
+        let mut server = Self {
+            child,
+            port: 0,
+            lines,
+            logged: HashMap::new(),
+            output: HashMap::new(),
+            audit,
+            forged: None,
+        };
         let first = server.line()?;
         let port = first
             .strip_prefix("error: ")
@@ -112,23 +142,82 @@ impl Server {
         }
     }
 
-    /// Reads what the server has logged, up to the line of the request of `answer`.
-    pub(super) fn logged(&mut self, answer: &Answer) -> Option<Value> {
+    pub(super) fn is_alive(&mut self) -> bool {
+        // A server that is dying takes a moment.
+        std::thread::sleep(Duration::from_millis(1));
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Reads what the server has logged, up to the line of the request of `answer`, and what
+    /// that says of it.
+    pub(super) fn logged(&mut self, answer: &Answer) -> Logged {
         let client = answer.client.to_string();
         let deadline = Instant::now() + PATIENCE;
         loop {
+            if let Some(logged) = self.logged.remove(&client) {
+                return logged;
+            }
             let left = deadline.saturating_duration_since(Instant::now());
-            let line = self.lines.recv_timeout(left).ok()?;
+            let Ok(line) = self.lines.recv_timeout(left) else { return Logged::default() };
             let Ok(value) = serde_json::from_str::<Value>(&line) else {
                 self.forged = Some(line);
                 continue;
             };
-            let found = value["client"] == client.as_str();
-            self.log.push(value.clone());
-            if found {
-                return Some(value);
+            let Some(request) = value["request"].as_u64() else { continue };
+            if value.get("output").is_some() {
+                self.output.entry(request).or_default().0 += 1;
+            } else if value.get("dropped").is_some() {
+                self.output.entry(request).or_default().1 = true;
+            } else if let Some(client) = value["client"].as_str() {
+                let (output_lines, output_dropped) =
+                    self.output.remove(&request).unwrap_or_default();
+                let stopped_by = value["stopped_by"].as_str().map(str::to_owned);
+                let logged = Logged { request, stopped_by, output_lines, output_dropped };
+                self.logged.insert(client.to_owned(), logged);
             }
         }
+    }
+
+    /// Why the monitor denied something in a request, by the audit; the last reason, if
+    /// there are several.
+    pub(super) fn denied(&mut self, request: u64) -> Option<String> {
+        // No line of a later request comes before the last of this one, which is over.
+        let _ = get(self.address(), "environment", PATIENCE);
+        let deadline = Instant::now() + PATIENCE;
+        let mut denied = None;
+        while Instant::now() < deadline {
+            let mut line = String::new();
+            while self.audit.read_line(&mut line).ok()? > 0 && !line.ends_with('\n') {}
+            let Ok(value) = serde_json::from_str::<Value>(&line) else {
+                std::thread::sleep(Duration::from_millis(1));
+                continue;
+            };
+            match value["request"].as_u64() {
+                Some(number) if number > request => return denied,
+                Some(number) if number == request && value["outcome"] == "denied" => {
+                    denied = value["reason"].as_str().map(str::to_owned);
+                }
+                _ => {}
+            }
+        }
+        denied
+    }
+}
+
+impl Vitals {
+    pub(super) fn is_no_more_than(self, most: Self, slack_kib: usize) -> bool {
+        self.descriptors <= most.descriptors
+            && self.threads <= most.threads
+            && self.processes <= most.processes
+            && self.resident_kib <= most.resident_kib + slack_kib
+    }
+}
+
+impl fmt::Display for Vitals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { descriptors, threads, processes, resident_kib } = self;
+        let mib = resident_kib >> 10;
+        write!(f, "{descriptors} descriptors, {threads} threads, {processes} workers, {mib} MiB")
     }
 }
 

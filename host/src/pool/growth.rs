@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 pub(super) const HELD_UP: Duration = Duration::from_millis(100);
 
 /// How long the pool must have been larger than it needs to be to shrink.
-const SHRINK_AFTER: Duration = Duration::from_secs(10);
+const SHRINK_AFTER: Duration = Duration::from_secs(5);
 
 /// What the pool looks like at one moment.
 #[derive(Clone, Copy, Debug)]

@@ -20,7 +20,8 @@ fn every_attack_of_the_catalogue_is_stopped_on_both_pools() {
     assert_eq!(output.status.success(), !late, "{}", String::from_utf8_lossy(&output.stderr));
 
     let mut made: HashMap<&str, usize> = HashMap::new();
-    for row in &rows {
+    // Those in brackets are of whole servers, of which some do not live to have one.
+    for row in rows.iter().filter(|row| !row["attack"].as_str().unwrap().starts_with('(')) {
         *made.entry(row["pool"].as_str().unwrap()).or_default() += 1;
     }
     assert_eq!(made["thread"], made["process"]);
