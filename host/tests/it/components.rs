@@ -39,6 +39,20 @@ pub fn answer(response: &str) -> String {
     )
 }
 
+/// Always the same long response, in memory that no request reaches.
+pub fn long_answer(response: &str) -> String {
+    let data: String = response.bytes().map(|byte| format!("\\{byte:02x}")).collect();
+    let length = response.len();
+    handler(
+        &format!(r#"(memory (export "memory") 8) (data (i32.const 65536) "{data}")"#),
+        &format!(
+            "(i32.store (i32.const 0) (i32.const 65536))
+             (i32.store (i32.const 4) (i32.const {length}))
+             i32.const 0"
+        ),
+    )
+}
+
 /// Answers with the body of its request, whatever that is.
 pub fn parrot() -> String {
     handler(

@@ -29,4 +29,5 @@ mod slow;
 mod standard_library;
 mod start;
 mod support;
+mod swap;
 mod tables;

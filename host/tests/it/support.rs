@@ -82,6 +82,11 @@ impl Server {
         Self::start_by(command, "process", None, &["--timeout", "500ms"])
     }
 
+    /// Starts a pool with a configuration file, which names the directories.
+    pub fn with_config(pool: &str, config: &Path) -> Self {
+        Self::start_by(host(), pool, None, &["--config", config.to_str().unwrap()])
+    }
+
     /// Starts a pool by this command, which runs `host`.
     pub fn with_command(command: Command, pool: &str, args: &[&str]) -> Self {
         Self::start_by(command, pool, None, args)
@@ -95,7 +100,10 @@ impl Server {
         LazyLock::force(&DESCRIPTORS);
         let scratch = tempfile::tempdir().unwrap();
         let dir = scratch.path().join("folder");
-        command.args(["--pool", pool, "--port", "0", "--workers", "3", "--dir"]).arg(&dir);
+        command.args(["--pool", pool, "--port", "0", "--workers", "3"]);
+        if !args.contains(&"--config") {
+            command.arg("--dir").arg(&dir);
+        }
         if let Some(wat) = handler {
             let path = scratch.path().join("handler.wasm");
             std::fs::write(&path, wat::parse_str(wat).expect("a component")).unwrap();
@@ -166,6 +174,11 @@ impl Server {
 
     pub fn get(&self, target: &str) -> Response {
         self.request("GET", target, b"")
+    }
+
+    /// The file of [`Server::with_handler`].
+    pub fn handler(&self) -> PathBuf {
+        self.scratch.path().join("handler.wasm")
     }
 
     pub fn signal(&self, signal: rustix::process::Signal) {
