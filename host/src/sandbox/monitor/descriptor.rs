@@ -80,12 +80,12 @@ impl Descriptor {
         Ok(fs::fstat(open_beneath(dir, path, flags, Mode::empty())?)?)
     }
 
-    /// Whether what is there, if anything is, can be opened without waking anybody: a FIFO
-    /// has another end, and a device may do anything.
-    fn is_ordinary(&self, flags: PathFlags, path: &str) -> FsResult<()> {
-        let Ok(stat) = self.stat_at(flags, path) else { return Ok(()) };
+    /// What is there, if anything is, and can be opened without waking anybody: a FIFO has
+    /// another end, and a device may do anything.
+    fn ordinary(&self, flags: PathFlags, path: &str) -> FsResult<Option<Stat>> {
+        let Ok(stat) = self.stat_at(flags, path) else { return Ok(None) };
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile | FileType::Directory | FileType::Symlink => Ok(()),
+            FileType::RegularFile | FileType::Directory | FileType::Symlink => Ok(Some(stat)),
             _ => Err(Denial::NotAFile.into()),
         }
     }
@@ -97,7 +97,7 @@ impl Descriptor {
         path: &str,
         open: OpenFlags,
         flags: DescriptorFlags,
-        register: Register,
+        mut register: Register,
     ) -> FsResult<Self> {
         let dir = self.directory()?;
         let write = flags.contains(DescriptorFlags::WRITE);
@@ -128,7 +128,12 @@ impl Descriptor {
                 oflags |= oflag;
             }
         }
-        self.is_ordinary(path_flags, path)?;
+        // One that must not be there need not be looked for.
+        if !open.contains(OpenFlags::EXCLUSIVE)
+            && let Some(stat) = self.ordinary(path_flags, path)?
+        {
+            register.expect(&stat);
+        }
         let create = open.contains(OpenFlags::CREATE);
         let mode = if create { Mode::from_raw_mode(0o666) } else { Mode::empty() };
         let (fd, file_type) = OpenFile::new(open_beneath(dir, path, oflags, mode)?, register)?;
@@ -155,7 +160,7 @@ impl Descriptor {
             }
             oflags |= OFlags::NOFOLLOW;
         }
-        self.is_ordinary(flags, path)?;
+        self.ordinary(flags, path)?;
         Ok(fs::futimens(open_beneath(dir, path, oflags, Mode::empty())?, times)?)
     }
 }

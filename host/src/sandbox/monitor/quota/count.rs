@@ -58,8 +58,11 @@ impl<'a> Count<'a> {
         for (file, length) in &measured.files {
             lengths.remove(file);
             let will_be = [&self.open.growing, &growing].map(|files| files.get(file).copied());
-            let length = will_be.into_iter().flatten().fold(*length, u64::max);
-            bytes = bytes.saturating_add(length);
+            let will_be = will_be.into_iter().flatten().fold(*length, u64::max);
+            if will_be > *length {
+                self.ledger.stale();
+            }
+            bytes = bytes.saturating_add(will_be);
         }
         let nameless = lengths.into_values().fold(0, u64::saturating_add);
         Usage { bytes: bytes.saturating_add(nameless), entries: measured.usage.entries }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{FileType, fstat};
+use rustix::fs::{FileType, Stat, fstat};
 use rustix::io::Errno;
 
 use super::super::descriptor::size;
 use super::ledger::{Ledger, Place};
-use super::measure::identity;
+use super::measure::{FileId, identity};
 
 /// A file or directory that is open, and in the ledger for as long as it is.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub struct OpenFile {
 pub struct Register {
     ledger: Arc<Ledger>,
     place: Place,
+    /// The file that is expected to be opened.
+    expected: Option<FileId>,
     grown: AtomicBool,
     /// The file goes when it is closed.
     goes: AtomicBool,
@@ -39,20 +41,22 @@ impl OpenFile {
         fd: OwnedFd,
         register: Register,
     ) -> Result<(Self, FileType), Errno> {
-        let stat = fstat(&fd)?;
+        let mut stat = fstat(&fd)?;
         let file_type = FileType::from_raw_mode(stat.st_mode);
         if file_type == FileType::RegularFile {
-            let Register { ledger, place, .. } = &register;
-            // Whoever counts before its length is known takes it to fill the directory.
-            ledger.set_growing(*place, u64::MAX);
-            ledger.identify(*place, identity(&stat));
-            // From here on whoever deletes it leaves a file that the ledger knows is open.
-            let stat = fstat(&fd)?;
+            if register.expected != Some(identity(&stat)) {
+                register.identify(identity(&stat));
+                stat = fstat(&fd)?;
+            }
+            // It was identified before: whoever deletes it now leaves a file that the ledger
+            // knows is open.
             if stat.st_nlink == 0 {
                 return Err(Errno::NOENT);
             }
-            ledger.at_least(*place, size(&stat));
-            ledger.set_growing(*place, 0);
+            register.ledger.at_least(register.place, size(&stat));
+            register.ledger.set_growing(register.place, 0);
+        } else if register.expected.is_some() {
+            register.ledger.anonymous(register.place);
         }
         Ok((Self { fd, register: Some(register) }, file_type))
     }
@@ -92,7 +96,9 @@ impl OpenFile {
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
+        // Of one that was only read, the next count hears soon enough.
         if let Some(register) = &self.register
+            && register.grown.load(Ordering::Relaxed)
             && fstat(&self.fd).is_ok_and(|stat| stat.st_nlink == 0)
         {
             register.goes.store(true, Ordering::Relaxed);
@@ -128,7 +134,23 @@ impl Register {
     pub(super) fn new(ledger: &Arc<Ledger>, slot: u32) -> Option<Self> {
         let place = ledger.take_place(slot)?;
         let (grown, goes) = (AtomicBool::new(false), AtomicBool::new(false));
-        Some(Self { ledger: Arc::clone(ledger), place, grown, goes })
+        Some(Self { ledger: Arc::clone(ledger), place, expected: None, grown, goes })
+    }
+
+    /// What is about to be opened, as it was just found. To know it beforehand saves a look
+    /// at it afterwards.
+    pub(in super::super) fn expect(&mut self, stat: &Stat) {
+        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+            self.identify(identity(stat));
+            self.expected = Some(identity(stat));
+        }
+    }
+
+    /// Says which file it is. Whoever counts before its length is known takes it to fill the
+    /// directory.
+    fn identify(&self, file: FileId) {
+        self.ledger.set_growing(self.place, u64::MAX);
+        self.ledger.identify(self.place, file);
     }
 }
 

@@ -238,8 +238,7 @@ impl Ledger {
     /// may not see what moves. Whoever calls this holds `more`, so that a count that begins
     /// later knows of it too.
     pub(super) fn add_to_counts(&self, more: Usage) {
-        let counting = |slot| self.word(self.slot(slot) + COUNTING).load(Ordering::SeqCst) != 0;
-        if !self.used().any(counting) {
+        if !self.is_being_counted() {
             return;
         }
         for (word, more) in [(BYTES, more.bytes), (ENTRIES, more.entries)] {
@@ -248,6 +247,13 @@ impl Ledger {
             }
         }
         self.stale();
+    }
+
+    /// Whether anybody counts the directory. Who has said before what it changes is known to
+    /// whoever begins to count later.
+    pub(super) fn is_being_counted(&self) -> bool {
+        let counting = |slot| self.word(self.slot(slot) + COUNTING).load(Ordering::SeqCst) != 0;
+        self.used().any(counting)
     }
 
     /// The directory may hold less than is written here: it is worth counting again.
@@ -313,6 +319,12 @@ impl Ledger {
     /// Says which file it is.
     pub(super) fn identify(&self, place: Place, id: u64) {
         self.id(place).store(id, Ordering::SeqCst);
+    }
+
+    /// It is not a file after all.
+    pub(super) fn anonymous(&self, place: Place) {
+        self.id(place).store(TAKEN, Ordering::SeqCst);
+        self.growing(place).store(0, Ordering::SeqCst);
     }
 
     /// The file has become that long, or longer.

@@ -203,7 +203,10 @@ impl Account {
             _ => Usage::entry(),
         };
         let _announced = self.announce(hidden);
-        self.ledger.add_to_counts(hidden.plus(Usage::bytes(file.known_length())));
+        if self.ledger.is_being_counted() {
+            let length = Usage::bytes(file.known_length());
+            self.ledger.add_to_counts(hidden.plus(length));
+        }
         let result = change();
         self.ledger.stale();
         result
