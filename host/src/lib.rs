@@ -6,11 +6,14 @@
 //! 2. [`server`] accepts connections; `connection` reads a request, in the
 //!    framing of [`http`], and writes the answer; `clients` says who may hold how
 //!    much meanwhile.
-//! 3. [`pool`] queues the request for a worker: a thread, or a process whose
-//!    main loop is [`worker`]. [`lockdown`] confines either.
+//! 3. [`routing`] finds the handler's current generation, whose [`pool`] queues the
+//!    request for a worker: a thread, or a process whose main loop is [`worker`].
+//!    [`lockdown`] confines either.
 //! 4. [`sandbox`] runs the handler on it, in an instance of its own.
 //!
-//! [`handler`] finds and loads handlers, [`metrics`] counts, [`log`] tells.
+//! [`swap`] takes handlers up, at the start and again while serving: [`handler`] reads
+//! and loads, [`compile`] compiles, [`cache`] keeps, [`watch`] notices, [`directory`]
+//! opens what is served. [`metrics`] counts, [`log`] tells.
 //! `http` never sees WebAssembly, `sandbox` never sees a socket.
 
 pub mod audit;
