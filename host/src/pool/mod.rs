@@ -19,6 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
+use tokio::task::block_in_place;
 
 use self::admission::Admission;
 pub(crate) use self::admission::Slot;
@@ -150,7 +151,8 @@ impl Pool {
         };
         let (kind, started) = match common.kind {
             PoolKind::Thread => {
-                let (pool, started) = thread::ThreadPool::start(&around, &code)?;
+                // Its thread's other tasks go on elsewhere.
+                let (pool, started) = block_in_place(|| thread::ThreadPool::start(&around, &code))?;
                 (Kind::Thread(pool), started)
             }
             PoolKind::Process => {
