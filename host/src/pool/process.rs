@@ -6,6 +6,8 @@
 //! worker, as does one that waits behind a slow one: it is read back from the
 //! worker's own end of the socket.
 
+mod answers;
+
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram as StdUnixDatagram;
@@ -22,9 +24,10 @@ use tokio::process::Child;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
+use self::answers::{Answers, Ear};
 use super::admission::Admission;
 use super::growth::{self, Change, Growth, HELD_UP};
-use super::ipc::{self, Assembler, Nonsense};
+use super::ipc::{self, Nonsense};
 use super::launch::{Launcher, Worker, send};
 use super::schedule::{AHEAD, Begun, Order, PATIENCE, Schedule, Task};
 use super::{Around, Done, Job, Pace, Started};
@@ -56,9 +59,6 @@ const PATROL: Duration = Duration::from_millis(20);
 
 /// How often the pool is looked at while it is larger than usual and idle.
 const IDLE_PATROL: Duration = Duration::from_secs(1);
-
-/// Datagrams from one worker in a row, before others on the I/O thread have a turn.
-const BATCH: usize = 16;
 
 /// Pauses before a worker is started again after it could not be.
 const BACK_OFF: [Duration; 4] = [
@@ -476,81 +476,6 @@ async fn relaunch(shared: &Shared, place: usize, number: u32) -> Option<Worker> 
         }
     }
     None
-}
-
-/// Whose answers are heard.
-struct Ear<'a> {
-    shared: &'a Shared,
-    place: usize,
-    number: u32,
-    socket: &'a UnixDatagram,
-}
-
-/// What a worker says.
-struct Answers {
-    assembler: Assembler,
-    datagram: Vec<u8>,
-    max_response: usize,
-}
-
-impl Answers {
-    fn new(max_response: usize) -> Self {
-        let assembler = Assembler::new(ipc::max_answer(max_response));
-        Self { assembler, datagram: vec![0; ipc::DATAGRAM], max_response }
-    }
-
-    /// Passes answers on until one makes no sense. Gives way to others on this
-    /// thread after some.
-    async fn hear(&mut self, worker: &Ear<'_>) -> Nonsense {
-        loop {
-            if worker.socket.readable().await.is_err() {
-                return Nonsense;
-            }
-            for _ in 0..BATCH {
-                match self.hear_one(worker) {
-                    Ok(true) => {}
-                    Ok(false) => break,
-                    Err(nonsense) => return nonsense,
-                }
-            }
-            tokio::task::yield_now().await;
-        }
-    }
-
-    /// Passes on all answers that are there; after a death there are no more.
-    fn hear_rest(&mut self, worker: &Ear<'_>) -> Result<(), Nonsense> {
-        while self.hear_one(worker)? {}
-        Ok(())
-    }
-
-    /// Takes one datagram; `false` when there is none.
-    fn hear_one(&mut self, worker: &Ear<'_>) -> Result<bool, Nonsense> {
-        let length = match worker.socket.try_recv(&mut self.datagram) {
-            Ok(length) => length,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-            Err(_) => return Err(Nonsense),
-        };
-        let datagram = self.datagram.get(..length).unwrap_or_default();
-        let Some((id, payload)) = self.assembler.push(datagram)? else {
-            // A long answer, to something that it was asked.
-            let expected = worker.shared.lock().schedule.is_expecting(worker.place);
-            return if expected { Ok(true) } else { Err(Nonsense) };
-        };
-        let call = ipc::decode_answer(payload, self.max_response).ok_or(Nonsense)?;
-        let job = {
-            let mut state = worker.shared.lock();
-            let (job, orders) =
-                state.schedule.answered(worker.place, id, Instant::now()).ok_or(Nonsense)?;
-            state.send(orders);
-            worker.shared.settle(&state);
-            job
-        };
-        let Job { reply, slot, .. } = job;
-        drop(slot);
-        // The connection may be gone.
-        let _ = reply.send(Done { call, worker: worker.number });
-        Ok(true)
-    }
 }
 
 /// Watches over the requests in workers: sees that none stays behind a slow one, and

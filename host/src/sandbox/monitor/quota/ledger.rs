@@ -9,7 +9,9 @@
 //! as it could by writing to the directory itself, and nothing else: all numbers are
 //! read with saturating arithmetic, and the memory can be neither grown nor shrunk.
 
-use std::collections::{BTreeSet, HashMap};
+mod open_files;
+
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,8 +22,8 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::time::{ClockId, clock_gettime};
 
+pub(super) use self::open_files::{OpenFiles, Place};
 use super::Usage;
-use super::measure::FileId;
 
 /// Files, directories and directory streams that one call may have open at a time.
 pub(super) const OPEN_FILES: usize = 64;
@@ -39,13 +41,6 @@ const COUNTING: usize = 2;
 
 /// Words of one open file.
 const PLACE: usize = 3;
-/// Of an open file: which one it is.
-const ID: usize = 0;
-/// Of an open file: the greatest length that it is known to have had.
-const LENGTH: usize = 1;
-/// Of an open file: the length to which it is growing just now; 0 at rest.
-const GROWING: usize = 2;
-
 const BYTES: usize = 0;
 const ENTRIES: usize = 1;
 /// When the directory was last counted, in milliseconds of the monotonic clock.
@@ -64,14 +59,6 @@ pub(super) const VALUE: u64 = (1 << 48) - 1;
 /// What the numbers are before the first count: more than any quota.
 const UNKNOWN: u64 = 1 << 47;
 
-/// In place of a length to which a file is growing: it may become shorter.
-const SHORTENING: u64 = u64::MAX;
-
-/// The identity of no file.
-const FREE: u64 = 0;
-/// The identity of a file that is about to be opened.
-const TAKEN: u64 = u64::MAX;
-
 /// What the served directory holds, as far as is known, and what running calls do there.
 #[derive(Debug)]
 pub struct Ledger {
@@ -87,22 +74,6 @@ pub(super) enum Reservation {
     Fits,
     /// It is not made; whether the directory may hold less than was counted last.
     Over { stale: bool },
-}
-
-/// The open files of all calls.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct OpenFiles {
-    /// The greatest length that any call knows of each.
-    pub(super) lengths: HashMap<FileId, u64>,
-    /// The lengths that those which are growing just now will have.
-    pub(super) growing: HashMap<FileId, u64>,
-}
-
-/// The place of one open file in a slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    slot: u32,
-    index: usize,
 }
 
 impl Ledger {
@@ -176,11 +147,7 @@ impl Ledger {
 
     /// The worker with this slot is gone, and its open files and unfinished change with it.
     pub fn forget(&self, slot: u32) {
-        for index in 0..OPEN_FILES {
-            let place = Place { slot, index };
-            self.pass_on(place);
-            self.leave(place);
-        }
+        self.close_all(slot, true);
         self.hold(slot, Usage::default());
         self.set_counting(slot, false);
         self.stale();
@@ -190,9 +157,7 @@ impl Ledger {
     /// themselves: one that has ended badly may have written it.
     pub fn distrust(&self, quota: Usage, live: &BTreeSet<u32>) {
         for slot in self.used().filter(|slot| !live.contains(slot)) {
-            for index in 0..OPEN_FILES {
-                self.leave(Place { slot, index });
-            }
+            self.close_all(slot, false);
             self.hold(slot, Usage::default());
             self.set_counting(slot, false);
         }
@@ -306,126 +271,6 @@ impl Ledger {
         self.word(COUNTED).store(now(), Ordering::SeqCst);
     }
 
-    /// A place for a file that is about to be opened, if there is one left.
-    pub(super) fn take_place(&self, slot: u32) -> Option<Place> {
-        let mut places = (0..OPEN_FILES).map(|index| Place { slot, index });
-        let place = places.find(|place| self.id(*place).load(Ordering::SeqCst) == FREE)?;
-        self.length(place).store(0, Ordering::SeqCst);
-        self.growing(place).store(0, Ordering::SeqCst);
-        self.id(place).store(TAKEN, Ordering::SeqCst);
-        Some(place)
-    }
-
-    /// Says which file it is.
-    pub(super) fn identify(&self, place: Place, id: u64) {
-        self.id(place).store(id, Ordering::SeqCst);
-    }
-
-    /// It is not a file after all.
-    pub(super) fn anonymous(&self, place: Place) {
-        self.id(place).store(TAKEN, Ordering::SeqCst);
-        self.growing(place).store(0, Ordering::SeqCst);
-    }
-
-    /// The file has become that long, or longer.
-    pub(super) fn at_least(&self, place: Place, length: u64) {
-        self.length(place).fetch_max(length, Ordering::SeqCst);
-    }
-
-    /// The file is growing to that length; 0 when it has grown.
-    pub(super) fn set_growing(&self, place: Place, length: u64) {
-        self.growing(place).store(length.min(VALUE), Ordering::SeqCst);
-    }
-
-    /// The file may become shorter.
-    pub(super) fn set_shortening(&self, place: Place) {
-        self.growing(place).store(SHORTENING, Ordering::SeqCst);
-    }
-
-    /// The greatest length that any call which has it open knows of this file.
-    pub(super) fn known_length(&self, place: Place) -> u64 {
-        let id = self.id(place).load(Ordering::SeqCst);
-        let same = self.places().filter(|other| self.id(*other).load(Ordering::SeqCst) == id);
-        same.map(|other| self.length(other).load(Ordering::SeqCst)).max().unwrap_or_default()
-    }
-
-    /// Tells all who have the same file open how long it has become.
-    pub(super) fn pass_on(&self, place: Place) {
-        let id = self.id(place).load(Ordering::SeqCst);
-        if matches!(id, FREE | TAKEN) {
-            return;
-        }
-        let length = self.length(place).load(Ordering::SeqCst);
-        for other in self.places().filter(|other| self.id(*other).load(Ordering::SeqCst) == id) {
-            self.at_least(other, length);
-        }
-    }
-
-    /// The file is closed.
-    pub(super) fn leave(&self, place: Place) {
-        self.id(place).store(FREE, Ordering::SeqCst);
-    }
-
-    /// The open files of all calls, as the worker with this slot takes them to be when it
-    /// counts: what it is itself about to change has not been changed yet.
-    pub(super) fn open_files(&self, slot: u32) -> OpenFiles {
-        let mut open = OpenFiles::default();
-        let mut shortening = Vec::new();
-        for place in self.places() {
-            let id = self.id(place).load(Ordering::SeqCst);
-            if matches!(id, FREE | TAKEN) {
-                continue;
-            }
-            let growing = match place.slot == slot {
-                true => 0,
-                false => self.growing(place).load(Ordering::SeqCst),
-            };
-            let note = |files: &mut HashMap<FileId, u64>, length: u64| {
-                files.entry(id).and_modify(|known| *known = length.max(*known)).or_insert(length);
-            };
-            let length = self.length(place).load(Ordering::SeqCst);
-            match growing {
-                0 => note(&mut open.lengths, length),
-                SHORTENING => {
-                    note(&mut open.lengths, length);
-                    shortening.push(id);
-                }
-                growing => {
-                    note(&mut open.lengths, length.max(growing));
-                    note(&mut open.growing, growing);
-                }
-            }
-        }
-        for id in shortening {
-            // It may have been shortened already, and grow again.
-            let known = open.lengths.get(&id).copied().unwrap_or_default();
-            let growing = open.growing.entry(id).or_default();
-            *growing = known.max(*growing);
-        }
-        open
-    }
-
-    fn places(&self) -> impl Iterator<Item = Place> {
-        self.used().flat_map(|slot| (0..OPEN_FILES).map(move |index| Place { slot, index }))
-    }
-
-    fn id(&self, place: Place) -> &AtomicU64 {
-        self.word(self.place(place) + ID)
-    }
-
-    fn length(&self, place: Place) -> &AtomicU64 {
-        self.word(self.place(place) + LENGTH)
-    }
-
-    fn growing(&self, place: Place) -> &AtomicU64 {
-        self.word(self.place(place) + GROWING)
-    }
-
-    /// The first word of an open file.
-    fn place(&self, place: Place) -> usize {
-        self.slot(place.slot) + SLOT_HEAD + PLACE * place.index
-    }
-
     /// Raises one of the directory's numbers, unless it would pass `most`.
     fn raise(&self, word: usize, more: u64, most: u64) -> bool {
         self.word(word)
@@ -463,6 +308,8 @@ fn now() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
 
     fn usage(bytes: u64, entries: u64) -> Usage {
@@ -473,7 +320,7 @@ mod tests {
         ledger.reserve(more) == Reservation::Fits
     }
 
-    fn counted(bytes: u64, entries: u64) -> Ledger {
+    pub(super) fn counted(bytes: u64, entries: u64) -> Ledger {
         let ledger = Ledger::new(usage(100, 10), 3).expect("memory");
         ledger.enlist(2);
         assert!(!fits(&ledger, usage(1, 0)), "nothing is known yet");
@@ -546,44 +393,6 @@ mod tests {
     }
 
     #[test]
-    fn all_who_have_a_file_open_learn_how_long_it_has_become() {
-        let ledger = counted(0, 0);
-        let [reader, writer, other] = [0, 1, 2].map(|slot| {
-            let place = ledger.take_place(slot).expect("a place");
-            ledger.identify(place, if slot == 2 { 8 } else { 7 });
-            place
-        });
-        ledger.at_least(writer, 50);
-        assert_eq!(ledger.open_files(0).lengths, HashMap::from([(7, 50), (8, 0)]));
-        ledger.forget(1);
-        ledger.at_least(reader, 20);
-        assert_eq!(ledger.open_files(0).lengths, HashMap::from([(7, 50), (8, 0)]));
-        ledger.leave(reader);
-        ledger.leave(other);
-        assert_eq!(ledger.open_files(0), OpenFiles::default());
-    }
-
-    #[test]
-    fn a_file_that_grows_is_known_to_others() {
-        let ledger = counted(0, 0);
-        let place = ledger.take_place(0).expect("a place");
-        ledger.identify(place, 7);
-        ledger.at_least(place, 10);
-        ledger.set_growing(place, 50);
-        let [own, others] = [0, 1].map(|slot| ledger.open_files(slot));
-        assert_eq!(own.lengths, HashMap::from([(7, 10)]));
-        assert_eq!(own.growing, HashMap::new());
-        assert_eq!(others.lengths, HashMap::from([(7, 50)]));
-        assert_eq!(others.growing, HashMap::from([(7, 50)]));
-        ledger.set_growing(place, 0);
-        assert_eq!(ledger.open_files(1).lengths, HashMap::from([(7, 10)]));
-        assert_eq!(ledger.open_files(1).growing, HashMap::new());
-        ledger.set_shortening(place);
-        assert_eq!(ledger.open_files(1).growing, HashMap::from([(7, 10)]));
-        assert_eq!(ledger.known_length(place), 10);
-    }
-
-    #[test]
     fn what_a_bad_worker_wrote_is_not_believed() {
         let ledger = counted(10, 1);
         let place = ledger.take_place(1).expect("a place");
@@ -606,16 +415,6 @@ mod tests {
         assert!(fits(&ledger, usage(40, 9)));
         ledger.word(COUNTED).store(u64::MAX, Ordering::SeqCst);
         assert_eq!(ledger.counted(), Duration::MAX);
-    }
-
-    #[test]
-    fn a_slot_has_so_many_places_and_no_more() {
-        let ledger = counted(0, 0);
-        let places: Vec<_> = std::iter::from_fn(|| ledger.take_place(0)).collect();
-        assert_eq!(places.len(), OPEN_FILES);
-        assert!(ledger.take_place(1).is_some());
-        ledger.leave(places[3]);
-        assert_eq!(ledger.take_place(0), Some(places[3]));
     }
 
     #[test]

@@ -1,0 +1,227 @@
+//! The ledger's list of open files: which each call has open, and how long they are known
+//! to have become.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::super::measure::FileId;
+use super::{Ledger, OPEN_FILES, PLACE, SLOT_HEAD, VALUE};
+
+/// Of an open file: which one it is.
+const ID: usize = 0;
+/// Of an open file: the greatest length that it is known to have had.
+const LENGTH: usize = 1;
+/// Of an open file: the length to which it is growing just now; 0 at rest.
+const GROWING: usize = 2;
+
+/// In place of a length to which a file is growing: it may become shorter.
+const SHORTENING: u64 = u64::MAX;
+
+/// The identity of no file.
+const FREE: u64 = 0;
+/// The identity of a file that is about to be opened.
+const TAKEN: u64 = u64::MAX;
+
+/// The open files of all calls.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(in super::super) struct OpenFiles {
+    /// The greatest length that any call knows of each.
+    pub(in super::super) lengths: HashMap<FileId, u64>,
+    /// The lengths that those which are growing just now will have.
+    pub(in super::super) growing: HashMap<FileId, u64>,
+}
+
+/// The place of one open file in a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) struct Place {
+    slot: u32,
+    index: usize,
+}
+
+impl Ledger {
+    /// The worker with this slot is gone, and its files are closed. Others who have them
+    /// open learn how long they have become, if that is to be believed.
+    pub(super) fn close_all(&self, slot: u32, believed: bool) {
+        for index in 0..OPEN_FILES {
+            let place = Place { slot, index };
+            if believed {
+                self.pass_on(place);
+            }
+            self.leave(place);
+        }
+    }
+
+    /// A place for a file that is about to be opened, if there is one left.
+    pub(in super::super) fn take_place(&self, slot: u32) -> Option<Place> {
+        let mut places = (0..OPEN_FILES).map(|index| Place { slot, index });
+        let place = places.find(|place| self.id(*place).load(Ordering::SeqCst) == FREE)?;
+        self.length(place).store(0, Ordering::SeqCst);
+        self.growing(place).store(0, Ordering::SeqCst);
+        self.id(place).store(TAKEN, Ordering::SeqCst);
+        Some(place)
+    }
+
+    /// Says which file it is.
+    pub(in super::super) fn identify(&self, place: Place, id: u64) {
+        self.id(place).store(id, Ordering::SeqCst);
+    }
+
+    /// It is not a file after all.
+    pub(in super::super) fn anonymous(&self, place: Place) {
+        self.id(place).store(TAKEN, Ordering::SeqCst);
+        self.growing(place).store(0, Ordering::SeqCst);
+    }
+
+    /// The file has become that long, or longer.
+    pub(in super::super) fn at_least(&self, place: Place, length: u64) {
+        self.length(place).fetch_max(length, Ordering::SeqCst);
+    }
+
+    /// The file is growing to that length; 0 when it has grown.
+    pub(in super::super) fn set_growing(&self, place: Place, length: u64) {
+        self.growing(place).store(length.min(VALUE), Ordering::SeqCst);
+    }
+
+    /// The file may become shorter.
+    pub(in super::super) fn set_shortening(&self, place: Place) {
+        self.growing(place).store(SHORTENING, Ordering::SeqCst);
+    }
+
+    /// The greatest length that any call which has it open knows of this file.
+    pub(in super::super) fn known_length(&self, place: Place) -> u64 {
+        let id = self.id(place).load(Ordering::SeqCst);
+        let same = self.places().filter(|other| self.id(*other).load(Ordering::SeqCst) == id);
+        same.map(|other| self.length(other).load(Ordering::SeqCst)).max().unwrap_or_default()
+    }
+
+    /// Tells all who have the same file open how long it has become.
+    pub(in super::super) fn pass_on(&self, place: Place) {
+        let id = self.id(place).load(Ordering::SeqCst);
+        if matches!(id, FREE | TAKEN) {
+            return;
+        }
+        let length = self.length(place).load(Ordering::SeqCst);
+        for other in self.places().filter(|other| self.id(*other).load(Ordering::SeqCst) == id) {
+            self.at_least(other, length);
+        }
+    }
+
+    /// The file is closed.
+    pub(in super::super) fn leave(&self, place: Place) {
+        self.id(place).store(FREE, Ordering::SeqCst);
+    }
+
+    /// The open files of all calls, as the worker with this slot takes them to be when it
+    /// counts: what it is itself about to change has not been changed yet.
+    pub(in super::super) fn open_files(&self, slot: u32) -> OpenFiles {
+        let mut open = OpenFiles::default();
+        let mut shortening = Vec::new();
+        for place in self.places() {
+            let id = self.id(place).load(Ordering::SeqCst);
+            if matches!(id, FREE | TAKEN) {
+                continue;
+            }
+            let growing = match place.slot == slot {
+                true => 0,
+                false => self.growing(place).load(Ordering::SeqCst),
+            };
+            let note = |files: &mut HashMap<FileId, u64>, length: u64| {
+                files.entry(id).and_modify(|known| *known = length.max(*known)).or_insert(length);
+            };
+            let length = self.length(place).load(Ordering::SeqCst);
+            match growing {
+                0 => note(&mut open.lengths, length),
+                SHORTENING => {
+                    note(&mut open.lengths, length);
+                    shortening.push(id);
+                }
+                growing => {
+                    note(&mut open.lengths, length.max(growing));
+                    note(&mut open.growing, growing);
+                }
+            }
+        }
+        for id in shortening {
+            // It may have been shortened already, and grow again.
+            let known = open.lengths.get(&id).copied().unwrap_or_default();
+            let growing = open.growing.entry(id).or_default();
+            *growing = known.max(*growing);
+        }
+        open
+    }
+
+    fn places(&self) -> impl Iterator<Item = Place> {
+        self.used().flat_map(|slot| (0..OPEN_FILES).map(move |index| Place { slot, index }))
+    }
+
+    fn id(&self, place: Place) -> &AtomicU64 {
+        self.word(self.place(place) + ID)
+    }
+
+    fn length(&self, place: Place) -> &AtomicU64 {
+        self.word(self.place(place) + LENGTH)
+    }
+
+    fn growing(&self, place: Place) -> &AtomicU64 {
+        self.word(self.place(place) + GROWING)
+    }
+
+    /// The first word of an open file.
+    fn place(&self, place: Place) -> usize {
+        self.slot(place.slot) + SLOT_HEAD + PLACE * place.index
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::counted;
+    use super::*;
+
+    #[test]
+    fn all_who_have_a_file_open_learn_how_long_it_has_become() {
+        let ledger = counted(0, 0);
+        let [reader, writer, other] = [0, 1, 2].map(|slot| {
+            let place = ledger.take_place(slot).expect("a place");
+            ledger.identify(place, if slot == 2 { 8 } else { 7 });
+            place
+        });
+        ledger.at_least(writer, 50);
+        assert_eq!(ledger.open_files(0).lengths, HashMap::from([(7, 50), (8, 0)]));
+        ledger.forget(1);
+        ledger.at_least(reader, 20);
+        assert_eq!(ledger.open_files(0).lengths, HashMap::from([(7, 50), (8, 0)]));
+        ledger.leave(reader);
+        ledger.leave(other);
+        assert_eq!(ledger.open_files(0), OpenFiles::default());
+    }
+
+    #[test]
+    fn a_file_that_grows_is_known_to_others() {
+        let ledger = counted(0, 0);
+        let place = ledger.take_place(0).expect("a place");
+        ledger.identify(place, 7);
+        ledger.at_least(place, 10);
+        ledger.set_growing(place, 50);
+        let [own, others] = [0, 1].map(|slot| ledger.open_files(slot));
+        assert_eq!(own.lengths, HashMap::from([(7, 10)]));
+        assert_eq!(own.growing, HashMap::new());
+        assert_eq!(others.lengths, HashMap::from([(7, 50)]));
+        assert_eq!(others.growing, HashMap::from([(7, 50)]));
+        ledger.set_growing(place, 0);
+        assert_eq!(ledger.open_files(1).lengths, HashMap::from([(7, 10)]));
+        assert_eq!(ledger.open_files(1).growing, HashMap::new());
+        ledger.set_shortening(place);
+        assert_eq!(ledger.open_files(1).growing, HashMap::from([(7, 10)]));
+        assert_eq!(ledger.known_length(place), 10);
+    }
+
+    #[test]
+    fn a_slot_has_so_many_places_and_no_more() {
+        let ledger = counted(0, 0);
+        let places: Vec<_> = std::iter::from_fn(|| ledger.take_place(0)).collect();
+        assert_eq!(places.len(), OPEN_FILES);
+        assert!(ledger.take_place(1).is_some());
+        ledger.leave(places[3]);
+        assert_eq!(ledger.take_place(0), Some(places[3]));
+    }
+}
