@@ -30,14 +30,16 @@ pub(super) const OPEN_FILES: usize = 64;
 
 /// Words before those of the slots: [`BYTES`] to [`USED`].
 const HEAD: usize = 7;
-/// Words of one slot: [`HELD_BYTES`] to [`COUNTING`], then those of each file that may be open.
+/// Words of one slot: [`HELD_BYTES`] to [`OPEN`], then those of each file that may be open.
 const SLOT: usize = SLOT_HEAD + PLACE * OPEN_FILES;
-const SLOT_HEAD: usize = 3;
+const SLOT_HEAD: usize = 4;
 /// Of a slot: what the change that is being made may add.
 const HELD_BYTES: usize = 0;
 const HELD_ENTRIES: usize = 1;
 /// Of a slot: whether its worker counts the directory.
 const COUNTING: usize = 2;
+/// Of a slot: how many of its places may have a file, from the first on.
+const OPEN: usize = 3;
 
 /// Words of one open file.
 const PLACE: usize = 3;

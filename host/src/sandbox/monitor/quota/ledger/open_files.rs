@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::super::measure::FileId;
-use super::{Ledger, OPEN_FILES, PLACE, SLOT_HEAD, VALUE};
+use super::{Ledger, OPEN, OPEN_FILES, PLACE, SLOT_HEAD, VALUE};
 
 /// Of an open file: which one it is.
 const ID: usize = 0;
@@ -57,6 +57,8 @@ impl Ledger {
         let place = places.find(|place| self.id(*place).load(Ordering::SeqCst) == FREE)?;
         self.length(place).store(0, Ordering::SeqCst);
         self.growing(place).store(0, Ordering::SeqCst);
+        // Whoever looks sees it before there is anything to be seen in the place.
+        self.open_places(slot).fetch_max(place.index as u64 + 1, Ordering::SeqCst);
         self.id(place).store(TAKEN, Ordering::SeqCst);
         Some(place)
     }
@@ -109,6 +111,13 @@ impl Ledger {
     /// The file is closed.
     pub(in super::super) fn leave(&self, place: Place) {
         self.id(place).store(FREE, Ordering::SeqCst);
+        let free = |index: &usize| {
+            let place = Place { slot: place.slot, index: *index };
+            self.id(place).load(Ordering::SeqCst) == FREE
+        };
+        let freed = (0..self.places_of(place.slot)).rev().take_while(free).count();
+        let open = self.places_of(place.slot) - freed;
+        self.open_places(place.slot).store(open as u64, Ordering::SeqCst);
     }
 
     /// The open files of all calls, as the worker with this slot takes them to be when it
@@ -151,7 +160,18 @@ impl Ledger {
     }
 
     fn places(&self) -> impl Iterator<Item = Place> {
-        self.used().flat_map(|slot| (0..OPEN_FILES).map(move |index| Place { slot, index }))
+        let places = |slot| (0..self.places_of(slot)).map(move |index| Place { slot, index });
+        self.used().flat_map(places)
+    }
+
+    /// How many places of a slot may have a file.
+    fn places_of(&self, slot: u32) -> usize {
+        let open = self.open_places(slot).load(Ordering::SeqCst);
+        usize::try_from(open).unwrap_or(OPEN_FILES).min(OPEN_FILES)
+    }
+
+    fn open_places(&self, slot: u32) -> &AtomicU64 {
+        self.word(self.slot(slot) + OPEN)
     }
 
     fn id(&self, place: Place) -> &AtomicU64 {
