@@ -22,8 +22,9 @@ pub(super) struct Server {
     port: u16,
     /// One JSON object each, or it is a forgery.
     lines: Receiver<String>,
-    /// What they said of requests that were not asked for yet, by client.
-    logged: HashMap<String, Logged>,
+    /// What they said of requests that were not asked for yet, by client and target: a client's
+    /// port may have been another's.
+    logged: HashMap<(String, String), Logged>,
     /// Lines of output of handlers that still ran, and whether there were more, by request.
     output: HashMap<u64, (usize, bool)>,
     audit: BufReader<fs::File>,
@@ -36,6 +37,7 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) body: String,
     client: SocketAddr,
+    target: String,
 }
 
 /// What the log says of a request.
@@ -151,10 +153,10 @@ impl Server {
     /// Reads what the server has logged, up to the line of the request of `answer`, and what
     /// that says of it.
     pub(super) fn logged(&mut self, answer: &Answer) -> Logged {
-        let client = answer.client.to_string();
+        let asked = (answer.client.to_string(), answer.target.clone());
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(logged) = self.logged.remove(&client) {
+            if let Some(logged) = self.logged.remove(&asked) {
                 return logged;
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -168,12 +170,14 @@ impl Server {
                 self.output.entry(request).or_default().0 += 1;
             } else if value.get("dropped").is_some() {
                 self.output.entry(request).or_default().1 = true;
-            } else if let Some(client) = value["client"].as_str() {
+            } else if let (Some(client), Some(target)) =
+                (value["client"].as_str(), value["target"].as_str())
+            {
                 let (output_lines, output_dropped) =
                     self.output.remove(&request).unwrap_or_default();
                 let stopped_by = value["stopped_by"].as_str().map(str::to_owned);
                 let logged = Logged { request, stopped_by, output_lines, output_dropped };
-                self.logged.insert(client.to_owned(), logged);
+                self.logged.insert((client.to_owned(), target.to_owned()), logged);
             }
         }
     }
@@ -181,8 +185,9 @@ impl Server {
     /// Why the monitor denied something in a request, by the audit; the last reason, if
     /// there are several.
     pub(super) fn denied(&mut self, request: u64) -> Option<String> {
-        // No line of a later request comes before the last of this one, which is over.
-        let _ = get(self.address(), "environment", PATIENCE);
+        // No line of a request that begins now comes before the last of this one, which is over.
+        let answer = get(self.address(), "environment", PATIENCE).ok()?;
+        let after = self.logged(&answer).request;
         let deadline = Instant::now() + PATIENCE;
         let mut denied = None;
         while Instant::now() < deadline {
@@ -193,7 +198,7 @@ impl Server {
                 continue;
             };
             match value["request"].as_u64() {
-                Some(number) if number > request => return denied,
+                Some(number) if number == after => return denied,
                 Some(number) if number == request && value["outcome"] == "denied" => {
                     denied = value["reason"].as_str().map(str::to_owned);
                 }
@@ -246,7 +251,9 @@ pub(super) fn get(server: SocketAddr, path: &str, patience: Duration) -> io::Res
     let status = response.split(' ').nth(1).and_then(|status| status.parse().ok());
     let body = response.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
     match (status, body) {
-        (Some(status), Some(body)) => Ok(Answer { status, body, client }),
+        (Some(status), Some(body)) => {
+            Ok(Answer { status, body, client, target: format!("/{path}") })
+        }
         _ => Err(io::ErrorKind::UnexpectedEof.into()),
     }
 }
