@@ -1,0 +1,178 @@
+//! What was said, on the command line, in the environment or in the file, before it means
+//! anything.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde::Deserialize;
+
+use super::routes::{self, HandlerSettings};
+use super::values::{AuditTo, CacheDir, EnvPair, Probe, Size, Span};
+use super::{LogFormat, PoolKind};
+
+/// The options as they were given, each with its name on the command line, its
+/// variable `SWAPBOX_*` and its key in the file.
+#[derive(Clone, Debug, Default, Deserialize, clap::Args)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[group(skip)]
+pub struct Settings {
+    /// Where handlers run [default: thread]
+    #[arg(long, env = "SWAPBOX_POOL", hide_env = true, value_enum)]
+    pub pool: Option<PoolKind>,
+    /// A handler, a .wasm component; with /PREFIX= only for the paths below that, of which the
+    /// longest that matches wins; repeatable [default: the built-in file handler]
+    #[arg(long, env = "SWAPBOX_HANDLER", hide_env = true, value_name = "[/PREFIX=]PATH")]
+    #[serde(deserialize_with = "routes::handlers")]
+    pub handler: Option<Vec<HandlerSettings>>,
+    /// Take up changed handler files without being told
+    #[arg(
+        long, env = "SWAPBOX_WATCH", hide_env = true, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", value_name = "BOOL"
+    )]
+    pub watch: Option<bool>,
+    /// A request, such as "GET /", that a new handler must answer below 500 before it is taken up
+    #[arg(long, env = "SWAPBOX_PROBE", hide_env = true, value_name = "REQUEST")]
+    pub probe: Option<Probe>,
+    /// Where compiled handlers are kept, for the next start; or none [default: swapbox in the user's cache directory]
+    #[arg(long, env = "SWAPBOX_CACHE_DIR", hide_env = true, value_name = "DIR|none")]
+    pub cache_dir: Option<CacheDir>,
+    /// Listen address; port 0 picks a free one [default: 127.0.0.1:8885 for thread, :8889 for process]
+    #[arg(long, env = "SWAPBOX_ADDR", hide_env = true, value_name = "IP:PORT")]
+    pub addr: Option<SocketAddr>,
+    /// Only the port of the listen address
+    #[arg(long, env = "SWAPBOX_PORT", hide_env = true)]
+    pub port: Option<u16>,
+    /// Handler threads or processes kept ready [default: 20]
+    #[arg(long, env = "SWAPBOX_WORKERS", hide_env = true, value_name = "N")]
+    pub workers: Option<NonZeroU32>,
+    /// Workers at most, while all of them are busy [default: 4 x workers]
+    #[arg(long, env = "SWAPBOX_MAX_WORKERS", hide_env = true, value_name = "N")]
+    pub max_workers: Option<NonZeroU32>,
+    /// Requests that may wait for a worker before clients get 503 [default: 1024]
+    #[arg(long, env = "SWAPBOX_QUEUE", hide_env = true, value_name = "N")]
+    pub queue: Option<NonZeroU32>,
+    /// Open client connections [default: 10000]
+    #[arg(long, env = "SWAPBOX_MAX_CONNECTIONS", hide_env = true, value_name = "N")]
+    pub max_connections: Option<NonZeroU32>,
+    /// The most of --queue, --max-connections and --max-buffered that one client address may
+    /// hold, in percent; 100 behind a proxy [default: 50]
+    #[arg(long, env = "SWAPBOX_CLIENT_SHARE", hide_env = true, value_name = "PERCENT")]
+    pub client_share: Option<NonZeroU32>,
+    /// Bytes of requests and responses in memory, of all clients together [default: 1GiB]
+    #[arg(long, env = "SWAPBOX_MAX_BUFFERED", hide_env = true, value_name = "SIZE")]
+    pub max_buffered: Option<Size>,
+    /// The directory that the handler sees; created if missing [default: ./folder::folder]
+    #[arg(long, env = "SWAPBOX_DIR", hide_env = true, value_name = "HOST[::GUEST]")]
+    pub dir: Option<String>,
+    /// The handler may read the directory but not change it
+    #[arg(
+        long, env = "SWAPBOX_READ_ONLY", hide_env = true, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", value_name = "BOOL"
+    )]
+    pub read_only: Option<bool>,
+    /// An environment variable for the handler, the only ones it sees; repeatable
+    #[arg(long, env = "SWAPBOX_ENV", hide_env = true, value_name = "KEY=VALUE")]
+    pub env: Option<Vec<EnvPair>>,
+    /// Deadline of a whole handler call: instantiation, compute, host calls [default: 10s]
+    #[arg(long, env = "SWAPBOX_TIMEOUT", hide_env = true, value_name = "DURATION")]
+    pub timeout: Option<Span>,
+    /// Ceiling over all memories and tables of one instance together [default: 128MiB]
+    #[arg(long, env = "SWAPBOX_MEMORY", hide_env = true, value_name = "SIZE")]
+    pub memory: Option<Size>,
+    /// Bytes that the directory may hold [default: 1GiB]
+    #[arg(long, env = "SWAPBOX_QUOTA", hide_env = true, value_name = "SIZE")]
+    pub quota: Option<Size>,
+    /// Files, directories and links that the directory may hold [default: 10000]
+    #[arg(long, env = "SWAPBOX_MAX_FILES", hide_env = true, value_name = "N")]
+    pub max_files: Option<NonZeroU32>,
+    /// Largest request body [default: 16MiB]
+    #[arg(long, env = "SWAPBOX_MAX_REQUEST", hide_env = true, value_name = "SIZE")]
+    pub max_request: Option<Size>,
+    /// Largest response [default: 64MiB]
+    #[arg(long, env = "SWAPBOX_MAX_RESPONSE", hide_env = true, value_name = "SIZE")]
+    pub max_response: Option<Size>,
+    /// A request's head must arrive within this time of its first byte [default: 10s]
+    #[arg(long, env = "SWAPBOX_HEADER_TIMEOUT", hide_env = true, value_name = "DURATION")]
+    pub header_timeout: Option<Span>,
+    /// A request's body must arrive within this time [default: 30s]
+    #[arg(long, env = "SWAPBOX_BODY_TIMEOUT", hide_env = true, value_name = "DURATION")]
+    pub body_timeout: Option<Span>,
+    /// A client must take its response within this time [default: 30s]
+    #[arg(long, env = "SWAPBOX_WRITE_TIMEOUT", hide_env = true, value_name = "DURATION")]
+    pub write_timeout: Option<Span>,
+    /// A connection without a request is closed after this time [default: 60s]
+    #[arg(long, env = "SWAPBOX_IDLE_TIMEOUT", hide_env = true, value_name = "DURATION")]
+    pub idle_timeout: Option<Span>,
+    /// How long SIGTERM and SIGINT wait for requests in flight [default: 10s]
+    #[arg(long, env = "SWAPBOX_GRACE", hide_env = true, value_name = "DURATION")]
+    pub grace: Option<Span>,
+    /// Access log and events on standard error [default: text]
+    #[arg(long, env = "SWAPBOX_LOG", hide_env = true, value_enum)]
+    pub log: Option<LogFormat>,
+    /// A line of JSON for every host call of a handler, into this file or to standard output
+    #[arg(long, env = "SWAPBOX_AUDIT", hide_env = true, value_name = "FILE|-")]
+    pub audit: Option<AuditTo>,
+    /// Do not start unless Landlock and seccomp are fully in force
+    #[arg(
+        long, env = "SWAPBOX_REQUIRE_SANDBOX", hide_env = true, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", value_name = "BOOL"
+    )]
+    pub require_sandbox: Option<bool>,
+}
+
+impl Settings {
+    /// Reads settings from a TOML file.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is not TOML, or has an unknown key or a bad value.
+    pub fn from_file(path: &Path) -> anyhow::Result<Self> {
+        let shown = path.display();
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("--config: {shown} cannot be read"))?;
+        toml::from_str(&text).map_err(|error| {
+            let line = error.span().map_or(1, |span| {
+                1 + text.get(..span.start).unwrap_or_default().matches('\n').count()
+            });
+            anyhow::anyhow!("--config: {shown}, line {line}: {}", error.message())
+        })
+    }
+
+    /// These settings, with those of `other` where these say nothing.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            pool: self.pool.or(other.pool),
+            handler: self.handler.or(other.handler),
+            watch: self.watch.or(other.watch),
+            probe: self.probe.or(other.probe),
+            cache_dir: self.cache_dir.or(other.cache_dir),
+            addr: self.addr.or(other.addr),
+            port: self.port.or(other.port),
+            workers: self.workers.or(other.workers),
+            max_workers: self.max_workers.or(other.max_workers),
+            queue: self.queue.or(other.queue),
+            max_connections: self.max_connections.or(other.max_connections),
+            client_share: self.client_share.or(other.client_share),
+            max_buffered: self.max_buffered.or(other.max_buffered),
+            dir: self.dir.or(other.dir),
+            read_only: self.read_only.or(other.read_only),
+            env: self.env.or(other.env),
+            timeout: self.timeout.or(other.timeout),
+            memory: self.memory.or(other.memory),
+            max_request: self.max_request.or(other.max_request),
+            quota: self.quota.or(other.quota),
+            max_files: self.max_files.or(other.max_files),
+            max_response: self.max_response.or(other.max_response),
+            header_timeout: self.header_timeout.or(other.header_timeout),
+            body_timeout: self.body_timeout.or(other.body_timeout),
+            write_timeout: self.write_timeout.or(other.write_timeout),
+            idle_timeout: self.idle_timeout.or(other.idle_timeout),
+            grace: self.grace.or(other.grace),
+            log: self.log.or(other.log),
+            audit: self.audit.or(other.audit),
+            require_sandbox: self.require_sandbox.or(other.require_sandbox),
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The life of a worker's place: a worker is taken in, heard until it ends or is ended,
+//! and replaced for as long as the pool wants the place filled.
+
+use std::io;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{SeekFrom, seek};
+use tokio::process::Child;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+use super::super::Done;
+use super::super::ipc::Nonsense;
+use super::super::launch::Worker;
+use super::super::schedule::Begun;
+use super::answers::{Answers, Ear};
+use super::{Link, Place, Shared};
+use crate::directory::Slot;
+use crate::sandbox::CallError;
+
+/// How long a killed worker's end is waited for.
+const REAP: Duration = Duration::from_secs(1);
+
+/// How long after a worker more could not be started it is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// Pauses before a worker is started again after it could not be.
+const BACK_OFF: [Duration; 4] = [
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+];
+
+/// Keeps one place filled for as long as the server lives.
+pub(super) async fn keep(shared: Arc<Shared>, place: usize, mut worker: Worker) {
+    let number = u32::try_from(place + 1).unwrap_or(u32::MAX);
+    loop {
+        let Worker { mut child, socket, far_end, note, mut slot } = worker;
+        let socket = Arc::new(socket);
+        let (overrun, retired) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let link = Link {
+            socket: Arc::clone(&socket),
+            far_end,
+            overrun: Arc::clone(&overrun),
+            retired: Arc::clone(&retired),
+        };
+        if !take_in(&shared, place, link) {
+            return retire(&shared, place, child, slot).await;
+        }
+        let pid = child.id();
+        let mut answers = Answers::new(shared.max_response);
+        let ear = Ear { shared: &shared, place, number, socket: &socket };
+        let (why, error, judged) = tokio::select! {
+            biased;
+            () = retired.notified() => return retire(&shared, place, child, slot).await,
+            () = overrun.notified() => {
+                ("it overran its deadline".into(), CallError::Deadline, true)
+            }
+            Nonsense = answers.hear(&ear) => {
+                ("its answer makes no sense".into(), CallError::WorkerLost, true)
+            }
+            status = child.wait() => (end(status), CallError::WorkerLost, false),
+        };
+        slot.suspect();
+        reap(&shared, child, slot).await;
+        // What it said before it died still counts.
+        let _ = answers.hear_rest(&ear);
+        let begun = match seek(&note, SeekFrom::Current(0)) {
+            Ok(noted) if !judged => Begun::Noted(noted),
+            _ => Begun::First,
+        };
+        lose(&shared, place, number, begun, error);
+        tracing::warn!(worker = number, pid, "a worker is replaced: {why}");
+        worker = match relaunch(&shared, place, number).await {
+            Some(worker) => worker,
+            None => return vacate(&shared, place),
+        };
+    }
+}
+
+/// Lets a worker that is ready have requests, unless its place is over.
+fn take_in(shared: &Shared, place: usize, link: Link) -> bool {
+    let mut state = shared.lock();
+    if state.is_over(place) {
+        return false;
+    }
+    if let Some(place) = state.links.get_mut(place) {
+        *place = Some(link);
+    }
+    let orders = state.schedule.ready(place, Instant::now());
+    state.send(orders);
+    shared.settle(&state);
+    true
+}
+
+/// Kills a worker and waits for its end, with which its slot is free. One that hangs in
+/// the kernel keeps it for longer than anybody waits.
+async fn reap(shared: &Shared, mut child: Child, slot: Slot) {
+    let _ = child.start_kill();
+    if timeout(REAP, child.wait()).await.is_err() {
+        tracing::error!(pid = child.id(), "a worker hangs in the kernel");
+        let hanging = Arc::clone(&shared.hanging);
+        hanging.fetch_add(1, Ordering::Relaxed);
+        tokio::spawn(async move {
+            let _ = child.wait().await;
+            hanging.fetch_sub(1, Ordering::Relaxed);
+            drop(slot);
+        });
+    }
+}
+
+/// A place has no worker any more.
+fn vacate(shared: &Shared, place: usize) {
+    let mut state = shared.lock();
+    if state.places.get(place) == Some(&Place::Retiring) {
+        shared.admission.shrink();
+    }
+    state.set(place, Place::Empty);
+}
+
+/// How a process ended by itself.
+fn end(status: io::Result<ExitStatus>) -> String {
+    status.map_or_else(|_| "it died".into(), |status| format!("it died: {status}"))
+}
+
+/// Ends an idle worker, whose place stays empty.
+async fn retire(shared: &Shared, place: usize, child: Child, slot: Slot) {
+    reap(shared, child, slot).await;
+    vacate(shared, place);
+}
+
+/// Starts a worker beyond the usual ones, and keeps its place filled.
+pub(super) async fn begin(shared: Arc<Shared>, place: usize) {
+    match shared.launcher.launch().await {
+        Ok((worker, _)) => {
+            shared.admission.grow();
+            keep(shared, place, worker).await;
+        }
+        Err(error) => {
+            tracing::error!("no worker more: {error:#}");
+            // Others are held up as before: it is not tried again at once.
+            sleep(TRY_AGAIN).await;
+            vacate(&shared, place);
+        }
+    }
+}
+
+/// Settles what a dead worker leaves behind.
+fn lose(shared: &Shared, place: usize, number: u32, begun: Begun, error: CallError) {
+    let mut state = shared.lock();
+    if let Some(link) = state.links.get_mut(place) {
+        *link = None;
+    }
+    for job in state.schedule.died(place, begun, Instant::now()) {
+        let _ = job.reply.send(Done::lost(number, error, Duration::ZERO));
+    }
+    shared.settle(&state);
+}
+
+/// Starts another worker for a place, unless that is over.
+async fn relaunch(shared: &Shared, place: usize, number: u32) -> Option<Worker> {
+    let mut pauses = BACK_OFF.iter();
+    let mut pause = Duration::ZERO;
+    while !shared.lock().is_over(place) {
+        // Others would hang where these do.
+        if shared.hanging.load(Ordering::Relaxed) >= shared.usual {
+            sleep(TRY_AGAIN).await;
+            continue;
+        }
+        match shared.launcher.launch().await {
+            Ok((worker, _)) => return Some(worker),
+            Err(error) => {
+                pause = *pauses.next().unwrap_or(&pause);
+                tracing::error!(worker = number, "a worker cannot be started: {error:#}");
+                sleep(pause).await;
+            }
+        }
+    }
+    None
+}
