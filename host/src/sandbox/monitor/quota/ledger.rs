@@ -14,8 +14,9 @@ mod open_files;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use memmap2::{MmapOptions, MmapRaw};
@@ -43,6 +44,8 @@ const OPEN: usize = 3;
 
 /// Words of one open file.
 const PLACE: usize = 3;
+
+/// The directory's bytes and entries, each with the number of the count.
 const BYTES: usize = 0;
 const ENTRIES: usize = 1;
 /// When the directory was last counted, in milliseconds of the monotonic clock.
@@ -57,6 +60,9 @@ const USED: usize = 6;
 
 /// The low bits of a number that counts the directory; those above say by which count.
 pub(super) const VALUE: u64 = (1 << 48) - 1;
+
+/// Milliseconds by which the clocks of two processes may differ.
+const CLOCKS_DIFFER: u64 = 10;
 
 /// What the numbers are before the first count: more than any quota.
 const UNKNOWN: u64 = 1 << 47;
@@ -184,8 +190,12 @@ impl Ledger {
     /// How long ago the directory was counted.
     pub(super) fn counted(&self) -> Duration {
         let counted = self.word(COUNTED).load(Ordering::SeqCst);
-        // A time to come is nonsense.
-        now().checked_sub(counted).map_or(Duration::MAX, Duration::from_millis)
+        let now = now();
+        // A time to come is nonsense, but for what clocks are rounded by.
+        match counted > now.saturating_add(CLOCKS_DIFFER) {
+            true => Duration::MAX,
+            false => Duration::from_millis(now.saturating_sub(counted)),
+        }
     }
 
     /// Adds `more` if there is room for it.
@@ -302,10 +312,18 @@ fn size(slots: u32) -> usize {
     (HEAD + slots as usize * SLOT) * size_of::<u64>()
 }
 
-/// Milliseconds of a clock that all processes share.
+/// Milliseconds of a clock that all processes share. The kernel is asked for it once, and
+/// from then on `Instant`, which needs no system call.
 fn now() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    u64::try_from(now.tv_sec * 1000 + now.tv_nsec / 1_000_000).unwrap_or_default()
+    static START: OnceLock<(Instant, u64)> = OnceLock::new();
+    let (start, milliseconds) = START.get_or_init(|| {
+        let now = clock_gettime(ClockId::Monotonic);
+        let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+        let milliseconds = u64::try_from(now.tv_nsec).unwrap_or_default() / 1_000_000;
+        (Instant::now(), seconds.saturating_mul(1000).saturating_add(milliseconds))
+    });
+    let elapsed = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    milliseconds.saturating_add(elapsed)
 }
 
 #[cfg(test)]
