@@ -58,9 +58,9 @@ enum Command {
         #[arg(long)]
         low_priority: bool,
     },
-    /// The other end of the process pool; the server starts it by itself.
+    /// What the workers of the process pool come from; the server starts it by itself.
     #[command(hide = true)]
-    Worker {
+    Zygote {
         /// Process id of the server
         parent: i32,
     },
@@ -78,7 +78,7 @@ pub enum Task {
     /// Compile for an engine with these limits, in that much address space, and whether
     /// others are to have the processors first.
     Compile(String, u64, bool),
-    /// Be a worker of that parent.
+    /// Fork workers for that parent.
     Work(i32),
 }
 
@@ -104,7 +104,7 @@ pub fn parse(args: impl Iterator<Item = std::ffi::OsString>) -> Result<Task, Usa
         Config::new(settings).map(Box::new).map_err(|error| Usage::Error(format!("{error:#}")))
     };
     match cli.command {
-        Some(Command::Worker { parent }) => Ok(Task::Work(parent)),
+        Some(Command::Zygote { parent }) => Ok(Task::Work(parent)),
         Some(Command::Demo(options)) => Ok(Task::Demo(options)),
         Some(Command::Escaped { settings }) => {
             let mut config = configured(*settings)?;

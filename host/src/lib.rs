@@ -7,7 +7,7 @@
 //!    framing of [`http`], and writes the answer; `clients` says who may hold how
 //!    much meanwhile.
 //! 3. [`routing`] finds the handler's current generation, whose [`pool`] queues the
-//!    request for a worker: a thread, or a process whose main loop is [`worker`].
+//!    request for a worker: a thread, or a process: `worker`, forked by its [`zygote`].
 //!    [`lockdown`] confines either.
 //! 4. [`sandbox`] runs the handler on it, in an instance of its own.
 //!
@@ -39,4 +39,5 @@ pub mod sandbox;
 pub mod server;
 pub mod swap;
 pub mod watch;
-pub mod worker;
+mod worker;
+pub mod zygote;

@@ -311,7 +311,7 @@ impl Scene {
     /// The path of an attack's request, with what the attacker needs to know.
     fn path(&self, attack: &Attack, server: &Server) -> String {
         let outside = self.dir.path().display();
-        let sibling = server.workers().last().copied().unwrap_or_else(|| server.pid());
+        let sibling = server.children().last().copied().unwrap_or_else(|| server.pid());
         let argument = match attack.name {
             "read-outside" => "/etc/passwd".into(),
             "write-outside" => format!("{outside}/escaped"),

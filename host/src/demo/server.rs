@@ -116,8 +116,8 @@ impl Server {
         ([127, 0, 0, 1], self.port).into()
     }
 
-    /// Process ids of its workers.
-    pub(super) fn workers(&self) -> Vec<u32> {
+    /// Process ids of those that it has started, in that order: the last is a worker.
+    pub(super) fn children(&self) -> Vec<u32> {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).into_iter().flatten();
         let children = tasks
             .flatten()
@@ -129,8 +129,8 @@ impl Server {
     }
 
     pub(super) fn vitals(&self) -> Vitals {
-        let workers = self.workers();
-        let all = || workers.iter().copied().chain([self.pid()]);
+        let children = self.children();
+        let all = || children.iter().copied().chain([self.pid()]);
         let count = |what| {
             let count =
                 |pid| fs::read_dir(format!("/proc/{pid}/{what}")).map_or(0, Iterator::count);
@@ -139,7 +139,7 @@ impl Server {
         Vitals {
             descriptors: count("fd"),
             threads: count("task"),
-            processes: workers.len(),
+            processes: children.len(),
             resident_kib: all().map(resident_kib).sum(),
         }
     }

@@ -1,40 +1,43 @@
 //! What a worker process and its parent say to each other, in datagrams over a
 //! pair of Unix sockets: whole, in order, none lost.
 //!
-//! First the parent sends an [`Init`] and the worker, once it is ready and
-//! confined, a [`Ready`], both as JSON. Then the parent sends requests and gets an
+//! First the parent sends descriptors and an [`Init`] to the zygote, which says when it is
+//! ready; then, for each worker that it wants, that worker's slot and descriptors, and is
+//! told its process id. The worker says on a socket of its own that it is confined. All
+//! these are results, as JSON. From then on the parent sends requests there and gets an
 //! answer to each, in the same order. A message begins with a [`Start`]; one
 //! longer than a datagram goes on in the next. Lengths are checked before anything
 //! is allocated for them, in both directions.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use wasmtime::Trap;
 
-use super::Started;
 use crate::config::{DirConfig, HandlerLimits};
 use crate::sandbox::{Call, CallError, Captured};
 
 /// The most bytes in one datagram; the kernel's default buffers take three.
 pub(crate) const DATAGRAM: usize = 64 << 10;
 
-/// The largest `Init` or `Ready`.
+/// The largest message before the first request.
 pub(crate) const MAX_HELLO: usize = 1 << 20;
 
 /// Bytes before an answer's parts: outcome, detail, and three numbers.
 const ANSWER_HEAD: usize = 2 + 4 + 8 + 8;
 
-/// All that a worker is told about its task. The machine code comes in a file
+/// All that a zygote is told about its workers' task. The machine code comes in a file
 /// descriptor, the directory as the one the process is started in.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Init {
@@ -42,8 +45,7 @@ pub(crate) struct Init {
     pub(crate) dir: DirConfig,
     pub(crate) env: Vec<(String, String)>,
     pub(crate) max_request: usize,
-    /// The worker's slot in the ledger, and how many there are.
-    pub(crate) slot: u32,
+    /// How many slots the ledger has.
     pub(crate) slots: u32,
     /// Whether there is a descriptor to tell of host calls.
     pub(crate) audited: bool,
@@ -51,11 +53,9 @@ pub(crate) struct Init {
     pub(crate) escaped: bool,
 }
 
-/// A worker is ready, or says why it is not.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Ready {
-    Confined(Started),
-    Failed(String),
+/// What a zygote or worker says of itself, as a message.
+pub(crate) fn hello<T: Serialize>(said: &Result<T, String>) -> anyhow::Result<Vec<u8>> {
+    message(0, &serde_json::to_vec(said)?).context("a message too long")
 }
 
 /// How every message begins.
@@ -117,32 +117,72 @@ pub(crate) fn pair() -> anyhow::Result<(UnixDatagram, UnixDatagram)> {
     Ok((ours.into(), theirs.into()))
 }
 
-/// Sends descriptors to a worker, before anything else: the ledger's memory, and the
-/// audit's pipe if there is one.
+/// The most descriptors that go with one message.
+const DESCRIPTORS: usize = 2;
+
+/// Sends a few bytes, and descriptors with them.
 pub(crate) fn send_descriptors(
     socket: &UnixDatagram,
-    descriptors: [Option<BorrowedFd<'_>>; 2],
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
 ) -> anyhow::Result<()> {
-    let fds: Vec<_> = descriptors.into_iter().flatten().collect();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    anyhow::ensure!(ancillary.push(SendAncillaryMessage::ScmRights(&fds)), "too many descriptors");
-    sendmsg(socket, &[IoSlice::new(b"fd")], &mut ancillary, SendFlags::empty())?;
+    let fits = ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+    anyhow::ensure!(fits, "too many descriptors");
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::empty())?;
     Ok(())
 }
 
-/// Receives what [`send_descriptors`] sent.
-pub(crate) fn receive_descriptors(socket: &UnixDatagram) -> anyhow::Result<Vec<OwnedFd>> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+/// Receives what [`send_descriptors`] sent; no bytes when the other end is closed.
+pub(crate) fn receive_descriptors(
+    socket: &UnixDatagram,
+) -> anyhow::Result<(Vec<u8>, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let mut bytes = [0; 2];
-    let into = &mut [IoSliceMut::new(&mut bytes)];
-    recvmsg(socket, into, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    let mut bytes = vec![0; size_of::<u32>()];
+    let received = loop {
+        let into = &mut [IoSliceMut::new(&mut bytes)];
+        match recvmsg(socket, into, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+            Err(Errno::INTR) => {}
+            received => break received?,
+        }
+    };
+    bytes.truncate(received.bytes);
     let rights = ancillary.drain().filter_map(|message| match message {
         RecvAncillaryMessage::ScmRights(rights) => Some(rights),
         _ => None,
     });
-    Ok(rights.flatten().collect())
+    Ok((bytes, rights.flatten().collect()))
+}
+
+/// Receives the next message, for which it waits. `datagram` is room for one.
+pub(crate) fn receive(
+    socket: &UnixDatagram,
+    assembler: &mut Assembler,
+    datagram: &mut [u8],
+) -> anyhow::Result<(u64, Vec<u8>)> {
+    loop {
+        let length = match socket.recv(datagram) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            length => length?,
+        };
+        if let Some(message) = assembler.push(datagram.get(..length).unwrap_or_default())? {
+            return Ok(message);
+        }
+    }
+}
+
+/// Sends a message in as many datagrams as it takes, and waits for room for them.
+pub(crate) fn send(socket: &UnixDatagram, message: &[u8]) -> io::Result<()> {
+    for datagram in message.chunks(DATAGRAM) {
+        while let Err(error) = socket.send(datagram) {
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Puts messages together from their datagrams.

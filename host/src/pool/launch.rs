@@ -1,24 +1,28 @@
-//! Starting a worker process, with what it needs and nothing else.
+//! Starting worker processes, with what they need and nothing else: by a zygote, which is
+//! started first and again whenever it is gone.
 
 use std::fs::File;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixDatagram as StdUnixDatagram;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
+use serde::de::DeserializeOwned;
 use tokio::net::UnixDatagram;
-use tokio::process::{Child, Command};
+use tokio::process::{Child as Process, Command};
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::ipc::{self, Assembler, Init, Ready};
+use super::child::Child;
+use super::ipc::{self, Assembler, Init};
 use super::{Common, Started};
 use crate::config::Route;
 use crate::directory::{ServedDir, Slot};
 use crate::sandbox::Audit;
 
-/// How long a worker may take from its start to being ready.
+/// How long a zygote or worker may take from its start to being ready.
 const START: Duration = Duration::from_secs(30);
 
 /// What it takes to start a worker.
@@ -27,6 +31,7 @@ pub(super) struct Launcher {
     dir: ServedDir,
     audit: Option<Arc<Audit>>,
     init: Init,
+    zygote: Mutex<Option<Zygote>>,
 }
 
 /// A worker process that is ready.
@@ -44,46 +49,90 @@ pub(super) struct Worker {
     pub(super) slot: Slot,
 }
 
+/// A process that forks workers.
+struct Zygote {
+    process: Process,
+    socket: StdUnixDatagram,
+    /// The same socket.
+    replies: UnixDatagram,
+}
+
 impl Launcher {
     /// For workers with this machine code.
     pub(super) fn new(common: &Common, route: &Route, code: OwnedFd) -> anyhow::Result<Self> {
+        let dir = common.directories.open(&route.dir, route.limits.quota)?;
         let init = Init {
             limits: route.limits,
             dir: route.dir.clone(),
             env: route.env.clone(),
             max_request: common.max_request,
-            slot: 0,
-            slots: 0,
+            slots: dir.ledger().slots(),
             audited: common.audit.is_some(),
             escaped: common.escaped,
         };
-        let dir = common.directories.open(&route.dir, route.limits.quota)?;
-        Ok(Self { code, dir, audit: common.audit.clone(), init })
+        Ok(Self { code, dir, audit: common.audit.clone(), init, zygote: Mutex::default() })
     }
 
     /// Starts a worker and waits until it is confined and ready.
     ///
-    /// Must run on a thread of the runtime, which lives as long as the server: the
-    /// worker dies with the thread that started it.
+    /// Must run on a thread of the runtime, which lives as long as the server: worker and
+    /// zygote die with the thread that started the zygote.
     pub(super) async fn launch(&self) -> anyhow::Result<(Worker, Started)> {
         let slot = self.dir.enlist()?;
-        let slots = self.dir.ledger().slots();
-        let init = Init { slot: slot.number(), slots, ..self.init.clone() };
-        let hello = ipc::message(0, &serde_json::to_vec(&init)?).context("too many variables")?;
-        let (ours, theirs) = ipc::pair()?;
-        let audit = self.audit.as_deref().map(Audit::fd);
-        ipc::send_descriptors(&ours, [Some(self.dir.ledger().fd()), audit])?;
+        let (ours, far_end) = ipc::pair()?;
+        let note = self.open_code()?;
+        let mut child = self.fork(&slot, &far_end, &note).await?;
         ours.set_nonblocking(true)?;
         let socket = UnixDatagram::from_std(ours)?;
-        let far_end = theirs.try_clone()?;
-        let note = File::open(format!("/proc/self/fd/{}", self.code.as_raw_fd()))?;
-        let mut child = Command::new("/proc/self/exe")
-            .arg("worker")
+        let started = tokio::select! {
+            biased;
+            started = hello(&socket) => started?,
+            status = child.wait() => bail!("it ended before it was ready: {}", status?),
+        };
+        Ok((Worker { child, socket, far_end, note, slot }, started))
+    }
+
+    /// Has the zygote start a worker; another zygote, if it is gone.
+    async fn fork(
+        &self,
+        slot: &Slot,
+        socket: &StdUnixDatagram,
+        note: &File,
+    ) -> anyhow::Result<Child> {
+        // Taken out meanwhile, so that one whose answer was not heard is not asked again.
+        let mut place = self.zygote.lock().await;
+        if let Some(zygote) = place.take()
+            && let Ok(child) = zygote.fork(slot, socket, note).await
+        {
+            *place = Some(zygote);
+            return Ok(child);
+        }
+        let zygote = self.start_zygote().await?;
+        let child = zygote.fork(slot, socket, note).await?;
+        *place = Some(zygote);
+        Ok(child)
+    }
+
+    /// The machine code with an offset of its own.
+    fn open_code(&self) -> std::io::Result<File> {
+        File::open(format!("/proc/self/fd/{}", self.code.as_raw_fd()))
+    }
+
+    async fn start_zygote(&self) -> anyhow::Result<Zygote> {
+        let (ours, theirs) = ipc::pair()?;
+        let ledger = self.dir.ledger().fd();
+        let descriptors: Vec<_> =
+            [Some(ledger), self.audit.as_deref().map(Audit::fd)].into_iter().flatten().collect();
+        ipc::send_descriptors(&ours, b"fd", &descriptors)?;
+        ours.set_nonblocking(true)?;
+        let replies = UnixDatagram::from_std(ours.try_clone()?)?;
+        let process = Command::new("/proc/self/exe")
+            .arg("zygote")
             .arg(std::process::id().to_string())
             .env_clear()
             .current_dir(self.dir.path())
             .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::from(note.try_clone()?))
+            .stdout(Stdio::from(self.open_code()?))
             // It says what it has to say by its socket, and could forge the log.
             .stderr(Stdio::null())
             // A Ctrl-C in the terminal is the host's to answer: its workers go on
@@ -91,30 +140,49 @@ impl Launcher {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
-        let greeting = greet(&socket, &hello);
-        let ready = tokio::select! {
+        let mut zygote = Zygote { process, socket: ours, replies };
+        let init = ipc::message(0, &serde_json::to_vec(&self.init)?);
+        send(&zygote.replies, &init.context("too many variables")?).await?;
+        tokio::select! {
             biased;
-            ready = timeout(START, greeting) => ready.context("it did not become ready in time")??,
-            status = child.wait() => bail!("it ended before it was ready: {}", status?),
-        };
-        match ready {
-            Ready::Confined(started) => {
-                Ok((Worker { child, socket, far_end, note, slot }, started))
-            }
-            Ready::Failed(why) => bail!("{why}"),
+            ready = hello(&zygote.replies) => ready?,
+            status = zygote.process.wait() => bail!("it ended before it was ready: {}", status?),
         }
+        Ok(zygote)
     }
 }
 
-async fn greet(socket: &UnixDatagram, hello: &[u8]) -> anyhow::Result<Ready> {
-    send(socket, hello).await?;
+impl Zygote {
+    async fn fork(
+        &self,
+        slot: &Slot,
+        socket: &StdUnixDatagram,
+        note: &File,
+    ) -> anyhow::Result<Child> {
+        let order = slot.number().to_le_bytes();
+        ipc::send_descriptors(&self.socket, &order, &[socket.as_fd(), note.as_fd()])?;
+        // If it has ended, so has its socket.
+        Ok(Child::open(hello(&self.replies).await?)?)
+    }
+}
+
+/// What a zygote or worker says next of itself.
+async fn hello<T: DeserializeOwned>(socket: &UnixDatagram) -> anyhow::Result<T> {
+    let said =
+        timeout(START, receive(socket)).await.context("it did not become ready in time")??;
+    let said: Result<T, String> = serde_json::from_slice(&said)?;
+    said.map_err(|why| anyhow!(why))
+}
+
+async fn receive(socket: &UnixDatagram) -> anyhow::Result<Vec<u8>> {
     let mut assembler = Assembler::new(ipc::MAX_HELLO);
     let mut datagram = vec![0; ipc::DATAGRAM];
     loop {
         let length = socket.recv(&mut datagram).await?;
+        anyhow::ensure!(length > 0, "it has ended");
         let datagram = datagram.get(..length).unwrap_or_default();
         if let Some((_, payload)) = assembler.push(datagram)? {
-            return Ok(serde_json::from_slice(&payload)?);
+            return Ok(payload);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! where. A worker never sees a client's socket.
 
 mod admission;
+mod child;
 mod growth;
 pub(crate) mod ipc;
 mod launch;

@@ -155,10 +155,9 @@ impl ProcessPool {
                 tokio::spawn(keep(Arc::clone(&shared), place, worker));
                 anyhow::Ok(started)
             });
-            // The first one shows whether the handler can be had at all.
-            match around.pace == Pace::OneByOne || place == 0 {
-                true => starting.push(Ok(launched.await?)),
-                false => starting.push(Err(launched)),
+            match around.pace {
+                Pace::OneByOne => starting.push(Ok(launched.await?)),
+                Pace::AtOnce => starting.push(Err(launched)),
             }
             if let Some(Ok(Err(_))) = starting.last() {
                 break;

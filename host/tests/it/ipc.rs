@@ -1,4 +1,4 @@
-//! What a worker process and its parent make of each other's nonsense.
+//! What worker processes, their zygote and their parent make of each other's nonsense.
 
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
@@ -27,11 +27,13 @@ fn nonsense(seed: u64) -> Vec<u8> {
     let mut message = [&id.to_le_bytes()[..], &length.to_le_bytes(), &payload].concat();
     match random[5] % 8 {
         0 => message.truncate(usize::from(random[6] % 12)),
-        // An outcome that there is, and no output.
-        1 | 2 if message.len() > 18 => {
+        // An outcome that there is, and no output. To what it was asked that would be an
+        // answer, and the next one that it gives would be to nothing that it was asked.
+        1 | 2 if message.len() > 18 && random[1] % 4 < 2 => {
             message[12] = random[6] % 10;
             message[14..18].fill(0);
         }
+        _ if message.len() > 12 && random[1] % 4 >= 2 => message[12] = u8::MAX,
         _ => {}
     }
     message
@@ -62,20 +64,20 @@ fn a_worker_that_says_anything_at_all_costs_its_own_request_at_most() {
     server.wait_for_line("a worker is replaced: its answer makes no sense");
 }
 
-/// A worker process whose parent is this test.
-fn worker() -> (Child, UnixDatagram) {
+/// A zygote whose parent is this test.
+fn zygote() -> (Child, UnixDatagram) {
     let (ours, theirs) = UnixDatagram::pair().unwrap();
     let mut command = host();
-    command.arg("worker").arg(std::process::id().to_string());
+    command.arg("zygote").arg(std::process::id().to_string());
     command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::piped());
     (command.spawn().unwrap(), ours)
 }
 
 #[test]
-fn a_worker_whose_parent_talks_nonsense_ends_with_an_error() {
-    // A worker dies with the thread that started it.
+fn a_zygote_whose_parent_talks_nonsense_ends_with_an_error() {
+    // A zygote dies with the thread that started it.
     for seed in 0..20 {
-        let (mut child, parent) = worker();
+        let (mut child, parent) = zygote();
         // In place of the descriptors, and then of the first message.
         for part in 0..4 {
             // It may have ended already.

@@ -131,13 +131,30 @@ fn workers_die_with_their_parent() {
             Server::with_handler("process", &components::sleeper(u64::MAX / 2), &["--grace", "0s"]);
         let mut client = server.connect();
         client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-        let workers = server.workers();
+        let processes = [server.workers(), server.zygotes()].concat();
+        assert_eq!(processes.len(), 4);
         server.signal(signal);
         server.wait();
-        eventually("no worker", || {
-            workers.iter().all(|pid| matches!(state(*pid), None | Some('Z' | 'X')))
+        eventually("no process", || {
+            processes.iter().all(|pid| matches!(state(*pid), None | Some('Z' | 'X')))
         });
     }
+}
+
+#[test]
+fn a_killed_zygote_is_replaced_when_workers_are_wanted() {
+    let server = Server::start("process", &[]);
+    let (workers, zygotes) = (server.workers(), server.zygotes());
+    assert_eq!(zygotes.len(), 1);
+    kill(zygotes[0], Signal::KILL);
+    assert_eq!(server.get("/").status, 200);
+    assert_eq!(server.workers(), workers, "they do not depend on it");
+    for worker in workers {
+        kill(worker, Signal::KILL);
+    }
+    assert_eq!(server.get("/").status, 200);
+    eventually("all workers", || server.workers().len() == 3);
+    assert!(server.zygotes().len() == 1 && server.zygotes() != zygotes);
 }
 
 #[test]

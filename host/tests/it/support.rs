@@ -198,13 +198,27 @@ impl Server {
 
     /// Process ids of the workers, in no order.
     pub fn workers(&self) -> Vec<u32> {
-        let mut workers = Vec::new();
+        self.children("worker")
+    }
+
+    /// Process ids of the processes that fork the workers.
+    pub fn zygotes(&self) -> Vec<u32> {
+        self.children("zygote")
+    }
+
+    fn children(&self, name: &str) -> Vec<u32> {
+        let is_called = |pid: &u32| {
+            std::fs::read_to_string(format!("/proc/{pid}/comm"))
+                .is_ok_and(|comm| comm.trim() == name)
+        };
+        let mut pids = Vec::new();
         for task in std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap() {
             let children = task.unwrap().path().join("children");
             let children = std::fs::read_to_string(children).unwrap_or_default();
-            workers.extend(children.split_whitespace().map(|pid| pid.parse::<u32>().unwrap()));
+            pids.extend(children.split_whitespace().map(|pid| pid.parse::<u32>().unwrap()));
         }
-        workers
+        pids.retain(is_called);
+        pids
     }
 
     /// Whether any line so far contains this text.

@@ -8,11 +8,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{SeekFrom, seek};
-use tokio::process::Child;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::super::Done;
+use super::super::child::Child;
 use super::super::ipc::Nonsense;
 use super::super::launch::Worker;
 use super::super::schedule::Begun;
@@ -100,7 +100,7 @@ fn take_in(shared: &Shared, place: usize, link: Link) -> bool {
 /// Kills a worker and waits for its end, with which its slot is free. One that hangs in
 /// the kernel keeps it for longer than anybody waits.
 async fn reap(shared: &Shared, mut child: Child, slot: Slot) {
-    let _ = child.start_kill();
+    child.start_kill();
     if timeout(REAP, child.wait()).await.is_err() {
         tracing::error!(pid = child.id(), "a worker hangs in the kernel");
         let hanging = Arc::clone(&shared.hanging);

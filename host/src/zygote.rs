@@ -1,0 +1,151 @@
+//! The zygote: a process that has everything ready which the workers of one handler have
+//! in common, and becomes a worker whenever one is wanted, by a fork.
+//!
+//! An engine that is set up and a handler that is loaded take milliseconds; a fork of the
+//! process that has them, a fraction of one, and its memory is shared until it is
+//! written to. The zygote itself runs no guest, and is not confined: a worker confines
+//! itself before it does.
+//!
+//! A worker is a child of the server's and not of the zygote's (`CLONE_PARENT`), so that it
+//! neither depends on the zygote nor has to be waited for by it.
+
+use std::fs::File;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixDatagram;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::directory::ServedDir;
+use crate::handler;
+use crate::lockdown;
+use crate::pool::ipc::{self, Assembler, Init};
+use crate::sandbox::{Audit, Clock, Handler, Ledger, Sandbox};
+use crate::worker::{self, Own};
+
+/// What all workers of one handler have in common.
+pub(crate) struct Prepared {
+    pub(crate) init: Init,
+    pub(crate) dir: ServedDir,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) handler: Handler,
+}
+
+/// Runs the zygote, and in the end each of its workers, until it is killed, at the latest
+/// with its parent.
+///
+/// It is started in the served directory with two descriptors: its socket as standard
+/// input, the compiled handler as standard output. `parent` is the parent's process id.
+///
+/// # Errors
+/// When it cannot be set up, or the socket breaks.
+pub fn run(parent: i32) -> anyhow::Result<()> {
+    if !is_child_of(parent)? {
+        return Ok(());
+    }
+    set_name(c"zygote")?;
+    // When the whole service is told to end, the parent decides when its workers do.
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::default())?;
+    }
+    lockdown::survive_file_size_limit()?;
+    let socket = UnixDatagram::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    let code = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
+    close_standard_streams()?;
+
+    let (_, descriptors) = ipc::receive_descriptors(&socket)?;
+    let mut hellos = Assembler::new(ipc::MAX_HELLO);
+    let (_, init) = ipc::receive(&socket, &mut hellos, &mut vec![0; ipc::DATAGRAM])?;
+    let init = serde_json::from_slice(&init).context("the parent's first message")?;
+    let prepared = prepare(init, &code, descriptors);
+    let said = prepared.as_ref().map(|_| ()).map_err(|error| format!("{error:#}"));
+    ipc::send(&socket, &ipc::hello(&said)?)?;
+    let Ok(prepared) = prepared else { return Ok(()) };
+    drop(code);
+
+    while let Some(own) = receive_order(&socket)? {
+        match fork() {
+            Ok(Some(pid)) => ipc::send(&socket, &ipc::hello(&Ok::<_, String>(pid.as_raw_pid()))?)?,
+            Ok(None) => {
+                drop(socket);
+                // Its parent may have died before this process asked to die with it.
+                if !is_child_of(parent)? {
+                    return Ok(());
+                }
+                set_name(c"worker")?;
+                return worker::run(own, &prepared);
+            }
+            Err(error) => ipc::send(&socket, &ipc::hello(&Err::<i32, _>(error.to_string()))?)?,
+        }
+    }
+    Ok(())
+}
+
+/// Asks to die with the parent; `false` if it was another one, and so has died before.
+fn is_child_of(parent: i32) -> anyhow::Result<bool> {
+    set_parent_process_death_signal(Some(Signal::KILL)).context("PR_SET_PDEATHSIG")?;
+    Ok(getppid().map(Pid::as_raw_pid) == Some(parent))
+}
+
+/// What `ps` and `top` show.
+fn set_name(name: &std::ffi::CStr) -> anyhow::Result<()> {
+    rustix::thread::set_name(name).context("PR_SET_NAME")
+}
+
+fn prepare(init: Init, code: &File, descriptors: Vec<OwnedFd>) -> anyhow::Result<Prepared> {
+    let mut descriptors = descriptors.into_iter();
+    let ledger = descriptors.next().context("the parent sent no ledger")?;
+    let dir = ServedDir::current(init.dir.clone(), Ledger::open(ledger, init.slots)?)?;
+    let audit = match init.audited {
+        true => Some(descriptors.next().context("the parent sent no pipe for the audit")?),
+        false => None,
+    };
+    let audit = audit.map(|pipe| Audit::new(pipe).map(Arc::new)).transpose()?;
+    let sandbox = Sandbox::new(init.limits, 1, Clock::Parent)?;
+    let component = handler::load(&sandbox, code)?;
+    let handler = sandbox.handler(&component, dir.grants(init.env.clone(), audit))?;
+    let threads = std::fs::read_dir("/proc/self/task")?.count();
+    anyhow::ensure!(threads == 1, "a process with {threads} threads cannot be forked");
+    Ok(Prepared { init, dir, sandbox, handler })
+}
+
+/// What the next worker has to itself; `None` when the parent wants no more of them.
+fn receive_order(socket: &UnixDatagram) -> anyhow::Result<Option<Own>> {
+    let (order, descriptors) = ipc::receive_descriptors(socket)?;
+    if order.is_empty() {
+        return Ok(None);
+    }
+    let slot = u32::from_le_bytes(order.as_slice().try_into().context("not a slot's number")?);
+    let [socket, note] = <[OwnedFd; 2]>::try_from(descriptors)
+        .map_err(|_| anyhow::anyhow!("the parent sent no descriptors for a worker"))?;
+    Ok(Some(Own { slot, socket: socket.into(), note: note.into() }))
+}
+
+/// Splits this process in two, both children of the same parent: the new one gets
+/// `None`, the old one the process id of the new one.
+#[expect(unsafe_code, reason = "no safe interface forks a process")]
+fn fork() -> std::io::Result<Option<Pid>> {
+    let flags = libc::c_long::from(libc::CLONE_PARENT | libc::SIGCHLD);
+    let none: libc::c_long = 0;
+    // SAFETY: this process has one thread (`prepare` has looked, and nothing after it
+    // starts one), so no lock is held and no data half-changed by a thread that the copy
+    // does not have. It shares no memory but the ledger's, which is atomic. Without a
+    // stack of its own the copy goes on with that of this one, in its own memory.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, none, none, none, none) };
+    match i32::try_from(pid) {
+        Ok(0) => Ok(None),
+        Ok(pid) if pid > 0 => Ok(Pid::from_raw(pid)),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+/// Leaves no copy of the two descriptors on the standard numbers, where a
+/// stray `println!` would write into machine code.
+fn close_standard_streams() -> anyhow::Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    Ok(())
+}
