@@ -1,8 +1,9 @@
 //! Preconditions and ranges of a download: RFC 9110, sections 13 and 14.
 
+use alloc::string::String;
 use core::ops::Range;
-use std::time::{Duration, SystemTime};
 
+use crate::date::seconds;
 use crate::request::Request;
 
 /// What identifies one version of a file.
@@ -66,18 +67,6 @@ fn is_expected(request: &Request<'_>, version: Option<&Version>) -> bool {
         (Some(since), Some(version)) => version.modified <= since,
         _ => true,
     }
-}
-
-fn seconds(date: &str) -> Option<u64> {
-    let time = httpdate::parse_http_date(date).ok()?;
-    time.duration_since(SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs())
-}
-
-/// A time in the form of a `Last-Modified` field.
-pub fn http_date(seconds: u64) -> String {
-    // The format ends with the year 9999; no file is that young.
-    const LAST: u64 = 253_402_300_799;
-    httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.min(LAST)))
 }
 
 /// Whether the fields of that name together name this entity tag.

@@ -3,12 +3,22 @@
 //!
 //! Request bytes in, response bytes out. `request` and `response` speak HTTP,
 //! `name` decides what may be a file's name, `conditional` evaluates
-//! preconditions and ranges; all of these are pure. `store` alone touches the
-//! directory, directly through `wasi:filesystem`: what `std::fs` adds on the way
-//! (a table of descriptors, a hash of metadata for every entry) costs more than
-//! the work itself.
+//! preconditions and ranges, with `date`, and `media_type` knows extensions; all of these
+//! are pure. `store` alone touches the directory, directly through `wasi:filesystem`.
+//!
+//! There is no standard library: its own imports, and what `std::fs` adds on the way (a
+//! table of descriptors, a hash of metadata for every entry), cost more than the work itself.
+
+#![cfg_attr(target_family = "wasm", no_std)]
+
+extern crate alloc;
+// The allocator.
+#[cfg(target_family = "wasm")]
+extern crate runtime;
 
 mod conditional;
+mod date;
+mod media_type;
 mod name;
 mod request;
 mod response;
@@ -17,6 +27,8 @@ mod store;
 
 mod world {
     wit_bindgen::generate!({ world: "handler", path: "../../wit" });
+
+    use alloc::vec::Vec;
 
     struct FileOps;
 
@@ -27,4 +39,13 @@ mod world {
     }
 
     export!(FileOps);
+}
+
+/// A panic ends the instance. Its message goes into the host's log.
+#[cfg(target_family = "wasm")]
+#[panic_handler]
+fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    let message = alloc::format!("{info}\n");
+    let _ = wasip2::cli::stderr::get_stderr().blocking_write_and_flush(message.as_bytes());
+    core::arch::wasm32::unreachable()
 }

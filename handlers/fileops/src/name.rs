@@ -1,5 +1,7 @@
 //! What may be a file's name in a request's path.
 
+use alloc::string::String;
+
 use percent_encoding::percent_decode_str;
 
 /// The most bytes that a name may have: what filesystems allow.

@@ -1,5 +1,7 @@
 //! The request as the host hands it over: one whole, well-framed message.
 
+use alloc::vec::Vec;
+
 /// Header fields a request may carry here; the host lets no more through.
 const MAX_FIELDS: usize = 160;
 

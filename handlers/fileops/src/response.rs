@@ -1,13 +1,24 @@
 //! Responses as bytes.
 
-use std::io::Write as _;
+use alloc::vec::Vec;
+use core::fmt::{self, Write as _};
 
 /// Most heads fit; a longer one only costs a reallocation.
 const HEAD_CAPACITY: usize = 512;
 
 /// A response in the making: the status line and fields, then the body.
 pub struct Response {
-    bytes: Vec<u8>,
+    bytes: Bytes,
+}
+
+/// Bytes that text is appended to, which does not fail.
+struct Bytes(Vec<u8>);
+
+impl fmt::Write for Bytes {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
 }
 
 impl Response {
@@ -17,14 +28,13 @@ impl Response {
 
     /// Leaves room for a body of that many bytes.
     pub fn with_capacity(status: u16, body: usize) -> Self {
-        let mut bytes = Vec::with_capacity(HEAD_CAPACITY + body);
+        let mut bytes = Bytes(Vec::with_capacity(HEAD_CAPACITY + body));
         let reason = reason(status);
         let _ = write!(bytes, "HTTP/1.1 {status} {reason}\r\n");
         Self { bytes }
     }
 
-    pub fn field(mut self, name: &str, value: impl core::fmt::Display) -> Self {
-        // Writing to memory does not fail.
+    pub fn field(mut self, name: &str, value: impl fmt::Display) -> Self {
         let _ = write!(self.bytes, "{name}: {value}\r\n");
         self
     }
@@ -41,13 +51,13 @@ impl Response {
     /// Ends the head of a body of that length, which the caller appends.
     pub fn length(mut self, length: u64) -> Vec<u8> {
         let _ = write!(self.bytes, "Content-Length: {length}\r\n\r\n");
-        self.bytes
+        self.bytes.0
     }
 
     /// Ends the head of a response that has no body by its status.
     pub fn empty(mut self) -> Vec<u8> {
-        self.bytes.extend_from_slice(b"\r\n");
-        self.bytes
+        self.bytes.0.extend_from_slice(b"\r\n");
+        self.bytes.0
     }
 
     pub fn text(self, method: &str, text: &str) -> Vec<u8> {

@@ -1,9 +1,14 @@
 //! Which request does what, and the answer it gets.
 
+use alloc::format;
+use alloc::vec::Vec;
+
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use wasip2::filesystem::types::ErrorCode;
 
-use crate::conditional::{Answer, Version, evaluate, http_date, may_change};
+use crate::conditional::{Answer, Version, evaluate, may_change};
+use crate::date::http_date;
+use crate::media_type;
 use crate::name;
 use crate::request::Request;
 use crate::response::Response;
@@ -227,14 +232,14 @@ fn download(request: &Request<'_>, store: &Store, name: &str) -> Outcome {
         let (first, last) = (part.start, part.end - 1);
         response = response.field("Content-Range", format_args!("bytes {first}-{last}/{size}"));
     }
-    let media_type = mime_guess::from_path(name).first_or_octet_stream();
-    let charset = if media_type.type_() == "text" { "; charset=utf-8" } else { "" };
+    let media_type = media_type::of(name);
+    let charset = if media_type.starts_with("text/") { "; charset=utf-8" } else { "" };
     let encoded = percent_encoding::utf8_percent_encode(name, NOT_ATTR_CHAR);
     response = response
         .field("Content-Type", format_args!("{media_type}{charset}"))
         .field("Content-Disposition", format_args!("inline; filename*=UTF-8''{encoded}"))
         .field("X-Content-Type-Options", "nosniff");
-    if runs_script(media_type.essence_str()) {
+    if runs_script(media_type) {
         response = response.field("Content-Security-Policy", DOWNLOAD_POLICY);
     }
     let mut bytes = response.length(length);

@@ -1,5 +1,8 @@
 //! The directory, directly through `wasi:filesystem`.
 
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
 use core::ops::Range;
 
 use serde::Serialize;

@@ -18,7 +18,7 @@ fn sources(name: &str) -> Vec<PathBuf> {
         root.join("Cargo.toml"),
         root.join("build"),
     ];
-    let mut folders = vec![root.join(name)];
+    let mut folders = vec![root.join("runtime"), root.join(name)];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
