@@ -75,15 +75,6 @@ pub struct Ledger {
     slots: u32,
 }
 
-/// What became of a reservation.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Reservation {
-    /// It is made.
-    Fits,
-    /// It is not made; whether the directory may hold less than was counted last.
-    Over { stale: bool },
-}
-
 impl Ledger {
     /// The largest number of bytes that a quota can have.
     pub const MAX_BYTES: u64 = VALUE >> 1;
@@ -198,17 +189,17 @@ impl Ledger {
         }
     }
 
-    /// Adds `more` if there is room for it.
-    pub(super) fn reserve(&self, more: Usage) -> Reservation {
+    /// Adds `more` if there is room for it; whether there is.
+    pub(super) fn reserve(&self, more: Usage) -> bool {
         let quota = self.quota();
         if self.raise(BYTES, more.bytes, quota.bytes) {
             if self.raise(ENTRIES, more.entries, quota.entries) {
-                return Reservation::Fits;
+                return true;
             }
             // The bytes stay until the next count.
             self.stale();
         }
-        Reservation::Over { stale: self.is_stale() }
+        false
     }
 
     /// Adds `more` once again, whether or not there is room, if a count is being made: it
@@ -337,7 +328,7 @@ mod tests {
     }
 
     fn fits(ledger: &Ledger, more: Usage) -> bool {
-        ledger.reserve(more) == Reservation::Fits
+        ledger.reserve(more)
     }
 
     pub(super) fn counted(bytes: u64, entries: u64) -> Ledger {

@@ -44,7 +44,6 @@ use self::count::Count;
 pub use self::file::OpenFile;
 pub(super) use self::file::Register;
 pub use self::ledger::Ledger;
-use self::ledger::Reservation;
 pub use self::measure::measure;
 use super::Grants;
 use super::descriptor::size;
@@ -253,20 +252,21 @@ impl Account {
             // That it is late does not keep a change that fits.
             let _ = self.recount();
         }
-        match self.ledger.reserve(more) {
-            Reservation::Fits => return Ok(()),
-            Reservation::Over { stale: false } if self.ledger.counted() < RECOUNT_PAUSE => {
-                return Err(OverQuota);
-            }
-            Reservation::Over { .. } => {}
+        if self.ledger.reserve(more) {
+            return Ok(());
+        }
+        if !self.ledger.is_stale() && self.ledger.counted() < RECOUNT_PAUSE {
+            // It may have been refused before that count came to its end.
+            return if self.ledger.reserve(more) { Ok(()) } else { Err(OverQuota) };
         }
         for _ in 0..RECOUNTS {
             self.recount()?;
-            match self.ledger.reserve(more) {
-                Reservation::Fits => return Ok(()),
-                // Others made changes meanwhile, which may have been counted twice.
-                Reservation::Over { stale: true } => {}
-                Reservation::Over { stale: false } => break,
+            if self.ledger.reserve(more) {
+                return Ok(());
+            }
+            // Unless others made changes meanwhile, which may have been counted twice.
+            if !self.ledger.is_stale() {
+                break;
             }
         }
         Err(OverQuota)

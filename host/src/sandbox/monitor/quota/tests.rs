@@ -171,6 +171,31 @@ fn a_file_counts_once_whatever_names_it_has() {
     assert_eq!(write(&account, &file, 101, 0), Err(Failed::Quota));
 }
 
+#[test]
+fn no_change_is_refused_because_others_count_at_the_same_time() {
+    let dir = tempfile::tempdir().expect("a directory");
+    // There is room for all files that there ever are at a time, and the numbers, which only
+    // rise, still reach the quota all the time.
+    let grants = grants(dir.path(), Usage { bytes: 10_000, entries: 40 });
+    let upload = |account: &Account, temporary: &str, name: &str| {
+        let file = create(account, temporary)?;
+        write(account, &file, 10, 0)?;
+        drop(file);
+        rename(account, temporary, name)
+    };
+    thread::scope(|scope| {
+        for slot in 0..SLOTS {
+            let account = account(&grants, slot);
+            scope.spawn(move || {
+                for step in 0..5000 {
+                    let (temporary, name) = (format!("t{slot}"), format!("{}", step % 8));
+                    assert_eq!(upload(&account, &temporary, &name), Ok(()), "{step}");
+                }
+            });
+        }
+    });
+}
+
 /// What the directory holds, with what this process has open there without a name.
 fn held(dir: &Path) -> Usage {
     let plenty = Usage { bytes: u64::MAX, entries: u64::MAX };
