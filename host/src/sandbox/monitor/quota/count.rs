@@ -1,12 +1,18 @@
 //! Counting the directory while calls go on.
 
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fd::AsFd;
 
 use super::Usage;
-use super::ledger::{Ledger, OpenFiles};
+use super::ledger::{Ledger, OpenFiles, VALUE};
 use super::measure::{Measured, measure_files};
+
+/// How often, and for how long each time, a count waits for another call to say how long a
+/// file without a name is. That takes it a few microseconds, unless it is preempted.
+const LOOKS: usize = 20;
+const MOMENT: Duration = Duration::from_micros(500);
 
 /// A count that has begun: until it is dropped, those who move things are careful.
 pub(super) struct Count<'a> {
@@ -46,13 +52,20 @@ impl<'a> Count<'a> {
     /// What was measured, with open files that were not found, since they have no name any
     /// more or were moved, and with each that was growing as long as it was about to be.
     fn with_open_files(&self, measured: &Measured) -> Usage {
-        let OpenFiles { mut lengths, growing } = self.ledger.open_files(self.slot);
-        for (file, length) in &self.open.lengths {
+        let OpenFiles { mut lengths, growing, mut unknown } = self.known_open_files(measured);
+        let before = &self.open;
+        unknown.extend(before.unknown.iter().filter(|file| !lengths.contains_key(file)));
+        for (file, length) in &before.lengths {
             // Closed meanwhile: if it had no name it is gone, if it was moved it is not.
             lengths.entry(*file).or_insert_with(|| {
                 self.ledger.stale();
                 *length
             });
+        }
+        for file in unknown.into_iter().filter(|file| !measured.found(*file)) {
+            // Taken to fill the directory, until the next count.
+            lengths.insert(file, VALUE);
+            self.ledger.stale();
         }
         let mut bytes: u64 = 0;
         for (file, length) in &measured.files {
@@ -66,6 +79,20 @@ impl<'a> Count<'a> {
         }
         let nameless = lengths.into_values().fold(0, u64::saturating_add);
         Usage { bytes: bytes.saturating_add(nameless), entries: measured.usage.entries }
+    }
+
+    /// The open files, once the length of each is known that was not found.
+    fn known_open_files(&self, measured: &Measured) -> OpenFiles {
+        let mut looks = 0;
+        loop {
+            let open = self.ledger.open_files(self.slot);
+            let known = open.unknown.iter().all(|file| measured.found(*file));
+            looks += 1;
+            if known || looks == LOOKS {
+                return open;
+            }
+            thread::sleep(MOMENT);
+        }
     }
 }
 

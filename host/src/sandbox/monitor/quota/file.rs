@@ -146,10 +146,8 @@ impl Register {
         }
     }
 
-    /// Says which file it is. Whoever counts before its length is known takes it to fill the
-    /// directory.
+    /// Says which file it is, before its length is known.
     fn identify(&self, file: FileId) {
-        self.ledger.set_growing(self.place, u64::MAX);
         self.ledger.identify(self.place, file);
     }
 }

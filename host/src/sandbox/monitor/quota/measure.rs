@@ -31,6 +31,13 @@ pub(super) struct Measured {
     linked: HashSet<FileId>,
 }
 
+impl Measured {
+    /// Whether the file was found.
+    pub(super) fn found(&self, file: FileId) -> bool {
+        self.files.iter().any(|(found, _)| *found == file)
+    }
+}
+
 /// Bytes and entries below `root`; counting stops as soon as there are more than `most`.
 ///
 /// # Errors

@@ -17,7 +17,8 @@
 //! - What moves may do so where the count looks later or has already looked; a file may
 //!   have no name any more, and takes its space for as long as a call has it open. So the
 //!   ledger knows which files are open, and how long they have become; what moves is open
-//!   meanwhile. A count includes those that it did not find.
+//!   meanwhile. A count includes those that it did not find. It waits a moment for the length
+//!   of one that has only just been opened, and else takes it to fill the directory.
 //! - What is over between two looks of a count at the ledger is reserved once more if it may
 //!   have escaped the count.
 //!

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, linkat, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, linkat, openat, renameat, unlinkat};
 use rustix::io::{Errno, pwrite};
 
 use super::{Account, Ledger, OpenFile, OverQuota, RECOUNT_EVERY, Usage, measure};
@@ -142,6 +142,28 @@ fn what_is_being_added_counts_before_it_can_be_seen() {
     assert_eq!(appended, Ok::<_, Failed>(()));
     assert_eq!(write(&other, &more, 60, 0), Err(Failed::Quota));
     write(&other, &more, 40, 0).expect("there is room for that");
+}
+
+#[test]
+fn a_file_that_is_just_being_opened_counts_as_it_is_found() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let grants = grants(dir.path(), Usage { bytes: 100, entries: 10 });
+    let [one, other] = [0, 1].map(|slot| account(&grants, slot));
+    let file = create(&one, "a").expect("room");
+    write(&one, &file, 20, 0).expect("room");
+    let gone = create(&one, "b").expect("room");
+    write(&one, &gone, 70, 0).expect("room");
+    drop(gone);
+    unlink(&one, "b").expect("unlinked");
+    let mut opening = other.register().expect("a place");
+    opening.expect(&fstat(&file).expect("it is open"));
+    write(&one, &file, 100, 0).expect("it is found, and is 20 bytes long");
+    drop(file);
+    unlink(&one, "a").expect("unlinked");
+    let more = create(&one, "b").expect("room");
+    assert_eq!(write(&one, &more, 1, 0), Err(Failed::Quota), "nobody knows how long it is");
+    drop(opening);
+    write(&one, &more, 100, 0).expect("room");
 }
 
 #[test]

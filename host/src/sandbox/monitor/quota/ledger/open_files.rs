@@ -1,7 +1,7 @@
 //! The ledger's list of open files: which each call has open, and how long they are known
 //! to have become.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::super::measure::FileId;
@@ -16,6 +16,8 @@ const GROWING: usize = 2;
 
 /// In place of a length to which a file is growing: it may become shorter.
 const SHORTENING: u64 = u64::MAX;
+/// The same: nobody has looked yet how long it is.
+const UNKNOWN: u64 = u64::MAX - 1;
 
 /// The identity of no file.
 const FREE: u64 = 0;
@@ -29,6 +31,8 @@ pub(in super::super) struct OpenFiles {
     pub(in super::super) lengths: HashMap<FileId, u64>,
     /// The lengths that those which are growing just now will have.
     pub(in super::super) growing: HashMap<FileId, u64>,
+    /// Those that were just opened, and may be longer than any call knows.
+    pub(in super::super) unknown: HashSet<FileId>,
 }
 
 /// The place of one open file in a slot.
@@ -63,8 +67,9 @@ impl Ledger {
         Some(place)
     }
 
-    /// Says which file it is.
+    /// Says which file it is. Until [`Ledger::set_growing`] its length is unknown.
     pub(in super::super) fn identify(&self, place: Place, id: u64) {
+        self.growing(place).store(UNKNOWN, Ordering::SeqCst);
         self.id(place).store(id, Ordering::SeqCst);
     }
 
@@ -143,6 +148,10 @@ impl Ledger {
                 SHORTENING => {
                     note(&mut open.lengths, length);
                     shortening.push(id);
+                }
+                UNKNOWN => {
+                    note(&mut open.lengths, length);
+                    open.unknown.insert(id);
                 }
                 growing => {
                     note(&mut open.lengths, length.max(growing));
