@@ -31,6 +31,7 @@ pub mod http;
 pub mod inspect;
 pub mod lockdown;
 pub mod log;
+mod memory;
 pub mod metrics;
 pub mod pool;
 pub mod routing;

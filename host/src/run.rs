@@ -17,6 +17,7 @@ use crate::escape;
 use crate::handler;
 use crate::lockdown::{self, Level};
 use crate::log::{self, Log};
+use crate::memory;
 use crate::metrics::{Metrics, Totals};
 use crate::pool::Common;
 use crate::sandbox::{Audit, measure};
@@ -50,6 +51,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     lockdown::survive_file_size_limit()?;
     lockdown::pass_on_no_descriptors();
     lockdown::forbid_core_dumps()?;
+    memory::keep_buffers();
     let asked = config.client.max_connections;
     let mut config = config.clone();
     config.client.max_connections = connections_within_limit(&config);

@@ -12,10 +12,6 @@
 #![cfg_attr(target_family = "wasm", no_std)]
 
 extern crate alloc;
-// The allocator.
-#[cfg(target_family = "wasm")]
-extern crate runtime;
-
 mod conditional;
 mod date;
 mod media_type;

@@ -156,12 +156,14 @@ impl File {
     pub fn read_into(&self, bytes: &mut Vec<u8>, part: Range<u64>) -> Result<(), ErrorCode> {
         let mut offset = part.start;
         while offset < part.end {
-            let (chunk, _) = self.descriptor.read((part.end - offset).min(CHUNK as u64), offset)?;
-            if chunk.is_empty() {
+            let most = (part.end - offset).min(CHUNK as u64);
+            let read = runtime::append(bytes, most as usize, || {
+                self.descriptor.read(most, offset).map(|(chunk, _)| chunk)
+            })?;
+            if read == 0 {
                 return Err(ErrorCode::Io);
             }
-            offset += chunk.len() as u64;
-            bytes.extend_from_slice(&chunk);
+            offset += read as u64;
         }
         Ok(())
     }

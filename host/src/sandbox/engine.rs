@@ -42,7 +42,7 @@ const MEMORY_RESERVATION: u64 = 4 << 30;
 
 /// Bytes of a used memory that are cleared in place between two calls; what
 /// lies beyond is given back to the kernel with a system call.
-const MEMORY_KEEP_RESIDENT: usize = 512 << 10;
+const MEMORY_KEEP_RESIDENT: usize = 2 << 20;
 
 /// Bytes of a used table that are cleared in place.
 const TABLE_KEEP_RESIDENT: usize = 16 << 10;

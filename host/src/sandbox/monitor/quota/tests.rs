@@ -158,9 +158,10 @@ fn a_file_that_is_just_being_opened_counts_as_it_is_found() {
     let mut opening = other.register().expect("a place");
     opening.expect(&fstat(&file).expect("it is open"));
     write(&one, &file, 100, 0).expect("it is found, and is 20 bytes long");
+    // Before the other's identity is free to be had again.
+    let more = create(&one, "b").expect("room");
     drop(file);
     unlink(&one, "a").expect("unlinked");
-    let more = create(&one, "b").expect("room");
     assert_eq!(write(&one, &more, 1, 0), Err(Failed::Quota), "nobody knows how long it is");
     drop(opening);
     write(&one, &more, 100, 0).expect("room");
