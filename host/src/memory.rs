@@ -2,13 +2,18 @@
 
 /// Blocks up to this many bytes are kept for the next request when they are freed, instead of
 /// given back to the kernel, which has to clear each page of them anew.
-const KEPT: i32 = 4 << 20;
+const LARGEST_KEPT: i32 = 4 << 20;
+
+/// Free bytes that each of the allocator's arenas keeps at its end.
+const KEPT: i32 = 16 << 20;
 
 /// Has buffers of usual requests and responses come from memory that stays mapped.
 #[expect(unsafe_code, reason = "no safe interface sets parameters of the allocator")]
 pub(crate) fn keep_buffers() {
-    for parameter in [libc::M_MMAP_THRESHOLD, libc::M_TRIM_THRESHOLD] {
+    for (parameter, bytes) in
+        [(libc::M_MMAP_THRESHOLD, LARGEST_KEPT), (libc::M_TRIM_THRESHOLD, KEPT)]
+    {
         // SAFETY: these parameters may be set at any time, to any value.
-        unsafe { libc::mallopt(parameter, KEPT) };
+        unsafe { libc::mallopt(parameter, bytes) };
     }
 }

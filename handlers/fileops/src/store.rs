@@ -17,7 +17,7 @@ use wasip2::random::random::get_random_bytes;
 use crate::name::TEMPORARY_PREFIX;
 
 /// Bytes that one host call carries.
-const CHUNK: usize = 1 << 20;
+const CHUNK: usize = 128 << 10;
 
 /// Temporary names that exist: no more left-overs than that can gather.
 const TEMPORARY_NAMES: usize = 256;

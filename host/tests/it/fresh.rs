@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 const HANDLERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../handlers");
 
 /// The handlers whose components are committed.
-const COMMITTED: [&str; 3] = ["fileops", "hello", "probe"];
+const COMMITTED: [&str; 4] = ["fileops", "hello", "peer", "probe"];
 
 /// All that a handler is made of, in a fixed order.
 fn sources(name: &str) -> Vec<PathBuf> {
