@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, renameat};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::pool::ipc;
+use crate::pool::mailbox::Mailbox;
 use crate::sandbox::{Call, Captured};
 
 /// Longer than any deadline of the demo.
@@ -28,6 +30,13 @@ const WHILE: Duration = Duration::from_secs(1);
 
 /// The same where it often has no reason to.
 const A_MOMENT: Duration = Duration::from_millis(50);
+
+/// How a worker process reaches its parent.
+#[derive(Clone, Copy)]
+pub(crate) struct Parent<'a> {
+    pub(crate) socket: &'a UnixDatagram,
+    pub(crate) mailbox: &'a Mailbox,
+}
 
 /// What became of an attempt.
 enum Came {
@@ -40,9 +49,9 @@ enum Came {
 }
 
 /// Makes the attempt that the request's path names, in a worker that has confined
-/// itself. `parent` is the socket to the parent of a worker process.
+/// itself. `parent` is that of a worker process.
 #[must_use]
-pub fn attempt(request: &[u8], parent: Option<&UnixDatagram>) -> Call {
+pub(crate) fn attempt(request: &[u8], parent: Option<Parent<'_>>) -> Call {
     let started = Instant::now();
     let target = request.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
     let target = String::from_utf8_lossy(target);
@@ -79,7 +88,7 @@ fn came<T>(result: io::Result<T>, what: &str) -> Came {
     }
 }
 
-fn attempts(name: &str, argument: &str, parent: Option<&UnixDatagram>) -> Option<Came> {
+fn attempts(name: &str, argument: &str, parent: Option<Parent<'_>>) -> Option<Came> {
     let pid = || Pid::from_raw(argument.parse().ok()?);
     Some(match name {
         "read-outside" => came(fs::read(argument), "read a file outside"),
@@ -119,7 +128,7 @@ fn attempts(name: &str, argument: &str, parent: Option<&UnixDatagram>) -> Option
         "send-datagram" => came(UdpSocket::bind("127.0.0.1:0"), "had a datagram socket"),
         "connect-unix" => came(UnixStream::connect("/run/systemd/notify"), "connected"),
         "send-to-unix" => match parent {
-            Some(parent) => came(parent.send_to(b"x", argument), "sent to another service"),
+            Some(parent) => came(parent.socket.send_to(b"x", argument), "sent to another service"),
             None => Came::Nothing(NO_SOCKET),
         },
         "touch-outside" => came(touch(argument), "changed the times of a file outside"),
@@ -148,17 +157,27 @@ fn attempts(name: &str, argument: &str, parent: Option<&UnixDatagram>) -> Option
             WHILE,
         )?,
         "say-without-end" => flood(parent)?,
+        "garble-mailbox" => {
+            if let Some(parent) = parent {
+                parent.mailbox.garble();
+            }
+            say(parent, ipc::BELL, WHILE)?
+        }
         "say-nothing" => {
             std::thread::sleep(LONG);
             Came::Through("nobody took offence".into())
         }
         "die" => std::process::abort(),
         "deny-and-die" => {
-            deny();
+            if let Some(parent) = parent {
+                parent.mailbox.deny();
+            }
             std::process::abort()
         }
         "deny-and-sleep" => {
-            deny();
+            if let Some(parent) = parent {
+                parent.mailbox.deny();
+            }
             std::thread::sleep(LONG);
             Came::Through("nobody took offence".into())
         }
@@ -169,22 +188,22 @@ fn attempts(name: &str, argument: &str, parent: Option<&UnixDatagram>) -> Option
 const NO_SOCKET: &str = "nothing: a thread has no such socket";
 
 /// Speaks to the parent out of turn, and waits for what comes of it.
-fn say(parent: Option<&UnixDatagram>, nonsense: &[u8], wait: Duration) -> Option<Came> {
+fn say(parent: Option<Parent<'_>>, nonsense: &[u8], wait: Duration) -> Option<Came> {
     let Some(parent) = parent else {
         return Some(Came::Nothing(NO_SOCKET));
     };
-    parent.send(nonsense).ok()?;
+    parent.socket.send(nonsense).ok()?;
     std::thread::sleep(wait);
     Some(Came::Through("the parent took no notice".into()))
 }
 
 /// Says much without listening, until the parent has had enough.
-fn flood(parent: Option<&UnixDatagram>) -> Option<Came> {
+fn flood(parent: Option<Parent<'_>>) -> Option<Came> {
     let Some(parent) = parent else { return Some(Came::Nothing(NO_SOCKET)) };
     let began = Instant::now();
     while began.elapsed() < LONG {
         // The beginnings of messages that are not too long, and never end.
-        parent.send(&[[1; 8].as_slice(), &[0, 1, 0, 0], &[0; 200]].concat()).ok()?;
+        parent.socket.send(&[[1; 8].as_slice(), &[0, 1, 0, 0], &[0; 200]].concat()).ok()?;
     }
     Some(Came::Through("the parent listened to all of it".into()))
 }
@@ -312,16 +331,6 @@ fn see_descriptors() -> Came {
     match (0..1024).filter(is_socket).count() {
         0 | 1 => Came::Nothing("process: no socket but its own"),
         sockets => Came::Through(format!("could speak on {sockets} sockets of the server")),
-    }
-}
-
-/// Takes back whatever note was made of the request that runs.
-fn deny() {
-    for fd in 0..1024 {
-        // SAFETY: it is only looked at by the kernel.
-        #[expect(unsafe_code, reason = "an attempt")]
-        let fd = unsafe { rustix::fd::BorrowedFd::borrow_raw(fd) };
-        let _ = rustix::fs::seek(fd, rustix::fs::SeekFrom::Start(0));
     }
 }
 

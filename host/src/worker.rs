@@ -4,17 +4,16 @@
 //! and from then on only computes: request bytes in, answer bytes out, one at a time,
 //! until its parent ends it or ends.
 
-use std::fs::File;
 use std::os::unix::net::UnixDatagram;
 
-use anyhow::Context as _;
-use rustix::fs::{SeekFrom, seek};
+use anyhow::{Context as _, anyhow, ensure};
 
-use crate::escape;
+use crate::escape::{self, Parent};
 use crate::http::MAX_REQUEST_OVERHEAD;
 use crate::lockdown;
 use crate::pool::Started;
 use crate::pool::ipc::{self, Assembler};
+use crate::pool::mailbox::{Garbage, Mail, Mailbox};
 use crate::sandbox::Order;
 use crate::zygote::Prepared;
 
@@ -27,8 +26,7 @@ pub(crate) struct Own {
     /// Its slot in the ledger.
     pub(crate) slot: u32,
     pub(crate) socket: UnixDatagram,
-    /// A descriptor whose offset says which request it has begun.
-    pub(crate) note: File,
+    pub(crate) mailbox: Mailbox,
 }
 
 /// Runs a worker until it is killed.
@@ -36,7 +34,7 @@ pub(crate) struct Own {
 /// # Errors
 /// When it cannot be confined, or its socket breaks.
 pub(crate) fn run(own: Own, prepared: &Prepared) -> anyhow::Result<()> {
-    let Own { slot, socket, note } = own;
+    let Own { slot, socket, mailbox } = own;
     let Prepared { init, sandbox, handler, .. } = prepared;
     let confined = confine(prepared).map_err(|error| format!("{error:#}"));
     ipc::send(&socket, &ipc::hello(&confined)?)?;
@@ -47,18 +45,31 @@ pub(crate) fn run(own: Own, prepared: &Prepared) -> anyhow::Result<()> {
         init.max_request.saturating_add(MAX_REQUEST_OVERHEAD).saturating_add(ipc::NUMBER);
     let mut requests = Assembler::new(max_request);
     let mut datagram = vec![0; ipc::DATAGRAM];
-    loop {
-        let (id, request) = ipc::receive(&socket, &mut requests, &mut datagram)?;
-        // The parent reads this note if this process dies before it answers.
-        seek(&note, SeekFrom::Start(id))?;
-        let (number, request) = ipc::decode_request(&request).context("no request")?;
-        let call = match init.escaped {
-            false => sandbox.call(handler, Order { request: number, slot }, request),
-            true => escape::attempt(request, Some(&socket)),
+    let parent = Parent { socket: &socket, mailbox: &mailbox };
+    for number in 0.. {
+        let mail = mailbox.next(number).map_err(|Garbage| anyhow!("no request"))?;
+        let request = match mail {
+            Mail::Here(request) => request,
+            Mail::BySocket => {
+                let (id, request) = ipc::receive(&socket, &mut requests, &mut datagram)?;
+                ensure!(id == number, "another request than the one that was announced");
+                request
+            }
         };
-        let answer = ipc::encode_answer(id, &call).context("an answer too long")?;
-        ipc::send(&socket, &answer)?;
+        let (logged, request) = ipc::decode_request(&request).context("no request")?;
+        let call = match init.escaped {
+            false => sandbox.call(handler, Order { request: logged, slot }, request),
+            true => escape::attempt(request, Some(parent)),
+        };
+        let answer = ipc::encode_answer(number, &call).context("an answer too long")?;
+        let replied = mailbox.reply(number, answer.get(ipc::Start::BYTES..).unwrap_or_default());
+        if replied.by_socket {
+            ipc::send(&socket, &answer)?;
+        } else if replied.wake {
+            ipc::send(&socket, ipc::BELL)?;
+        }
     }
+    Ok(())
 }
 
 fn confine(prepared: &Prepared) -> anyhow::Result<Started> {

@@ -23,6 +23,7 @@ use crate::handler;
 use crate::lockdown;
 use crate::memory;
 use crate::pool::ipc::{self, Assembler, Init};
+use crate::pool::mailbox::Mailbox;
 use crate::sandbox::{Audit, Clock, Handler, Ledger, Sandbox};
 use crate::worker::{self, Own};
 
@@ -120,9 +121,9 @@ fn receive_order(socket: &UnixDatagram) -> anyhow::Result<Option<Own>> {
         return Ok(None);
     }
     let slot = u32::from_le_bytes(order.as_slice().try_into().context("not a slot's number")?);
-    let [socket, note] = <[OwnedFd; 2]>::try_from(descriptors)
+    let [socket, mailbox] = <[OwnedFd; 2]>::try_from(descriptors)
         .map_err(|_| anyhow::anyhow!("the parent sent no descriptors for a worker"))?;
-    Ok(Some(Own { slot, socket: socket.into(), note: note.into() }))
+    Ok(Some(Own { slot, socket: socket.into(), mailbox: Mailbox::open(mailbox)? }))
 }
 
 /// Splits this process in two, both children of the same parent: the new one gets
@@ -133,7 +134,7 @@ fn fork() -> std::io::Result<Option<Pid>> {
     let none: libc::c_long = 0;
     // SAFETY: this process has one thread (`prepare` has looked, and nothing after it
     // starts one), so no lock is held and no data half-changed by a thread that the copy
-    // does not have. It shares no memory but the ledger's, which is atomic. Without a
+    // does not have. It shares no memory but the ledger's and the mailbox's, which are atomic. Without a
     // stack of its own the copy goes on with that of this one, in its own memory.
     let pid = unsafe { libc::syscall(libc::SYS_clone, flags, none, none, none, none) };
     match i32::try_from(pid) {

@@ -332,6 +332,17 @@ pub(super) const ATTACKS: &[Attack] = &[
     thread_differs(
         on(
             On::Escaped,
+            "garble-mailbox",
+            "announces 1 TiB in shared memory",
+            Status(500),
+            "worker replaced",
+        ),
+        Blocked,
+        "nothing",
+    ),
+    thread_differs(
+        on(
+            On::Escaped,
             "say-too-much",
             "announces 4 GiB to the server",
             Status(500),

@@ -4,9 +4,9 @@
 //! First the parent sends descriptors and an [`Init`] to the zygote, which says when it is
 //! ready; then, for each worker that it wants, that worker's slot and descriptors, and is
 //! told its process id. The worker says on a socket of its own that it is confined. All
-//! these are results, as JSON. From then on the parent sends requests there and gets an
-//! answer to each, in the same order. A message begins with a [`Start`]; one
-//! longer than a datagram goes on in the next. Lengths are checked before anything
+//! these are results, as JSON. From then on the parent asks and gets an answer to each
+//! request, in the same order: in the mailbox or, if they are too long for that, over the
+//! socket. A message begins with a [`Start`]; one longer than a datagram goes on in the next. Lengths are checked before anything
 //! is allocated for them, in both directions.
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -68,6 +68,7 @@ pub(crate) struct Start {
 }
 
 impl Start {
+    /// Of a start.
     pub(crate) const BYTES: usize = 8 + 4;
 
     fn decode(datagram: &[u8], max: usize) -> Option<(Self, &[u8])> {
@@ -88,6 +89,9 @@ pub(crate) fn message(id: u64, payload: &[u8]) -> Option<Vec<u8>> {
     message.extend_from_slice(payload);
     Some(message)
 }
+
+/// Wakes the parent, for an answer in the mailbox: shorter than any message.
+pub(crate) const BELL: &[u8] = &[0];
 
 /// Bytes of a request's number, before the request itself.
 pub(crate) const NUMBER: usize = 8;
@@ -203,6 +207,11 @@ impl Assembler {
     /// Takes payloads of at most `max` bytes.
     pub(crate) fn new(max: usize) -> Self {
         Self { max, id: 0, length: 0, payload: Vec::new() }
+    }
+
+    /// Whether the next datagram begins a message.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.length == 0
     }
 
     /// Takes the next datagram; the message is given out when it is whole.

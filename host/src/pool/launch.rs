@@ -1,8 +1,7 @@
 //! Starting worker processes, with what they need and nothing else: by a zygote, which is
 //! started first and again whenever it is gone.
 
-use std::fs::File;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixDatagram as StdUnixDatagram;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use tokio::time::timeout;
 
 use super::child::Child;
 use super::ipc::{self, Assembler, Init};
+use super::mailbox::Mailbox;
 use super::{Common, Started};
 use crate::config::Route;
 use crate::directory::{ServedDir, Slot};
@@ -39,12 +39,7 @@ pub(super) struct Worker {
     pub(super) child: Child,
     /// Our end of the pair.
     pub(super) socket: UnixDatagram,
-    /// The worker's end as well: what it has not read can be taken back there.
-    pub(super) far_end: StdUnixDatagram,
-    /// The handler's descriptor, whose offset the worker shares. It sets it to the
-    /// number of each request that it begins: a note that costs no message, and
-    /// that can be read when the worker is dead.
-    pub(super) note: File,
+    pub(super) mailbox: Mailbox,
     /// To be kept until it has ended.
     pub(super) slot: Slot,
 }
@@ -79,9 +74,10 @@ impl Launcher {
     /// zygote die with the thread that started the zygote.
     pub(super) async fn launch(&self) -> anyhow::Result<(Worker, Started)> {
         let slot = self.dir.enlist()?;
-        let (ours, far_end) = ipc::pair()?;
-        let note = self.open_code()?;
-        let mut child = self.fork(&slot, &far_end, &note).await?;
+        let (ours, theirs) = ipc::pair()?;
+        let mailbox = Mailbox::new()?;
+        let mut child = self.fork(&slot, &theirs, &mailbox).await?;
+        drop(theirs);
         ours.set_nonblocking(true)?;
         let socket = UnixDatagram::from_std(ours)?;
         let started = tokio::select! {
@@ -89,7 +85,7 @@ impl Launcher {
             started = hello(&socket) => started?,
             status = child.wait() => bail!("it ended before it was ready: {}", status?),
         };
-        Ok((Worker { child, socket, far_end, note, slot }, started))
+        Ok((Worker { child, socket, mailbox, slot }, started))
     }
 
     /// Has the zygote start a worker; another zygote, if it is gone.
@@ -97,25 +93,20 @@ impl Launcher {
         &self,
         slot: &Slot,
         socket: &StdUnixDatagram,
-        note: &File,
+        mailbox: &Mailbox,
     ) -> anyhow::Result<Child> {
         // Taken out meanwhile, so that one whose answer was not heard is not asked again.
         let mut place = self.zygote.lock().await;
         if let Some(zygote) = place.take()
-            && let Ok(child) = zygote.fork(slot, socket, note).await
+            && let Ok(child) = zygote.fork(slot, socket, mailbox).await
         {
             *place = Some(zygote);
             return Ok(child);
         }
         let zygote = self.start_zygote().await?;
-        let child = zygote.fork(slot, socket, note).await?;
+        let child = zygote.fork(slot, socket, mailbox).await?;
         *place = Some(zygote);
         Ok(child)
-    }
-
-    /// The machine code with an offset of its own.
-    fn open_code(&self) -> std::io::Result<File> {
-        File::open(format!("/proc/self/fd/{}", self.code.as_raw_fd()))
     }
 
     async fn start_zygote(&self) -> anyhow::Result<Zygote> {
@@ -132,7 +123,7 @@ impl Launcher {
             .env_clear()
             .current_dir(self.dir.path())
             .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::from(self.open_code()?))
+            .stdout(Stdio::from(self.code.try_clone()?))
             // It says what it has to say by its socket, and could forge the log.
             .stderr(Stdio::null())
             // A Ctrl-C in the terminal is the host's to answer: its workers go on
@@ -157,10 +148,10 @@ impl Zygote {
         &self,
         slot: &Slot,
         socket: &StdUnixDatagram,
-        note: &File,
+        mailbox: &Mailbox,
     ) -> anyhow::Result<Child> {
         let order = slot.number().to_le_bytes();
-        ipc::send_descriptors(&self.socket, &order, &[socket.as_fd(), note.as_fd()])?;
+        ipc::send_descriptors(&self.socket, &order, &[socket.as_fd(), mailbox.fd()])?;
         // If it has ended, so has its socket.
         Ok(Child::open(hello(&self.replies).await?)?)
     }

@@ -8,6 +8,7 @@ mod child;
 mod growth;
 pub(crate) mod ipc;
 mod launch;
+pub(crate) mod mailbox;
 mod process;
 mod schedule;
 mod thread;

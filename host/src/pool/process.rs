@@ -3,20 +3,18 @@
 //! The schedule says which worker gets which request; one task per worker hears
 //! its answers and its end. A worker that dies, is killed or overruns a deadline
 //! is replaced. It costs the request that it had begun; any other goes to another
-//! worker, as does one that waits behind a slow one: it is read back from the
-//! worker's own end of the socket.
+//! worker, as does one that waits behind a slow one: it is taken back out of the worker's
+//! mailbox.
 
 mod answers;
 mod place;
 
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixDatagram as StdUnixDatagram;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use rustix::net::RecvFlags;
 use tokio::net::UnixDatagram;
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -26,7 +24,8 @@ use super::admission::Admission;
 use super::growth::{self, Change, Growth, HELD_UP};
 use super::ipc;
 use super::launch::{Launcher, send};
-use super::schedule::{AHEAD, Order, PATIENCE, Schedule, Task};
+use super::mailbox::{self, Mailbox};
+use super::schedule::{Order, PATIENCE, Schedule, Task};
 use super::{Around, Job, Pace, Started};
 use crate::metrics::Load;
 
@@ -34,10 +33,8 @@ use crate::metrics::Load;
 /// call ends by itself before.
 const KILL_AFTER: Duration = Duration::from_millis(100);
 
-/// Bytes of a request that is sent ahead of another. With all that may be sent
-/// ahead, a worker's socket never fills up.
-const MAX_AHEAD: usize = 16 << 10;
-const _: () = assert!((AHEAD + 1) * MAX_AHEAD <= ipc::DATAGRAM);
+/// Bytes of a request that is sent ahead of another: it can be taken back.
+const MAX_AHEAD: usize = mailbox::MAX_REQUEST - ipc::NUMBER;
 
 /// Workers that may die with a request and say that they had not begun it. One that was
 /// taken over could otherwise keep a request for ever.
@@ -95,7 +92,9 @@ enum Place {
 /// A worker as the schedule reaches it.
 struct Link {
     socket: Arc<UnixDatagram>,
-    far_end: StdUnixDatagram,
+    mailbox: Arc<Mailbox>,
+    /// The number of the next request in the mailbox.
+    next: u64,
     /// Tells the worker's task to kill it.
     overrun: Arc<Notify>,
     /// Tells the worker's task to end it, and itself.
@@ -240,23 +239,22 @@ impl State {
     }
 
     /// Sends what the schedule ordered.
-    fn send(&self, orders: impl IntoIterator<Item = Order>) {
+    fn send(&mut self, orders: impl IntoIterator<Item = Order>) {
         for order in orders {
             let (Some(job), Some(Some(link))) =
-                (self.schedule.task(order), self.links.get(order.place))
+                (self.schedule.task(order), self.links.get_mut(order.place))
             else {
                 continue;
             };
-            // What does not get through is for a dead worker, whose task is about
-            // to hear of its end.
+            let (number, logged) = (link.next, job.number);
+            link.next += 1;
             if job.fits_ahead() {
-                let message = ipc::request(order.id, job.number, &job.request);
-                let _ = message.map(|message| link.socket.try_send(&message));
+                link.mailbox.put(number, Some(&[&logged.to_le_bytes()[..], &job.request]));
             } else {
+                link.mailbox.put(number, None);
                 let (socket, request) = (Arc::clone(&link.socket), job.request.clone());
-                let number = job.number;
                 tokio::spawn(async move {
-                    match ipc::request(order.id, number, &request) {
+                    match ipc::request(number, logged, &request) {
                         Some(message) => send(&socket, &message).await,
                         None => Ok(()),
                     }
@@ -267,13 +265,15 @@ impl State {
 }
 
 impl Link {
-    /// Takes the next message back that the worker has not read.
-    fn take_back(&self) -> Option<u64> {
-        let mut datagram = [0; ipc::Start::BYTES];
-        let flags = RecvFlags::DONTWAIT;
-        let (length, _) = rustix::net::recv(&self.far_end, &mut datagram, flags).ok()?;
-        let (id, _) = datagram.get(..length)?.split_first_chunk()?;
-        Some(u64::from_le_bytes(*id))
+    /// Takes requests back that the worker has not begun, the last of these `sent` first.
+    /// Returns them in their order.
+    fn take_back<'a>(&mut self, sent: &'a [u64]) -> &'a [u64] {
+        let mut kept = sent.len();
+        while kept > 0 && self.mailbox.take_back(self.next - 1) {
+            self.next -= 1;
+            kept -= 1;
+        }
+        sent.get(kept..).unwrap_or_default()
     }
 }
 
@@ -328,9 +328,12 @@ async fn watch(shared: Arc<Shared>) {
             let orders = state.schedule.promote(now);
             state.send(orders);
             for place in state.schedule.overtaken(now) {
-                if let Some(Some(link)) = state.links.get(place) {
-                    let ids: Vec<_> = std::iter::from_fn(|| link.take_back()).collect();
-                    let orders = state.schedule.taken_back(place, &ids, now);
+                let sent = state.schedule.sent(place);
+                if let Some(Some(link)) = state.links.get_mut(place) {
+                    // Not the first: a worker that was taken over could have that one, which
+                    // it has begun, come back for ever.
+                    let ids = link.take_back(sent.get(1..).unwrap_or_default());
+                    let orders = state.schedule.taken_back(place, ids, now);
                     state.send(orders);
                 }
             }

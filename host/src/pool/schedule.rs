@@ -32,8 +32,8 @@ pub(super) trait Task {
 /// What is known of the request that a dead worker had begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Begun {
-    /// The worker's own note of the last one, which it may have forged.
-    Noted(u64),
+    /// Nothing, by the worker's own word, which it may have forged.
+    Nothing,
     /// It is the first of those that it was sent, and had not answered.
     First,
 }
@@ -141,7 +141,7 @@ impl<T: Task> Schedule<T> {
         let sent = sent.unwrap_or_default();
         // They are begun in the order in which they were sent.
         let first = sent.front().map(|first| first.id).filter(|_| match begun {
-            Begun::Noted(id) => sent.iter().any(|sent| sent.id == id),
+            Begun::Nothing => false,
             Begun::First => true,
         });
         let mut lost = Vec::new();
@@ -223,9 +223,10 @@ impl<T: Task> Schedule<T> {
         sent.iter().find(|sent| sent.id == order.id).map(|sent| &sent.task)
     }
 
-    /// Whether a worker owes an answer.
-    pub(super) fn is_expecting(&self, place: usize) -> bool {
-        self.places.get(place).is_some_and(|place| !place.sent.is_empty())
+    /// The requests that a worker was sent and has not answered, in that order.
+    pub(super) fn sent(&self, place: usize) -> Vec<u64> {
+        let sent = self.places.get(place).map(|place| place.sent.iter().map(|sent| sent.id));
+        sent.into_iter().flatten().collect()
     }
 
     /// Workers that have been in their call for that long.
@@ -417,8 +418,7 @@ mod tests {
         let mut f = Fixture::new(1, 1);
         f.submit(1);
         f.submit(2);
-        let begun = f.schedule.places[0].sent[0].id;
-        assert_eq!(f.schedule.died(0, Begun::Noted(begun), f.now), [Small(1)]);
+        assert_eq!(f.schedule.died(0, Begun::First, f.now), [Small(1)]);
         let orders = f.schedule.ready(0, f.now);
         assert_eq!(orders.len(), 1);
         assert_eq!(f.schedule.task(orders[0]), Some(&Small(2)));
@@ -427,7 +427,7 @@ mod tests {
     #[test]
     fn a_worker_that_died_idle_gets_nothing() {
         let mut f = Fixture::new(2, 2);
-        assert_eq!(f.schedule.died(1, Begun::Noted(0), f.now), []);
+        assert_eq!(f.schedule.died(1, Begun::Nothing, f.now), []);
         fill(&mut f, 0);
         assert_eq!(f.submit(50), None);
     }

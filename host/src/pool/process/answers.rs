@@ -1,15 +1,18 @@
-//! What a worker process says: datagrams that must become answers to what it was asked.
+//! What a worker process says: in its mailbox, or in datagrams that must become answers to
+//! what it was asked.
 
+use std::future::pending;
 use std::io;
 use std::time::Instant;
 
 use tokio::net::UnixDatagram;
 
 use super::super::ipc::{self, Assembler, Nonsense};
+use super::super::mailbox::{Garbage, Mail, Mailbox};
 use super::super::{Done, Job};
 use super::Shared;
 
-/// Datagrams from one worker in a row, before others on the I/O thread have a turn.
+/// Answers from one worker in a row, before others on the I/O thread have a turn.
 const BATCH: usize = 16;
 
 /// Whose answers are heard.
@@ -18,71 +21,140 @@ pub(super) struct Ear<'a> {
     pub(super) place: usize,
     pub(super) number: u32,
     pub(super) socket: &'a UnixDatagram,
+    pub(super) mailbox: &'a Mailbox,
 }
 
 /// What a worker says.
 pub(super) struct Answers {
+    /// The number of the request whose answer is next.
+    next: u64,
+    /// It comes over the socket.
+    by_socket: bool,
     assembler: Assembler,
     datagram: Vec<u8>,
     max_response: usize,
+    /// How often the worker may still ring.
+    rings: u64,
+    /// The worker's end is closed.
+    ended: bool,
+}
+
+/// What there was to be heard.
+#[derive(PartialEq, Eq)]
+enum Heard {
+    Something,
+    Nothing,
 }
 
 impl Answers {
     pub(super) fn new(max_response: usize) -> Self {
-        let assembler = Assembler::new(ipc::max_answer(max_response));
-        Self { assembler, datagram: vec![0; ipc::DATAGRAM], max_response }
+        Self {
+            next: 0,
+            by_socket: false,
+            assembler: Assembler::new(ipc::max_answer(max_response)),
+            datagram: vec![0; ipc::DATAGRAM],
+            max_response,
+            rings: 0,
+            ended: false,
+        }
+    }
+
+    /// The number of the request whose answer is next.
+    pub(super) fn number(&self) -> u64 {
+        self.next
     }
 
     /// Passes answers on until one makes no sense. Gives way to others on this
     /// thread after some.
     pub(super) async fn hear(&mut self, worker: &Ear<'_>) -> Nonsense {
         loop {
-            if worker.socket.readable().await.is_err() {
-                return Nonsense;
-            }
             for _ in 0..BATCH {
                 match self.hear_one(worker) {
-                    Ok(true) => {}
-                    Ok(false) => break,
+                    Ok(Heard::Something) => {}
+                    Ok(Heard::Nothing) => break,
                     Err(nonsense) => return nonsense,
                 }
             }
-            tokio::task::yield_now().await;
+            if self.ended {
+                // Its task is about to hear that it has died.
+                return pending().await;
+            }
+            if worker.mailbox.parent_sleeps() {
+                self.rings += 1;
+            }
+            if !self.by_socket && worker.mailbox.has_answer(self.next) {
+                tokio::task::yield_now().await;
+            } else if worker.socket.readable().await.is_err() {
+                return Nonsense;
+            }
         }
     }
 
     /// Passes on all answers that are there; after a death there are no more.
     pub(super) fn hear_rest(&mut self, worker: &Ear<'_>) -> Result<(), Nonsense> {
-        while self.hear_one(worker)? {}
+        while !self.ended && self.hear_one(worker)? == Heard::Something {}
         Ok(())
     }
 
-    /// Takes one datagram; `false` when there is none.
-    fn hear_one(&mut self, worker: &Ear<'_>) -> Result<bool, Nonsense> {
+    /// Takes an answer or a datagram, if there is one.
+    fn hear_one(&mut self, worker: &Ear<'_>) -> Result<Heard, Nonsense> {
+        if !self.by_socket {
+            match worker.mailbox.answer(self.next).map_err(|Garbage| Nonsense)? {
+                Some(Mail::Here(payload)) => return self.pass_on(worker, payload),
+                // To something that it was asked.
+                Some(Mail::BySocket) if worker.expects() => self.by_socket = true,
+                Some(Mail::BySocket) => return Err(Nonsense),
+                None => {}
+            }
+        }
         let length = match worker.socket.try_recv(&mut self.datagram) {
             Ok(length) => length,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Heard::Nothing),
             Err(_) => return Err(Nonsense),
         };
         let datagram = self.datagram.get(..length).unwrap_or_default();
-        let Some((id, payload)) = self.assembler.push(datagram)? else {
-            // A long answer, to something that it was asked.
-            let expected = worker.shared.lock().schedule.is_expecting(worker.place);
-            return if expected { Ok(true) } else { Err(Nonsense) };
-        };
+        if datagram.is_empty() {
+            self.ended = true;
+            return Ok(Heard::Nothing);
+        }
+        if datagram == ipc::BELL && self.assembler.is_idle() {
+            self.rings = self.rings.checked_sub(1).ok_or(Nonsense)?;
+            return Ok(Heard::Something);
+        }
+        if !self.by_socket {
+            return Err(Nonsense);
+        }
+        match self.assembler.push(datagram)? {
+            Some((number, payload)) if number == self.next => self.pass_on(worker, payload),
+            Some(_) => Err(Nonsense),
+            None => Ok(Heard::Something),
+        }
+    }
+
+    fn pass_on(&mut self, worker: &Ear<'_>, payload: Vec<u8>) -> Result<Heard, Nonsense> {
         let call = ipc::decode_answer(payload, self.max_response).ok_or(Nonsense)?;
         let job = {
             let mut state = worker.shared.lock();
+            let id = *state.schedule.sent(worker.place).first().ok_or(Nonsense)?;
             let (job, orders) =
                 state.schedule.answered(worker.place, id, Instant::now()).ok_or(Nonsense)?;
             state.send(orders);
             worker.shared.settle(&state);
             job
         };
+        self.next += 1;
+        self.by_socket = false;
         let Job { reply, slot, .. } = job;
         drop(slot);
         // The connection may be gone.
         let _ = reply.send(Done { call, worker: worker.number });
-        Ok(true)
+        Ok(Heard::Something)
+    }
+}
+
+impl Ear<'_> {
+    /// Whether the worker owes an answer.
+    fn expects(&self) -> bool {
+        !self.shared.lock().schedule.sent(self.place).is_empty()
     }
 }

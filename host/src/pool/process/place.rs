@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{SeekFrom, seek};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
@@ -39,12 +38,13 @@ const BACK_OFF: [Duration; 4] = [
 pub(super) async fn keep(shared: Arc<Shared>, place: usize, mut worker: Worker) {
     let number = u32::try_from(place + 1).unwrap_or(u32::MAX);
     loop {
-        let Worker { mut child, socket, far_end, note, mut slot } = worker;
-        let socket = Arc::new(socket);
+        let Worker { mut child, socket, mailbox, mut slot } = worker;
+        let (socket, mailbox) = (Arc::new(socket), Arc::new(mailbox));
         let (overrun, retired) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let link = Link {
             socket: Arc::clone(&socket),
-            far_end,
+            mailbox: Arc::clone(&mailbox),
+            next: 0,
             overrun: Arc::clone(&overrun),
             retired: Arc::clone(&retired),
         };
@@ -53,7 +53,7 @@ pub(super) async fn keep(shared: Arc<Shared>, place: usize, mut worker: Worker) 
         }
         let pid = child.id();
         let mut answers = Answers::new(shared.max_response);
-        let ear = Ear { shared: &shared, place, number, socket: &socket };
+        let ear = Ear { shared: &shared, place, number, socket: &socket, mailbox: &mailbox };
         let (why, error, judged) = tokio::select! {
             biased;
             () = retired.notified() => return retire(&shared, place, child, slot).await,
@@ -69,9 +69,9 @@ pub(super) async fn keep(shared: Arc<Shared>, place: usize, mut worker: Worker) 
         reap(&shared, child, slot).await;
         // What it said before it died still counts.
         let _ = answers.hear_rest(&ear);
-        let begun = match seek(&note, SeekFrom::Current(0)) {
-            Ok(noted) if !judged => Begun::Noted(noted),
-            _ => Begun::First,
+        let begun = match judged || mailbox.has_begun(answers.number()) {
+            true => Begun::First,
+            false => Begun::Nothing,
         };
         lose(&shared, place, number, begun, error);
         tracing::warn!(worker = number, pid, "a worker is replaced: {why}");

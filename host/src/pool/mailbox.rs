@@ -1,0 +1,403 @@
+//! The mailbox: memory that a worker process shares with its parent and nobody else, through
+//! which small requests and answers go without a system call.
+//!
+//! It has a compartment for each request that a worker may have at a time. A request is put
+//! into the next one, and its answer into the same. Requests have numbers, which count up
+//! from 0 on either side; a request's number says which compartment is its own. Until the
+//! worker takes a request, it can be taken back. What is too long for a compartment goes over
+//! the socket, and the compartment says so.
+//!
+//! Each side sleeps only after it has said so, and is woken only then: the worker by a
+//! futex, the parent, which sleeps in `epoll`, by a byte on the socket.
+//!
+//! A worker that was taken over can write anything here, at any time. So the parent believes
+//! nothing that it has written itself, copies before it looks, and checks every length.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+use anyhow::Context as _;
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::thread::futex;
+
+use super::schedule::AHEAD;
+
+/// Requests that a worker may have at a time: the one that it runs, and those behind it.
+const COMPARTMENTS: usize = AHEAD + 1;
+
+/// Bytes of a request, with its number in the log, that fit into a compartment.
+pub(crate) const MAX_REQUEST: usize = 16 << 10;
+
+/// Bytes of an answer that fit.
+pub(crate) const MAX_ANSWER: usize = 64 << 10;
+
+/// Words of 64 bits at the start: [`BELL`] to [`PARENT_SLEEPS`].
+const HEAD: usize = 3;
+/// Counts what was put in; the worker sleeps on it.
+const BELL: usize = 0;
+const WORKER_SLEEPS: usize = 1;
+const PARENT_SLEEPS: usize = 2;
+
+/// Words of a compartment before its bytes.
+const WORDS: usize = 4;
+/// Of a compartment: what there is of a request.
+const REQUEST: usize = 0;
+/// Of a compartment: the request's length in bytes, or [`BY_SOCKET`].
+const REQUEST_LENGTH: usize = 1;
+/// Of a compartment: the number of the request that was answered, and one more.
+const ANSWERED: usize = 2;
+/// Of a compartment: the answer's length in bytes, or [`BY_SOCKET`].
+const ANSWER_LENGTH: usize = 3;
+
+/// In place of a length: it comes over the socket.
+const BY_SOCKET: u64 = u64::MAX;
+
+/// There is no request, or it was taken back.
+const EMPTY: u64 = 0;
+/// There is one that the worker has not taken.
+const WAITS: u64 = 1;
+/// The worker has begun it.
+const TAKEN: u64 = 2;
+
+const COMPARTMENT: usize = WORDS * size_of::<u64>() + MAX_REQUEST + MAX_ANSWER;
+const SIZE: usize = HEAD * size_of::<u64>() + COMPARTMENTS * COMPARTMENT;
+
+/// The memory, as either side has it.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    memory: MmapRaw,
+    fd: OwnedFd,
+}
+
+/// A request or an answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Mail {
+    /// Its bytes.
+    Here(Vec<u8>),
+    /// It comes over the socket.
+    BySocket,
+}
+
+/// What became of an answer that was put in.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Replied {
+    /// It does not fit: it is to be sent over the socket.
+    pub(crate) by_socket: bool,
+    /// The parent sleeps, and is to be woken.
+    pub(crate) wake: bool,
+}
+
+/// What stands in a compartment is nothing that a worker writes.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Garbage;
+
+impl Mailbox {
+    /// A new one.
+    ///
+    /// # Errors
+    /// When the memory cannot be had.
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let fd = memfd_create("mailbox", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        rustix::fs::ftruncate(&fd, SIZE as u64)?;
+        fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        Self::open(fd)
+    }
+
+    /// The one that another process made.
+    ///
+    /// # Errors
+    /// When it is not the memory of one, or cannot be mapped.
+    pub(crate) fn open(fd: OwnedFd) -> anyhow::Result<Self> {
+        let file = File::from(fd);
+        anyhow::ensure!(file.metadata()?.len() == SIZE as u64, "the mailbox has another size");
+        let memory = MmapOptions::new().len(SIZE).map_raw(&file).context("the mailbox")?;
+        Ok(Self { memory, fd: file.into() })
+    }
+
+    /// Its memory, to be opened by a worker.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Puts a request in, with that number, and wakes the worker; without one, it comes by the
+    /// socket. Nothing happens with one that does not fit.
+    pub(crate) fn put(&self, number: u64, request: Option<&[&[u8]]>) {
+        let length = match request {
+            Some(parts) => self.write(self.request_bytes(number), MAX_REQUEST, parts),
+            None => Some(BY_SOCKET),
+        };
+        let Some(length) = length else { return };
+        self.of(number, REQUEST_LENGTH).store(length, Ordering::Relaxed);
+        self.of(number, REQUEST).store(WAITS, Ordering::Release);
+        self.word(BELL).fetch_add(1, Ordering::SeqCst);
+        if self.word(WORKER_SLEEPS).swap(0, Ordering::SeqCst) != 0 {
+            // Nobody sleeps there if it fails.
+            let _ = futex::wake(self.bell(), futex::Flags::empty(), 1);
+        }
+    }
+
+    /// Takes a request back; `false` if the worker was faster.
+    pub(crate) fn take_back(&self, number: u64) -> bool {
+        self.exchange(number, WAITS, EMPTY)
+    }
+
+    /// Whether the worker has begun that request, by its own word.
+    pub(crate) fn has_begun(&self, number: u64) -> bool {
+        self.of(number, REQUEST).load(Ordering::SeqCst) == TAKEN
+    }
+
+    /// The answer to that request, if it is there.
+    ///
+    /// # Errors
+    /// [`Garbage`] when it has no possible length.
+    pub(crate) fn answer(&self, number: u64) -> Result<Option<Mail>, Garbage> {
+        if !self.has_answer(number) {
+            return Ok(None);
+        }
+        match self.of(number, ANSWER_LENGTH).load(Ordering::Relaxed) {
+            BY_SOCKET => Ok(Some(Mail::BySocket)),
+            length => self.read(self.answer_bytes(number), length, MAX_ANSWER).map(Some),
+        }
+    }
+
+    /// The parent is about to sleep, and has to be woken for the next answer. Whether it had
+    /// been awake before, as far as the worker knew.
+    pub(crate) fn parent_sleeps(&self) -> bool {
+        let before = self.word(PARENT_SLEEPS).swap(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        before == 0
+    }
+
+    /// The worker's next request, for which it sleeps.
+    pub(crate) fn next(&self, number: u64) -> Result<Mail, Garbage> {
+        loop {
+            let bell = self.bell().load(Ordering::SeqCst);
+            if self.exchange(number, WAITS, TAKEN) {
+                return match self.of(number, REQUEST_LENGTH).load(Ordering::Relaxed) {
+                    BY_SOCKET => Ok(Mail::BySocket),
+                    length => self.read(self.request_bytes(number), length, MAX_REQUEST),
+                };
+            }
+            self.word(WORKER_SLEEPS).store(1, Ordering::SeqCst);
+            if self.of(number, REQUEST).load(Ordering::SeqCst) != WAITS {
+                // It looks again, whyever it wakes.
+                let _ = futex::wait(self.bell(), futex::Flags::empty(), bell, None);
+            }
+            self.word(WORKER_SLEEPS).store(0, Ordering::SeqCst);
+        }
+    }
+
+    /// Puts the worker's answer in, or says that it comes by the socket, which is so for one
+    /// that does not fit.
+    pub(crate) fn reply(&self, number: u64, answer: &[u8]) -> Replied {
+        let length = self.write(self.answer_bytes(number), MAX_ANSWER, &[answer]);
+        self.of(number, ANSWER_LENGTH).store(length.unwrap_or(BY_SOCKET), Ordering::Relaxed);
+        self.of(number, ANSWERED).store(number.wrapping_add(1), Ordering::Release);
+        fence(Ordering::SeqCst);
+        let wake = self.word(PARENT_SLEEPS).swap(0, Ordering::SeqCst) != 0;
+        Replied { by_socket: length.is_none(), wake }
+    }
+
+    /// What a worker that was taken over could do: to deny that it has begun anything.
+    pub(crate) fn deny(&self) {
+        for compartment in 0..COMPARTMENTS as u64 {
+            self.of(compartment, REQUEST).store(EMPTY, Ordering::SeqCst);
+        }
+    }
+
+    /// The same: to answer whatever it is asked next with more than there is room for.
+    pub(crate) fn garble(&self) {
+        for compartment in 0..COMPARTMENTS as u64 {
+            let answered = self.of(compartment, ANSWERED);
+            let next = match answered.load(Ordering::SeqCst) {
+                0 => compartment + 1,
+                before => before.wrapping_add(COMPARTMENTS as u64),
+            };
+            self.of(compartment, ANSWER_LENGTH).store(1 << 40, Ordering::SeqCst);
+            answered.store(next, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether the answer to that request is there.
+    pub(crate) fn has_answer(&self, number: u64) -> bool {
+        self.of(number, ANSWERED).load(Ordering::Acquire) == number.wrapping_add(1)
+    }
+
+    fn exchange(&self, number: u64, from: u64, to: u64) -> bool {
+        let state = self.of(number, REQUEST);
+        state.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    /// A word of a request's compartment.
+    fn of(&self, number: u64, word: usize) -> &AtomicU64 {
+        self.word(Self::compartment(number) / size_of::<u64>() + word)
+    }
+
+    /// Where a request's compartment begins, in bytes.
+    fn compartment(number: u64) -> usize {
+        // Less than the divisor, and so no larger than any usize.
+        let at = (number % COMPARTMENTS as u64) as usize;
+        HEAD * size_of::<u64>() + at * COMPARTMENT
+    }
+
+    fn request_bytes(&self, number: u64) -> usize {
+        Self::compartment(number) + WORDS * size_of::<u64>()
+    }
+
+    fn answer_bytes(&self, number: u64) -> usize {
+        self.request_bytes(number) + MAX_REQUEST
+    }
+
+    fn word(&self, word: usize) -> &AtomicU64 {
+        assert!(word < SIZE / size_of::<u64>(), "a word of the mailbox");
+        self.atomic(word)
+    }
+
+    #[expect(unsafe_code, reason = "memory that is shared with another process")]
+    fn atomic(&self, word: usize) -> &AtomicU64 {
+        // SAFETY: the caller has checked that it lies within the memory, which is mapped for
+        // as long as `self` lives and cannot shrink (it is sealed), and is aligned as a page
+        // is. Whatever either process writes there is a valid value, and both do so
+        // atomically.
+        unsafe { &*self.memory.as_ptr().cast::<AtomicU64>().add(word) }
+    }
+
+    /// The half of [`BELL`] that a futex can be on.
+    #[expect(unsafe_code, reason = "memory that is shared with another process")]
+    fn bell(&self) -> &AtomicU32 {
+        let half = if cfg!(target_endian = "little") { 0 } else { 1 };
+        // SAFETY: as for `atomic`; it is a half of the first word.
+        unsafe { &*self.memory.as_ptr().cast::<AtomicU32>().add(2 * BELL + half) }
+    }
+
+    /// Copies `parts` in, one after the other, if they fit. Says how many bytes they are.
+    #[expect(unsafe_code, reason = "memory that is shared with another process")]
+    fn write(&self, mut at: usize, most: usize, parts: &[&[u8]]) -> Option<u64> {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        if length > most || at.checked_add(most)? > SIZE {
+            return None;
+        }
+        for part in parts {
+            // SAFETY: the memory is mapped for as long as `self` lives and cannot shrink, and
+            // what is written lies within it. No reference to these bytes is ever made, and
+            // by the protocol the other side does not touch them now; one that does only
+            // spoils what it reads.
+            unsafe {
+                let to = self.memory.as_mut_ptr().add(at);
+                std::ptr::copy_nonoverlapping(part.as_ptr(), to, part.len());
+            }
+            at += part.len();
+        }
+        u64::try_from(length).ok()
+    }
+
+    /// Copies so many bytes out, of which there are at most `most`.
+    #[expect(unsafe_code, reason = "memory that is shared with another process")]
+    fn read(&self, at: usize, length: u64, most: usize) -> Result<Mail, Garbage> {
+        let length =
+            usize::try_from(length).ok().filter(|length| *length <= most).ok_or(Garbage)?;
+        if at.checked_add(most).is_none_or(|end| end > SIZE) {
+            return Err(Garbage);
+        }
+        let mut bytes: Vec<u8> = Vec::with_capacity(length);
+        // SAFETY: as for `write`; the vector has room for them, and they are all set.
+        unsafe {
+            let from = self.memory.as_ptr().add(at);
+            std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), length);
+            bytes.set_len(length);
+        }
+        Ok(Mail::Here(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    fn here(bytes: &[u8]) -> Mail {
+        Mail::Here(bytes.to_vec())
+    }
+
+    fn pair() -> (Mailbox, Mailbox) {
+        let parent = Mailbox::new().expect("memory");
+        let fd = parent.fd().try_clone_to_owned().expect("a descriptor");
+        assert!(rustix::fs::ftruncate(&fd, 0).is_err(), "its size is sealed");
+        (parent, Mailbox::open(fd).expect("the mailbox"))
+    }
+
+    #[test]
+    fn requests_and_answers_pass_in_their_order() {
+        let (parent, worker) = pair();
+        for round in 0..3 {
+            let numbers = 4 * round..4 * round + 4;
+            for number in numbers.clone() {
+                parent.put(number, Some(&[b"ask ", &number.to_le_bytes()]));
+            }
+            for number in numbers {
+                let request = [&b"ask "[..], &number.to_le_bytes()].concat();
+                assert_eq!(worker.next(number), Ok(here(&request)));
+                assert!(parent.has_begun(number));
+                assert_eq!(parent.answer(number), Ok(None));
+                worker.reply(number, &request);
+                assert_eq!(parent.answer(number), Ok(Some(here(&request))));
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_worker_has_not_taken_can_be_taken_back() {
+        let (parent, worker) = pair();
+        for number in 0..3 {
+            parent.put(number, Some(&[b"x"]));
+        }
+        assert_eq!(worker.next(0), Ok(here(b"x")));
+        assert!(parent.take_back(2) && parent.take_back(1) && !parent.take_back(0));
+        assert!(!parent.take_back(1), "only once");
+        parent.put(1, Some(&[b"y"]));
+        assert_eq!(worker.next(1), Ok(here(b"y")));
+    }
+
+    #[test]
+    fn what_does_not_fit_comes_by_the_socket() {
+        let (parent, worker) = pair();
+        parent.put(0, None);
+        assert_eq!(worker.next(0), Ok(Mail::BySocket));
+        assert!(worker.reply(0, &[0; MAX_ANSWER + 1]).by_socket);
+        assert_eq!(parent.answer(0), Ok(Some(Mail::BySocket)));
+        parent.put(1, Some(&[&[1; MAX_REQUEST], &[]]));
+        assert_eq!(worker.next(1), Ok(here(&[1; MAX_REQUEST])));
+        worker.reply(1, &[2; MAX_ANSWER]);
+        assert_eq!(parent.answer(1), Ok(Some(here(&[2; MAX_ANSWER]))));
+    }
+
+    #[test]
+    fn who_sleeps_is_woken() {
+        let (parent, worker) = pair();
+        thread::scope(|scope| {
+            let asleep = scope.spawn(|| worker.next(0));
+            while parent.word(WORKER_SLEEPS).load(Ordering::SeqCst) == 0 {
+                thread::yield_now();
+            }
+            parent.put(0, Some(&[b"x"]));
+            assert_eq!(asleep.join().expect("no panic"), Ok(here(b"x")));
+        });
+        assert!(parent.parent_sleeps());
+        assert!(!parent.parent_sleeps(), "it has not been woken");
+        assert_eq!(worker.reply(0, b"y"), Replied { by_socket: false, wake: true });
+        assert_eq!(worker.reply(0, b"y"), Replied { by_socket: false, wake: false });
+    }
+
+    #[test]
+    fn no_length_is_believed() {
+        let (parent, worker) = pair();
+        for length in [MAX_ANSWER as u64 + 1, 1 << 40, BY_SOCKET - 1] {
+            worker.reply(0, b"x");
+            worker.of(0, ANSWER_LENGTH).store(length, Ordering::SeqCst);
+            assert_eq!(parent.answer(0), Err(Garbage));
+        }
+    }
+}
