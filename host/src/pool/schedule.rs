@@ -223,6 +223,11 @@ impl<T: Task> Schedule<T> {
         sent.iter().find(|sent| sent.id == order.id).map(|sent| &sent.task)
     }
 
+    /// The request whose answer a worker owes next.
+    pub(super) fn first(&self, place: usize) -> Option<u64> {
+        self.places.get(place)?.sent.front().map(|sent| sent.id)
+    }
+
     /// The requests that a worker was sent and has not answered, in that order.
     pub(super) fn sent(&self, place: usize) -> Vec<u64> {
         let sent = self.places.get(place).map(|place| place.sent.iter().map(|sent| sent.id));

@@ -92,7 +92,7 @@ impl Answers {
 
     /// Passes on all answers that are there; after a death there are no more.
     pub(super) fn hear_rest(&mut self, worker: &Ear<'_>) -> Result<(), Nonsense> {
-        while !self.ended && self.hear_one(worker)? == Heard::Something {}
+        while self.hear_one(worker)? == Heard::Something {}
         Ok(())
     }
 
@@ -107,9 +107,14 @@ impl Answers {
                 None => {}
             }
         }
+        if self.ended {
+            return Ok(Heard::Nothing);
+        }
         let length = match worker.socket.try_recv(&mut self.datagram) {
             Ok(length) => length,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Heard::Nothing),
+            // It ended with something unread.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => 0,
             Err(_) => return Err(Nonsense),
         };
         let datagram = self.datagram.get(..length).unwrap_or_default();
@@ -135,7 +140,7 @@ impl Answers {
         let call = ipc::decode_answer(payload, self.max_response).ok_or(Nonsense)?;
         let job = {
             let mut state = worker.shared.lock();
-            let id = *state.schedule.sent(worker.place).first().ok_or(Nonsense)?;
+            let id = state.schedule.first(worker.place).ok_or(Nonsense)?;
             let (job, orders) =
                 state.schedule.answered(worker.place, id, Instant::now()).ok_or(Nonsense)?;
             state.send(orders);
@@ -155,6 +160,6 @@ impl Answers {
 impl Ear<'_> {
     /// Whether the worker owes an answer.
     fn expects(&self) -> bool {
-        !self.shared.lock().schedule.sent(self.place).is_empty()
+        self.shared.lock().schedule.first(self.place).is_some()
     }
 }
