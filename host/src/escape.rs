@@ -28,9 +28,6 @@ const LONG: Duration = Duration::from_secs(6);
 /// How long the parent is given to take offence.
 const WHILE: Duration = Duration::from_secs(1);
 
-/// The same where it often has no reason to.
-const A_MOMENT: Duration = Duration::from_millis(50);
-
 /// How a worker process reaches its parent.
 #[derive(Clone, Copy)]
 pub(crate) struct Parent<'a> {
@@ -65,7 +62,7 @@ pub(crate) fn attempt(request: &[u8], parent: Option<Parent<'_>>) -> Call {
     };
     let length = body.len();
     let response = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}");
-    let result = Ok(response.into_bytes());
+    let result = Ok(response.into());
     Call { result, captured: Captured::default(), elapsed: started.elapsed() }
 }
 
@@ -148,7 +145,7 @@ fn attempts(name: &str, argument: &str, parent: Option<Parent<'_>>) -> Option<Ca
         "many-descriptors" => many_descriptors(),
         "see-descriptors" => see_descriptors(),
         "see-memory" => see_memory(),
-        "say" => say(parent, &decode_hex(argument)?, A_MOMENT)?,
+        "say" => say(parent, &decode_hex(argument)?, WHILE)?,
         "say-nonsense" => say(parent, b"nonsense", WHILE)?,
         "say-too-much" => say(parent, &[[1; 8].as_slice(), &[0xff; 4]].concat(), WHILE)?,
         "answer-for-another" => say(

@@ -61,9 +61,10 @@ pub(crate) fn run(own: Own, prepared: &Prepared) -> anyhow::Result<()> {
             false => sandbox.call(handler, Order { request: logged, slot }, request),
             true => escape::attempt(request, Some(parent)),
         };
-        let answer = ipc::encode_answer(number, &call).context("an answer too long")?;
-        let replied = mailbox.reply(number, answer.get(ipc::Start::BYTES..).unwrap_or_default());
+        let head = ipc::answer_head(&call).context("an answer too long")?;
+        let replied = mailbox.reply(number, &[&head, ipc::response(&call)]);
         if replied.by_socket {
+            let answer = ipc::encode_answer(number, &call).context("an answer too long")?;
             ipc::send(&socket, &answer)?;
         } else if replied.wake {
             ipc::send(&socket, ipc::BELL)?;

@@ -16,6 +16,7 @@ use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
@@ -242,32 +243,35 @@ pub(crate) fn max_answer(max_response: usize) -> usize {
     ANSWER_HEAD + Captured::MAX + max_response
 }
 
-/// A call as a message; `None` if it is beyond what a length can say.
-pub(crate) fn encode_answer(id: u64, call: &Call) -> Option<Vec<u8>> {
-    let (outcome, detail, response) = match &call.result {
-        Ok(response) => (0, 0, response.as_slice()),
-        Err(error) => {
-            let (outcome, detail) = encode_error(*error);
-            (outcome, detail, [].as_slice())
-        }
+/// An answer's payload up to the response; `None` if it is beyond what a length can say.
+pub(crate) fn answer_head(call: &Call) -> Option<Vec<u8>> {
+    let (outcome, detail) = match &call.result {
+        Ok(_) => (0, 0),
+        Err(error) => encode_error(*error),
     };
     let captured = &call.captured;
-    let payload = ANSWER_HEAD + captured.bytes.len() + response.len();
-    let mut message = Vec::with_capacity(Start::BYTES + payload);
-    message.extend_from_slice(&id.to_le_bytes());
-    message.extend_from_slice(&u32::try_from(payload).ok()?.to_le_bytes());
-    message.extend_from_slice(&[outcome, detail]);
-    message.extend_from_slice(&u32::try_from(captured.bytes.len()).ok()?.to_le_bytes());
-    message.extend_from_slice(&captured.dropped.to_le_bytes());
+    let mut head = Vec::with_capacity(ANSWER_HEAD + captured.bytes.len());
+    head.extend_from_slice(&[outcome, detail]);
+    head.extend_from_slice(&u32::try_from(captured.bytes.len()).ok()?.to_le_bytes());
+    head.extend_from_slice(&captured.dropped.to_le_bytes());
     let nanos = u64::try_from(call.elapsed.as_nanos()).unwrap_or(u64::MAX);
-    message.extend_from_slice(&nanos.to_le_bytes());
-    message.extend_from_slice(&captured.bytes);
-    message.extend_from_slice(response);
-    Some(message)
+    head.extend_from_slice(&nanos.to_le_bytes());
+    head.extend_from_slice(&captured.bytes);
+    Some(head)
+}
+
+/// The response behind that, if there is one.
+pub(crate) fn response(call: &Call) -> &[u8] {
+    call.result.as_deref().unwrap_or_default()
+}
+
+/// A call as a message; `None` if it is beyond what a length can say.
+pub(crate) fn encode_answer(id: u64, call: &Call) -> Option<Vec<u8>> {
+    message(id, &[answer_head(call)?.as_slice(), response(call)].concat())
 }
 
 /// A payload as a call; `None` for what no worker says.
-pub(crate) fn decode_answer(mut payload: Vec<u8>, max_response: usize) -> Option<Call> {
+pub(crate) fn decode_answer(payload: Vec<u8>, max_response: usize) -> Option<Call> {
     let (&[outcome, detail], rest) = payload.split_first_chunk()?;
     let (length, rest) = rest.split_first_chunk()?;
     let (dropped, rest) = rest.split_first_chunk()?;
@@ -281,10 +285,7 @@ pub(crate) fn decode_answer(mut payload: Vec<u8>, max_response: usize) -> Option
     let captured = Captured { bytes, dropped: u64::from_le_bytes(*dropped) };
     let elapsed = Duration::from_nanos(u64::from_le_bytes(*nanos));
     let result = match outcome {
-        0 => {
-            payload.drain(..ANSWER_HEAD + length);
-            Ok(payload)
-        }
+        0 => Ok(Bytes::from(payload).slice(ANSWER_HEAD + length..)),
         _ => Err(decode_error(outcome, detail)?),
     };
     Some(Call { result, captured, elapsed })
@@ -334,6 +335,7 @@ mod tests {
     }
 
     fn check(result: Result<Vec<u8>, CallError>) {
+        let result = result.map(Bytes::from);
         let captured = Captured { bytes: b"out".to_vec(), dropped: 7 };
         let call = Call { result, captured, elapsed: Duration::from_micros(3) };
         let message = encode_answer(9, &call).expect("short enough");
@@ -399,7 +401,8 @@ mod tests {
     fn an_answer_has_no_more_output_or_response_than_it_may() {
         let answer = |output: usize, response: usize| {
             let captured = Captured { bytes: vec![b'x'; output], dropped: 0 };
-            let call = Call { result: Ok(vec![0; response]), captured, elapsed: Duration::ZERO };
+            let result = Ok(vec![0; response].into());
+            let call = Call { result, captured, elapsed: Duration::ZERO };
             encode_answer(1, &call).expect("short enough")[Start::BYTES..].to_vec()
         };
         assert!(decode_answer(answer(Captured::MAX, 100), 100).is_some());

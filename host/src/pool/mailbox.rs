@@ -30,8 +30,8 @@ const COMPARTMENTS: usize = AHEAD + 1;
 /// Bytes of a request, with its number in the log, that fit into a compartment.
 pub(crate) const MAX_REQUEST: usize = 16 << 10;
 
-/// Bytes of an answer that fit.
-pub(crate) const MAX_ANSWER: usize = 64 << 10;
+/// Bytes of an answer that fit. Pages that no answer has needed take no memory.
+pub(crate) const MAX_ANSWER: usize = (1 << 20) + (64 << 10);
 
 /// Words of 64 bits at the start: [`BELL`] to [`PARENT_SLEEPS`].
 const HEAD: usize = 3;
@@ -191,8 +191,8 @@ impl Mailbox {
 
     /// Puts the worker's answer in, or says that it comes by the socket, which is so for one
     /// that does not fit.
-    pub(crate) fn reply(&self, number: u64, answer: &[u8]) -> Replied {
-        let length = self.write(self.answer_bytes(number), MAX_ANSWER, &[answer]);
+    pub(crate) fn reply(&self, number: u64, answer: &[&[u8]]) -> Replied {
+        let length = self.write(self.answer_bytes(number), MAX_ANSWER, answer);
         self.of(number, ANSWER_LENGTH).store(length.unwrap_or(BY_SOCKET), Ordering::Relaxed);
         self.of(number, ANSWERED).store(number.wrapping_add(1), Ordering::Release);
         fence(Ordering::SeqCst);
@@ -342,7 +342,7 @@ mod tests {
                 assert_eq!(worker.next(number), Ok(here(&request)));
                 assert!(parent.has_begun(number));
                 assert_eq!(parent.answer(number), Ok(None));
-                worker.reply(number, &request);
+                worker.reply(number, &[&request]);
                 assert_eq!(parent.answer(number), Ok(Some(here(&request))));
             }
         }
@@ -366,12 +366,12 @@ mod tests {
         let (parent, worker) = pair();
         parent.put(0, None);
         assert_eq!(worker.next(0), Ok(Mail::BySocket));
-        assert!(worker.reply(0, &[0; MAX_ANSWER + 1]).by_socket);
+        assert!(worker.reply(0, &[&vec![0; MAX_ANSWER + 1]]).by_socket);
         assert_eq!(parent.answer(0), Ok(Some(Mail::BySocket)));
         parent.put(1, Some(&[&[1; MAX_REQUEST], &[]]));
         assert_eq!(worker.next(1), Ok(here(&[1; MAX_REQUEST])));
-        worker.reply(1, &[2; MAX_ANSWER]);
-        assert_eq!(parent.answer(1), Ok(Some(here(&[2; MAX_ANSWER]))));
+        worker.reply(1, &[&vec![2; MAX_ANSWER]]);
+        assert_eq!(parent.answer(1), Ok(Some(here(&vec![2; MAX_ANSWER]))));
     }
 
     #[test]
@@ -387,15 +387,15 @@ mod tests {
         });
         assert!(parent.parent_sleeps());
         assert!(!parent.parent_sleeps(), "it has not been woken");
-        assert_eq!(worker.reply(0, b"y"), Replied { by_socket: false, wake: true });
-        assert_eq!(worker.reply(0, b"y"), Replied { by_socket: false, wake: false });
+        assert_eq!(worker.reply(0, &[b"y"]), Replied { by_socket: false, wake: true });
+        assert_eq!(worker.reply(0, &[b"y"]), Replied { by_socket: false, wake: false });
     }
 
     #[test]
     fn no_length_is_believed() {
         let (parent, worker) = pair();
         for length in [MAX_ANSWER as u64 + 1, 1 << 40, BY_SOCKET - 1] {
-            worker.reply(0, b"x");
+            worker.reply(0, &[b"x"]);
             worker.of(0, ANSWER_LENGTH).store(length, Ordering::SeqCst);
             assert_eq!(parent.answer(0), Err(Garbage));
         }

@@ -177,7 +177,7 @@ impl Pool {
     ///
     /// # Errors
     /// How the call failed.
-    pub async fn answer(&self, request: Bytes) -> Result<Vec<u8>, CallError> {
+    pub async fn answer(&self, request: Bytes) -> Result<Bytes, CallError> {
         let slot = self.enter(OWN).await.map_err(|Busy| CallError::WorkerLost)?;
         self.run(slot, 0, request).await.call.result
     }

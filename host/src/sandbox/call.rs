@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use wasmtime::component::{ResourceTableError, WasmList};
 use wasmtime::{CallHook, Store, Trap};
 
@@ -25,7 +26,7 @@ pub struct Order {
 #[derive(Debug)]
 pub struct Call {
     /// The response bytes as the handler returned them, not yet checked.
-    pub result: Result<Vec<u8>, CallError>,
+    pub result: Result<Bytes, CallError>,
     /// What the handler wrote to its standard output and error.
     pub captured: Captured,
     /// Wall-clock time from before instantiation to after the instance's end.
@@ -102,7 +103,7 @@ impl Sandbox {
         });
 
         let result = self.run(&mut store, handler, request);
-        let result = result.map_err(|failure| match failure {
+        let result = result.map(Bytes::from).map_err(|failure| match failure {
             Failure::TooLong => CallError::TooLong,
             Failure::Wasm(error) => classify(&error, store.data()),
         });
