@@ -56,7 +56,7 @@ pub(crate) struct Init {
 
 /// What a zygote or worker says of itself, as a message.
 pub(crate) fn hello<T: Serialize>(said: &Result<T, String>) -> anyhow::Result<Vec<u8>> {
-    message(0, &serde_json::to_vec(said)?).context("a message too long")
+    message(0, &[&serde_json::to_vec(said)?]).context("a message too long")
 }
 
 /// How every message begins.
@@ -69,7 +69,6 @@ pub(crate) struct Start {
 }
 
 impl Start {
-    /// Of a start.
     pub(crate) const BYTES: usize = 8 + 4;
 
     fn decode(datagram: &[u8], max: usize) -> Option<(Self, &[u8])> {
@@ -81,13 +80,13 @@ impl Start {
     }
 }
 
-/// A message with its start; `None` for a payload beyond what a length can say.
-pub(crate) fn message(id: u64, payload: &[u8]) -> Option<Vec<u8>> {
-    let length = u32::try_from(payload.len()).ok()?;
-    let mut message = Vec::with_capacity(Start::BYTES + payload.len());
+/// A message with its start, of these parts; `None` beyond what a length can say.
+pub(crate) fn message(id: u64, parts: &[&[u8]]) -> Option<Vec<u8>> {
+    let length = parts.iter().map(|part| part.len()).sum::<usize>();
+    let mut message = Vec::with_capacity(Start::BYTES + length);
     message.extend_from_slice(&id.to_le_bytes());
-    message.extend_from_slice(&length.to_le_bytes());
-    message.extend_from_slice(payload);
+    message.extend_from_slice(&u32::try_from(length).ok()?.to_le_bytes());
+    parts.iter().for_each(|part| message.extend_from_slice(part));
     Some(message)
 }
 
@@ -96,17 +95,6 @@ pub(crate) const BELL: &[u8] = &[0];
 
 /// Bytes of a request's number, before the request itself.
 pub(crate) const NUMBER: usize = 8;
-
-/// A request as a message; `None` if it is beyond what a length can say.
-pub(crate) fn request(id: u64, number: u64, request: &[u8]) -> Option<Vec<u8>> {
-    let length = u32::try_from(NUMBER + request.len()).ok()?;
-    let mut message = Vec::with_capacity(Start::BYTES + NUMBER + request.len());
-    message.extend_from_slice(&id.to_le_bytes());
-    message.extend_from_slice(&length.to_le_bytes());
-    message.extend_from_slice(&number.to_le_bytes());
-    message.extend_from_slice(request);
-    Some(message)
-}
 
 /// The number of a request, and the request.
 pub(crate) fn decode_request(payload: &[u8]) -> Option<(u64, &[u8])> {
@@ -267,7 +255,7 @@ pub(crate) fn response(call: &Call) -> &[u8] {
 
 /// A call as a message; `None` if it is beyond what a length can say.
 pub(crate) fn encode_answer(id: u64, call: &Call) -> Option<Vec<u8>> {
-    message(id, &[answer_head(call)?.as_slice(), response(call)].concat())
+    message(id, &[&answer_head(call)?, response(call)])
 }
 
 /// A payload as a call; `None` for what no worker says.
@@ -369,7 +357,7 @@ mod tests {
 
     #[test]
     fn a_message_over_the_limit_is_refused_before_anything_is_allocated() {
-        let message = message(1, &[0; 101]).expect("short enough");
+        let message = message(1, &[&[0; 101]]).expect("short enough");
         let mut assembler = Assembler::new(100);
         assert_eq!(assembler.push(&message[..Start::BYTES]), Err(Nonsense));
         assert_eq!(assembler.payload.capacity(), 0);
@@ -378,12 +366,12 @@ mod tests {
     #[test]
     fn messages_follow_each_other() {
         let mut assembler = Assembler::new(1 << 20);
-        let long = message(1, &vec![1; DATAGRAM]).expect("short enough");
+        let long = message(1, &[&vec![1; DATAGRAM]]).expect("short enough");
         assert_eq!(assembler.push(&long[..DATAGRAM]), Ok(None));
         let whole = assembler.push(&long[DATAGRAM..]).expect("sense").expect("whole");
         assert_eq!(whole, (1, vec![1; DATAGRAM]));
-        assert_eq!(assembler.push(&message(2, b"x").expect("short")), Ok(Some((2, vec![b'x']))));
-        assert_eq!(assembler.push(&message(3, b"").expect("short")), Ok(Some((3, vec![]))));
+        assert_eq!(assembler.push(&message(2, &[b"x"]).expect("short")), Ok(Some((2, vec![b'x']))));
+        assert_eq!(assembler.push(&message(3, &[]).expect("short")), Ok(Some((3, vec![]))));
     }
 
     use proptest::collection::vec;
@@ -392,7 +380,7 @@ mod tests {
     #[test]
     fn crumbs_are_no_message() {
         let mut assembler = Assembler::new(1 << 20);
-        let long = message(1, &vec![1; 2 * DATAGRAM]).expect("short enough");
+        let long = message(1, &[&vec![1; 2 * DATAGRAM]]).expect("short enough");
         assert_eq!(assembler.push(&long[..DATAGRAM]), Ok(None));
         assert_eq!(assembler.push(&long[DATAGRAM..=DATAGRAM]), Err(Nonsense));
     }

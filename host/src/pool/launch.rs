@@ -1,7 +1,7 @@
 //! Starting worker processes, with what they need and nothing else: by a zygote, which is
 //! started first and again whenever it is gone.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram as StdUnixDatagram;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -44,6 +44,14 @@ pub(super) struct Worker {
     pub(super) slot: Slot,
 }
 
+/// What a zygote is told of the worker that is wanted: its slot in the ledger, its end of the
+/// socket and its mailbox.
+#[derive(Clone, Copy)]
+struct Order<'a> {
+    slot: u32,
+    descriptors: [BorrowedFd<'a>; 2],
+}
+
 /// A process that forks workers.
 struct Zygote {
     process: Process,
@@ -76,7 +84,8 @@ impl Launcher {
         let slot = self.dir.enlist()?;
         let (ours, theirs) = ipc::pair()?;
         let mailbox = Mailbox::new()?;
-        let mut child = self.fork(&slot, &theirs, &mailbox).await?;
+        let order = Order { slot: slot.number(), descriptors: [theirs.as_fd(), mailbox.fd()] };
+        let mut child = self.fork(order).await?;
         drop(theirs);
         ours.set_nonblocking(true)?;
         let socket = UnixDatagram::from_std(ours)?;
@@ -89,22 +98,17 @@ impl Launcher {
     }
 
     /// Has the zygote start a worker; another zygote, if it is gone.
-    async fn fork(
-        &self,
-        slot: &Slot,
-        socket: &StdUnixDatagram,
-        mailbox: &Mailbox,
-    ) -> anyhow::Result<Child> {
+    async fn fork(&self, order: Order<'_>) -> anyhow::Result<Child> {
         // Taken out meanwhile, so that one whose answer was not heard is not asked again.
         let mut place = self.zygote.lock().await;
         if let Some(zygote) = place.take()
-            && let Ok(child) = zygote.fork(slot, socket, mailbox).await
+            && let Ok(child) = zygote.fork(order).await
         {
             *place = Some(zygote);
             return Ok(child);
         }
         let zygote = self.start_zygote().await?;
-        let child = zygote.fork(slot, socket, mailbox).await?;
+        let child = zygote.fork(order).await?;
         *place = Some(zygote);
         Ok(child)
     }
@@ -132,7 +136,7 @@ impl Launcher {
             .kill_on_drop(true)
             .spawn()?;
         let mut zygote = Zygote { process, socket: ours, replies };
-        let init = ipc::message(0, &serde_json::to_vec(&self.init)?);
+        let init = ipc::message(0, &[&serde_json::to_vec(&self.init)?]);
         send(&zygote.replies, &init.context("too many variables")?).await?;
         tokio::select! {
             biased;
@@ -144,14 +148,8 @@ impl Launcher {
 }
 
 impl Zygote {
-    async fn fork(
-        &self,
-        slot: &Slot,
-        socket: &StdUnixDatagram,
-        mailbox: &Mailbox,
-    ) -> anyhow::Result<Child> {
-        let order = slot.number().to_le_bytes();
-        ipc::send_descriptors(&self.socket, &order, &[socket.as_fd(), mailbox.fd()])?;
+    async fn fork(&self, order: Order<'_>) -> anyhow::Result<Child> {
+        ipc::send_descriptors(&self.socket, &order.slot.to_le_bytes(), &order.descriptors)?;
         // If it has ended, so has its socket.
         Ok(Child::open(hello(&self.replies).await?)?)
     }

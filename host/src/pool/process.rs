@@ -254,7 +254,7 @@ impl State {
                 link.mailbox.put(number, None);
                 let (socket, request) = (Arc::clone(&link.socket), job.request.clone());
                 tokio::spawn(async move {
-                    match ipc::request(number, logged, &request) {
+                    match ipc::message(number, &[&logged.to_le_bytes(), &request]) {
                         Some(message) => send(&socket, &message).await,
                         None => Ok(()),
                     }
@@ -265,15 +265,15 @@ impl State {
 }
 
 impl Link {
-    /// Takes requests back that the worker has not begun, the last of these `sent` first.
-    /// Returns them in their order.
-    fn take_back<'a>(&mut self, sent: &'a [u64]) -> &'a [u64] {
-        let mut kept = sent.len();
-        while kept > 0 && self.mailbox.take_back(self.next - 1) {
+    /// Takes requests back that the worker has not begun, the last one first and at most
+    /// `most`. Returns how many.
+    fn take_back(&mut self, most: usize) -> usize {
+        let mut count = 0;
+        while count < most && self.mailbox.take_back(self.next - 1) {
             self.next -= 1;
-            kept -= 1;
+            count += 1;
         }
-        sent.get(kept..).unwrap_or_default()
+        count
     }
 }
 
@@ -328,12 +328,10 @@ async fn watch(shared: Arc<Shared>) {
             let orders = state.schedule.promote(now);
             state.send(orders);
             for place in state.schedule.overtaken(now) {
-                let sent = state.schedule.sent(place);
+                let behind = state.schedule.behind(place);
                 if let Some(Some(link)) = state.links.get_mut(place) {
-                    // Not the first: a worker that was taken over could have that one, which
-                    // it has begun, come back for ever.
-                    let ids = link.take_back(sent.get(1..).unwrap_or_default());
-                    let orders = state.schedule.taken_back(place, ids, now);
+                    let count = link.take_back(behind);
+                    let orders = state.schedule.taken_back(place, count, now);
                     state.send(orders);
                 }
             }

@@ -182,20 +182,19 @@ impl<T: Task> Schedule<T> {
         places.filter(|(_, place)| slow(place)).map(|(at, _)| at).collect()
     }
 
-    /// Requests were taken back from a worker, unread and in the order in which they
-    /// were sent. They are first in line again, and go to whoever is idle.
-    pub(super) fn taken_back(&mut self, place: usize, ids: &[u64], now: Instant) -> Vec<Order> {
+    /// How many requests wait behind the first of a worker. The first is never taken back: a
+    /// worker that was taken over could have it, which it has begun, come back for ever.
+    pub(super) fn behind(&self, place: usize) -> usize {
+        self.places.get(place).map_or(0, |place| place.sent.len().saturating_sub(1))
+    }
+
+    /// The last `count` of these were taken back, unread. They are first in line again, and
+    /// go to whoever is idle.
+    pub(super) fn taken_back(&mut self, place: usize, count: usize, now: Instant) -> Vec<Order> {
+        let count = count.min(self.behind(place));
         let Some(Place { sent }) = self.places.get_mut(place) else { return Vec::new() };
-        for id in ids.iter().rev() {
-            if let Some(at) = sent.iter().position(|sent| sent.id == *id)
-                && let Some(sent) = sent.remove(at)
-            {
-                self.waiting.push_front((sent.task, now));
-            }
-        }
-        // It had not even begun the first: it is slow to wake, and as good as idle.
-        if sent.is_empty() && !ids.is_empty() {
-            self.idle.insert(0, place);
+        for sent in sent.drain(sent.len() - count..).rev() {
+            self.waiting.push_front((sent.task, now));
         }
         let mut orders = Vec::new();
         while let Some(idle) = self.idle.pop() {
@@ -226,12 +225,6 @@ impl<T: Task> Schedule<T> {
     /// The request whose answer a worker owes next.
     pub(super) fn first(&self, place: usize) -> Option<u64> {
         self.places.get(place)?.sent.front().map(|sent| sent.id)
-    }
-
-    /// The requests that a worker was sent and has not answered, in that order.
-    pub(super) fn sent(&self, place: usize) -> Vec<u64> {
-        let sent = self.places.get(place).map(|place| place.sent.iter().map(|sent| sent.id));
-        sent.into_iter().flatten().collect()
     }
 
     /// Workers that have been in their call for that long.
@@ -383,8 +376,7 @@ mod tests {
         let orders = f.schedule.promote(f.now);
         assert_eq!(orders.iter().map(|order| order.place).collect::<Vec<_>>(), [2]);
         assert_eq!(f.schedule.overtaken(f.now), [3]);
-        let ahead: Vec<_> = f.schedule.places[3].sent.iter().skip(1).map(|sent| sent.id).collect();
-        let orders = f.schedule.taken_back(3, &ahead, f.now);
+        let orders = f.schedule.taken_back(3, f.schedule.behind(3), f.now);
         assert_eq!(orders.iter().map(|order| order.place).collect::<Vec<_>>(), [1, 0]);
         let tasks = orders.iter().map(|order| f.schedule.task(*order).expect("sent").0);
         assert_eq!(tasks.collect::<Vec<_>>(), [2, 3], "in their order");
@@ -448,17 +440,20 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_is_slow_to_wake_stays_in_the_pool() {
-        let mut f = Fixture::new(1, 1);
-        for task in 1..=2 {
-            assert_eq!(f.submit(task), Some(0));
+    fn the_first_request_stays_with_its_worker() {
+        let mut f = Fixture::new(2, 1);
+        f.schedule.idle.remove(0);
+        for task in 1..=3 {
+            assert_eq!(f.submit(task), Some(1));
         }
         f.now += PATIENCE;
-        let all: Vec<_> = f.schedule.places[0].sent.iter().map(|sent| sent.id).collect();
-        assert_eq!(f.schedule.taken_back(0, &all, f.now).len(), 1);
-        assert_eq!(f.answer(0), (1, 1));
-        assert_eq!(f.answer(0), (2, 0));
-        assert_eq!(f.submit(3), Some(0));
+        assert_eq!(f.schedule.taken_back(1, 1, f.now), [], "nobody is idle");
+        assert_eq!((f.schedule.behind(1), f.schedule.waiting.len()), (1, 1));
+        assert_eq!(f.schedule.taken_back(1, 9, f.now), []);
+        assert_eq!((f.schedule.behind(1), f.schedule.waiting.len()), (0, 2));
+        assert_eq!(f.answer(1), (1, 2));
+        assert_eq!(f.answer(1), (2, 0), "in their order");
+        assert_eq!(f.answer(1), (3, 0));
     }
 
     #[test]
@@ -469,8 +464,7 @@ mod tests {
         }
         f.now += PATIENCE;
         assert_eq!(f.schedule.overtaken(f.now), [0]);
-        let ahead: Vec<_> = f.schedule.places[0].sent.iter().skip(1).map(|sent| sent.id).collect();
-        assert_eq!(f.schedule.taken_back(0, &ahead, f.now), []);
+        assert_eq!(f.schedule.taken_back(0, f.schedule.behind(0), f.now), []);
         assert_eq!(f.answer(0), (1, 1));
         assert_eq!(f.answer(0), (2, 0));
     }

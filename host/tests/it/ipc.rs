@@ -64,6 +64,14 @@ fn a_worker_that_says_anything_at_all_costs_its_own_request_at_most() {
     server.wait_for_line("a worker is replaced: its answer makes no sense");
 }
 
+#[test]
+fn a_worker_that_says_something_empty_does_not_make_the_server_deaf() {
+    let mut server = Server::escaped();
+    assert_eq!(server.get("/say?").status, 500);
+    server.wait_for_line("a worker is replaced: its answer makes no sense");
+    eventually("as many workers as before", || server.workers().len() == 3);
+}
+
 /// A zygote whose parent is this test.
 fn zygote() -> (Child, UnixDatagram) {
     let (ours, theirs) = UnixDatagram::pair().unwrap();

@@ -1,11 +1,11 @@
 //! What a worker process says: in its mailbox, or in datagrams that must become answers to
 //! what it was asked.
 
-use std::future::pending;
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::net::UnixDatagram;
+use tokio::time::sleep;
 
 use super::super::ipc::{self, Assembler, Nonsense};
 use super::super::mailbox::{Garbage, Mail, Mailbox};
@@ -14,6 +14,9 @@ use super::Shared;
 
 /// Answers from one worker in a row, before others on the I/O thread have a turn.
 const BATCH: usize = 16;
+
+/// How long a worker may live that has closed its end, or said something empty.
+const AFTER_END: Duration = Duration::from_millis(100);
 
 /// Whose answers are heard.
 pub(super) struct Ear<'a> {
@@ -76,8 +79,9 @@ impl Answers {
                 }
             }
             if self.ended {
-                // Its task is about to hear that it has died.
-                return pending().await;
+                // A worker that has died is known to have before this is over.
+                sleep(AFTER_END).await;
+                return Nonsense;
             }
             if worker.mailbox.parent_sleeps() {
                 self.rings += 1;
