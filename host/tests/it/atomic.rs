@@ -1,6 +1,6 @@
 //! Uploads replace a file as a whole, whatever dies in the middle.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
@@ -52,6 +52,32 @@ fn a_reader_sees_the_old_or_the_new_file_whole() {
                 let download = client.request("GET", "/download/x", b"");
                 assert_eq!(download.status, 200);
                 assert!(versions.contains(&download.body), "{pool}: a mixture");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_file_that_is_replaced_is_never_missing() {
+    for pool in POOLS {
+        let server = Server::start(pool, &[]);
+        assert_eq!(server.request("PUT", "/upload/x", b"x").status, 200);
+        let uploading = AtomicUsize::new(2);
+        std::thread::scope(|scope| {
+            let uploading = &uploading;
+            for _ in 0..2 {
+                let (mut client, mut reader) = (server.connect(), server.connect());
+                scope.spawn(move || {
+                    for _ in 0..1000 {
+                        assert_eq!(client.request("PUT", "/upload/x", b"x").status, 200);
+                    }
+                    uploading.fetch_sub(1, Ordering::Release);
+                });
+                scope.spawn(move || {
+                    while uploading.load(Ordering::Acquire) > 0 {
+                        assert_eq!(reader.request("GET", "/download/x", b"").status, 200, "{pool}");
+                    }
+                });
             }
         });
     }

@@ -136,7 +136,8 @@ impl Descriptor {
         }
         let create = open.contains(OpenFlags::CREATE);
         let mode = if create { Mode::from_raw_mode(0o666) } else { Mode::empty() };
-        let (fd, file_type) = OpenFile::new(open_beneath(dir, path, oflags, mode)?, register)?;
+        let open = || open_beneath(dir, path, oflags, mode);
+        let (fd, file_type) = OpenFile::open(register, open)?;
         let kind = match file_type {
             FileType::RegularFile => Kind::File { read, write },
             FileType::Directory => Kind::Directory,

@@ -40,8 +40,8 @@ impl State {
     fn named(&self, entry: &Entry<'_>) -> FsResult<(OpenFile, FileType)> {
         let register = self.register()?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW;
-        let fd = open_beneath(&entry.parent, entry.name, flags, Mode::empty())?;
-        Ok(OpenFile::new(fd, register)?)
+        let open = || open_beneath(&entry.parent, entry.name, flags, Mode::empty());
+        Ok(OpenFile::open(register, open)?)
     }
 
     /// Opens a file that may have to be created, for which there must be room.

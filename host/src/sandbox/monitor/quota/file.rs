@@ -11,6 +11,9 @@ use super::super::descriptor::size;
 use super::ledger::{Ledger, Place};
 use super::measure::{FileId, identity};
 
+/// How often a file is opened that is replaced meanwhile.
+const ATTEMPTS: usize = 100;
+
 /// A file or directory that is open, and in the ledger for as long as it is.
 #[derive(Debug)]
 pub struct OpenFile {
@@ -32,33 +35,23 @@ pub struct Register {
 }
 
 impl OpenFile {
-    /// What was just opened beneath the served directory, and of which type it is.
+    /// What `open` opens beneath the served directory, and of which type it is. A file that
+    /// was deleted before the ledger knew of it is not taken: its name may lead to what has
+    /// replaced it, and so it is opened anew.
     ///
     /// # Errors
-    /// `NOENT` when it was deleted before the ledger knew of it; otherwise what the
-    /// kernel says.
-    pub(in super::super) fn new(
-        fd: OwnedFd,
+    /// What `open` or the kernel says; `BUSY` when it was replaced time and again.
+    pub(in super::super) fn open(
         register: Register,
+        open: impl Fn() -> Result<OwnedFd, Errno>,
     ) -> Result<(Self, FileType), Errno> {
-        let mut stat = fstat(&fd)?;
-        let file_type = FileType::from_raw_mode(stat.st_mode);
-        if file_type == FileType::RegularFile {
-            if register.expected != Some(identity(&stat)) {
-                register.identify(identity(&stat));
-                stat = fstat(&fd)?;
+        for _ in 0..ATTEMPTS {
+            let fd = open()?;
+            if let Some(file_type) = register.look_at(&fd)? {
+                return Ok((Self { fd, register: Some(register) }, file_type));
             }
-            // It was identified before: whoever deletes it now leaves a file that the ledger
-            // knows is open.
-            if stat.st_nlink == 0 {
-                return Err(Errno::NOENT);
-            }
-            register.ledger.at_least(register.place, size(&stat));
-            register.ledger.set_growing(register.place, 0);
-        } else if register.expected.is_some() {
-            register.ledger.anonymous(register.place);
         }
-        Ok((Self { fd, register: Some(register) }, file_type))
+        Err(Errno::BUSY)
     }
 
     /// A call of this handler has made it that long.
@@ -144,6 +137,29 @@ impl Register {
             self.identify(identity(stat));
             self.expected = Some(identity(stat));
         }
+    }
+
+    /// Makes an open file known, and says of which type it is; `None` when it was deleted
+    /// before.
+    fn look_at(&self, fd: &OwnedFd) -> Result<Option<FileType>, Errno> {
+        let mut stat = fstat(fd)?;
+        let file_type = FileType::from_raw_mode(stat.st_mode);
+        if file_type == FileType::RegularFile {
+            if self.expected != Some(identity(&stat)) {
+                self.identify(identity(&stat));
+                stat = fstat(fd)?;
+            }
+            // It was identified before: whoever deletes it now leaves a file that the ledger
+            // knows is open.
+            if stat.st_nlink == 0 {
+                return Ok(None);
+            }
+            self.ledger.at_least(self.place, size(&stat));
+            self.ledger.set_growing(self.place, 0);
+        } else if self.expected.is_some() {
+            self.ledger.anonymous(self.place);
+        }
+        Ok(Some(file_type))
     }
 
     /// Says which file it is, before its length is known.

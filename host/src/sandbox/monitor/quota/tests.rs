@@ -52,11 +52,12 @@ fn account(grants: &Arc<Grants>, slot: u32) -> Account {
 fn open(account: &Account, name: &str, flags: OFlags) -> Result<OpenFile, Failed> {
     let register = account.register().ok_or(Failed::Errno(Errno::MFILE))?;
     let open = || openat(&*account.dir, name, flags | OFlags::RDWR, Mode::RWXU);
-    let fd = match flags.contains(OFlags::CREATE) {
-        true => account.adding(Usage::entry(), || Ok::<_, Failed>(open()?))?,
-        false => open()?,
+    let (file, _) = match flags.contains(OFlags::CREATE) {
+        true => account
+            .adding(Usage::entry(), || Ok::<_, Failed>(OpenFile::open(register, open)?))?,
+        false => OpenFile::open(register, open)?,
     };
-    Ok(OpenFile::new(fd, register)?.0)
+    Ok(file)
 }
 
 fn create(account: &Account, name: &str) -> Result<OpenFile, Failed> {
@@ -76,7 +77,7 @@ fn unlink(account: &Account, name: &str) -> Result<(), Failed> {
 fn named(account: &Account, name: &str) -> Result<(OpenFile, FileType), Failed> {
     let register = account.register().ok_or(Failed::Errno(Errno::MFILE))?;
     let flags = OFlags::PATH | OFlags::NOFOLLOW;
-    Ok(OpenFile::new(openat(&*account.dir, name, flags, Mode::empty())?, register)?)
+    Ok(OpenFile::open(register, || openat(&*account.dir, name, flags, Mode::empty()))?)
 }
 
 fn rename(account: &Account, old: &str, new: &str) -> Result<(), Failed> {
