@@ -16,7 +16,7 @@ use super::descriptor::{Descriptor, Kind, same_object};
 use super::errors::{Denial, FsError, FsResult};
 use super::metadata::{descriptor_stat, descriptor_type, metadata_hash, timestamps};
 use super::paths::{Entry, open_beneath, stays_below};
-use super::quota::{OpenFile, Register, Usage};
+use super::quota::{OpenFile, Register};
 use super::streams::{InputStream, OutputStream, read_at, write_all_at};
 use super::{Access, State};
 
@@ -64,7 +64,7 @@ impl State {
             }
         }
         let register = self.register()?;
-        self.account.adding(Usage::entry(), || dir.open_at(path_flags, path, open, flags, register))
+        self.account.adding_entry(|| dir.open_at(path_flags, path, open, flags, register))
     }
 }
 
@@ -209,7 +209,7 @@ impl HostDescriptor for State {
         self.audit(TYPES, "descriptor.create-directory-at", Argument::Path(&path));
         let entry = Entry::directory(self.table.get(&fd)?.changeable_directory()?, &path)?;
         let mode = Mode::from_raw_mode(0o777);
-        self.account.adding(Usage::entry(), || Ok(fs::mkdirat(&entry.parent, entry.name, mode)?))
+        self.account.adding_entry(|| Ok(fs::mkdirat(&entry.parent, entry.name, mode)?))
     }
 
     fn stat(&mut self, fd: Resource<Descriptor>) -> FsResult<DescriptorStat> {
@@ -294,9 +294,8 @@ impl HostDescriptor for State {
     fn remove_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
         self.audit(TYPES, "descriptor.remove-directory-at", Argument::Path(&path));
         let entry = Entry::directory(self.table.get(&fd)?.changeable_directory()?, &path)?;
-        fs::unlinkat(&entry.parent, entry.name, AtFlags::REMOVEDIR)?;
-        self.account.deleted();
-        Ok(())
+        let flags = AtFlags::REMOVEDIR;
+        Ok(self.account.deleting(|| fs::unlinkat(&entry.parent, entry.name, flags))?)
     }
 
     fn rename_at(
@@ -326,16 +325,14 @@ impl HostDescriptor for State {
         if !stays_below(&target) {
             return Err(Denial::LinkOut.into());
         }
-        self.account
-            .adding(Usage::entry(), || Ok(fs::symlinkat(&*target, &entry.parent, entry.name)?))
+        self.account.adding_entry(|| Ok(fs::symlinkat(&*target, &entry.parent, entry.name)?))
     }
 
     fn unlink_file_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
         self.audit(TYPES, "descriptor.unlink-file-at", Argument::Path(&path));
         let entry = Entry::file(self.table.get(&fd)?.changeable_directory()?, &path)?;
-        fs::unlinkat(&entry.parent, entry.name, AtFlags::empty())?;
-        self.account.deleted();
-        Ok(())
+        let flags = AtFlags::empty();
+        Ok(self.account.deleting(|| fs::unlinkat(&entry.parent, entry.name, flags))?)
     }
 
     fn is_same_object(

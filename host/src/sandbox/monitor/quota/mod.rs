@@ -45,6 +45,7 @@ use self::count::Count;
 pub use self::file::OpenFile;
 pub(super) use self::file::Register;
 pub use self::ledger::Ledger;
+use self::ledger::Turn;
 pub use self::measure::measure;
 use super::Grants;
 use super::descriptor::size;
@@ -126,8 +127,19 @@ impl Account {
         Register::new(&self.ledger, self.slot)
     }
 
-    /// Makes a change that adds `more` to the directory.
-    pub(super) fn adding<T, E: From<OverQuota>>(
+    /// Makes a change to a directory that adds an entry.
+    pub(super) fn adding_entry<T, E: From<OverQuota>>(
+        &self,
+        change: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.adding(Usage::entry(), || {
+            let _turn = self.turn();
+            change()
+        })
+    }
+
+    /// Makes a change that adds `more`.
+    fn adding<T, E: From<OverQuota>>(
         &self,
         more: Usage,
         change: impl FnOnce() -> Result<T, E>,
@@ -207,7 +219,9 @@ impl Account {
             let length = Usage::bytes(file.known_length());
             self.ledger.add_to_counts(hidden.plus(length));
         }
+        let turn = self.turn();
         let result = change();
+        drop(turn);
         self.ledger.stale();
         result
     }
@@ -218,16 +232,24 @@ impl Account {
         file: &OpenFile,
         change: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
-        self.adding(Usage::entry(), || {
+        self.adding_entry(|| {
             // The name under which a count would find it may go.
             self.ledger.add_to_counts(Usage::bytes(file.known_length()));
             change()
         })
     }
 
-    /// Something was deleted.
-    pub(super) fn deleted(&self) {
+    /// Makes a change to a directory that removes an entry.
+    pub(super) fn deleting(&self, change: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
+        let turn = self.turn();
+        change()?;
+        drop(turn);
         self.ledger.stale();
+        Ok(())
+    }
+
+    fn turn(&self) -> Turn<'_> {
+        self.ledger.turn(self.deadline)
     }
 
     fn announce(&self, change: Usage) -> Announcement<'_> {

@@ -53,8 +53,7 @@ fn open(account: &Account, name: &str, flags: OFlags) -> Result<OpenFile, Failed
     let register = account.register().ok_or(Failed::Errno(Errno::MFILE))?;
     let open = || openat(&*account.dir, name, flags | OFlags::RDWR, Mode::RWXU);
     let (file, _) = match flags.contains(OFlags::CREATE) {
-        true => account
-            .adding(Usage::entry(), || Ok::<_, Failed>(OpenFile::open(register, open)?))?,
+        true => account.adding_entry(|| Ok::<_, Failed>(OpenFile::open(register, open)?))?,
         false => OpenFile::open(register, open)?,
     };
     Ok(file)
@@ -69,9 +68,7 @@ fn write(account: &Account, file: &OpenFile, length: usize, at: u64) -> Result<u
 }
 
 fn unlink(account: &Account, name: &str) -> Result<(), Failed> {
-    unlinkat(&*account.dir, name, AtFlags::empty())?;
-    account.deleted();
-    Ok(())
+    Ok(account.deleting(|| unlinkat(&*account.dir, name, AtFlags::empty()))?)
 }
 
 fn named(account: &Account, name: &str) -> Result<(OpenFile, FileType), Failed> {
@@ -136,7 +133,7 @@ fn what_is_being_added_counts_before_it_can_be_seen() {
     let more = create(&other, "b").expect("room");
     let appended = one.appending(&file, 60, || {
         // It is worth counting again, but there is nothing to be seen yet.
-        other.deleted();
+        other.ledger.stale();
         assert_eq!(write(&other, &more, 60, 0), Err(Failed::Quota));
         append_all(&file, &[1; 60])
     });
@@ -190,7 +187,7 @@ fn a_file_counts_once_whatever_names_it_has() {
     write(&account, &file, 60, 0).expect("room");
     link(&account, "a", "c").expect("room");
     assert_eq!(link(&account, "a", "d"), Err(Failed::Quota), "a name is an entry");
-    account.deleted();
+    account.ledger.stale();
     write(&account, &file, 100, 0).expect("room");
     assert_eq!(write(&account, &file, 101, 0), Err(Failed::Quota));
 }
@@ -320,7 +317,7 @@ fn calls_at_the_same_time_never_get_past_the_quota_together() {
             false => fs::remove_file(entry.path()).expect("removed"),
         }
     }
-    account.deleted();
+    account.ledger.stale();
     let file = create(&account, "all").expect("room");
     write(&account, &file, 20_000, 0).expect("room for all of it");
 }
