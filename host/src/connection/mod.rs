@@ -5,7 +5,7 @@ mod failure;
 mod line;
 mod pace;
 
-use std::io;
+use std::future::ready;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
@@ -177,11 +177,17 @@ impl Connection<'_> {
         let room = self.framing.room(&self.buffer);
         self.seat.hold(self.framing.digested() + self.buffer.len() + room)?;
         self.buffer.reserve(room);
-        match self.stream.try_read_buf(&mut (&mut self.buffer).limit(room)) {
-            Ok(1..) => Ok(()),
+        let mut buffer = (&mut self.buffer).limit(room);
+        tokio::select! {
+            biased;
+            // Unlike `try_read_buf`, this takes a read that does not fill the buffer as the
+            // last one, and so saves another that would find nothing.
+            read = self.stream.read_buf(&mut buffer) => match read {
+                Ok(1..) => Ok(()),
+                Ok(0) | Err(_) => Err(Unserved::Gone),
+            },
             // It was not ready after all.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Ok(0) | Err(_) => Err(Unserved::Gone),
+            () = ready(()) => Ok(()),
         }
     }
 
