@@ -4,8 +4,11 @@
 //! It has a compartment for each request that a worker may have at a time. A request is put
 //! into the next one, and its answer into the same. Requests have numbers, which count up
 //! from 0 on either side; a request's number says which compartment is its own. Until the
-//! worker takes a request, it can be taken back. What is too long for a compartment goes over
-//! the socket, and the compartment says so.
+//! worker takes a request, it can be taken back.
+//!
+//! An answer that is too long for its compartment is put into one of a few trays, which is
+//! free again once the parent has copied it. What fits nowhere goes over the socket, and the
+//! compartment says so.
 //!
 //! Each side sleeps only after it has said so, and is woken only then: the worker by a
 //! futex, the parent, which sleeps in `epoll`, by a byte on the socket.
@@ -30,18 +33,28 @@ const COMPARTMENTS: usize = AHEAD + 1;
 /// Bytes of a request, with its number in the log, that fit into a compartment.
 pub(crate) const MAX_REQUEST: usize = 16 << 10;
 
-/// Bytes of an answer that fit. Pages that no answer has needed take no memory.
-pub(crate) const MAX_ANSWER: usize = (1 << 20) + (64 << 10);
+/// Bytes of an answer that fit into a compartment.
+const SMALL_ANSWER: usize = 16 << 10;
 
-/// Words of 64 bits at the start: [`BELL`] to [`PARENT_SLEEPS`].
-const HEAD: usize = 3;
+/// Trays for longer answers. A worker fills the first that is free, and pages that no answer
+/// has needed take no memory.
+const TRAYS: usize = 4;
+
+/// Bytes of an answer that fit into a tray.
+const MAX_ANSWER: usize = (1 << 20) + (64 << 10);
+
+/// Words of 64 bits at the start: [`BELL`] to [`PARENT_SLEEPS`], and from [`FULL`] on one for
+/// each tray.
+const HEAD: usize = FULL + TRAYS;
 /// Counts what was put in; the worker sleeps on it.
 const BELL: usize = 0;
 const WORKER_SLEEPS: usize = 1;
 const PARENT_SLEEPS: usize = 2;
+/// Whether a tray has an answer.
+const FULL: usize = 3;
 
 /// Words of a compartment before its bytes.
-const WORDS: usize = 4;
+const WORDS: usize = 5;
 /// Of a compartment: what there is of a request.
 const REQUEST: usize = 0;
 /// Of a compartment: the request's length in bytes, or [`BY_SOCKET`].
@@ -50,6 +63,8 @@ const REQUEST_LENGTH: usize = 1;
 const ANSWERED: usize = 2;
 /// Of a compartment: the answer's length in bytes, or [`BY_SOCKET`].
 const ANSWER_LENGTH: usize = 3;
+/// Of a compartment: 0 when the answer is in it, else the number of its tray, from 1 on.
+const ANSWER_TRAY: usize = 4;
 
 /// In place of a length: it comes over the socket.
 const BY_SOCKET: u64 = u64::MAX;
@@ -61,8 +76,10 @@ const WAITS: u64 = 1;
 /// The worker has begun it.
 const TAKEN: u64 = 2;
 
-const COMPARTMENT: usize = WORDS * size_of::<u64>() + MAX_REQUEST + MAX_ANSWER;
-const SIZE: usize = HEAD * size_of::<u64>() + COMPARTMENTS * COMPARTMENT;
+const COMPARTMENT: usize = WORDS * size_of::<u64>() + MAX_REQUEST + SMALL_ANSWER;
+/// Where the first tray begins.
+const TRAY: usize = HEAD * size_of::<u64>() + COMPARTMENTS * COMPARTMENT;
+const SIZE: usize = TRAY + TRAYS * MAX_ANSWER;
 
 /// The memory, as either side has it.
 #[derive(Debug)]
@@ -148,18 +165,26 @@ impl Mailbox {
         self.of(number, REQUEST).load(Ordering::SeqCst) == TAKEN
     }
 
-    /// The answer to that request, if it is there.
+    /// Takes the answer to that request, if it is there.
     ///
     /// # Errors
-    /// [`Garbage`] when it has no possible length.
+    /// [`Garbage`] when it has no possible length or place.
     pub(crate) fn answer(&self, number: u64) -> Result<Option<Mail>, Garbage> {
         if !self.has_answer(number) {
             return Ok(None);
         }
-        match self.of(number, ANSWER_LENGTH).load(Ordering::Relaxed) {
-            BY_SOCKET => Ok(Some(Mail::BySocket)),
-            length => self.read(self.answer_bytes(number), length, MAX_ANSWER).map(Some),
+        let length = self.of(number, ANSWER_LENGTH).load(Ordering::Relaxed);
+        if length == BY_SOCKET {
+            return Ok(Some(Mail::BySocket));
         }
+        let tray = self.of(number, ANSWER_TRAY).load(Ordering::Relaxed);
+        let Some(tray) = tray.checked_sub(1) else {
+            return self.read(self.answer_bytes(number), length, SMALL_ANSWER).map(Some);
+        };
+        let tray = usize::try_from(tray).ok().filter(|tray| *tray < TRAYS).ok_or(Garbage)?;
+        let answer = self.read(TRAY + tray * MAX_ANSWER, length, MAX_ANSWER)?;
+        self.word(FULL + tray).store(0, Ordering::Release);
+        Ok(Some(answer))
     }
 
     /// The parent is about to sleep, and has to be woken for the next answer. Whether it had
@@ -190,14 +215,30 @@ impl Mailbox {
     }
 
     /// Puts the worker's answer in, or says that it comes by the socket, which is so for one
-    /// that does not fit.
+    /// that fits nowhere.
     pub(crate) fn reply(&self, number: u64, answer: &[&[u8]]) -> Replied {
-        let length = self.write(self.answer_bytes(number), MAX_ANSWER, answer);
+        let (tray, length) = match self.write(self.answer_bytes(number), SMALL_ANSWER, answer) {
+            Some(length) => (0, Some(length)),
+            None => match self.fill_tray(answer) {
+                Some((tray, length)) => (tray, Some(length)),
+                None => (0, None),
+            },
+        };
+        self.of(number, ANSWER_TRAY).store(tray, Ordering::Relaxed);
         self.of(number, ANSWER_LENGTH).store(length.unwrap_or(BY_SOCKET), Ordering::Relaxed);
         self.of(number, ANSWERED).store(number.wrapping_add(1), Ordering::Release);
         fence(Ordering::SeqCst);
         let wake = self.word(PARENT_SLEEPS).swap(0, Ordering::SeqCst) != 0;
         Replied { by_socket: length.is_none(), wake }
+    }
+
+    /// Puts an answer into a tray that is free. The tray's number, from 1 on, and the length.
+    fn fill_tray(&self, answer: &[&[u8]]) -> Option<(u64, u64)> {
+        let is_free = |tray: &usize| self.word(FULL + tray).load(Ordering::Acquire) == 0;
+        let tray = (0..TRAYS).find(is_free)?;
+        let length = self.write(TRAY + tray * MAX_ANSWER, MAX_ANSWER, answer)?;
+        self.word(FULL + tray).store(1, Ordering::Relaxed);
+        Some((tray as u64 + 1, length))
     }
 
     /// What a worker that was taken over could do: to deny that it has begun anything.
@@ -333,7 +374,7 @@ mod tests {
     fn requests_and_answers_pass_in_their_order() {
         let (parent, worker) = pair();
         for round in 0..3 {
-            let numbers = 4 * round..4 * round + 4;
+            let numbers = 8 * round..8 * round + 8;
             for number in numbers.clone() {
                 parent.put(number, Some(&[b"ask ", &number.to_le_bytes()]));
             }
@@ -375,6 +416,23 @@ mod tests {
     }
 
     #[test]
+    fn a_tray_is_free_again_once_its_answer_is_taken() {
+        let (parent, worker) = pair();
+        let long = |number: u64| vec![number as u8; SMALL_ANSWER + 1];
+        let replied = [0, 1, 2, 3, 4].map(|number| worker.reply(number, &[&long(number)]));
+        let by_socket = replied.map(|replied| replied.by_socket);
+        assert_eq!(by_socket, [false, false, false, false, true], "there are four trays");
+        assert_eq!(parent.answer(1), Ok(Some(here(&long(1)))));
+        assert!(!worker.reply(5, &[&long(5)]).by_socket);
+        for number in [0, 2, 3, 5] {
+            assert_eq!(parent.answer(number), Ok(Some(here(&long(number)))));
+        }
+        assert_eq!(parent.answer(4), Ok(Some(Mail::BySocket)));
+        worker.reply(6, &[b"short"]);
+        assert_eq!(parent.answer(6), Ok(Some(here(b"short"))));
+    }
+
+    #[test]
     fn who_sleeps_is_woken() {
         let (parent, worker) = pair();
         thread::scope(|scope| {
@@ -392,11 +450,18 @@ mod tests {
     }
 
     #[test]
-    fn no_length_is_believed() {
+    fn no_length_and_no_place_is_believed() {
         let (parent, worker) = pair();
+        for tray in [TRAYS as u64 + 1, 1 << 40, u64::MAX] {
+            worker.reply(0, &[b"x"]);
+            worker.of(0, ANSWER_TRAY).store(tray, Ordering::SeqCst);
+            assert_eq!(parent.answer(0), Err(Garbage));
+        }
         for length in [MAX_ANSWER as u64 + 1, 1 << 40, BY_SOCKET - 1] {
             worker.reply(0, &[b"x"]);
             worker.of(0, ANSWER_LENGTH).store(length, Ordering::SeqCst);
+            assert_eq!(parent.answer(0), Err(Garbage));
+            worker.of(0, ANSWER_TRAY).store(1, Ordering::SeqCst);
             assert_eq!(parent.answer(0), Err(Garbage));
         }
     }
