@@ -2,7 +2,6 @@
 //! table of media types.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -24,8 +23,9 @@ fn main() {
     std::fs::write(table, media_types()).expect("the table can be written");
 }
 
-/// The source of the table of media types: extensions in order, of each its end in the text
-/// of them all, its length, and the number of its type.
+/// The source of the table of media types. Extensions, in order, are one text; of each there is
+/// where it ends there, and the number of its type. Types are what they start with, by its
+/// number, and the rest, which is in one text, too.
 fn media_types() -> String {
     let kinds = [
         "application",
@@ -60,25 +60,41 @@ fn media_types() -> String {
     }
     let distinct: BTreeSet<_> = types.values().collect();
     let number: BTreeMap<_, _> = distinct.iter().zip(0u16..).collect();
-    let (mut extensions, mut entries) = (String::new(), String::new());
+    let (mut extensions, mut entries) = (String::new(), Vec::new());
     for (extension, guess) in &types {
         extensions.push_str(extension);
-        let (end, length) = (extensions.len(), extension.len());
-        let _ = write!(entries, "({end}, {length}, {}), ", number[&guess]);
+        entries.push((extensions.len(), number[&guess]));
     }
-    let (mut all, mut starts) = (String::new(), String::from("0, "));
+    let starts: BTreeSet<_> = distinct.iter().map(|guess| split(guess).0).collect();
+    let start_numbers: BTreeMap<_, _> = starts.iter().zip(0u8..).collect();
+    let (mut rests, mut rest_ends, mut type_starts) = (String::new(), Vec::new(), Vec::new());
     for guess in &distinct {
-        all.push_str(guess);
-        let _ = write!(starts, "{}, ", all.len());
+        let (start, rest) = split(guess);
+        rests.push_str(rest);
+        rest_ends.push(rests.len());
+        type_starts.push(start_numbers[&start]);
     }
     format!(
         "static EXTENSIONS: &str = {extensions:?};\n\
-         static ENTRIES: [(u16, u8, u16); {}] = [{entries}];\n\
-         static TYPES: &str = {all:?};\n\
-         static STARTS: [u16; {}] = [{starts}];\n",
-        types.len(),
-        distinct.len() + 1,
+         static ENTRIES: [(u16, u16); {}] = {entries:?};\n\
+         static STARTS: [&str; {}] = {:?};\n\
+         static RESTS: &str = {rests:?};\n\
+         static TYPE_STARTS: [u8; {types}] = {type_starts:?};\n\
+         static REST_ENDS: [u16; {types}] = {rest_ends:?};\n",
+        entries.len(),
+        starts.len(),
+        starts.iter().collect::<Vec<_>>(),
+        types = distinct.len(),
     )
+}
+
+/// A media type as what many begin with, and the rest.
+fn split(media_type: &str) -> (&str, &str) {
+    let slash = media_type.find('/').map_or(0, |slash| slash + 1);
+    let more =
+        ["vnd.oasis.opendocument.", "vnd.openxmlformats-officedocument.", "vnd.ms-", "vnd.", "x-"];
+    let start = more.iter().find(|start| media_type[slash..].starts_with(**start));
+    media_type.split_at(slash + start.map_or(0, |start| start.len()))
 }
 
 /// The CSP source expression of the page's one inline element of that name.

@@ -14,6 +14,7 @@
 extern crate alloc;
 mod conditional;
 mod date;
+mod listing;
 mod media_type;
 mod name;
 mod request;

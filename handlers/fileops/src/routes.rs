@@ -8,6 +8,7 @@ use wasip2::filesystem::types::ErrorCode;
 
 use crate::conditional::{Answer, Version, evaluate, may_change};
 use crate::date::http_date;
+use crate::listing;
 use crate::media_type;
 use crate::name;
 use crate::request::Request;
@@ -157,7 +158,7 @@ fn home(request: &Request<'_>) -> Vec<u8> {
 }
 
 fn list(request: &Request<'_>, store: &Store) -> Outcome {
-    let listing = serde_json::to_vec_pretty(&store.list()?).map_err(|_| ErrorCode::Io)?;
+    let listing = listing::json(&store.list()?).map_err(|_| ErrorCode::Io)?;
     Ok(Response::with_capacity(200, listing.len())
         .field("Content-Type", "application/json")
         .field("Cache-Control", "no-store")
@@ -239,7 +240,7 @@ fn download(request: &Request<'_>, store: &Store, name: &str) -> Outcome {
         .field("Content-Type", format_args!("{media_type}{charset}"))
         .field("Content-Disposition", format_args!("inline; filename*=UTF-8''{encoded}"))
         .field("X-Content-Type-Options", "nosniff");
-    if runs_script(media_type) {
+    if runs_script(&media_type) {
         response = response.field("Content-Security-Policy", DOWNLOAD_POLICY);
     }
     let mut bytes = response.length(length);

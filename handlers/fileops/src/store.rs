@@ -5,7 +5,6 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use serde::Serialize;
 use wasip2::clocks::wall_clock;
 use wasip2::filesystem::preopens::get_directories;
 use wasip2::filesystem::types::{
@@ -14,6 +13,7 @@ use wasip2::filesystem::types::{
 };
 use wasip2::random::random::get_random_bytes;
 
+use crate::listing::Entry;
 use crate::name::TEMPORARY_PREFIX;
 
 /// Bytes that one host call carries.
@@ -25,15 +25,8 @@ const TEMPORARY_NAMES: usize = 256;
 /// A temporary file this old, in seconds, belongs to no upload that still runs.
 const STALE_AFTER: u64 = 3600;
 
-/// One line of the listing.
-#[derive(Serialize)]
-pub struct Entry {
-    pub name: String,
-    /// Bytes.
-    pub size: u64,
-    /// Seconds since 1970.
-    pub modified: f64,
-}
+/// When a file changed of which the host does not say it.
+const UNKNOWN: Datetime = Datetime { seconds: 0, nanoseconds: 0 };
 
 /// The one directory.
 pub struct Store(Descriptor);
@@ -74,9 +67,7 @@ impl Store {
             // A file may go between the two calls, a link may lead out.
             let Ok(stat) = self.0.stat_at(flags, &entry.name) else { continue };
             if matches!(stat.type_, DescriptorType::RegularFile) {
-                let modified = stat
-                    .data_modification_timestamp
-                    .map_or(0.0, |time| time.seconds as f64 + f64::from(time.nanoseconds) / 1e9);
+                let modified = stat.data_modification_timestamp.unwrap_or(UNKNOWN);
                 entries.push(Entry { name: entry.name, size: stat.size, modified });
             }
         }
@@ -148,8 +139,7 @@ impl File {
     }
 
     pub fn modified(&self) -> Datetime {
-        let unknown = Datetime { seconds: 0, nanoseconds: 0 };
-        self.stat.data_modification_timestamp.unwrap_or(unknown)
+        self.stat.data_modification_timestamp.unwrap_or(UNKNOWN)
     }
 
     /// Appends a part of the file to `bytes`; an error when it has become shorter.
