@@ -61,6 +61,9 @@ const TOO_MUCH_CODE: &str = "its machine code is larger than 128 MiB";
 /// The most that the compiler may say about a component, in bytes.
 const MAX_FINDINGS: u64 = 1 << 20;
 
+/// Bytes of stack that the compiler has from the start.
+const STACK: usize = 1 << 20;
+
 /// Bytes of one message of the compiler's about a component that is repeated.
 const MAX_REASON: usize = 500;
 
@@ -168,6 +171,13 @@ fn shortened(text: &str) -> String {
     text.chars().take(MAX_REASON).collect()
 }
 
+/// Has the stack be as large as the compiler needs it. One that has to grow when no memory is
+/// left ends the process without a word of why.
+fn grow_stack() {
+    let mut stack = [0_u8; STACK];
+    std::hint::black_box(&mut stack);
+}
+
 /// The compiler's side: compiles what is on standard input.
 ///
 /// # Errors
@@ -180,6 +190,7 @@ pub fn run(limits: &str, memory: u64, low_priority: bool) -> anyhow::Result<()> 
     let limits = serde_json::from_str(limits).context("the limits")?;
     let wasm = File::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     let mut code = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
+    grow_stack();
     lockdown::limit_compiler(memory)?;
     lockdown::confine_compiler()?;
     let mut bytes = Vec::new();
