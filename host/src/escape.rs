@@ -18,8 +18,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, renameat};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::pool::ipc;
-use crate::pool::mailbox::Mailbox;
+use crate::pool::mailbox::{Bell, Mailbox};
 use crate::sandbox::{Call, Captured};
 
 /// Longer than any deadline of the demo.
@@ -33,6 +32,7 @@ const WHILE: Duration = Duration::from_secs(1);
 pub(crate) struct Parent<'a> {
     pub(crate) socket: &'a UnixDatagram,
     pub(crate) mailbox: &'a Mailbox,
+    pub(crate) bell: &'a Bell,
 }
 
 /// What became of an attempt.
@@ -155,10 +155,19 @@ fn attempts(name: &str, argument: &str, parent: Option<Parent<'_>>) -> Option<Ca
         )?,
         "say-without-end" => flood(parent)?,
         "garble-mailbox" => {
-            if let Some(parent) = parent {
-                parent.mailbox.garble();
+            let Some(parent) = parent else { return Some(Came::Nothing(NO_SOCKET)) };
+            parent.mailbox.garble();
+            parent.bell.ring();
+            std::thread::sleep(WHILE);
+            Came::Through("the parent took no notice".into())
+        }
+        "ring" => {
+            let Some(parent) = parent else { return Some(Came::Nothing(NO_SOCKET)) };
+            let began = Instant::now();
+            while began.elapsed() < LONG {
+                parent.bell.ring();
             }
-            say(parent, ipc::BELL, WHILE)?
+            Came::Through("the parent woke up each time".into())
         }
         "say-nothing" => {
             std::thread::sleep(LONG);

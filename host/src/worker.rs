@@ -13,7 +13,7 @@ use crate::http::MAX_REQUEST_OVERHEAD;
 use crate::lockdown;
 use crate::pool::Started;
 use crate::pool::ipc::{self, Assembler};
-use crate::pool::mailbox::{Garbage, Mail, Mailbox};
+use crate::pool::mailbox::{Bell, Garbage, Mail, Mailbox};
 use crate::sandbox::Order;
 use crate::zygote::Prepared;
 
@@ -27,6 +27,7 @@ pub(crate) struct Own {
     pub(crate) slot: u32,
     pub(crate) socket: UnixDatagram,
     pub(crate) mailbox: Mailbox,
+    pub(crate) bell: Bell,
 }
 
 /// Runs a worker until it is killed.
@@ -34,7 +35,7 @@ pub(crate) struct Own {
 /// # Errors
 /// When it cannot be confined, or its socket breaks.
 pub(crate) fn run(own: Own, prepared: &Prepared) -> anyhow::Result<()> {
-    let Own { slot, socket, mailbox } = own;
+    let Own { slot, socket, mailbox, bell } = own;
     let Prepared { init, sandbox, handler, .. } = prepared;
     let confined = confine(prepared).map_err(|error| format!("{error:#}"));
     ipc::send(&socket, &ipc::hello(&confined)?)?;
@@ -45,7 +46,7 @@ pub(crate) fn run(own: Own, prepared: &Prepared) -> anyhow::Result<()> {
         init.max_request.saturating_add(MAX_REQUEST_OVERHEAD).saturating_add(ipc::NUMBER);
     let mut requests = Assembler::new(max_request);
     let mut datagram = vec![0; ipc::DATAGRAM];
-    let parent = Parent { socket: &socket, mailbox: &mailbox };
+    let parent = Parent { socket: &socket, mailbox: &mailbox, bell: &bell };
     for number in 0.. {
         let mail = mailbox.next(number).map_err(|Garbage| anyhow!("no request"))?;
         let request = match mail {
@@ -67,7 +68,7 @@ pub(crate) fn run(own: Own, prepared: &Prepared) -> anyhow::Result<()> {
             let answer = ipc::encode_answer(number, &call).context("an answer too long")?;
             ipc::send(&socket, &answer)?;
         } else if replied.wake {
-            ipc::send(&socket, ipc::BELL)?;
+            bell.ring();
         }
     }
     Ok(())

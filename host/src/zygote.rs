@@ -121,9 +121,10 @@ fn receive_order(socket: &UnixDatagram) -> anyhow::Result<Option<Own>> {
         return Ok(None);
     }
     let slot = u32::from_le_bytes(order.as_slice().try_into().context("not a slot's number")?);
-    let [socket, mailbox] = <[OwnedFd; 2]>::try_from(descriptors)
+    let [socket, memory, bell] = <[OwnedFd; 3]>::try_from(descriptors)
         .map_err(|_| anyhow::anyhow!("the parent sent no descriptors for a worker"))?;
-    Ok(Some(Own { slot, socket: socket.into(), mailbox: Mailbox::open(mailbox)? }))
+    let mailbox = Mailbox::open(&memory)?;
+    Ok(Some(Own { slot, socket: socket.into(), mailbox, bell: bell.into() }))
 }
 
 /// Splits this process in two, both children of the same parent: the new one gets

@@ -373,6 +373,11 @@ pub(super) const ATTACKS: &[Attack] = &[
         Blocked,
         "nothing",
     ),
+    thread_differs(
+        on(On::Escaped, "ring", "wakes the server without end", Status(500), "worker replaced"),
+        Blocked,
+        "nothing",
+    ),
     on(On::Escaped, "say-nothing", "never answers", Status(504), "deadline"),
     on(
         On::Escaped,

@@ -27,13 +27,9 @@ impl Child {
     ///
     /// # Errors
     /// When it is no child, or the kernel has no process descriptors (before Linux 5.4).
-    #[expect(unsafe_code, reason = "tokio has no safe way to watch a descriptor")]
     pub(super) fn open(pid: i32) -> io::Result<Self> {
         let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
-        let fd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
-        // SAFETY: an `OwnedFd` is open, and the same, for as long as it lives.
-        let fd = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE)? };
-        Ok(Self { pid, fd: Some(fd) })
+        Ok(Self { pid, fd: Some(watch(pidfd_open(pid, PidfdFlags::NONBLOCK)?)?) })
     }
 
     pub(super) fn id(&self) -> i32 {
@@ -58,6 +54,16 @@ impl Child {
         self.fd = None;
         Ok(status)
     }
+}
+
+/// A descriptor that can be waited for until it is readable.
+///
+/// # Errors
+/// When the kernel cannot watch it.
+#[expect(unsafe_code, reason = "tokio has no safe way to watch a descriptor")]
+pub(super) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is open, and the same, for as long as it lives.
+    Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE)? })
 }
 
 impl Drop for Child {

@@ -90,9 +90,6 @@ pub(crate) fn message(id: u64, parts: &[&[u8]]) -> Option<Vec<u8>> {
     Some(message)
 }
 
-/// Wakes the parent, for an answer in the mailbox: shorter than any message.
-pub(crate) const BELL: &[u8] = &[0];
-
 /// Bytes of a request's number, before the request itself.
 pub(crate) const NUMBER: usize = 8;
 
@@ -111,7 +108,7 @@ pub(crate) fn pair() -> anyhow::Result<(UnixDatagram, UnixDatagram)> {
 }
 
 /// The most descriptors that go with one message.
-const DESCRIPTORS: usize = 2;
+const DESCRIPTORS: usize = 3;
 
 /// Sends a few bytes, and descriptors with them.
 pub(crate) fn send_descriptors(
@@ -196,11 +193,6 @@ impl Assembler {
     /// Takes payloads of at most `max` bytes.
     pub(crate) fn new(max: usize) -> Self {
         Self { max, id: 0, length: 0, payload: Vec::new() }
-    }
-
-    /// Whether the next datagram begins a message.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.length == 0
     }
 
     /// Takes the next datagram; the message is given out when it is whole.

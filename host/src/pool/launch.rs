@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use serde::de::DeserializeOwned;
+use tokio::io::unix::AsyncFd;
 use tokio::net::UnixDatagram;
 use tokio::process::{Child as Process, Command};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::child::Child;
+use super::child::{Child, watch};
 use super::ipc::{self, Assembler, Init};
-use super::mailbox::Mailbox;
+use super::mailbox::{Bell, Mailbox};
 use super::{Common, Started};
 use crate::config::Route;
 use crate::directory::{ServedDir, Slot};
@@ -40,16 +41,17 @@ pub(super) struct Worker {
     /// Our end of the pair.
     pub(super) socket: UnixDatagram,
     pub(super) mailbox: Mailbox,
+    pub(super) bell: AsyncFd<OwnedFd>,
     /// To be kept until it has ended.
     pub(super) slot: Slot,
 }
 
 /// What a zygote is told of the worker that is wanted: its slot in the ledger, its end of the
-/// socket and its mailbox.
+/// socket, its mailbox's memory, and the bell.
 #[derive(Clone, Copy)]
 struct Order<'a> {
     slot: u32,
-    descriptors: [BorrowedFd<'a>; 2],
+    descriptors: [BorrowedFd<'a>; 3],
 }
 
 /// A process that forks workers.
@@ -83,10 +85,11 @@ impl Launcher {
     pub(super) async fn launch(&self) -> anyhow::Result<(Worker, Started)> {
         let slot = self.dir.enlist()?;
         let (ours, theirs) = ipc::pair()?;
-        let mailbox = Mailbox::new()?;
-        let order = Order { slot: slot.number(), descriptors: [theirs.as_fd(), mailbox.fd()] };
-        let mut child = self.fork(order).await?;
-        drop(theirs);
+        let (mailbox, memory) = Mailbox::new()?;
+        let bell = Bell::new()?;
+        let descriptors = [theirs.as_fd(), memory.as_fd(), bell.as_fd()];
+        let mut child = self.fork(Order { slot: slot.number(), descriptors }).await?;
+        drop((theirs, memory));
         ours.set_nonblocking(true)?;
         let socket = UnixDatagram::from_std(ours)?;
         let started = tokio::select! {
@@ -94,7 +97,8 @@ impl Launcher {
             started = hello(&socket) => started?,
             status = child.wait() => bail!("it ended before it was ready: {}", status?),
         };
-        Ok((Worker { child, socket, mailbox, slot }, started))
+        let bell = watch(bell.into())?;
+        Ok((Worker { child, socket, mailbox, bell, slot }, started))
     }
 
     /// Has the zygote start a worker; another zygote, if it is gone.

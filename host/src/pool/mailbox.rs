@@ -11,17 +11,18 @@
 //! compartment says so.
 //!
 //! Each side sleeps only after it has said so, and is woken only then: the worker by a
-//! futex, the parent, which sleeps in `epoll`, by a byte on the socket.
+//! futex, the parent, which sleeps in `epoll`, by an event descriptor (`eventfd(2)`).
 //!
 //! A worker that was taken over can write anything here, at any time. So the parent believes
 //! nothing that it has written itself, copies before it looks, and checks every length.
 
-use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use anyhow::Context as _;
 use memmap2::{MmapOptions, MmapRaw};
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::thread::futex;
 
@@ -85,7 +86,20 @@ const SIZE: usize = TRAY + TRAYS * MAX_ANSWER;
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     memory: MmapRaw,
-    fd: OwnedFd,
+}
+
+/// Wakes the parent: what becomes readable, by an edge, whenever the worker rings. Nobody reads
+/// it, which would be a system call more.
+#[derive(Debug)]
+pub(crate) struct Bell(OwnedFd);
+
+/// What became of an answer that was put in.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Replied {
+    /// It fits nowhere: it is to be sent over the socket.
+    pub(crate) by_socket: bool,
+    /// The parent sleeps, and is to be woken.
+    pub(crate) wake: bool,
 }
 
 /// A request or an answer.
@@ -97,45 +111,65 @@ pub(crate) enum Mail {
     BySocket,
 }
 
-/// What became of an answer that was put in.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Replied {
-    /// It does not fit: it is to be sent over the socket.
-    pub(crate) by_socket: bool,
-    /// The parent sleeps, and is to be woken.
-    pub(crate) wake: bool,
-}
-
 /// What stands in a compartment is nothing that a worker writes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Garbage;
 
-impl Mailbox {
+impl Bell {
     /// A new one.
     ///
     /// # Errors
+    /// When there are no descriptors left.
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+    }
+
+    /// Wakes the parent.
+    pub(crate) fn ring(&self) {
+        // It fails when it has been rung 2^64 times.
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    }
+}
+
+impl From<OwnedFd> for Bell {
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
+impl From<Bell> for OwnedFd {
+    fn from(bell: Bell) -> Self {
+        bell.0
+    }
+}
+
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Mailbox {
+    /// A new one, and its memory, with which a worker opens it.
+    ///
+    /// # Errors
     /// When the memory cannot be had.
-    pub(crate) fn new() -> anyhow::Result<Self> {
-        let fd = memfd_create("mailbox", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-        rustix::fs::ftruncate(&fd, SIZE as u64)?;
-        fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
-        Self::open(fd)
+    pub(crate) fn new() -> anyhow::Result<(Self, OwnedFd)> {
+        let memory = memfd_create("mailbox", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        rustix::fs::ftruncate(&memory, SIZE as u64)?;
+        fcntl_add_seals(&memory, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        Ok((Self::open(&memory)?, memory))
     }
 
     /// The one that another process made.
     ///
     /// # Errors
     /// When it is not the memory of one, or cannot be mapped.
-    pub(crate) fn open(fd: OwnedFd) -> anyhow::Result<Self> {
-        let file = File::from(fd);
-        anyhow::ensure!(file.metadata()?.len() == SIZE as u64, "the mailbox has another size");
-        let memory = MmapOptions::new().len(SIZE).map_raw(&file).context("the mailbox")?;
-        Ok(Self { memory, fd: file.into() })
-    }
-
-    /// Its memory, to be opened by a worker.
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+    pub(crate) fn open(memory: &OwnedFd) -> anyhow::Result<Self> {
+        let length = rustix::fs::fstat(memory)?.st_size;
+        anyhow::ensure!(usize::try_from(length) == Ok(SIZE), "the mailbox has another size");
+        let memory = MmapOptions::new().len(SIZE).map_raw(memory).context("the mailbox")?;
+        Ok(Self { memory })
     }
 
     /// Puts a request in, with that number, and wakes the worker; without one, it comes by the
@@ -364,10 +398,9 @@ mod tests {
     }
 
     fn pair() -> (Mailbox, Mailbox) {
-        let parent = Mailbox::new().expect("memory");
-        let fd = parent.fd().try_clone_to_owned().expect("a descriptor");
-        assert!(rustix::fs::ftruncate(&fd, 0).is_err(), "its size is sealed");
-        (parent, Mailbox::open(fd).expect("the mailbox"))
+        let (parent, memory) = Mailbox::new().expect("memory");
+        assert!(rustix::fs::ftruncate(&memory, 0).is_err(), "its size is sealed");
+        (parent, Mailbox::open(&memory).expect("the mailbox"))
     }
 
     #[test]

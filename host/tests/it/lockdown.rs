@@ -61,11 +61,13 @@ fn a_worker_process_inherits_nothing() {
             .map(|target| target.split([':', ' ']).next().unwrap().to_owned())
             .collect();
         open.sort();
-        // Its socket, the handler, the ledger, the directory, and nothing on the
-        // standard numbers.
-        let known = ["/dev/null", "socket", "/memfd", server.dir.to_str().unwrap()];
+        // Its socket, the event by which it wakes the server, the handler, the ledger, the
+        // directory, and nothing on the standard numbers.
+        let known = ["/dev/null", "socket", "anon_inode", "/memfd", server.dir.to_str().unwrap()];
         assert!(open.iter().all(|target| known.contains(&target.as_str())), "{open:?}");
-        assert_eq!(open.iter().filter(|target| *target == "socket").count(), 1, "{open:?}");
+        for once in ["socket", "anon_inode"] {
+            assert_eq!(open.iter().filter(|target| *target == once).count(), 1, "{open:?}");
+        }
         let limits = std::fs::read_to_string(format!("/proc/{worker}/limits")).unwrap();
         let limit = |name: &str| {
             let line = limits.lines().find(|line| line.starts_with(name)).unwrap();

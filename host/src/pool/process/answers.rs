@@ -2,8 +2,10 @@
 //! what it was asked.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use tokio::io::unix::AsyncFd;
 use tokio::net::UnixDatagram;
 use tokio::time::sleep;
 
@@ -25,6 +27,7 @@ pub(super) struct Ear<'a> {
     pub(super) number: u32,
     pub(super) socket: &'a UnixDatagram,
     pub(super) mailbox: &'a Mailbox,
+    pub(super) bell: &'a AsyncFd<OwnedFd>,
 }
 
 /// What a worker says.
@@ -88,8 +91,20 @@ impl Answers {
             }
             if !self.by_socket && worker.mailbox.has_answer(self.next) {
                 tokio::task::yield_now().await;
-            } else if worker.socket.readable().await.is_err() {
-                return Nonsense;
+                continue;
+            }
+            let woken = tokio::select! {
+                biased;
+                rung = worker.bell.readable() => rung.map(|mut rung| {
+                    rung.clear_ready();
+                    self.rings.checked_sub(1)
+                }),
+                readable = worker.socket.readable() => readable.map(|()| Some(self.rings)),
+            };
+            match woken {
+                Ok(Some(rings)) => self.rings = rings,
+                // It rings although nobody sleeps.
+                Ok(None) | Err(_) => return Nonsense,
             }
         }
     }
@@ -125,10 +140,6 @@ impl Answers {
         if datagram.is_empty() {
             self.ended = true;
             return Ok(Heard::Nothing);
-        }
-        if datagram == ipc::BELL && self.assembler.is_idle() {
-            self.rings = self.rings.checked_sub(1).ok_or(Nonsense)?;
-            return Ok(Heard::Something);
         }
         if !self.by_socket {
             return Err(Nonsense);

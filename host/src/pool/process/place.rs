@@ -38,7 +38,7 @@ const BACK_OFF: [Duration; 4] = [
 pub(super) async fn keep(shared: Arc<Shared>, place: usize, mut worker: Worker) {
     let number = u32::try_from(place + 1).unwrap_or(u32::MAX);
     loop {
-        let Worker { mut child, socket, mailbox, mut slot } = worker;
+        let Worker { mut child, socket, mailbox, bell, mut slot } = worker;
         let (socket, mailbox) = (Arc::new(socket), Arc::new(mailbox));
         let (overrun, retired) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let link = Link {
@@ -53,7 +53,8 @@ pub(super) async fn keep(shared: Arc<Shared>, place: usize, mut worker: Worker) 
         }
         let pid = child.id();
         let mut answers = Answers::new(shared.max_response);
-        let ear = Ear { shared: &shared, place, number, socket: &socket, mailbox: &mailbox };
+        let ear =
+            Ear { shared: &shared, place, number, socket: &socket, mailbox: &mailbox, bell: &bell };
         let (why, error, judged) = tokio::select! {
             biased;
             () = retired.notified() => return retire(&shared, place, child, slot).await,
