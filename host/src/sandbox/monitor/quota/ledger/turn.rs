@@ -40,7 +40,7 @@ impl Ledger {
     fn turn_within(&self, patience: Duration, deadline: Instant) -> Turn<'_> {
         let turn = self.half(TURN);
         for _ in 0..LOOKS {
-            if turn.load(Ordering::Relaxed) == FREE && take(turn, TAKEN) {
+            if take(turn) {
                 return Turn(turn);
             }
             spin_loop();
@@ -60,8 +60,9 @@ impl Ledger {
     }
 }
 
-fn take(turn: &AtomicU32, how: u32) -> bool {
-    turn.compare_exchange(FREE, how, Ordering::Acquire, Ordering::Relaxed).is_ok()
+fn take(turn: &AtomicU32) -> bool {
+    let is_free = turn.load(Ordering::Relaxed) == FREE;
+    is_free && turn.compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed).is_ok()
 }
 
 impl Drop for Turn<'_> {
