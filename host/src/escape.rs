@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, renameat};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::pool::mailbox::{Bell, Mailbox};
+use crate::pool::bell::Bell;
+use crate::pool::mailbox::Mailbox;
 use crate::sandbox::{Call, Captured};
 
 /// Longer than any deadline of the demo.

@@ -12,8 +12,9 @@ use crate::escape::{self, Parent};
 use crate::http::MAX_REQUEST_OVERHEAD;
 use crate::lockdown;
 use crate::pool::Started;
+use crate::pool::bell::Bell;
 use crate::pool::ipc::{self, Assembler};
-use crate::pool::mailbox::{Bell, Garbage, Mail, Mailbox};
+use crate::pool::mailbox::{Garbage, Mail, Mailbox};
 use crate::sandbox::Order;
 use crate::zygote::Prepared;
 

@@ -15,9 +15,10 @@ use tokio::process::{Child as Process, Command};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use super::bell::Bell;
 use super::child::{Child, watch};
 use super::ipc::{self, Assembler, Init};
-use super::mailbox::{Bell, Mailbox};
+use super::mailbox::Mailbox;
 use super::{Common, Started};
 use crate::config::Route;
 use crate::directory::{ServedDir, Slot};

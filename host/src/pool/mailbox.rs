@@ -11,18 +11,16 @@
 //! compartment says so.
 //!
 //! Each side sleeps only after it has said so, and is woken only then: the worker by a
-//! futex, the parent, which sleeps in `epoll`, by an event descriptor (`eventfd(2)`).
+//! futex, the parent, which sleeps in `epoll`, by its bell.
 //!
 //! A worker that was taken over can write anything here, at any time. So the parent believes
 //! nothing that it has written itself, copies before it looks, and checks every length.
 
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use anyhow::Context as _;
 use memmap2::{MmapOptions, MmapRaw};
-use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::thread::futex;
 
@@ -88,11 +86,6 @@ pub(crate) struct Mailbox {
     memory: MmapRaw,
 }
 
-/// Wakes the parent: what becomes readable, by an edge, whenever the worker rings. Nobody reads
-/// it, which would be a system call more.
-#[derive(Debug)]
-pub(crate) struct Bell(OwnedFd);
-
 /// What became of an answer that was put in.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Replied {
@@ -114,40 +107,6 @@ pub(crate) enum Mail {
 /// What stands in a compartment is nothing that a worker writes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Garbage;
-
-impl Bell {
-    /// A new one.
-    ///
-    /// # Errors
-    /// When there are no descriptors left.
-    pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
-    }
-
-    /// Wakes the parent.
-    pub(crate) fn ring(&self) {
-        // It fails when it has been rung 2^64 times.
-        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
-    }
-}
-
-impl From<OwnedFd> for Bell {
-    fn from(fd: OwnedFd) -> Self {
-        Self(fd)
-    }
-}
-
-impl From<Bell> for OwnedFd {
-    fn from(bell: Bell) -> Self {
-        bell.0
-    }
-}
-
-impl AsFd for Bell {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
 
 impl Mailbox {
     /// A new one, and its memory, with which a worker opens it.

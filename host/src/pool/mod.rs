@@ -4,6 +4,7 @@
 //! where. A worker never sees a client's socket.
 
 mod admission;
+pub(crate) mod bell;
 mod child;
 mod growth;
 pub(crate) mod ipc;
