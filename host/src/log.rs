@@ -7,6 +7,7 @@ use std::io::{self, IsTerminal as _, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
@@ -24,6 +25,10 @@ const QUEUED_BYTES: usize = 16 << 20;
 
 /// Bytes of lines that are written at a time.
 const BUFFER: usize = 64 << 10;
+
+/// How long the log's thread lets lines gather after it has written some: it need not be
+/// woken for each, and writes many at a time.
+const GATHER: Duration = Duration::from_millis(5);
 
 /// Lines of a handler's output in the log, for each request.
 const MAX_OUTPUT_LINES: usize = 256;
@@ -219,6 +224,7 @@ impl<W: Write> Write for Sink<W> {
                 self.reported = dropped;
             }
         }
+        thread::sleep(GATHER);
         Ok(())
     }
 }
