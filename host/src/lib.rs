@@ -17,6 +17,7 @@
 //! `http` never sees WebAssembly, `sandbox` never sees a socket.
 
 pub mod audit;
+mod batch;
 pub mod cache;
 pub mod cli;
 mod clients;

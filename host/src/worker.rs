@@ -8,6 +8,7 @@ use std::os::unix::net::UnixDatagram;
 
 use anyhow::{Context as _, anyhow, ensure};
 
+use crate::batch;
 use crate::escape::{self, Parent};
 use crate::http::MAX_REQUEST_OVERHEAD;
 use crate::lockdown;
@@ -38,6 +39,7 @@ pub(crate) struct Own {
 pub(crate) fn run(own: Own, prepared: &Prepared) -> anyhow::Result<()> {
     let Own { slot, socket, mailbox, bell } = own;
     let Prepared { init, sandbox, handler, .. } = prepared;
+    batch::enter();
     let confined = confine(prepared).map_err(|error| format!("{error:#}"));
     ipc::send(&socket, &ipc::hello(&confined)?)?;
     if confined.is_err() {
