@@ -47,6 +47,8 @@ pub(super) struct Schedule<T> {
     /// Ready workers without a request. The last to become idle is the first to
     /// work again.
     idle: Vec<usize>,
+    /// Workers with a request; few, however many places there are.
+    working: Vec<usize>,
     /// How many workers are kept hot before another is woken.
     hot: usize,
     last_id: u64,
@@ -81,6 +83,7 @@ impl<T: Task> Schedule<T> {
             waiting: VecDeque::new(),
             places: (0..places).map(|_| Place { sent: VecDeque::new() }).collect(),
             idle: Vec::with_capacity(places),
+            working: Vec::with_capacity(places),
             hot,
             last_id: 0,
         }
@@ -89,15 +92,15 @@ impl<T: Task> Schedule<T> {
     /// Takes a request.
     pub(super) fn submit(&mut self, task: T, now: Instant) -> Option<Order> {
         if self.waiting.is_empty() {
-            let hot = self.places.iter().filter(|place| place.is_hot(now)).count();
+            let hot = self.working().filter(|(_, place)| place.is_hot(now)).count();
             if hot < self.hot
                 && let Some(place) = self.idle.pop()
             {
                 return Some(self.assign(place, task, now));
             }
             if task.fits_ahead() {
-                let places = self.places.iter().enumerate();
-                let open = places.filter(|(_, place)| place.is_hot(now) && place.has_room());
+                let is_open = |place: &Place<T>| place.is_hot(now) && place.has_room();
+                let open = self.working().filter(|(_, place)| is_open(place));
                 if let Some((place, _)) = open.min_by_key(|(_, place)| place.sent.len()) {
                     return Some(self.assign(place, task, now));
                 }
@@ -137,6 +140,7 @@ impl<T: Task> Schedule<T> {
     /// waits again, first in line.
     pub(super) fn died(&mut self, place: usize, begun: Begun, now: Instant) -> Vec<T> {
         self.idle.retain(|idle| *idle != place);
+        self.working.retain(|working| *working != place);
         let sent = self.places.get_mut(place).map(|place| std::mem::take(&mut place.sent));
         let sent = sent.unwrap_or_default();
         // They are begun in the order in which they were sent.
@@ -178,8 +182,7 @@ impl<T: Task> Schedule<T> {
             let mut sent = place.sent.iter();
             sent.len() > 1 && !place.is_hot(now) && sent.all(|sent| sent.task.fits_ahead())
         };
-        let places = self.places.iter().enumerate();
-        places.filter(|(_, place)| slow(place)).map(|(at, _)| at).collect()
+        self.working().filter(|(_, place)| slow(place)).map(|(at, _)| at).collect()
     }
 
     /// How many requests wait behind the first of a worker. The first is never taken back: a
@@ -212,8 +215,8 @@ impl<T: Task> Schedule<T> {
     /// Workers whose running request began that long ago.
     pub(super) fn overrun(&self, limit: Duration, now: Instant) -> Vec<usize> {
         let late = |sent: &Sent<T>| now.saturating_duration_since(sent.since) >= limit;
-        let places = self.places.iter().enumerate();
-        places.filter(|(_, place)| place.sent.front().is_some_and(late)).map(|(at, _)| at).collect()
+        let first_is_late = |place: &Place<T>| place.sent.front().is_some_and(late);
+        self.working().filter(|(_, place)| first_is_late(place)).map(|(at, _)| at).collect()
     }
 
     /// A request that was sent and not answered.
@@ -234,19 +237,24 @@ impl<T: Task> Schedule<T> {
 
     /// Requests that run.
     pub(super) fn running(&self) -> usize {
-        self.places.iter().filter(|place| !place.sent.is_empty()).count()
+        self.working.len()
     }
 
     /// Requests that wait, here or behind another.
     pub(super) fn pending(&self) -> usize {
-        let ahead = self.places.iter().map(|place| place.sent.len().saturating_sub(1));
+        let ahead = self.working().map(|(_, place)| place.sent.len().saturating_sub(1));
         self.waiting.len() + ahead.sum::<usize>()
     }
 
     /// Whether requests wait although workers are idle, or behind another.
     pub(super) fn is_holding_back(&self) -> bool {
-        let ahead = self.places.iter().any(|place| place.sent.len() > 1);
+        let ahead = self.working().any(|(_, place)| place.sent.len() > 1);
         ahead || (!self.idle.is_empty() && !self.waiting.is_empty())
+    }
+
+    /// Workers with a request, by their places.
+    fn working(&self) -> impl Iterator<Item = (usize, &Place<T>)> {
+        self.working.iter().filter_map(|at| Some((*at, self.places.get(*at)?)))
     }
 
     fn refill(&mut self, at: usize, now: Instant) -> Vec<Order> {
@@ -260,6 +268,7 @@ impl<T: Task> Schedule<T> {
             orders.push(self.assign(at, task, now));
         }
         if self.places.get(at).is_some_and(|place| place.sent.is_empty()) {
+            self.working.retain(|working| *working != at);
             self.idle.push(at);
         }
         orders
@@ -274,14 +283,17 @@ impl<T: Task> Schedule<T> {
         None
     }
 
-    fn assign(&mut self, place: usize, task: T, now: Instant) -> Order {
+    fn assign(&mut self, at: usize, task: T, now: Instant) -> Order {
         self.last_id += 1;
         let id = self.last_id;
-        if let Some(place) = self.places.get_mut(place) {
+        if let Some(place) = self.places.get_mut(at) {
+            if place.sent.is_empty() {
+                self.working.push(at);
+            }
             debug_assert!(place.sent.is_empty() || task.fits_ahead(), "it can be taken back");
             place.sent.push_back(Sent { id, task, since: now });
         }
-        Order { place, id }
+        Order { place: at, id }
     }
 }
 
