@@ -223,14 +223,19 @@ pub(crate) fn max_answer(max_response: usize) -> usize {
     ANSWER_HEAD + Captured::MAX + max_response
 }
 
-/// An answer's payload up to the response; `None` if it is beyond what a length can say.
-pub(crate) fn answer_head(call: &Call) -> Option<Vec<u8>> {
+/// Bytes of an answer's payload before the response.
+pub(crate) fn answer_start(captured: &Captured) -> usize {
+    ANSWER_HEAD + captured.bytes.len()
+}
+
+/// These bytes; `None` if they are beyond what a length can say.
+pub(crate) fn answer_head<R>(call: &Call<R>) -> Option<Vec<u8>> {
     let (outcome, detail) = match &call.result {
         Ok(_) => (0, 0),
         Err(error) => encode_error(*error),
     };
     let captured = &call.captured;
-    let mut head = Vec::with_capacity(ANSWER_HEAD + captured.bytes.len());
+    let mut head = Vec::with_capacity(answer_start(captured));
     head.extend_from_slice(&[outcome, detail]);
     head.extend_from_slice(&u32::try_from(captured.bytes.len()).ok()?.to_le_bytes());
     head.extend_from_slice(&captured.dropped.to_le_bytes());
@@ -240,15 +245,6 @@ pub(crate) fn answer_head(call: &Call) -> Option<Vec<u8>> {
     Some(head)
 }
 
-/// The response behind that, if there is one.
-pub(crate) fn response(call: &Call) -> &[u8] {
-    call.result.as_deref().unwrap_or_default()
-}
-
-/// A call as a message; `None` if it is beyond what a length can say.
-pub(crate) fn encode_answer(id: u64, call: &Call) -> Option<Vec<u8>> {
-    message(id, &[&answer_head(call)?, response(call)])
-}
 
 /// A payload as a call; `None` for what no worker says.
 pub(crate) fn decode_answer(payload: Vec<u8>, max_response: usize) -> Option<Call> {
@@ -314,11 +310,16 @@ mod tests {
         last
     }
 
+    fn answer(id: u64, call: &Call) -> Vec<u8> {
+        let response = call.result.as_deref().unwrap_or_default();
+        message(id, &[&answer_head(call).expect("short"), response]).expect("short enough")
+    }
+
     fn check(result: Result<Vec<u8>, CallError>) {
         let result = result.map(Bytes::from);
         let captured = Captured { bytes: b"out".to_vec(), dropped: 7 };
         let call = Call { result, captured, elapsed: Duration::from_micros(3) };
-        let message = encode_answer(9, &call).expect("short enough");
+        let message = answer(9, &call);
         let (id, payload) = assemble(&message, 1 << 20).expect("sense").expect("whole");
         assert_eq!(id, 9);
         let decoded = decode_answer(payload, 1 << 20).expect("decodes");
@@ -379,15 +380,15 @@ mod tests {
 
     #[test]
     fn an_answer_has_no_more_output_or_response_than_it_may() {
-        let answer = |output: usize, response: usize| {
+        let payload = |output: usize, response: usize| {
             let captured = Captured { bytes: vec![b'x'; output], dropped: 0 };
             let result = Ok(vec![0; response].into());
             let call = Call { result, captured, elapsed: Duration::ZERO };
-            encode_answer(1, &call).expect("short enough")[Start::BYTES..].to_vec()
+            answer(1, &call)[Start::BYTES..].to_vec()
         };
-        assert!(decode_answer(answer(Captured::MAX, 100), 100).is_some());
-        assert!(decode_answer(answer(Captured::MAX + 1, 0), 100).is_none());
-        assert!(decode_answer(answer(0, 101), 100).is_none());
+        assert!(decode_answer(payload(Captured::MAX, 100), 100).is_some());
+        assert!(decode_answer(payload(Captured::MAX + 1, 0), 100).is_none());
+        assert!(decode_answer(payload(0, 101), 100).is_none());
     }
 
     proptest! {

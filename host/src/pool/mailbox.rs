@@ -86,13 +86,17 @@ pub(crate) struct Mailbox {
     memory: MmapRaw,
 }
 
-/// What became of an answer that was put in.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Replied {
-    /// It fits nowhere: it is to be sent over the socket.
-    pub(crate) by_socket: bool,
-    /// The parent sleeps, and is to be woken.
-    pub(crate) wake: bool,
+/// Where an answer is that lacks its start.
+#[derive(Debug)]
+pub(crate) struct Placed {
+    /// In place of the compartment.
+    tray: Option<usize>,
+    /// Where the start goes.
+    at: usize,
+    /// Its bytes.
+    missing: usize,
+    /// Bytes of the whole answer.
+    length: u64,
 }
 
 /// A request or an answer.
@@ -207,31 +211,41 @@ impl Mailbox {
         }
     }
 
-    /// Puts the worker's answer in, or says that it comes by the socket, which is so for one
-    /// that fits nowhere.
-    pub(crate) fn reply(&self, number: u64, answer: &[&[u8]]) -> Replied {
-        let (tray, length) = match self.write(self.answer_bytes(number), SMALL_ANSWER, answer) {
-            Some(length) => (0, Some(length)),
-            None => match self.fill_tray(answer) {
-                Some((tray, length)) => (tray, Some(length)),
-                None => (0, None),
-            },
+    /// Puts the end of the worker's answer in, before which so many bytes are missing.
+    /// `None` when all of it fits nowhere.
+    pub(crate) fn place(&self, number: u64, missing: usize, rest: &[u8]) -> Option<Placed> {
+        let length = missing.checked_add(rest.len())?;
+        let (tray, at) = match length {
+            0..=SMALL_ANSWER => (None, self.answer_bytes(number)),
+            ..=MAX_ANSWER => {
+                let is_free = |tray: &usize| self.word(FULL + tray).load(Ordering::Acquire) == 0;
+                let tray = (0..TRAYS).find(is_free)?;
+                (Some(tray), TRAY + tray * MAX_ANSWER)
+            }
+            _ => return None,
         };
-        self.of(number, ANSWER_TRAY).store(tray, Ordering::Relaxed);
-        self.of(number, ANSWER_LENGTH).store(length.unwrap_or(BY_SOCKET), Ordering::Relaxed);
-        self.of(number, ANSWERED).store(number.wrapping_add(1), Ordering::Release);
-        fence(Ordering::SeqCst);
-        let wake = self.word(PARENT_SLEEPS).swap(0, Ordering::SeqCst) != 0;
-        Replied { by_socket: length.is_none(), wake }
+        self.write(at + missing, rest.len(), &[rest])?;
+        Some(Placed { tray, at, missing, length: length as u64 })
     }
 
-    /// Puts an answer into a tray that is free. The tray's number, from 1 on, and the length.
-    fn fill_tray(&self, answer: &[&[u8]]) -> Option<(u64, u64)> {
-        let is_free = |tray: &usize| self.word(FULL + tray).load(Ordering::Acquire) == 0;
-        let tray = (0..TRAYS).find(is_free)?;
-        let length = self.write(TRAY + tray * MAX_ANSWER, MAX_ANSWER, answer)?;
-        self.word(FULL + tray).store(1, Ordering::Relaxed);
-        Some((tray as u64 + 1, length))
+    /// Puts the missing start of the worker's answer in and says that it is there; without a
+    /// place, that it comes by the socket. Whether the parent sleeps, and is to be woken.
+    pub(crate) fn reply(&self, number: u64, answer: Option<(Placed, &[u8])>) -> bool {
+        let (mut tray, mut length) = (0, BY_SOCKET);
+        if let Some((placed, start)) = answer {
+            debug_assert_eq!(start.len(), placed.missing, "the start of the answer");
+            let _ = self.write(placed.at, placed.missing, &[start]);
+            length = placed.length;
+            if let Some(number) = placed.tray {
+                self.word(FULL + number).store(1, Ordering::Relaxed);
+                tray = number as u64 + 1;
+            }
+        }
+        self.of(number, ANSWER_TRAY).store(tray, Ordering::Relaxed);
+        self.of(number, ANSWER_LENGTH).store(length, Ordering::Relaxed);
+        self.of(number, ANSWERED).store(number.wrapping_add(1), Ordering::Release);
+        fence(Ordering::SeqCst);
+        self.word(PARENT_SLEEPS).swap(0, Ordering::SeqCst) != 0
     }
 
     /// What a worker that was taken over could do: to deny that it has begun anything.
@@ -362,6 +376,13 @@ mod tests {
         (parent, Mailbox::open(&memory).expect("the mailbox"))
     }
 
+    /// Answers as a worker does, the end first; whether the parent sleeps.
+    fn put(worker: &Mailbox, number: u64, answer: &[u8]) -> bool {
+        let (start, rest) = answer.split_at(answer.len().min(1));
+        let placed = worker.place(number, start.len(), rest).expect("room");
+        worker.reply(number, Some((placed, start)))
+    }
+
     #[test]
     fn requests_and_answers_pass_in_their_order() {
         let (parent, worker) = pair();
@@ -375,7 +396,7 @@ mod tests {
                 assert_eq!(worker.next(number), Ok(here(&request)));
                 assert!(parent.has_begun(number));
                 assert_eq!(parent.answer(number), Ok(None));
-                worker.reply(number, &[&request]);
+                put(&worker, number, &request);
                 assert_eq!(parent.answer(number), Ok(Some(here(&request))));
             }
         }
@@ -399,11 +420,12 @@ mod tests {
         let (parent, worker) = pair();
         parent.put(0, None);
         assert_eq!(worker.next(0), Ok(Mail::BySocket));
-        assert!(worker.reply(0, &[&vec![0; MAX_ANSWER + 1]]).by_socket);
+        assert!(worker.place(0, 1, &vec![0; MAX_ANSWER]).is_none());
+        worker.reply(0, None);
         assert_eq!(parent.answer(0), Ok(Some(Mail::BySocket)));
         parent.put(1, Some(&[&[1; MAX_REQUEST], &[]]));
         assert_eq!(worker.next(1), Ok(here(&[1; MAX_REQUEST])));
-        worker.reply(1, &[&vec![2; MAX_ANSWER]]);
+        put(&worker, 1, &vec![2; MAX_ANSWER]);
         assert_eq!(parent.answer(1), Ok(Some(here(&vec![2; MAX_ANSWER]))));
     }
 
@@ -411,16 +433,18 @@ mod tests {
     fn a_tray_is_free_again_once_its_answer_is_taken() {
         let (parent, worker) = pair();
         let long = |number: u64| vec![number as u8; SMALL_ANSWER + 1];
-        let replied = [0, 1, 2, 3, 4].map(|number| worker.reply(number, &[&long(number)]));
-        let by_socket = replied.map(|replied| replied.by_socket);
-        assert_eq!(by_socket, [false, false, false, false, true], "there are four trays");
+        for number in 0..4 {
+            put(&worker, number, &long(number));
+        }
+        assert!(worker.place(4, 1, &long(4)).is_none(), "there are four trays");
+        worker.reply(4, None);
         assert_eq!(parent.answer(1), Ok(Some(here(&long(1)))));
-        assert!(!worker.reply(5, &[&long(5)]).by_socket);
+        put(&worker, 5, &long(5));
         for number in [0, 2, 3, 5] {
             assert_eq!(parent.answer(number), Ok(Some(here(&long(number)))));
         }
         assert_eq!(parent.answer(4), Ok(Some(Mail::BySocket)));
-        worker.reply(6, &[b"short"]);
+        put(&worker, 6, b"short");
         assert_eq!(parent.answer(6), Ok(Some(here(b"short"))));
     }
 
@@ -437,20 +461,20 @@ mod tests {
         });
         assert!(parent.parent_sleeps());
         assert!(!parent.parent_sleeps(), "it has not been woken");
-        assert_eq!(worker.reply(0, &[b"y"]), Replied { by_socket: false, wake: true });
-        assert_eq!(worker.reply(0, &[b"y"]), Replied { by_socket: false, wake: false });
+        assert!(put(&worker, 0, b"y"));
+        assert!(!put(&worker, 0, b"y"));
     }
 
     #[test]
     fn no_length_and_no_place_is_believed() {
         let (parent, worker) = pair();
         for tray in [TRAYS as u64 + 1, 1 << 40, u64::MAX] {
-            worker.reply(0, &[b"x"]);
+            put(&worker, 0, b"x");
             worker.of(0, ANSWER_TRAY).store(tray, Ordering::SeqCst);
             assert_eq!(parent.answer(0), Err(Garbage));
         }
         for length in [MAX_ANSWER as u64 + 1, 1 << 40, BY_SOCKET - 1] {
-            worker.reply(0, &[b"x"]);
+            put(&worker, 0, b"x");
             worker.of(0, ANSWER_LENGTH).store(length, Ordering::SeqCst);
             assert_eq!(parent.answer(0), Err(Garbage));
             worker.of(0, ANSWER_TRAY).store(1, Ordering::SeqCst);

@@ -24,13 +24,22 @@ pub struct Order {
 
 /// What one call came to.
 #[derive(Debug)]
-pub struct Call {
-    /// The response bytes as the handler returned them, not yet checked.
-    pub result: Result<Bytes, CallError>,
+pub struct Call<R = Bytes> {
+    /// The response bytes as the handler returned them, not yet checked, or what was made
+    /// of them.
+    pub result: Result<R, CallError>,
     /// What the handler wrote to its standard output and error.
     pub captured: Captured,
     /// Wall-clock time from before instantiation to after the instance's end.
     pub elapsed: Duration,
+}
+
+impl Call {
+    /// The same, with what `take` makes of the response and of what the guest has written.
+    pub(crate) fn map<R>(self, take: impl FnOnce(&[u8], &Captured) -> R) -> Call<R> {
+        let Self { result, captured, elapsed } = self;
+        Call { result: result.map(|response| take(&response, &captured)), captured, elapsed }
+    }
 }
 
 /// How a call failed, and so what its client is told.
@@ -64,13 +73,28 @@ pub enum CallError {
 }
 
 impl Sandbox {
+    /// Runs `handler` on one request in an instance of its own, and copies its response.
+    /// See [`call_into`](Self::call_into).
+    pub fn call(&self, handler: &Handler, order: Order, request: &[u8]) -> Call {
+        self.call_into(handler, order, request, |response, _| Bytes::copy_from_slice(response))
+    }
+
     /// Runs `handler` on one request in an instance of its own. An empty request is a
-    /// trial: the handler is instantiated and not called.
+    /// trial: the handler is instantiated and not called, and its response is empty.
+    ///
+    /// The response, which still lies in the guest's memory, goes to `take`, with all that the
+    /// guest has written to its standard output and error.
     ///
     /// Returns within the configured timeout, give or take two ticks of the
     /// epoch and one host call, unless [`Clock::Parent`](super::Clock::Parent) was chosen: a
     /// guest that computes for ever then ends only with its process.
-    pub fn call(&self, handler: &Handler, order: Order, request: &[u8]) -> Call {
+    pub fn call_into<R>(
+        &self,
+        handler: &Handler,
+        order: Order,
+        request: &[u8],
+        take: impl FnOnce(&[u8], &Captured) -> R,
+    ) -> Call<R> {
         let started = Instant::now();
         let _running = self.running();
         let deadline = started + self.limits.timeout;
@@ -102,8 +126,8 @@ impl Sandbox {
             Ok(())
         });
 
-        let result = self.run(&mut store, handler, request);
-        let result = result.map(Bytes::from).map_err(|failure| match failure {
+        let result = self.run(&mut store, handler, request, take);
+        let result = result.map_err(|failure| match failure {
             Failure::TooLong => CallError::TooLong,
             Failure::Wasm(error) => classify(&error, store.data()),
         });
@@ -111,15 +135,16 @@ impl Sandbox {
         Call { result, captured, elapsed: started.elapsed() }
     }
 
-    fn run(
+    fn run<R>(
         &self,
         store: &mut Store<State>,
         handler: &Handler,
         request: &[u8],
-    ) -> Result<Vec<u8>, Failure> {
+        take: impl FnOnce(&[u8], &Captured) -> R,
+    ) -> Result<R, Failure> {
         let instance = handler.pre.instantiate(&mut *store)?;
         if request.is_empty() {
-            return Ok(Vec::new());
+            return Ok(take(&[], store.data().captured()));
         }
         let handle =
             instance.get_typed_func::<(&[u8],), (WasmList<u8>,)>(&mut *store, &handler.handle)?;
@@ -130,7 +155,7 @@ impl Sandbox {
         if response.len() > self.limits.max_response {
             return Err(Failure::TooLong);
         }
-        Ok(response.to_vec())
+        Ok(take(response, store.data().captured()))
     }
 }
 

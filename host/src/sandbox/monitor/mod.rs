@@ -149,6 +149,10 @@ impl State {
         }
     }
 
+    pub(super) fn captured(&self) -> &Captured {
+        &self.captured
+    }
+
     pub(super) fn into_captured(self) -> Captured {
         self.captured
     }
