@@ -130,8 +130,9 @@ impl<T: Task> Schedule<T> {
     ) -> Option<(T, Vec<Order>)> {
         let sent = &mut self.places.get_mut(place)?.sent;
         let task = sent.pop_front_if(|sent| sent.id == id)?.task;
-        if let Some(next) = sent.front_mut() {
-            next.since = now;
+        match sent.front_mut() {
+            Some(next) => next.since = now,
+            None => self.working.retain(|working| *working != place),
         }
         Some((task, self.refill(place, now)))
     }
@@ -268,7 +269,6 @@ impl<T: Task> Schedule<T> {
             orders.push(self.assign(at, task, now));
         }
         if self.places.get(at).is_some_and(|place| place.sent.is_empty()) {
-            self.working.retain(|working| *working != at);
             self.idle.push(at);
         }
         orders
@@ -312,6 +312,9 @@ impl<T: Task> Place<T> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     #[derive(Debug, Clone, PartialEq, Eq)]
@@ -491,6 +494,63 @@ mod tests {
         assert_eq!(f.schedule.overrun(limit, f.now), [0]);
         f.answer(0);
         assert!(f.schedule.overrun(limit, f.now).is_empty());
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Submit(u32),
+        Answer(usize),
+        Die(usize, Begun),
+        Look(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (1u32..110).prop_map(Step::Submit),
+            4 => (0usize..4).prop_map(Step::Answer),
+            1 => (0usize..4, prop_oneof![Just(Begun::Nothing), Just(Begun::First)])
+                .prop_map(|(place, begun)| Step::Die(place, begun)),
+            2 => (0u64..4).prop_map(Step::Look),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_and_every_worker_is_idle_or_works(steps in vec(step(), 0..200)) {
+            let mut f = Fixture::new(4, 2);
+            let mut there = 0;
+            for step in steps {
+                match step {
+                    Step::Submit(task) => {
+                        f.submit(task);
+                        there += 1;
+                    }
+                    Step::Answer(place) => if let Some(id) = f.schedule.first(place) {
+                        f.schedule.answered(place, id, f.now).expect("its first");
+                        there -= 1;
+                    }
+                    Step::Die(place, begun) => {
+                        there -= f.schedule.died(place, begun, f.now).len();
+                        f.schedule.ready(place, f.now);
+                    }
+                    Step::Look(millis) => {
+                        f.now += Duration::from_millis(millis);
+                        f.schedule.promote(f.now);
+                        for place in f.schedule.overtaken(f.now) {
+                            f.schedule.taken_back(place, f.schedule.behind(place), f.now);
+                        }
+                    }
+                }
+                let schedule = &f.schedule;
+                prop_assert_eq!(schedule.running() + schedule.pending(), there);
+                let mut all = [&schedule.idle[..], &schedule.working].concat();
+                all.sort_unstable();
+                prop_assert_eq!(all, [0, 1, 2, 3]);
+                let works = |at: &usize| !schedule.places[*at].sent.is_empty();
+                prop_assert!(schedule.working.iter().all(works));
+                prop_assert!(schedule.waiting.is_empty() || schedule.running() > 0);
+            }
+        }
     }
 
     #[test]
