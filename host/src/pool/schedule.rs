@@ -5,15 +5,20 @@
 //! many workers as there are cores, and each of these is sent its next request
 //! while it still runs the one before: it runs one at a time, but does not go to
 //! sleep between them. A request that finds its worker slow is not left behind it:
-//! after [`PATIENCE`] it is taken back, unread, and given to an idle worker, or waits
-//! where its client can still leave.
+//! after [`PATIENCE`] it is taken back, unread, and waits where its client can still leave.
+//!
+//! A worker that is slow no longer counts, and an idle one takes its place. So there are as
+//! many that are quick as there are cores, besides all that are slow, and of the idle ones
+//! as many as it takes when requests have waited for [`LONG`].
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// How long a call may run before its worker counts as slow, and how long a
-/// request waits while there are idle workers.
-pub(super) const PATIENCE: Duration = Duration::from_millis(1);
+/// How long a call may run before its worker counts as slow.
+pub(super) const PATIENCE: Duration = Duration::from_millis(2);
+
+/// How long a request waits for one of the hot workers while others are idle.
+const LONG: Duration = Duration::from_millis(5);
 
 /// Requests that a hot worker is sent ahead of the one it runs.
 pub(super) const AHEAD: usize = 7;
@@ -50,7 +55,7 @@ pub(super) struct Schedule<T> {
     /// Workers with a request; few, however many places there are.
     working: Vec<usize>,
     /// How many workers are kept hot before another is woken.
-    hot: usize,
+    max_hot: usize,
     last_id: u64,
 }
 
@@ -78,13 +83,13 @@ pub(super) struct Order {
 
 impl<T: Task> Schedule<T> {
     /// A schedule with a place for each of that many workers, none of them ready yet.
-    pub(super) fn new(places: usize, hot: usize) -> Self {
+    pub(super) fn new(places: usize, max_hot: usize) -> Self {
         Self {
             waiting: VecDeque::new(),
             places: (0..places).map(|_| Place { sent: VecDeque::new() }).collect(),
             idle: Vec::with_capacity(places),
             working: Vec::with_capacity(places),
-            hot,
+            max_hot,
             last_id: 0,
         }
     }
@@ -92,8 +97,7 @@ impl<T: Task> Schedule<T> {
     /// Takes a request.
     pub(super) fn submit(&mut self, task: T, now: Instant) -> Option<Order> {
         if self.waiting.is_empty() {
-            let hot = self.working().filter(|(_, place)| place.is_hot(now)).count();
-            if hot < self.hot
+            if self.hot(now) < self.max_hot
                 && let Some(place) = self.idle.pop()
             {
                 return Some(self.assign(place, task, now));
@@ -160,11 +164,12 @@ impl<T: Task> Schedule<T> {
         lost
     }
 
-    /// Gives requests that have waited for [`PATIENCE`] to idle workers.
+    /// Gives requests that wait to idle workers, which become hot, if too few are. Those that
+    /// have waited for [`LONG`] go to any that are idle.
     pub(super) fn promote(&mut self, now: Instant) -> Vec<Order> {
         let mut orders = Vec::new();
-        while let Some((_, since)) = self.waiting.front()
-            && now.saturating_duration_since(*since) >= PATIENCE
+        while !self.waiting.is_empty()
+            && (self.hot(now) < self.max_hot || self.has_waited_long(now))
             && let Some(place) = self.idle.pop()
         {
             match self.next_waiting() {
@@ -192,25 +197,14 @@ impl<T: Task> Schedule<T> {
         self.places.get(place).map_or(0, |place| place.sent.len().saturating_sub(1))
     }
 
-    /// The last `count` of these were taken back, unread. They are first in line again, and
-    /// go to whoever is idle.
+    /// The last `count` of these were taken back, unread. They are first in line again.
     pub(super) fn taken_back(&mut self, place: usize, count: usize, now: Instant) -> Vec<Order> {
         let count = count.min(self.behind(place));
         let Some(Place { sent }) = self.places.get_mut(place) else { return Vec::new() };
         for sent in sent.drain(sent.len() - count..).rev() {
             self.waiting.push_front((sent.task, now));
         }
-        let mut orders = Vec::new();
-        while let Some(idle) = self.idle.pop() {
-            match self.next_waiting() {
-                Some(task) => orders.push(self.assign(idle, task, now)),
-                None => {
-                    self.idle.push(idle);
-                    break;
-                }
-            }
-        }
-        orders
+        self.promote(now)
     }
 
     /// Workers whose running request began that long ago.
@@ -258,9 +252,23 @@ impl<T: Task> Schedule<T> {
         self.working.iter().filter_map(|at| Some((*at, self.places.get(*at)?)))
     }
 
+    /// Workers that work, and quickly so far.
+    fn hot(&self, now: Instant) -> usize {
+        self.working().filter(|(_, place)| place.is_hot(now)).count()
+    }
+
+    /// Whether the first in line has waited for [`LONG`].
+    fn has_waited_long(&self, now: Instant) -> bool {
+        let first = self.waiting.front();
+        first.is_some_and(|(_, since)| now.saturating_duration_since(*since) >= LONG)
+    }
+
+    /// Gives a worker more, unless enough others are hot: then it becomes idle when it is done.
     fn refill(&mut self, at: usize, now: Instant) -> Vec<Order> {
         let mut orders = Vec::new();
-        loop {
+        let is_hot = self.places.get(at).is_some_and(|place| place.is_hot(now));
+        let others = self.hot(now).saturating_sub(usize::from(is_hot));
+        while others < self.max_hot || self.has_waited_long(now) {
             while self.waiting.pop_front_if(|(task, _)| task.is_cancelled()).is_some() {}
             let Some(place) = self.places.get(at) else { break };
             // Whether it fits is asked of the very task that is sent.
@@ -382,24 +390,42 @@ mod tests {
     #[test]
     fn slow_calls_spread_over_all_workers() {
         let mut f = Fixture::new(4, 1);
+        let places = |orders: &[Order]| orders.iter().map(|order| order.place).collect::<Vec<_>>();
         fill(&mut f, 3);
         assert_eq!(f.submit(50), None);
         assert_eq!(f.schedule.promote(f.now), []);
         assert!(f.schedule.overtaken(f.now).is_empty());
         assert!(f.schedule.is_holding_back());
         f.now += PATIENCE;
-        let orders = f.schedule.promote(f.now);
-        assert_eq!(orders.iter().map(|order| order.place).collect::<Vec<_>>(), [2]);
+        assert_eq!(places(&f.schedule.promote(f.now)), [2], "one is to be hot");
         assert_eq!(f.schedule.overtaken(f.now), [3]);
-        let orders = f.schedule.taken_back(3, f.schedule.behind(3), f.now);
-        assert_eq!(orders.iter().map(|order| order.place).collect::<Vec<_>>(), [1, 0]);
-        let tasks = orders.iter().map(|order| f.schedule.task(*order).expect("sent").0);
-        assert_eq!(tasks.collect::<Vec<_>>(), [2, 3], "in their order");
+        assert_eq!(f.schedule.taken_back(3, f.schedule.behind(3), f.now), [], "one is");
         assert!(f.schedule.overtaken(f.now).is_empty());
-        assert_eq!((f.schedule.running(), f.schedule.pending()), (4, AHEAD - 2));
+        assert_eq!((f.schedule.running(), f.schedule.pending()), (2, AHEAD));
         f.now += PATIENCE;
-        assert_eq!(f.answer(0), (3, AHEAD - 2), "what was taken back and found nobody idle");
-        assert_eq!(f.submit(51), Some(0), "the only one that is hot");
+        let orders = f.schedule.promote(f.now);
+        assert_eq!(places(&orders), [1], "that one is slow, too");
+        assert_eq!(f.schedule.task(orders[0]), Some(&Small(2)), "in their order");
+        assert_eq!(f.answer(2), (50, 0), "enough others are hot");
+        f.now += PATIENCE;
+        assert_eq!(f.answer(1), (2, AHEAD - 1), "no other is hot");
+        assert_eq!(f.submit(51), Some(1), "it is hot again");
+    }
+
+    #[test]
+    fn what_has_waited_long_goes_to_any_worker() {
+        let mut f = Fixture::new(4, 1);
+        fill(&mut f, 3);
+        assert_eq!((f.submit(50), f.submit(51), f.submit(52)), (None, None, None));
+        f.now += LONG - PATIENCE / 2;
+        assert_eq!(f.answer(3), (1, 1), "no other is hot");
+        assert_eq!(f.schedule.promote(f.now), [], "it is hot again");
+        f.now += PATIENCE / 2;
+        assert_eq!(f.schedule.promote(f.now).len(), 2, "as many as have waited");
+        assert_eq!((f.submit(53), f.submit(54)), (Some(2), Some(1)));
+        assert_eq!(f.answer(2), (51, 0), "enough others are hot");
+        assert_eq!(f.answer(2), (53, 0));
+        assert_eq!(f.schedule.running(), 2, "it is idle");
     }
 
     #[test]
