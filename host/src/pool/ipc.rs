@@ -245,7 +245,6 @@ pub(crate) fn answer_head<R>(call: &Call<R>) -> Option<Vec<u8>> {
     Some(head)
 }
 
-
 /// A payload as a call; `None` for what no worker says.
 pub(crate) fn decode_answer(payload: Vec<u8>, max_response: usize) -> Option<Call> {
     let (&[outcome, detail], rest) = payload.split_first_chunk()?;

@@ -46,8 +46,8 @@ pub(super) enum Begun {
 /// Requests, workers, and who has what.
 #[derive(Debug)]
 pub(super) struct Schedule<T> {
-    /// Requests that no worker has, oldest first, with the time they came.
-    waiting: VecDeque<(T, Instant)>,
+    /// Requests that no worker has, oldest first.
+    waiting: VecDeque<Waiting<T>>,
     places: Vec<Place<T>>,
     /// Ready workers without a request. The last to become idle is the first to
     /// work again.
@@ -67,9 +67,19 @@ struct Place<T> {
 }
 
 #[derive(Debug)]
+struct Waiting<T> {
+    /// Counts up in the order in which they came.
+    id: u64,
+    task: T,
+    /// When it came.
+    arrived: Instant,
+}
+
+#[derive(Debug)]
 struct Sent<T> {
     id: u64,
     task: T,
+    arrived: Instant,
     /// When it was sent, then when the one before it was answered.
     since: Instant,
 }
@@ -96,21 +106,23 @@ impl<T: Task> Schedule<T> {
 
     /// Takes a request.
     pub(super) fn submit(&mut self, task: T, now: Instant) -> Option<Order> {
+        self.last_id += 1;
+        let new = Waiting { id: self.last_id, task, arrived: now };
         if self.waiting.is_empty() {
             if self.hot(now) < self.max_hot
                 && let Some(place) = self.idle.pop()
             {
-                return Some(self.assign(place, task, now));
+                return Some(self.assign(place, new, now));
             }
-            if task.fits_ahead() {
+            if new.task.fits_ahead() {
                 let is_open = |place: &Place<T>| place.is_hot(now) && place.has_room();
                 let open = self.working().filter(|(_, place)| is_open(place));
                 if let Some((place, _)) = open.min_by_key(|(_, place)| place.sent.len()) {
-                    return Some(self.assign(place, task, now));
+                    return Some(self.assign(place, new, now));
                 }
             }
         }
-        self.waiting.push_back((task, now));
+        self.waiting.push_back(new);
         None
     }
 
@@ -142,7 +154,8 @@ impl<T: Task> Schedule<T> {
     }
 
     /// A worker died. What it had begun and not answered is returned; what it had not begun
-    /// waits again, first in line.
+    /// waits again, and as if it had just come: of workers that die at a time, it should not
+    /// go to one after the other.
     pub(super) fn died(&mut self, place: usize, begun: Begun, now: Instant) -> Vec<T> {
         self.idle.retain(|idle| *idle != place);
         self.working.retain(|working| *working != place);
@@ -154,26 +167,27 @@ impl<T: Task> Schedule<T> {
             Begun::First => true,
         });
         let mut lost = Vec::new();
-        for Sent { id, mut task, .. } in sent.into_iter().rev() {
+        for Sent { id, mut task, .. } in sent {
             if Some(id) == first || !task.outlives() {
                 lost.push(task);
             } else {
-                self.waiting.push_front((task, now));
+                self.waiting.push_back(Waiting { id, task, arrived: now });
             }
         }
+        self.line_up();
         lost
     }
 
-    /// Gives requests that wait to idle workers, which become hot, if too few are. Those that
-    /// have waited for [`LONG`] go to any that are idle.
+    /// Gives requests that have waited for [`PATIENCE`] to idle workers, which become hot, if
+    /// too few are. Those that have waited for [`LONG`] go to any that are idle.
     pub(super) fn promote(&mut self, now: Instant) -> Vec<Order> {
         let mut orders = Vec::new();
-        while !self.waiting.is_empty()
-            && (self.hot(now) < self.max_hot || self.has_waited_long(now))
+        while self.has_waited(PATIENCE, now)
+            && (self.hot(now) < self.max_hot || self.has_waited(LONG, now))
             && let Some(place) = self.idle.pop()
         {
             match self.next_waiting() {
-                Some(task) => orders.push(self.assign(place, task, now)),
+                Some(next) => orders.push(self.assign(place, next, now)),
                 None => self.idle.push(place),
             }
         }
@@ -197,13 +211,15 @@ impl<T: Task> Schedule<T> {
         self.places.get(place).map_or(0, |place| place.sent.len().saturating_sub(1))
     }
 
-    /// The last `count` of these were taken back, unread. They are first in line again.
+    /// The last `count` of these were taken back, unread, and wait in the order in which all
+    /// came.
     pub(super) fn taken_back(&mut self, place: usize, count: usize, now: Instant) -> Vec<Order> {
         let count = count.min(self.behind(place));
         let Some(Place { sent }) = self.places.get_mut(place) else { return Vec::new() };
-        for sent in sent.drain(sent.len() - count..).rev() {
-            self.waiting.push_front((sent.task, now));
+        for Sent { id, task, arrived, .. } in sent.drain(sent.len() - count..) {
+            self.waiting.push_back(Waiting { id, task, arrived });
         }
+        self.line_up();
         self.promote(now)
     }
 
@@ -257,10 +273,15 @@ impl<T: Task> Schedule<T> {
         self.working().filter(|(_, place)| place.is_hot(now)).count()
     }
 
-    /// Whether the first in line has waited for [`LONG`].
-    fn has_waited_long(&self, now: Instant) -> bool {
+    /// Whether the first in line has waited for that long.
+    fn has_waited(&self, time: Duration, now: Instant) -> bool {
         let first = self.waiting.front();
-        first.is_some_and(|(_, since)| now.saturating_duration_since(*since) >= LONG)
+        first.is_some_and(|first| now.saturating_duration_since(first.arrived) >= time)
+    }
+
+    /// Puts what waits into the order in which it came.
+    fn line_up(&mut self) {
+        self.waiting.make_contiguous().sort_unstable_by_key(|waiting| waiting.id);
     }
 
     /// Gives a worker more, unless enough others are hot: then it becomes idle when it is done.
@@ -268,13 +289,13 @@ impl<T: Task> Schedule<T> {
         let mut orders = Vec::new();
         let is_hot = self.places.get(at).is_some_and(|place| place.is_hot(now));
         let others = self.hot(now).saturating_sub(usize::from(is_hot));
-        while others < self.max_hot || self.has_waited_long(now) {
-            while self.waiting.pop_front_if(|(task, _)| task.is_cancelled()).is_some() {}
+        while others < self.max_hot || self.has_waited(LONG, now) {
+            while self.waiting.pop_front_if(|next| next.task.is_cancelled()).is_some() {}
             let Some(place) = self.places.get(at) else { break };
             // Whether it fits is asked of the very task that is sent.
             let goes = |task: &T| place.sent.is_empty() || (place.has_room() && task.fits_ahead());
-            let Some((task, _)) = self.waiting.pop_front_if(|(task, _)| goes(task)) else { break };
-            orders.push(self.assign(at, task, now));
+            let Some(next) = self.waiting.pop_front_if(|next| goes(&next.task)) else { break };
+            orders.push(self.assign(at, next, now));
         }
         if self.places.get(at).is_some_and(|place| place.sent.is_empty()) {
             self.idle.push(at);
@@ -282,24 +303,23 @@ impl<T: Task> Schedule<T> {
         orders
     }
 
-    fn next_waiting(&mut self) -> Option<T> {
-        while let Some((task, _)) = self.waiting.pop_front() {
-            if !task.is_cancelled() {
-                return Some(task);
+    fn next_waiting(&mut self) -> Option<Waiting<T>> {
+        while let Some(next) = self.waiting.pop_front() {
+            if !next.task.is_cancelled() {
+                return Some(next);
             }
         }
         None
     }
 
-    fn assign(&mut self, at: usize, task: T, now: Instant) -> Order {
-        self.last_id += 1;
-        let id = self.last_id;
+    fn assign(&mut self, at: usize, next: Waiting<T>, now: Instant) -> Order {
+        let Waiting { id, task, arrived } = next;
         if let Some(place) = self.places.get_mut(at) {
             if place.sent.is_empty() {
                 self.working.push(at);
             }
             debug_assert!(place.sent.is_empty() || task.fits_ahead(), "it can be taken back");
-            place.sent.push_back(Sent { id, task, since: now });
+            place.sent.push_back(Sent { id, task, arrived, since: now });
         }
         Order { place: at, id }
     }
@@ -463,6 +483,17 @@ mod tests {
     }
 
     #[test]
+    fn what_a_dead_worker_had_not_begun_does_not_go_to_the_next_at_once() {
+        let mut f = Fixture::new(2, 2);
+        f.submit(1);
+        f.now += LONG;
+        assert_eq!(f.schedule.died(1, Begun::Nothing, f.now), []);
+        assert_eq!(f.schedule.promote(f.now), [], "it may be dead, too");
+        f.now += PATIENCE;
+        assert_eq!(f.schedule.promote(f.now).len(), 1);
+    }
+
+    #[test]
     fn a_worker_that_died_idle_gets_nothing() {
         let mut f = Fixture::new(2, 2);
         assert_eq!(f.schedule.died(1, Begun::Nothing, f.now), []);
@@ -495,6 +526,20 @@ mod tests {
         assert_eq!(f.answer(1), (1, 2));
         assert_eq!(f.answer(1), (2, 0), "in their order");
         assert_eq!(f.answer(1), (3, 0));
+    }
+
+    #[test]
+    fn what_several_workers_give_back_waits_in_the_order_in_which_it_came() {
+        let mut f = Fixture::new(2, 2);
+        for task in 1..=6 {
+            assert!(f.submit(task).is_some());
+        }
+        f.now += PATIENCE;
+        for place in [1, 0] {
+            f.schedule.taken_back(place, f.schedule.behind(place), f.now);
+        }
+        let waiting: Vec<_> = f.schedule.waiting.iter().map(|waiting| waiting.task.0).collect();
+        assert_eq!(waiting, [3, 4, 5, 6]);
     }
 
     #[test]
