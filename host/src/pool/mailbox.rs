@@ -215,14 +215,14 @@ impl Mailbox {
     /// `None` when all of it fits nowhere.
     pub(crate) fn place(&self, number: u64, missing: usize, rest: &[u8]) -> Option<Placed> {
         let length = missing.checked_add(rest.len())?;
-        let (tray, at) = match length {
-            0..=SMALL_ANSWER => (None, self.answer_bytes(number)),
-            ..=MAX_ANSWER => {
-                let is_free = |tray: &usize| self.word(FULL + tray).load(Ordering::Acquire) == 0;
-                let tray = (0..TRAYS).find(is_free)?;
-                (Some(tray), TRAY + tray * MAX_ANSWER)
-            }
-            _ => return None,
+        let (tray, at) = if length <= SMALL_ANSWER {
+            (None, self.answer_bytes(number))
+        } else if length <= MAX_ANSWER {
+            let is_free = |tray: &usize| self.word(FULL + tray).load(Ordering::Acquire) == 0;
+            let tray = (0..TRAYS).find(is_free)?;
+            (Some(tray), TRAY + tray * MAX_ANSWER)
+        } else {
+            return None;
         };
         self.write(at + missing, rest.len(), &[rest])?;
         Some(Placed { tray, at, missing, length: length as u64 })
