@@ -1,0 +1,292 @@
+//! Who gets which request, when calls are short, slow, taken back, or lost with their worker.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Small(u32);
+
+impl Task for Small {
+    fn is_cancelled(&self) -> bool {
+        self.0 == 0
+    }
+    fn fits_ahead(&self) -> bool {
+        self.0 < 100
+    }
+    fn outlives(&mut self) -> bool {
+        self.0 < 50
+    }
+}
+
+struct Fixture {
+    schedule: Schedule<Small>,
+    now: Instant,
+}
+
+impl Fixture {
+    fn new(places: usize, hot: usize) -> Self {
+        let mut schedule = Schedule::new(places, hot);
+        let now = Instant::now();
+        for place in 0..places {
+            assert_eq!(schedule.ready(place, now), []);
+        }
+        Self { schedule, now }
+    }
+
+    fn submit(&mut self, task: u32) -> Option<usize> {
+        self.schedule.submit(Small(task), self.now).map(|order| order.place)
+    }
+
+    fn answer(&mut self, place: usize) -> (u32, usize) {
+        let id = self.schedule.places[place].sent[0].id;
+        let (task, orders) = self.schedule.answered(place, id, self.now).expect("asked");
+        (task.0, orders.len())
+    }
+}
+
+/// Submits as much as one worker takes: 1 runs, the rest is ahead.
+fn fill(f: &mut Fixture, place: usize) {
+    for task in 1..=AHEAD + 1 {
+        assert_eq!(f.submit(task as u32), Some(place), "{task}");
+    }
+}
+
+#[test]
+fn short_calls_stay_on_a_few_workers() {
+    let mut f = Fixture::new(4, 1);
+    fill(&mut f, 3);
+    assert_eq!(f.submit(50), None);
+    assert_eq!((f.schedule.running(), f.schedule.pending()), (1, AHEAD + 1));
+    assert_eq!(f.answer(3), (1, 1), "what waited is sent");
+    for task in 2..=AHEAD + 1 {
+        assert_eq!(f.answer(3), (task as u32, 0));
+    }
+    assert_eq!(f.answer(3), (50, 0));
+    assert_eq!(f.submit(51), Some(3), "the last to be idle");
+}
+
+#[test]
+fn slow_calls_spread_over_all_workers() {
+    let mut f = Fixture::new(4, 1);
+    let places = |orders: &[Order]| orders.iter().map(|order| order.place).collect::<Vec<_>>();
+    fill(&mut f, 3);
+    assert_eq!(f.submit(50), None);
+    assert_eq!(f.schedule.promote(f.now), []);
+    assert!(f.schedule.overtaken(f.now).is_empty());
+    assert!(f.schedule.is_holding_back());
+    f.now += PATIENCE;
+    assert_eq!(places(&f.schedule.promote(f.now)), [2], "one is to be hot");
+    assert_eq!(f.schedule.overtaken(f.now), [3]);
+    assert_eq!(f.schedule.taken_back(3, f.schedule.behind(3), f.now), [], "one is");
+    assert!(f.schedule.overtaken(f.now).is_empty());
+    assert_eq!((f.schedule.running(), f.schedule.pending()), (2, AHEAD));
+    f.now += PATIENCE;
+    let orders = f.schedule.promote(f.now);
+    assert_eq!(places(&orders), [1], "that one is slow, too");
+    assert_eq!(f.schedule.task(orders[0]), Some(&Small(2)), "in their order");
+    assert_eq!(f.answer(2), (50, 0), "enough others are hot");
+    f.now += PATIENCE;
+    assert_eq!(f.answer(1), (2, AHEAD - 1), "no other is hot");
+    assert_eq!(f.submit(51), Some(1), "it is hot again");
+}
+
+#[test]
+fn what_has_waited_long_goes_to_any_worker() {
+    let mut f = Fixture::new(4, 1);
+    fill(&mut f, 3);
+    assert_eq!((f.submit(50), f.submit(51), f.submit(52)), (None, None, None));
+    f.now += LONG - PATIENCE / 2;
+    assert_eq!(f.answer(3), (1, 1), "no other is hot");
+    assert_eq!(f.schedule.promote(f.now), [], "it is hot again");
+    f.now += PATIENCE / 2;
+    assert_eq!(f.schedule.promote(f.now).len(), 2, "as many as have waited");
+    assert_eq!((f.submit(53), f.submit(54)), (Some(2), Some(1)));
+    assert_eq!(f.answer(2), (51, 0), "enough others are hot");
+    assert_eq!(f.answer(2), (53, 0));
+    assert_eq!(f.schedule.running(), 2, "it is idle");
+}
+
+#[test]
+fn a_large_request_is_not_sent_ahead() {
+    let mut f = Fixture::new(1, 1);
+    f.submit(1);
+    assert_eq!(f.submit(100), None);
+    assert_eq!(f.answer(0), (1, 1));
+    assert_eq!(f.submit(2), None, "nor is anything sent behind it");
+    assert_eq!(f.answer(0), (100, 1));
+}
+
+#[test]
+fn a_large_request_is_not_sent_ahead_in_place_of_a_cancelled_one() {
+    let mut f = Fixture::new(1, 1);
+    for task in [100, 2, 0, 101] {
+        f.submit(task);
+    }
+    assert_eq!(f.answer(0), (100, 1));
+    let sent: Vec<_> = f.schedule.places[0].sent.iter().map(|sent| sent.task.0).collect();
+    assert_eq!(sent, [2]);
+    assert_eq!(f.answer(0), (2, 1));
+    assert_eq!(f.answer(0), (101, 0));
+}
+
+#[test]
+fn a_death_costs_only_what_was_begun() {
+    let mut f = Fixture::new(1, 1);
+    f.submit(1);
+    f.submit(2);
+    assert_eq!(f.schedule.died(0, Begun::First, f.now), [Small(1)]);
+    let orders = f.schedule.ready(0, f.now);
+    assert_eq!(orders.len(), 1);
+    assert_eq!(f.schedule.task(orders[0]), Some(&Small(2)));
+}
+
+#[test]
+fn what_a_dead_worker_had_not_begun_does_not_go_to_the_next_at_once() {
+    let mut f = Fixture::new(2, 2);
+    f.submit(1);
+    f.now += LONG;
+    assert_eq!(f.schedule.died(1, Begun::Nothing, f.now), []);
+    assert_eq!(f.schedule.promote(f.now), [], "it may be dead, too");
+    f.now += PATIENCE;
+    assert_eq!(f.schedule.promote(f.now).len(), 1);
+}
+
+#[test]
+fn a_worker_that_died_idle_gets_nothing() {
+    let mut f = Fixture::new(2, 2);
+    assert_eq!(f.schedule.died(1, Begun::Nothing, f.now), []);
+    fill(&mut f, 0);
+    assert_eq!(f.submit(50), None);
+}
+
+#[test]
+fn cancelled_requests_are_passed_over() {
+    let mut f = Fixture::new(1, 1);
+    fill(&mut f, 0);
+    f.submit(0);
+    f.submit(50);
+    assert_eq!(f.answer(0), (1, 1));
+    assert_eq!(f.schedule.places[0].sent[AHEAD].task, Small(50));
+}
+
+#[test]
+fn the_first_request_stays_with_its_worker() {
+    let mut f = Fixture::new(2, 1);
+    f.schedule.idle.remove(0);
+    for task in 1..=3 {
+        assert_eq!(f.submit(task), Some(1));
+    }
+    f.now += PATIENCE;
+    assert_eq!(f.schedule.taken_back(1, 1, f.now), [], "nobody is idle");
+    assert_eq!((f.schedule.behind(1), f.schedule.waiting.len()), (1, 1));
+    assert_eq!(f.schedule.taken_back(1, 9, f.now), []);
+    assert_eq!((f.schedule.behind(1), f.schedule.waiting.len()), (0, 2));
+    assert_eq!(f.answer(1), (1, 2));
+    assert_eq!(f.answer(1), (2, 0), "in their order");
+    assert_eq!(f.answer(1), (3, 0));
+}
+
+#[test]
+fn what_several_workers_give_back_waits_in_the_order_in_which_it_came() {
+    let mut f = Fixture::new(2, 2);
+    for task in 1..=6 {
+        assert!(f.submit(task).is_some());
+    }
+    f.now += PATIENCE;
+    for place in [1, 0] {
+        f.schedule.taken_back(place, f.schedule.behind(place), f.now);
+    }
+    let waiting: Vec<_> = f.schedule.waiting.iter().map(|waiting| waiting.task.0).collect();
+    assert_eq!(waiting, [3, 4, 5, 6]);
+}
+
+#[test]
+fn what_is_cancelled_behind_a_slow_call_is_not_run() {
+    let mut f = Fixture::new(1, 1);
+    for task in [1, 0, 2, 0] {
+        assert_eq!(f.submit(task), Some(0));
+    }
+    f.now += PATIENCE;
+    assert_eq!(f.schedule.overtaken(f.now), [0]);
+    assert_eq!(f.schedule.taken_back(0, f.schedule.behind(0), f.now), []);
+    assert_eq!(f.answer(0), (1, 1));
+    assert_eq!(f.answer(0), (2, 0));
+}
+
+#[test]
+fn overruns_count_from_the_start_of_the_call() {
+    let mut f = Fixture::new(1, 1);
+    f.submit(1);
+    f.submit(2);
+    let limit = Duration::from_secs(1);
+    f.now += limit;
+    assert_eq!(f.schedule.overrun(limit, f.now), [0]);
+    f.answer(0);
+    assert!(f.schedule.overrun(limit, f.now).is_empty());
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Submit(u32),
+    Answer(usize),
+    Die(usize, Begun),
+    Look(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (1u32..110).prop_map(Step::Submit),
+        4 => (0usize..4).prop_map(Step::Answer),
+        1 => (0usize..4, prop_oneof![Just(Begun::Nothing), Just(Begun::First)])
+            .prop_map(|(place, begun)| Step::Die(place, begun)),
+        2 => (0u64..4).prop_map(Step::Look),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn nothing_is_lost_and_every_worker_is_idle_or_works(steps in vec(step(), 0..200)) {
+        let mut f = Fixture::new(4, 2);
+        let mut there = 0;
+        for step in steps {
+            match step {
+                Step::Submit(task) => {
+                    f.submit(task);
+                    there += 1;
+                }
+                Step::Answer(place) => if let Some(id) = f.schedule.first(place) {
+                    f.schedule.answered(place, id, f.now).expect("its first");
+                    there -= 1;
+                }
+                Step::Die(place, begun) => {
+                    there -= f.schedule.died(place, begun, f.now).len();
+                    f.schedule.ready(place, f.now);
+                }
+                Step::Look(millis) => {
+                    f.now += Duration::from_millis(millis);
+                    f.schedule.promote(f.now);
+                    for place in f.schedule.overtaken(f.now) {
+                        f.schedule.taken_back(place, f.schedule.behind(place), f.now);
+                    }
+                }
+            }
+            let schedule = &f.schedule;
+            prop_assert_eq!(schedule.running() + schedule.pending(), there);
+            let mut all = [&schedule.idle[..], &schedule.working].concat();
+            all.sort_unstable();
+            prop_assert_eq!(all, [0, 1, 2, 3]);
+            let works = |at: &usize| !schedule.places[*at].sent.is_empty();
+            prop_assert!(schedule.working.iter().all(works));
+            prop_assert!(schedule.waiting.is_empty() || schedule.running() > 0);
+        }
+    }
+}
+
+#[test]
+fn an_answer_to_something_else_is_none() {
+    let mut f = Fixture::new(1, 1);
+    f.submit(1);
+    assert!(f.schedule.answered(0, 77, f.now).is_none());
+}
