@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rustix::fd::OwnedFd;
 use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags};
 use wasmtime::component::Resource;
 
@@ -309,6 +310,7 @@ impl HostDescriptor for State {
         let old = Entry::directory(self.table.get(&fd)?.changeable_directory()?, &old_path)?;
         let new = Entry::directory(self.table.get(&new_fd)?.changeable_directory()?, &new_path)?;
         let (file, file_type) = self.named(&old)?;
+        let _replaced = hold(&new);
         self.account.moving(&file, file_type, || {
             Ok(fs::renameat(&old.parent, old.name, &new.parent, new.name)?)
         })
@@ -332,6 +334,7 @@ impl HostDescriptor for State {
         self.audit(TYPES, "descriptor.unlink-file-at", Argument::Path(&path));
         let entry = Entry::file(self.table.get(&fd)?.changeable_directory()?, &path)?;
         let flags = AtFlags::empty();
+        let _deleted = hold(&entry);
         Ok(self.account.deleting(|| fs::unlinkat(&entry.parent, entry.name, flags))?)
     }
 
@@ -394,4 +397,11 @@ impl HostDirectoryEntryStream for State {
     fn drop(&mut self, stream: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {
         self.release(stream)
     }
+}
+
+/// Holds what has that name, if something does: when it loses its name, the kernel frees it
+/// once this is dropped, and not during the change, for which others may wait.
+fn hold(entry: &Entry<'_>) -> Option<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW;
+    open_beneath(&entry.parent, entry.name, flags, Mode::empty()).ok()
 }
