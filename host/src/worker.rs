@@ -67,7 +67,8 @@ pub(crate) fn run(own: Own, prepared: &Prepared) -> anyhow::Result<()> {
         };
         let call = match init.escaped {
             false => sandbox.call_into(handler, Order { request: logged, slot }, request, take),
-            true => escape::attempt(request, Some(parent)).map(take),
+            true => escape::attempt(request, Some(parent))
+                .map(|response, captured| take(&response, captured)),
         };
         let head = ipc::answer_head(&call).context("an answer too long")?;
         match call.result.unwrap_or_else(|_| take(&[], &call.captured)) {

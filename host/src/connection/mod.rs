@@ -6,10 +6,11 @@ mod line;
 mod pace;
 
 use std::future::ready;
+use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Buf, BufMut as _, Bytes, BytesMut};
 use rustix::net::sockopt::set_socket_linger;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::TcpStream;
@@ -22,11 +23,11 @@ use self::pace::{Pace, Phase, Stop};
 use crate::clients::{Full, Seat};
 use crate::config::ClientLimits;
 use crate::http::{
-    Awaited, Framing, Head, Persistence, READ, Reject, Reply, Request, Version, error_response,
-    prepare,
+    Awaited, Framing, Head, MAX_RESPONSE_HEAD, Persistence, READ, Reject, Reply, Request, Version,
+    error_response, prepare_start,
 };
 use crate::log::{self, Access};
-use crate::pool::{Busy, Done};
+use crate::pool::{Busy, Done, Payload, Tray};
 use crate::server::Shared;
 
 /// Bodies up to this many bytes are copied behind the head, which costs less than
@@ -215,16 +216,18 @@ impl Connection<'_> {
             log::captured(number, &done.call.captured);
             (access.handler, access.worker) = (done.call.elapsed, done.worker);
             let response = done.call.result?;
-            let outgoing = prepare(&response, &reply)?;
+            let start = response.start(MAX_RESPONSE_HEAD);
+            let outgoing = prepare_start(&start, response.len(), &reply)?;
+            drop(start);
             self.seat.hold(response.len() + self.buffer.len())?;
             Ok((outgoing, response))
         });
         let next = match result {
             Ok((outgoing, response)) => {
-                let body = response.get(outgoing.body_start..).unwrap_or_default();
+                let body = response.skip(outgoing.body_start);
                 access.status = outgoing.status;
                 access.bytes = outgoing.head.len() + body.len();
-                let written = self.write(&outgoing.head, body).await;
+                let written = self.write(outgoing.head, body).await;
                 self.next(written, reply.persistence, &mut access)
             }
             Err(failure) => self.fail(&failure, &reply, &mut access).await,
@@ -263,7 +266,7 @@ impl Connection<'_> {
         }
         let response = error_response(failure.status(), &failure.text(), reply);
         access.bytes = response.len();
-        let written = self.write(&response, &[]).await;
+        let written = self.write(response, Bytes::new().into()).await;
         match self.next(written, reply.persistence, access) {
             Next::KeepOpen if refused => Next::Pause,
             next => next,
@@ -307,17 +310,20 @@ impl Connection<'_> {
     }
 
     /// Writes a response: in one piece if it is small.
-    async fn write(&mut self, head: &[u8], body: &[u8]) -> Result<(), Stop> {
+    async fn write(&mut self, head: Vec<u8>, body: Payload) -> Result<(), Stop> {
         self.pace.enter(Phase::Answer);
         let stream = &mut self.stream;
         self.pace
             .wait(async {
-                if body.is_empty() {
-                    stream.write_all(head).await
-                } else if body.len() <= ONE_WRITE {
-                    stream.write_all(&[head, body].concat()).await
-                } else {
-                    stream.write_all_buf(&mut bytes::Buf::chain(head, body)).await
+                match body {
+                    Payload::InTray(body) => write_from(stream, head, body).await,
+                    Payload::Here(body) if body.is_empty() => stream.write_all(&head).await,
+                    Payload::Here(body) if body.len() <= ONE_WRITE => {
+                        stream.write_all(&[&*head, &*body].concat()).await
+                    }
+                    Payload::Here(body) => {
+                        stream.write_all_buf(&mut Buf::chain(&*head, &*body)).await
+                    }
                 }
             })
             .await
@@ -347,6 +353,28 @@ impl Connection<'_> {
         let _ = self.seat.hold(0);
         linger(&mut self.stream, &mut self.pace).await;
     }
+}
+
+/// Writes a response whose body is in a tray, from there, as much as the client takes at once.
+/// One that takes no more waits with a copy of the rest, and not with the tray.
+async fn write_from(stream: &mut TcpStream, mut head: Vec<u8>, mut body: Tray) -> io::Result<()> {
+    while !head.is_empty() || body.len() > 0 {
+        match stream.try_io(Interest::WRITABLE, || body.write(&head, &*stream)) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                let of_head = written.min(head.len());
+                drop(head.drain(..of_head));
+                body.skip(written - of_head);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                body.append_to(&mut head, usize::MAX);
+                drop(body);
+                return stream.write_all(&head).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Ends a connection in the client's own time, within bounds: what it still sends

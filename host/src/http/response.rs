@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use super::{content_length, has_clean_line_ends, is_hop_by_hop};
 
 /// Bytes of a response's head.
-const MAX_HEAD: usize = 64 << 10;
+pub const MAX_RESPONSE_HEAD: usize = 64 << 10;
 
 /// Header fields of a response.
 const MAX_FIELDS: usize = 128;
@@ -74,7 +74,16 @@ pub enum Persistence {
 /// # Errors
 /// [`Malformed`] for what is not exactly one well-formed response.
 pub fn prepare(response: &[u8], reply: &Reply) -> Result<Outgoing, Malformed> {
-    let start = response.get(..MAX_HEAD).unwrap_or(response);
+    prepare_start(response, response.len(), reply)
+}
+
+/// The same for a response of that length, of which no more than the start need be there: the
+/// first [`MAX_RESPONSE_HEAD`] bytes, or all.
+///
+/// # Errors
+/// Those of [`prepare`].
+pub fn prepare_start(start: &[u8], length: usize, reply: &Reply) -> Result<Outgoing, Malformed> {
+    let start = start.get(..MAX_RESPONSE_HEAD).unwrap_or(start);
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut parsed = httparse::Response::new(&mut fields);
     let body_start = match parsed.parse(start) {
@@ -90,12 +99,12 @@ pub fn prepare(response: &[u8], reply: &Reply) -> Result<Outgoing, Malformed> {
     }
     let status = parsed.code.filter(|code| (200..600).contains(code)).ok_or(Malformed::Status)?;
 
-    let mut length = None;
+    let mut stated = None;
     let (mut rewrite, mut has_date) = (false, false);
     for field in parsed.headers.iter() {
         if field.name.eq_ignore_ascii_case("content-length") {
             let value = content_length(field.value).ok_or(Malformed::Length)?;
-            if length.replace(value).is_some() {
+            if stated.replace(value).is_some() {
                 return Err(Malformed::Length);
             }
         } else if field.name.eq_ignore_ascii_case("transfer-encoding") {
@@ -105,13 +114,13 @@ pub fn prepare(response: &[u8], reply: &Reply) -> Result<Outgoing, Malformed> {
         }
         rewrite |= is_hop_by_hop(field.name);
     }
-    let body = (response.len() - body_start) as u64;
+    let body = length.saturating_sub(body_start) as u64;
     let bodiless = matches!(status, 204 | 304);
-    match length {
+    match stated {
         Some(_) if status == 204 => return Err(Malformed::Length),
         None if !bodiless => return Err(Malformed::Length),
         _ if (bodiless || reply.is_head) && body > 0 => return Err(Malformed::Body),
-        Some(length) if !bodiless && !reply.is_head && body != length => {
+        Some(stated) if !bodiless && !reply.is_head && body != stated => {
             return Err(Malformed::Body);
         }
         _ => {}

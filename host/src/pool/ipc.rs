@@ -16,7 +16,6 @@ use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bytes::Bytes;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
@@ -26,6 +25,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use wasmtime::Trap;
 
+use super::payload::Payload;
 use crate::config::{DirConfig, HandlerLimits};
 use crate::sandbox::{Call, CallError, Captured};
 
@@ -246,21 +246,24 @@ pub(crate) fn answer_head<R>(call: &Call<R>) -> Option<Vec<u8>> {
 }
 
 /// A payload as a call; `None` for what no worker says.
-pub(crate) fn decode_answer(payload: Vec<u8>, max_response: usize) -> Option<Call> {
-    let (&[outcome, detail], rest) = payload.split_first_chunk()?;
+pub(crate) fn decode_answer(payload: Payload, max_response: usize) -> Option<Call<Payload>> {
+    let head = payload.start(ANSWER_HEAD);
+    let (&[outcome, detail], rest) = head.split_first_chunk()?;
     let (length, rest) = rest.split_first_chunk()?;
     let (dropped, rest) = rest.split_first_chunk()?;
-    let (nanos, rest) = rest.split_first_chunk()?;
+    let (nanos, _) = rest.split_first_chunk()?;
     let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
-    let (bytes, response) = rest.split_at_checked(length)?;
-    if length > Captured::MAX || response.len() > max_response {
+    let dropped = u64::from_le_bytes(*dropped);
+    let elapsed = Duration::from_nanos(u64::from_le_bytes(*nanos));
+    let response_length = payload.len().checked_sub(ANSWER_HEAD)?.checked_sub(length)?;
+    if length > Captured::MAX || response_length > max_response {
         return None;
     }
-    let bytes = bytes.to_vec();
-    let captured = Captured { bytes, dropped: u64::from_le_bytes(*dropped) };
-    let elapsed = Duration::from_nanos(u64::from_le_bytes(*nanos));
+    drop(head);
+    let payload = payload.skip(ANSWER_HEAD);
+    let captured = Captured { bytes: payload.start(length).into_owned(), dropped };
     let result = match outcome {
-        0 => Ok(Bytes::from(payload).slice(ANSWER_HEAD + length..)),
+        0 => Ok(payload.skip(length)),
         _ => Err(decode_error(outcome, detail)?),
     };
     Some(Call { result, captured, elapsed })
@@ -295,6 +298,8 @@ fn decode_error(outcome: u8, detail: u8) -> Option<CallError> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn assemble(message: &[u8], max: usize) -> Result<Option<(u64, Vec<u8>)>, Nonsense> {
@@ -321,8 +326,8 @@ mod tests {
         let message = answer(9, &call);
         let (id, payload) = assemble(&message, 1 << 20).expect("sense").expect("whole");
         assert_eq!(id, 9);
-        let decoded = decode_answer(payload, 1 << 20).expect("decodes");
-        assert_eq!(decoded.result, call.result);
+        let decoded = decode_answer(payload.into(), 1 << 20).expect("decodes");
+        assert_eq!(decoded.result.map(Bytes::from), call.result);
         assert_eq!(decoded.captured, call.captured);
         assert_eq!(decoded.elapsed, call.elapsed);
     }
@@ -383,7 +388,7 @@ mod tests {
             let captured = Captured { bytes: vec![b'x'; output], dropped: 0 };
             let result = Ok(vec![0; response].into());
             let call = Call { result, captured, elapsed: Duration::ZERO };
-            answer(1, &call)[Start::BYTES..].to_vec()
+            Payload::from(answer(1, &call)[Start::BYTES..].to_vec())
         };
         assert!(decode_answer(payload(Captured::MAX, 100), 100).is_some());
         assert!(decode_answer(payload(Captured::MAX + 1, 0), 100).is_none());
@@ -404,7 +409,7 @@ mod tests {
                 if let Ok(Some((_, payload))) = assembler.push(&datagram) {
                     assert!(payload.len() <= 1000);
                     let _ = decode_request(&payload);
-                    let _ = decode_answer(payload, 1000);
+                    let _ = decode_answer(payload.into(), 1000);
                 }
                 assert!(assembler.payload.capacity() <= 1000);
             }

@@ -7,7 +7,7 @@
 //! worker takes a request, it can be taken back.
 //!
 //! An answer that is too long for its compartment is put into one of a few trays, which is
-//! free again once the parent has copied it. What fits nowhere goes over the socket, and the
+//! free again once the parent is done with it. What fits nowhere goes over the socket, and the
 //! compartment says so.
 //!
 //! Each side sleeps only after it has said so, and is woken only then: the worker by a
@@ -16,7 +16,10 @@
 //! A worker that was taken over can write anything here, at any time. So the parent believes
 //! nothing that it has written itself, copies before it looks, and checks every length.
 
+mod tray;
+
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use anyhow::Context as _;
@@ -24,6 +27,8 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::thread::futex;
 
+pub(crate) use self::tray::Tray;
+use super::payload::Payload;
 use super::schedule::AHEAD;
 
 /// Requests that a worker may have at a time: the one that it runs, and those behind it.
@@ -101,9 +106,9 @@ pub(crate) struct Placed {
 
 /// A request or an answer.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Mail {
+pub(crate) enum Mail<T = Vec<u8>> {
     /// Its bytes.
-    Here(Vec<u8>),
+    Here(T),
     /// It comes over the socket.
     BySocket,
 }
@@ -166,7 +171,7 @@ impl Mailbox {
     ///
     /// # Errors
     /// [`Garbage`] when it has no possible length or place.
-    pub(crate) fn answer(&self, number: u64) -> Result<Option<Mail>, Garbage> {
+    pub(crate) fn answer(self: &Arc<Self>, number: u64) -> Result<Option<Mail<Payload>>, Garbage> {
         if !self.has_answer(number) {
             return Ok(None);
         }
@@ -175,13 +180,14 @@ impl Mailbox {
             return Ok(Some(Mail::BySocket));
         }
         let tray = self.of(number, ANSWER_TRAY).load(Ordering::Relaxed);
-        let Some(tray) = tray.checked_sub(1) else {
-            return self.read(self.answer_bytes(number), length, SMALL_ANSWER).map(Some);
+        let answer = match tray.checked_sub(1) {
+            None => self.read(self.answer_bytes(number), length, SMALL_ANSWER)?.into(),
+            Some(tray) => {
+                let tray = within(tray, TRAYS - 1)?;
+                Tray::new(self, tray, within(length, MAX_ANSWER)?).into()
+            }
         };
-        let tray = usize::try_from(tray).ok().filter(|tray| *tray < TRAYS).ok_or(Garbage)?;
-        let answer = self.read(TRAY + tray * MAX_ANSWER, length, MAX_ANSWER)?;
-        self.word(FULL + tray).store(0, Ordering::Release);
-        Ok(Some(answer))
+        Ok(Some(Mail::Here(answer)))
     }
 
     /// The parent is about to sleep, and has to be woken for the next answer. Whether it had
@@ -199,7 +205,9 @@ impl Mailbox {
             if self.exchange(number, WAITS, TAKEN) {
                 return match self.of(number, REQUEST_LENGTH).load(Ordering::Relaxed) {
                     BY_SOCKET => Ok(Mail::BySocket),
-                    length => self.read(self.request_bytes(number), length, MAX_REQUEST),
+                    length => {
+                        self.read(self.request_bytes(number), length, MAX_REQUEST).map(Mail::Here)
+                    }
                 };
             }
             self.word(WORKER_SLEEPS).store(1, Ordering::SeqCst);
@@ -342,27 +350,42 @@ impl Mailbox {
     }
 
     /// Copies so many bytes out, of which there are at most `most`.
+    fn read(&self, at: usize, length: u64, most: usize) -> Result<Vec<u8>, Garbage> {
+        let mut bytes = Vec::new();
+        self.append_to(&mut bytes, at, within(length, most)?);
+        Ok(bytes)
+    }
+
+    /// Copies so many bytes out.
     #[expect(unsafe_code, reason = "memory that is shared with another process")]
-    fn read(&self, at: usize, length: u64, most: usize) -> Result<Mail, Garbage> {
-        let length =
-            usize::try_from(length).ok().filter(|length| *length <= most).ok_or(Garbage)?;
-        if at.checked_add(most).is_none_or(|end| end > SIZE) {
-            return Err(Garbage);
-        }
-        let mut bytes: Vec<u8> = Vec::with_capacity(length);
+    fn append_to(&self, bytes: &mut Vec<u8>, at: usize, length: usize) {
+        let from = self.bytes(at, length);
+        bytes.reserve_exact(length);
         // SAFETY: as for `write`; the vector has room for them, and they are all set.
         unsafe {
-            let from = self.memory.as_ptr().add(at);
-            std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), length);
-            bytes.set_len(length);
+            let to = bytes.as_mut_ptr().add(bytes.len());
+            std::ptr::copy_nonoverlapping(from, to, length);
+            bytes.set_len(bytes.len() + length);
         }
-        Ok(Mail::Here(bytes))
     }
+
+    /// Where so many bytes lie.
+    fn bytes(&self, at: usize, length: usize) -> *const u8 {
+        assert!(at.checked_add(length).is_some_and(|end| end <= SIZE), "bytes of the mailbox");
+        self.memory.as_ptr().wrapping_add(at)
+    }
+}
+
+/// A number that the other side wrote, if it is at most `most`.
+fn within(number: u64, most: usize) -> Result<usize, Garbage> {
+    usize::try_from(number).ok().filter(|number| *number <= most).ok_or(Garbage)
 }
 
 #[cfg(test)]
 mod tests {
     use std::thread;
+
+    use bytes::Bytes;
 
     use super::*;
 
@@ -370,14 +393,22 @@ mod tests {
         Mail::Here(bytes.to_vec())
     }
 
-    fn pair() -> (Mailbox, Mailbox) {
+    /// The answer, copied, so that a tray is free again.
+    fn answer(parent: &Arc<Mailbox>, number: u64) -> Result<Option<Mail>, Garbage> {
+        Ok(parent.answer(number)?.map(|answer| match answer {
+            Mail::Here(payload) => Mail::Here(Bytes::from(payload).into()),
+            Mail::BySocket => Mail::BySocket,
+        }))
+    }
+
+    pub(super) fn pair() -> (Arc<Mailbox>, Mailbox) {
         let (parent, memory) = Mailbox::new().expect("memory");
         assert!(rustix::fs::ftruncate(&memory, 0).is_err(), "its size is sealed");
-        (parent, Mailbox::open(&memory).expect("the mailbox"))
+        (Arc::new(parent), Mailbox::open(&memory).expect("the mailbox"))
     }
 
     /// Answers as a worker does, the end first; whether the parent sleeps.
-    fn put(worker: &Mailbox, number: u64, answer: &[u8]) -> bool {
+    pub(super) fn put(worker: &Mailbox, number: u64, answer: &[u8]) -> bool {
         let (start, rest) = answer.split_at(answer.len().min(1));
         let placed = worker.place(number, start.len(), rest).expect("room");
         worker.reply(number, Some((placed, start)))
@@ -395,9 +426,9 @@ mod tests {
                 let request = [&b"ask "[..], &number.to_le_bytes()].concat();
                 assert_eq!(worker.next(number), Ok(here(&request)));
                 assert!(parent.has_begun(number));
-                assert_eq!(parent.answer(number), Ok(None));
+                assert_eq!(answer(&parent, number), Ok(None));
                 put(&worker, number, &request);
-                assert_eq!(parent.answer(number), Ok(Some(here(&request))));
+                assert_eq!(answer(&parent, number), Ok(Some(here(&request))));
             }
         }
     }
@@ -422,11 +453,11 @@ mod tests {
         assert_eq!(worker.next(0), Ok(Mail::BySocket));
         assert!(worker.place(0, 1, &vec![0; MAX_ANSWER]).is_none());
         worker.reply(0, None);
-        assert_eq!(parent.answer(0), Ok(Some(Mail::BySocket)));
+        assert_eq!(answer(&parent, 0), Ok(Some(Mail::BySocket)));
         parent.put(1, Some(&[&[1; MAX_REQUEST], &[]]));
         assert_eq!(worker.next(1), Ok(here(&[1; MAX_REQUEST])));
         put(&worker, 1, &vec![2; MAX_ANSWER]);
-        assert_eq!(parent.answer(1), Ok(Some(here(&vec![2; MAX_ANSWER]))));
+        assert_eq!(answer(&parent, 1), Ok(Some(here(&vec![2; MAX_ANSWER]))));
     }
 
     #[test]
@@ -438,14 +469,14 @@ mod tests {
         }
         assert!(worker.place(4, 1, &long(4)).is_none(), "there are four trays");
         worker.reply(4, None);
-        assert_eq!(parent.answer(1), Ok(Some(here(&long(1)))));
+        assert_eq!(answer(&parent, 1), Ok(Some(here(&long(1)))));
         put(&worker, 5, &long(5));
         for number in [0, 2, 3, 5] {
-            assert_eq!(parent.answer(number), Ok(Some(here(&long(number)))));
+            assert_eq!(answer(&parent, number), Ok(Some(here(&long(number)))));
         }
-        assert_eq!(parent.answer(4), Ok(Some(Mail::BySocket)));
+        assert_eq!(answer(&parent, 4), Ok(Some(Mail::BySocket)));
         put(&worker, 6, b"short");
-        assert_eq!(parent.answer(6), Ok(Some(here(b"short"))));
+        assert_eq!(answer(&parent, 6), Ok(Some(here(b"short"))));
     }
 
     #[test]
@@ -471,14 +502,14 @@ mod tests {
         for tray in [TRAYS as u64 + 1, 1 << 40, u64::MAX] {
             put(&worker, 0, b"x");
             worker.of(0, ANSWER_TRAY).store(tray, Ordering::SeqCst);
-            assert_eq!(parent.answer(0), Err(Garbage));
+            assert_eq!(answer(&parent, 0), Err(Garbage));
         }
         for length in [MAX_ANSWER as u64 + 1, 1 << 40, BY_SOCKET - 1] {
             put(&worker, 0, b"x");
             worker.of(0, ANSWER_LENGTH).store(length, Ordering::SeqCst);
-            assert_eq!(parent.answer(0), Err(Garbage));
+            assert_eq!(answer(&parent, 0), Err(Garbage));
             worker.of(0, ANSWER_TRAY).store(1, Ordering::SeqCst);
-            assert_eq!(parent.answer(0), Err(Garbage));
+            assert_eq!(answer(&parent, 0), Err(Garbage));
         }
     }
 }

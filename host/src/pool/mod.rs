@@ -10,6 +10,7 @@ mod growth;
 pub(crate) mod ipc;
 mod launch;
 pub(crate) mod mailbox;
+mod payload;
 mod process;
 mod schedule;
 mod thread;
@@ -26,6 +27,8 @@ use tokio::task::block_in_place;
 
 use self::admission::Admission;
 pub(crate) use self::admission::Slot;
+pub(crate) use self::mailbox::Tray;
+pub(crate) use self::payload::Payload;
 use crate::config::{PoolKind, Route};
 use crate::directory::Directories;
 use crate::lockdown::Level;
@@ -85,11 +88,11 @@ struct Job {
 
 /// A request that a worker has dealt with.
 #[derive(Debug)]
-pub struct Done {
+pub(crate) struct Done {
     /// What the call came to.
-    pub call: Call,
+    pub(crate) call: Call<Payload>,
     /// The worker's number, from 1.
-    pub worker: u32,
+    pub(crate) worker: u32,
 }
 
 impl Done {
@@ -180,7 +183,7 @@ impl Pool {
     /// How the call failed.
     pub async fn answer(&self, request: Bytes) -> Result<Bytes, CallError> {
         let slot = self.enter(OWN).await.map_err(|Busy| CallError::WorkerLost)?;
-        self.run(slot, 0, request).await.call.result
+        self.run(slot, 0, request).await.call.result.map(Bytes::from)
     }
 
     /// Waits for a place in the pool, which a request needs. To give the wait up,

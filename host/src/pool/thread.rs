@@ -225,7 +225,9 @@ fn work(shared: &Shared, worker: &Worker, own: &directory::Slot) {
         drop((request, running));
         if let Some(Current { reply, slot, .. }) = worker.lock().take() {
             let done = match call {
-                Ok(call) => Done { call, worker: worker.number },
+                Ok(call) => {
+                    Done { call: call.map(|response, _| response.into()), worker: worker.number }
+                }
                 Err(_) => Done::lost(worker.number, CallError::WorkerLost, started.elapsed()),
             };
             drop(slot);

@@ -34,11 +34,11 @@ pub struct Call<R = Bytes> {
     pub elapsed: Duration,
 }
 
-impl Call {
+impl<R> Call<R> {
     /// The same, with what `take` makes of the response and of what the guest has written.
-    pub(crate) fn map<R>(self, take: impl FnOnce(&[u8], &Captured) -> R) -> Call<R> {
+    pub(crate) fn map<S>(self, take: impl FnOnce(R, &Captured) -> S) -> Call<S> {
         let Self { result, captured, elapsed } = self;
-        Call { result: result.map(|response| take(&response, &captured)), captured, elapsed }
+        Call { result: result.map(|response| take(response, &captured)), captured, elapsed }
     }
 }
 

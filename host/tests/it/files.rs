@@ -270,6 +270,26 @@ fn a_response_may_be_as_long_as_the_limit_says() {
 }
 
 #[test]
+fn clients_that_do_not_read_yet_keep_no_one_waiting_and_get_all() {
+    on_both(&["--workers", "1"], |server| {
+        let contents: Vec<_> = (0..8).map(|number| noise(1 << 20, number)).collect();
+        for (number, content) in contents.iter().enumerate() {
+            std::fs::write(server.dir.join(number.to_string()), content).unwrap();
+        }
+        let ask = |number| {
+            let mut client = server.connect();
+            client.send(format!("GET /download/{number} HTTP/1.1\r\nHost: x\r\n\r\n"));
+            client
+        };
+        let mut clients: Vec<_> = (0..contents.len()).map(ask).collect();
+        assert!(server.get("/download/0").body == contents[0]);
+        for (client, content) in clients.iter_mut().zip(&contents).rev() {
+            assert!(client.response().body == *content);
+        }
+    });
+}
+
+#[test]
 fn a_name_stays_within_its_field() {
     on_both(&[], |server| {
         std::fs::write(server.dir.join("x;filename=evil.exe\"'"), "").unwrap();

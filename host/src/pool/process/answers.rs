@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::unix::AsyncFd;
@@ -11,7 +12,7 @@ use tokio::time::sleep;
 
 use super::super::ipc::{self, Assembler, Nonsense};
 use super::super::mailbox::{Garbage, Mail, Mailbox};
-use super::super::{Done, Job};
+use super::super::{Done, Job, Payload};
 use super::Shared;
 
 /// Answers from one worker in a row, before others on the I/O thread have a turn.
@@ -26,7 +27,7 @@ pub(super) struct Ear<'a> {
     pub(super) place: usize,
     pub(super) number: u32,
     pub(super) socket: &'a UnixDatagram,
-    pub(super) mailbox: &'a Mailbox,
+    pub(super) mailbox: &'a Arc<Mailbox>,
     pub(super) bell: &'a AsyncFd<OwnedFd>,
 }
 
@@ -145,13 +146,13 @@ impl Answers {
             return Err(Nonsense);
         }
         match self.assembler.push(datagram)? {
-            Some((number, payload)) if number == self.next => self.pass_on(worker, payload),
+            Some((number, payload)) if number == self.next => self.pass_on(worker, payload.into()),
             Some(_) => Err(Nonsense),
             None => Ok(Heard::Something),
         }
     }
 
-    fn pass_on(&mut self, worker: &Ear<'_>, payload: Vec<u8>) -> Result<Heard, Nonsense> {
+    fn pass_on(&mut self, worker: &Ear<'_>, payload: Payload) -> Result<Heard, Nonsense> {
         let call = ipc::decode_answer(payload, self.max_response).ok_or(Nonsense)?;
         let job = {
             let mut state = worker.shared.lock();
