@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, openat2};
 
 use crate::config::DirConfig;
-use crate::sandbox::{Access, Audit, Grants, Ledger, OpenFile, Preopen, Usage};
+use crate::sandbox::{Access, Audit, Grants, Ledger, OpenFile, Preopen, Spares, Usage};
 
 /// Workers that may serve one directory at a time, those of handlers that are about
 /// to be swapped included.
@@ -163,7 +163,8 @@ impl ServedDir {
         };
         let Directory { fd, ledger, .. } = &*self.directory;
         let guest_path = self.config.guest.clone();
-        let preopen = Preopen { dir: Arc::clone(fd), guest_path, access };
+        let spares = Spares::default();
+        let preopen = Preopen { dir: Arc::clone(fd), guest_path, access, spares };
         Grants { preopen, env, ledger: Arc::clone(ledger), audit }
     }
 }

@@ -96,10 +96,11 @@ enum Taken {
 }
 
 fn confine(prepared: &Prepared) -> anyhow::Result<Started> {
-    let Prepared { init, dir, sandbox, .. } = prepared;
+    let Prepared { init, dir, sandbox, handler, .. } = prepared;
     let messages = init.max_request.saturating_add(init.limits.max_response);
     let data = init.limits.memory.saturating_add(messages.saturating_mul(2)) as u64;
     lockdown::limit_process(init.limits.quota.bytes, data.saturating_add(OWN_DATA))?;
+    handler.prepare_listings(1);
     let level = lockdown::confine_thread(dir.fd(), dir.is_read_only())?;
     Ok(Started { level, pooled: sandbox.pooled() })
 }

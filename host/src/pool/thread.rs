@@ -25,6 +25,9 @@ use crate::sandbox::{CallError, Clock, Handler, Order, Sandbox};
 /// for the host's frames below and above.
 const STACK: usize = 2 << 20;
 
+/// Listings at a time for which the directory is kept open; for others it is opened.
+const LISTINGS: usize = 8;
+
 /// How often the supervisor looks for workers that are stuck or held up.
 const PATROL: Duration = Duration::from_millis(100);
 
@@ -85,6 +88,7 @@ impl ThreadPool {
         let component = handler::load(&sandbox, code)?;
         let grants = dir.grants(route.env.clone(), common.audit.clone());
         let handler = sandbox.handler(&component, grants)?;
+        handler.prepare_listings(LISTINGS);
         let (queue, jobs) = unbounded();
         let shared = Arc::new(Shared {
             sandbox,

@@ -62,6 +62,14 @@ pub struct Handler {
     pub(super) grants: Arc<Grants>,
 }
 
+impl Handler {
+    /// Gets ready for so many calls at a time that list the directory. A process does so when
+    /// it will fork no more: a position would be shared.
+    pub fn prepare_listings(&self, count: usize) {
+        self.grants.prepare_listings(count);
+    }
+}
+
 /// A compiled component, and what it asks for.
 pub struct Examined {
     /// The interfaces that it imports, with their versions.

@@ -14,4 +14,6 @@ mod monitor;
 pub use call::{Call, CallError, Order};
 pub use engine::{Clock, Sandbox};
 pub use handler::{Examined, Handler, Refusal, granted};
-pub use monitor::{Access, Audit, Captured, Grants, Ledger, OpenFile, Preopen, Usage, measure};
+pub use monitor::{
+    Access, Audit, Captured, Grants, Ledger, OpenFile, Preopen, Spares, Usage, measure,
+};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::io::Errno;
 use wasmtime::component::Resource;
 
 use super::audit::Argument;
@@ -27,6 +28,8 @@ const TYPES: &str = "wasi:filesystem/types";
 /// The entries of a directory, read from the kernel as the guest asks.
 pub struct DirectoryEntryStream {
     entries: Dir,
+    /// It is the preopened directory.
+    is_preopen: bool,
     /// It counts as open for as long as this lives.
     _register: Register,
 }
@@ -199,11 +202,14 @@ impl HostDescriptor for State {
     ) -> FsResult<Resource<DirectoryEntryStream>> {
         self.audit(TYPES, "descriptor.read-directory", Argument::None);
         let register = self.register()?;
-        // Opens the directory anew: two streams do not share a position.
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let dir = open_beneath(self.table.get(&fd)?.directory()?, ".", flags, Mode::empty())?;
-        let stream = DirectoryEntryStream { entries: Dir::new(dir)?, _register: register };
-        Ok(self.hand_out(stream)?)
+        let dir = self.table.get(&fd)?;
+        let is_preopen = Arc::ptr_eq(&dir.fd, &self.grants.preopen.dir);
+        let spare = is_preopen.then(|| self.grants.preopen.spares.take()).flatten();
+        let entries = match spare {
+            Some(entries) => entries,
+            None => entries(dir.directory()?)?,
+        };
+        Ok(self.hand_out(DirectoryEntryStream { entries, is_preopen, _register: register })?)
     }
 
     fn create_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
@@ -395,8 +401,19 @@ impl HostDirectoryEntryStream for State {
     }
 
     fn drop(&mut self, stream: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {
-        self.release(stream)
+        self.entered = true;
+        let DirectoryEntryStream { entries, is_preopen, .. } = self.table.delete(stream)?;
+        if is_preopen {
+            self.grants.preopen.spares.keep(entries);
+        }
+        Ok(())
     }
+}
+
+/// The entries of a directory, which is opened anew: two streams do not share a position.
+pub(super) fn entries(dir: &OpenFile) -> Result<Dir, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Dir::new(fs::openat(dir, ".", flags, Mode::empty())?)
 }
 
 /// Holds what has that name, if something does: when it loses its name, the kernel frees it

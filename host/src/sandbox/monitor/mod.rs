@@ -16,6 +16,7 @@ mod filesystem;
 mod metadata;
 mod paths;
 mod quota;
+mod spares;
 mod streams;
 
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub use cli::Captured;
 use errors::{FsError, StreamError};
 use quota::Account;
 pub use quota::{Ledger, OpenFile, Usage, measure};
+pub use spares::Spares;
 
 mod bindings {
     #![allow(
@@ -85,6 +87,8 @@ pub struct Preopen {
     pub guest_path: String,
     /// What may be done in it.
     pub access: Access,
+    /// It again, for listings.
+    pub spares: Spares,
 }
 
 /// All that a handler is granted, fixed when it is loaded.
@@ -98,6 +102,14 @@ pub struct Grants {
     pub ledger: Arc<Ledger>,
     /// Where its host calls are told of, if anywhere.
     pub audit: Option<Arc<Audit>>,
+}
+
+impl Grants {
+    /// Keeps the directory open for so many listings at a time, if it can be read.
+    pub(super) fn prepare_listings(&self, count: usize) {
+        let dirs = (0..count).map_while(|_| filesystem::entries(&self.preopen.dir).ok());
+        self.preopen.spares.fill(dirs.collect());
+    }
 }
 
 /// What one instance holds; it lives in the instance's store and ends with it.

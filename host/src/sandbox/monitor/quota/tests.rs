@@ -14,7 +14,7 @@ use rustix::io::{Errno, pwrite};
 
 use super::{Account, Ledger, OpenFile, OverQuota, RECOUNT_EVERY, Usage, measure};
 use crate::sandbox::monitor::streams::append_all;
-use crate::sandbox::monitor::{Access, Grants, Preopen};
+use crate::sandbox::monitor::{Access, Grants, Preopen, Spares};
 
 const SLOTS: u32 = 4;
 
@@ -39,7 +39,8 @@ impl From<Errno> for Failed {
 fn grants(dir: &Path, quota: Usage) -> Arc<Grants> {
     let fd = OwnedFd::from(fs::File::open(dir).expect("the directory"));
     let dir = Arc::new(OpenFile::from(fd));
-    let preopen = Preopen { dir, guest_path: "folder".into(), access: Access::ReadWrite };
+    let (guest_path, access, spares) = ("folder".into(), Access::ReadWrite, Spares::default());
+    let preopen = Preopen { dir, guest_path, access, spares };
     let ledger = Arc::new(Ledger::new(quota, SLOTS).expect("memory"));
     ledger.enlist(SLOTS - 1);
     Arc::new(Grants { preopen, env: Vec::new(), ledger, audit: None })
