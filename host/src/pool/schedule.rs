@@ -47,7 +47,7 @@ pub(super) enum Begun {
 #[derive(Debug)]
 pub(super) struct Schedule<T> {
     /// Requests that no worker has, oldest first.
-    waiting: VecDeque<Waiting<T>>,
+    waiting: VecDeque<Request<T>>,
     places: Vec<Place<T>>,
     /// Ready workers without a request. The last to become idle is the first to
     /// work again.
@@ -67,7 +67,7 @@ struct Place<T> {
 }
 
 #[derive(Debug)]
-struct Waiting<T> {
+struct Request<T> {
     /// Counts up in the order in which they came.
     id: u64,
     task: T,
@@ -77,9 +77,7 @@ struct Waiting<T> {
 
 #[derive(Debug)]
 struct Sent<T> {
-    id: u64,
-    task: T,
-    arrived: Instant,
+    request: Request<T>,
     /// When it was sent, then when the one before it was answered.
     since: Instant,
 }
@@ -107,7 +105,7 @@ impl<T: Task> Schedule<T> {
     /// Takes a request.
     pub(super) fn submit(&mut self, task: T, now: Instant) -> Option<Order> {
         self.last_id += 1;
-        let new = Waiting { id: self.last_id, task, arrived: now };
+        let new = Request { id: self.last_id, task, arrived: now };
         if self.waiting.is_empty() {
             if self.hot(now) < self.max_hot
                 && let Some(place) = self.idle.pop()
@@ -145,7 +143,7 @@ impl<T: Task> Schedule<T> {
         now: Instant,
     ) -> Option<(T, Vec<Order>)> {
         let sent = &mut self.places.get_mut(place)?.sent;
-        let task = sent.pop_front_if(|sent| sent.id == id)?.task;
+        let task = sent.pop_front_if(|sent| sent.request.id == id)?.request.task;
         match sent.front_mut() {
             Some(next) => next.since = now,
             None => self.working.retain(|working| *working != place),
@@ -162,16 +160,17 @@ impl<T: Task> Schedule<T> {
         let sent = self.places.get_mut(place).map(|place| std::mem::take(&mut place.sent));
         let sent = sent.unwrap_or_default();
         // They are begun in the order in which they were sent.
-        let first = sent.front().map(|first| first.id).filter(|_| match begun {
+        let first = sent.front().map(|first| first.request.id).filter(|_| match begun {
             Begun::Nothing => false,
             Begun::First => true,
         });
         let mut lost = Vec::new();
-        for Sent { id, mut task, .. } in sent {
-            if Some(id) == first || !task.outlives() {
-                lost.push(task);
+        for Sent { mut request, .. } in sent {
+            if Some(request.id) == first || !request.task.outlives() {
+                lost.push(request.task);
             } else {
-                self.waiting.push_back(Waiting { id, task, arrived: now });
+                request.arrived = now;
+                self.waiting.push_back(request);
             }
         }
         self.line_up();
@@ -200,7 +199,7 @@ impl<T: Task> Schedule<T> {
         // What was sent in pieces cannot be taken back.
         let slow = |place: &Place<T>| {
             let mut sent = place.sent.iter();
-            sent.len() > 1 && !place.is_hot(now) && sent.all(|sent| sent.task.fits_ahead())
+            sent.len() > 1 && !place.is_hot(now) && sent.all(|sent| sent.request.task.fits_ahead())
         };
         self.working().filter(|(_, place)| slow(place)).map(|(at, _)| at).collect()
     }
@@ -216,9 +215,8 @@ impl<T: Task> Schedule<T> {
     pub(super) fn taken_back(&mut self, place: usize, count: usize, now: Instant) -> Vec<Order> {
         let count = count.min(self.behind(place));
         let Some(Place { sent }) = self.places.get_mut(place) else { return Vec::new() };
-        for Sent { id, task, arrived, .. } in sent.drain(sent.len() - count..) {
-            self.waiting.push_back(Waiting { id, task, arrived });
-        }
+        let taken = sent.drain(sent.len() - count..);
+        self.waiting.extend(taken.map(|sent| sent.request));
         self.line_up();
         self.promote(now)
     }
@@ -232,13 +230,13 @@ impl<T: Task> Schedule<T> {
 
     /// A request that was sent and not answered.
     pub(super) fn task(&self, order: Order) -> Option<&T> {
-        let sent = &self.places.get(order.place)?.sent;
-        sent.iter().find(|sent| sent.id == order.id).map(|sent| &sent.task)
+        let mut sent = self.places.get(order.place)?.sent.iter().map(|sent| &sent.request);
+        sent.find(|request| request.id == order.id).map(|request| &request.task)
     }
 
     /// The request whose answer a worker owes next.
     pub(super) fn first(&self, place: usize) -> Option<u64> {
-        self.places.get(place)?.sent.front().map(|sent| sent.id)
+        self.places.get(place)?.sent.front().map(|sent| sent.request.id)
     }
 
     /// Workers that have been in their call for that long.
@@ -303,7 +301,7 @@ impl<T: Task> Schedule<T> {
         orders
     }
 
-    fn next_waiting(&mut self) -> Option<Waiting<T>> {
+    fn next_waiting(&mut self) -> Option<Request<T>> {
         while let Some(next) = self.waiting.pop_front() {
             if !next.task.is_cancelled() {
                 return Some(next);
@@ -312,14 +310,17 @@ impl<T: Task> Schedule<T> {
         None
     }
 
-    fn assign(&mut self, at: usize, next: Waiting<T>, now: Instant) -> Order {
-        let Waiting { id, task, arrived } = next;
+    fn assign(&mut self, at: usize, request: Request<T>, now: Instant) -> Order {
+        let id = request.id;
         if let Some(place) = self.places.get_mut(at) {
             if place.sent.is_empty() {
                 self.working.push(at);
             }
-            debug_assert!(place.sent.is_empty() || task.fits_ahead(), "it can be taken back");
-            place.sent.push_back(Sent { id, task, arrived, since: now });
+            debug_assert!(
+                place.sent.is_empty() || request.task.fits_ahead(),
+                "it can be taken back"
+            );
+            place.sent.push_back(Sent { request, since: now });
         }
         Order { place: at, id }
     }
@@ -334,7 +335,7 @@ impl<T: Task> Place<T> {
 
     /// Whether one more can be sent ahead.
     fn has_room(&self) -> bool {
-        self.sent.len() <= AHEAD && self.sent.iter().all(|sent| sent.task.fits_ahead())
+        self.sent.len() <= AHEAD && self.sent.iter().all(|sent| sent.request.task.fits_ahead())
     }
 }
 

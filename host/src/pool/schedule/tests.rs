@@ -40,7 +40,7 @@ impl Fixture {
     }
 
     fn answer(&mut self, place: usize) -> (u32, usize) {
-        let id = self.schedule.places[place].sent[0].id;
+        let id = self.schedule.places[place].sent[0].request.id;
         let (task, orders) = self.schedule.answered(place, id, self.now).expect("asked");
         (task.0, orders.len())
     }
@@ -125,7 +125,7 @@ fn a_large_request_is_not_sent_ahead_in_place_of_a_cancelled_one() {
         f.submit(task);
     }
     assert_eq!(f.answer(0), (100, 1));
-    let sent: Vec<_> = f.schedule.places[0].sent.iter().map(|sent| sent.task.0).collect();
+    let sent: Vec<_> = f.schedule.places[0].sent.iter().map(|sent| sent.request.task.0).collect();
     assert_eq!(sent, [2]);
     assert_eq!(f.answer(0), (2, 1));
     assert_eq!(f.answer(0), (101, 0));
@@ -168,7 +168,7 @@ fn cancelled_requests_are_passed_over() {
     f.submit(0);
     f.submit(50);
     assert_eq!(f.answer(0), (1, 1));
-    assert_eq!(f.schedule.places[0].sent[AHEAD].task, Small(50));
+    assert_eq!(f.schedule.places[0].sent[AHEAD].request.task, Small(50));
 }
 
 #[test]
