@@ -316,7 +316,8 @@ impl Connection<'_> {
         self.pace
             .wait(async {
                 match body {
-                    Payload::InTray(body) => write_from(stream, head, body).await,
+                    // (Boxed, since every connection would hold room for it.)
+                    Payload::InTray(body) => Box::pin(write_from(stream, head, body)).await,
                     Payload::Here(body) if body.is_empty() => stream.write_all(&head).await,
                     Payload::Here(body) if body.len() <= ONE_WRITE => {
                         stream.write_all(&[&*head, &*body].concat()).await
