@@ -1,4 +1,5 @@
-//! What native code could do that has broken out of WebAssembly: for `host demo` alone.
+//! What native code could do that has broken out of WebAssembly: for `host demo`, and for
+//! benchmarks of what a request costs without a sandbox.
 //!
 //! A server that is started by the demo as an *escaped* one runs these attempts in
 //! its workers, in place of a handler, after they have confined themselves as always.
@@ -55,7 +56,12 @@ pub(crate) fn attempt(request: &[u8], parent: Option<Parent<'_>>) -> Call {
     let target = String::from_utf8_lossy(target);
     let (name, argument) = target.trim_start_matches('/').split_once('?').unwrap_or((&target, ""));
     let (status, body) = match attempts(name.trim_start_matches('/'), argument, parent) {
+        // For benchmarks.
         None if name == "/ok" => ("200 OK", "ok\n".into()),
+        None if name == "store" => match store(argument, request) {
+            Ok(()) => ("200 OK", "stored\n".into()),
+            Err(error) => ("500 Internal Server Error", format!("{error}\n")),
+        },
         None => ("404 Not Found", "no such attempt\n".into()),
         Some(Came::Through(what)) => ("200 OK", format!("through: {what}\n")),
         Some(Came::Blocked(error)) => ("200 OK", format!("blocked: {}\n", by(&error))),
@@ -65,6 +71,15 @@ pub(crate) fn attempt(request: &[u8], parent: Option<Parent<'_>>) -> Call {
     let response = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}");
     let result = Ok(response.into());
     Call { result, captured: Captured::default(), elapsed: started.elapsed() }
+}
+
+/// Stores a request's body as an upload is stored: in a file beside, which is then renamed.
+fn store(path: &str, request: &[u8]) -> io::Result<()> {
+    static STORED: AtomicU64 = AtomicU64::new(0);
+    let head = memchr::memmem::find(request, b"\r\n\r\n").map_or(request.len(), |end| end + 4);
+    let temporary = format!("{path}.{}", STORED.fetch_add(1, Ordering::Relaxed));
+    fs::write(&temporary, &request[head..])?;
+    Ok(renameat(CWD, temporary, CWD, path)?)
 }
 
 /// Which layer an error comes from.
