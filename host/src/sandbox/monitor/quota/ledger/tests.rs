@@ -1,0 +1,124 @@
+//! What stands in a ledger, whoever writes there.
+
+use std::collections::HashMap;
+
+use super::*;
+
+fn usage(bytes: u64, entries: u64) -> Usage {
+    Usage { bytes, entries }
+}
+
+fn fits(ledger: &Ledger, more: Usage) -> bool {
+    ledger.reserve(more)
+}
+
+pub(super) fn counted(bytes: u64, entries: u64) -> Ledger {
+    let ledger = Ledger::new(usage(100, 10), 3).expect("memory");
+    ledger.enlist(2);
+    assert!(!fits(&ledger, usage(1, 0)), "nothing is known yet");
+    let (begun, _) = ledger.begin_count(0);
+    ledger.end_count(begun, usage(bytes, entries));
+    ledger.set_counting(0, false);
+    ledger
+}
+
+#[test]
+fn both_numbers_must_fit() {
+    let ledger = counted(90, 9);
+    assert!(!fits(&ledger, usage(11, 1)));
+    assert!(fits(&ledger, usage(5, 1)));
+    assert!(!fits(&ledger, usage(0, 1)));
+    assert!(!fits(&ledger, usage(6, 0)));
+    assert!(!fits(&ledger, usage(u64::MAX, 0)));
+    assert!(fits(&ledger, usage(5, 0)));
+}
+
+#[test]
+fn what_moves_is_added_to_a_count_that_is_being_made() {
+    let ledger = counted(90, 0);
+    ledger.add_to_counts(usage(10, 0));
+    assert!(fits(&ledger, usage(10, 0)), "nobody counts");
+    let (begun, _) = ledger.begin_count(0);
+    ledger.add_to_counts(usage(20, 0));
+    ledger.end_count(begun, usage(60, 0));
+    ledger.set_counting(0, false);
+    assert!(ledger.is_stale());
+    assert!(!fits(&ledger, usage(21, 0)));
+    assert!(fits(&ledger, usage(20, 0)));
+    let (begun, _) = ledger.begin_count(0);
+    ledger.add_to_counts(usage(u64::MAX, 0));
+    ledger.end_count(begun, usage(0, 0));
+    assert!(!fits(&ledger, usage(1, 0)), "too large to be added up");
+}
+
+#[test]
+fn what_is_reserved_during_a_count_stays_reserved() {
+    let ledger = counted(0, 0);
+    assert!(fits(&ledger, usage(50, 0)));
+    let (begun, _) = ledger.begin_count(0);
+    assert!(fits(&ledger, usage(30, 0)));
+    ledger.end_count(begun, usage(10, 0));
+    assert!(ledger.is_stale(), "it may have been counted, too");
+    assert!(!fits(&ledger, usage(61, 0)));
+    assert!(fits(&ledger, usage(60, 0)));
+}
+
+#[test]
+fn what_others_are_adding_when_a_count_begins_is_known() {
+    let ledger = counted(0, 0);
+    ledger.hold(0, usage(50, 0));
+    ledger.hold(1, usage(30, 1));
+    assert_eq!(ledger.begin_count(0).1, usage(30, 1));
+    assert_eq!(ledger.begin_count(2).1, usage(80, 1));
+    ledger.forget(1);
+    assert_eq!(ledger.begin_count(0).1, usage(0, 0));
+}
+
+#[test]
+fn of_two_counts_at_the_same_time_one_is_taken() {
+    let ledger = counted(100, 0);
+    let ((one, _), (other, _)) = (ledger.begin_count(0), ledger.begin_count(1));
+    ledger.end_count(one, usage(40, 0));
+    assert!(fits(&ledger, usage(60, 0)));
+    ledger.end_count(other, usage(40, 0));
+    assert!(!fits(&ledger, usage(1, 0)), "the second knows nothing of the 60");
+}
+
+#[test]
+fn what_a_bad_worker_wrote_is_not_believed() {
+    let ledger = counted(10, 1);
+    let place = ledger.take_place(1).expect("a place");
+    ledger.identify(place, 7);
+    ledger.at_least(place, 50);
+    let garbage = [u64::MAX, 0, 1, VALUE, 1 << 47, 3];
+    for word in 0..size(3) / 8 {
+        if ledger.slot(1) <= word && word < ledger.slot(2) {
+            continue;
+        }
+        ledger.word(word).store(garbage[word % garbage.len()], Ordering::SeqCst);
+    }
+    ledger.distrust(usage(100, 10), &[1].into());
+    assert_eq!(ledger.quota(), usage(100, 10));
+    assert_eq!(ledger.open_files(0).lengths, HashMap::from([(7, 50)]), "that of a live one");
+    assert!(!fits(&ledger, usage(1, 0)) && ledger.is_stale(), "it is to be counted");
+    let (begun, held) = ledger.begin_count(1);
+    ledger.end_count(begun, usage(60, 1));
+    assert_eq!(held, usage(0, 0));
+    assert!(fits(&ledger, usage(40, 9)));
+    ledger.word(COUNTED).store(u64::MAX, Ordering::SeqCst);
+    assert_eq!(ledger.counted(), Duration::MAX);
+}
+
+#[test]
+fn another_process_sees_the_same_ledger() {
+    let ledger = counted(0, 0);
+    let fd = ledger.fd().try_clone_to_owned().expect("a descriptor");
+    assert!(rustix::fs::ftruncate(&fd, 0).is_err(), "its size is sealed");
+    let same = Ledger::open(fd, ledger.slots()).expect("the ledger");
+    same.hold(1, usage(7, 1));
+    assert_eq!(same.quota(), usage(100, 10));
+    assert_eq!(ledger.begin_count(0).1, usage(7, 1));
+    assert_eq!(ledger.begin_count(1).1, usage(0, 0));
+    ledger.forget(1);
+    assert_eq!(same.begin_count(0).1, usage(0, 0));
+}
