@@ -1,5 +1,5 @@
 //! What native code could do that has broken out of WebAssembly: for `host demo`, and for
-//! benchmarks of what a request costs without a sandbox.
+//! benchmarks of what a request costs without an instance.
 //!
 //! A server that is started by the demo as an *escaped* one runs these attempts in
 //! its workers, in place of a handler, after they have confined themselves as always.
@@ -54,10 +54,11 @@ pub(crate) fn attempt(request: &[u8], parent: Option<Parent<'_>>) -> Call {
     let started = Instant::now();
     let target = request.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
     let target = String::from_utf8_lossy(target);
-    let (name, argument) = target.trim_start_matches('/').split_once('?').unwrap_or((&target, ""));
-    let (status, body) = match attempts(name.trim_start_matches('/'), argument, parent) {
+    let target = target.trim_start_matches('/');
+    let (name, argument) = target.split_once('?').unwrap_or((target, ""));
+    let (status, body) = match attempts(name, argument, parent) {
         // For benchmarks.
-        None if name == "/ok" => ("200 OK", "ok\n".into()),
+        None if name == "ok" => ("200 OK", "ok\n".into()),
         None if name == "store" => match store(argument, request) {
             Ok(()) => ("200 OK", "stored\n".into()),
             Err(error) => ("500 Internal Server Error", format!("{error}\n")),
