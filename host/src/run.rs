@@ -98,12 +98,13 @@ async fn serve_until_stopped(
         level.is_full() || !config.require_sandbox,
         "--require-sandbox: this kernel offers no more than {level}",
     );
+    let full: Vec<_> = config.routes.iter().filter(|route| is_full(route)).collect();
     introduce(config, server.local_addr()?, level);
     if config.client.max_connections < asked {
         let possible = config.client.max_connections;
         tracing::warn!("the limit on file descriptors allows for {possible} connections at a time");
     }
-    warn_if_full(config);
+    full.into_iter().for_each(warn_of_full);
     if !started.iter().all(|started| started.pooled) {
         tracing::warn!("too little address space for a pool of instances: calls are slower");
     }
@@ -217,23 +218,23 @@ fn introduce(config: &Config, addr: SocketAddr, level: Level) {
     ));
 }
 
-/// Says so if a directory holds more than handlers may add to.
-fn warn_if_full(config: &Config) {
-    for route in &config.routes {
-        let quota = route.limits.quota;
-        let holds = std::fs::File::open(&route.dir.host)
-            .ok()
-            .and_then(|dir| measure(dir, quota, Some(Instant::now() + COUNT)).ok());
-        if holds.is_some_and(|holds| !holds.fits(quota)) {
-            let files = quota.entries;
-            let quota = bytesize::ByteSize(quota.bytes).display().iec();
-            let dir = route.dir.host.display();
-            tracing::warn!(
-                "the directory {dir} already holds more than --quota {quota} or --max-files \
-                 {files}: handlers can add nothing to it"
-            );
-        }
-    }
+/// Whether a directory holds more than handlers may add to, as far as counting gets in [`COUNT`].
+fn is_full(route: &Route) -> bool {
+    let quota = route.limits.quota;
+    std::fs::File::open(&route.dir.host)
+        .ok()
+        .and_then(|dir| measure(dir, quota, Some(Instant::now() + COUNT)).ok())
+        .is_some_and(|holds| !holds.fits(quota))
+}
+
+fn warn_of_full(route: &Route) {
+    let files = route.limits.quota.entries;
+    let quota = bytesize::ByteSize(route.limits.quota.bytes).display().iec();
+    let dir = route.dir.host.display();
+    tracing::warn!(
+        "the directory {dir} already holds more than --quota {quota} or --max-files {files}: \
+         handlers can add nothing to it"
+    );
 }
 
 async fn either(one: &mut Signal, other: &mut Signal) {

@@ -138,6 +138,23 @@ fn help_and_version_are_no_errors() {
 }
 
 #[test]
+fn nothing_is_left_to_do_when_the_banner_is_out() {
+    let dir = tempfile::tempdir().unwrap();
+    for n in 0..5000 {
+        std::fs::write(dir.path().join(n.to_string()), "").unwrap();
+    }
+    let path = dir.path().to_str().unwrap();
+    for pool in POOLS {
+        let server = Server::start(pool, &["--dir", path]);
+        // Counting the files takes some, and the first request comes after it.
+        let at_once = server.descriptors();
+        assert_eq!(server.get("/").status, 200, "{pool}");
+        eventually("that one is closed", || server.descriptors() <= at_once);
+        assert_eq!(server.descriptors(), at_once, "{pool}");
+    }
+}
+
+#[test]
 fn the_banner_says_what_is_served() {
     for (pool, name) in [("thread", "Thread"), ("process", "Process")] {
         let dir = tempfile::tempdir().unwrap();
