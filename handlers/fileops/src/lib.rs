@@ -2,7 +2,8 @@
 //! of the one directory it is given.
 //!
 //! Request bytes in, response bytes out. `request` and `response` speak HTTP,
-//! `name` decides what may be a file's name, `conditional` evaluates
+//! `name` decides what may be a file's name, `names` keeps those in the directory in order,
+//! `listing` writes them down, `conditional` evaluates
 //! preconditions and ranges, with `date`, and `media_type` knows extensions; all of these
 //! are pure. `store` alone touches the directory, directly through `wasi:filesystem`.
 //!
@@ -17,6 +18,7 @@ mod date;
 mod listing;
 mod media_type;
 mod name;
+mod names;
 mod request;
 mod response;
 mod routes;

@@ -3,40 +3,54 @@
 //! It is put together here, since a third of all data that an instance starts with would be
 //! tables by which floats are printed. The time of a file is exact this way, too.
 
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use wasip2::clocks::wall_clock::Datetime;
 
 /// One entry of the listing.
-pub struct Entry {
-    pub name: String,
+pub struct Entry<'a> {
+    pub name: &'a str,
     /// Bytes.
     pub size: u64,
     /// Since 1970.
     pub modified: Datetime,
 }
 
-/// Bytes of an entry besides its name, at least.
-const ENTRY: usize = 96;
+/// Bytes of most entries besides the name.
+pub const ENTRY: usize = 84;
 
-/// An array of objects: name, size in bytes, and seconds since 1970 with a fraction.
-pub fn json(entries: &[Entry]) -> serde_json::Result<Vec<u8>> {
-    let mut json = Vec::with_capacity(ENTRY * entries.len() + 4);
+/// Appends an array of objects: name, size in bytes, and seconds since 1970 with a fraction.
+pub fn append<'a>(
+    json: &mut Vec<u8>,
+    entries: impl Iterator<Item = Entry<'a>>,
+) -> serde_json::Result<()> {
     json.push(b'[');
-    for (number, Entry { name, size, modified }) in entries.iter().enumerate() {
+    let mut end: &[u8] = b"]";
+    for (number, Entry { name, size, modified }) in entries.enumerate() {
         json.extend_from_slice(if number == 0 { b"\n" } else { b",\n" });
         json.extend_from_slice(b"  {\n    \"name\": ");
-        json.extend_from_slice(serde_json::to_string(name)?.as_bytes());
+        push_text(json, name)?;
         json.extend_from_slice(b",\n    \"size\": ");
-        push(&mut json, *size);
+        push(json, size);
         json.extend_from_slice(b",\n    \"modified\": ");
-        push(&mut json, modified.seconds);
-        push_fraction(&mut json, modified.nanoseconds);
+        push(json, modified.seconds);
+        push_fraction(json, modified.nanoseconds);
         json.extend_from_slice(b"\n  }");
+        end = b"\n]";
     }
-    json.extend_from_slice(if entries.is_empty() { b"]" } else { b"\n]" });
-    Ok(json)
+    json.extend_from_slice(end);
+    Ok(())
+}
+
+fn push_text(json: &mut Vec<u8>, text: &str) -> serde_json::Result<()> {
+    if text.bytes().any(|byte| matches!(byte, b'"' | b'\\' | 0..b' ')) {
+        json.extend_from_slice(serde_json::to_string(text)?.as_bytes());
+    } else {
+        json.push(b'"');
+        json.extend_from_slice(text.as_bytes());
+        json.push(b'"');
+    }
+    Ok(())
 }
 
 fn push(json: &mut Vec<u8>, number: u64) {
@@ -64,15 +78,21 @@ mod tests {
 
     use super::*;
 
-    fn entry(name: &str, size: u64, seconds: u64, nanoseconds: u32) -> Entry {
-        Entry { name: name.into(), size, modified: Datetime { seconds, nanoseconds } }
+    fn entry(name: &str, size: u64, seconds: u64, nanoseconds: u32) -> Entry<'_> {
+        Entry { name, size, modified: Datetime { seconds, nanoseconds } }
+    }
+
+    fn json<'a>(entries: impl IntoIterator<Item = Entry<'a>>) -> String {
+        let mut json = Vec::new();
+        append(&mut json, entries.into_iter()).expect("written");
+        String::from_utf8(json).expect("text")
     }
 
     #[test]
     fn it_is_indented_by_two() {
-        assert_eq!(json(&[]).expect("written"), b"[]");
+        assert_eq!(json([]), "[]");
         let entries = [entry("a \"b\"", 0, 1, 500_000_000), entry("c", u64::MAX, 1_700_000_000, 0)];
-        let text = String::from_utf8(json(&entries).expect("written")).expect("text");
+        let text = json(entries);
         let parsed: Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!(
             parsed,
@@ -103,12 +123,10 @@ mod tests {
         fn it_says_what_there_is(
             files in vec((any::<String>(), any::<u64>(), 0u64..1 << 40, 0u32..1_000_000_000), 0..5)
         ) {
-            let entries: Vec<_> = files
-                .iter()
-                .map(|(name, size, seconds, nanoseconds)| entry(name, *size, *seconds, *nanoseconds))
-                .collect();
-            let parsed: Value =
-                serde_json::from_slice(&json(&entries).expect("written")).expect("JSON");
+            let entries = files.iter().map(|(name, size, seconds, nanoseconds)| {
+                entry(name, *size, *seconds, *nanoseconds)
+            });
+            let parsed: Value = serde_json::from_str(&json(entries)).expect("JSON");
             let parsed = parsed.as_array().expect("an array");
             prop_assert_eq!(parsed.len(), files.len());
             for (parsed, (name, size, seconds, nanoseconds)) in parsed.iter().zip(&files) {

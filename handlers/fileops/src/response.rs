@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::fmt::{self, Write as _};
 
 /// Most heads fit; a longer one only costs a reallocation.
-const HEAD_CAPACITY: usize = 512;
+pub const HEAD_CAPACITY: usize = 512;
 
 /// A response in the making: the status line and fields, then the body.
 pub struct Response {
@@ -46,6 +46,17 @@ impl Response {
             bytes.extend_from_slice(body);
         }
         bytes
+    }
+
+    /// The same for a body that takes up the head into its own memory, if there are
+    /// [`HEAD_CAPACITY`] bytes to spare.
+    pub fn before(self, method: &str, mut body: Vec<u8>) -> Vec<u8> {
+        let head = self.length(body.len() as u64);
+        if method == "HEAD" {
+            return head;
+        }
+        body.splice(..0, head);
+        body
     }
 
     /// Ends the head of a body of that length, which the caller appends.

@@ -15,6 +15,7 @@ use wasip2::random::random::get_random_bytes;
 
 use crate::listing::Entry;
 use crate::name::TEMPORARY_PREFIX;
+use crate::names::{Name, Names};
 
 /// Bytes that one host call carries.
 const CHUNK: usize = 128 << 10;
@@ -43,36 +44,45 @@ impl Store {
         get_directories().into_iter().next().map(|(directory, _)| Self(directory))
     }
 
-    /// The regular files, sorted by name. Removes stale temporary files on the way.
-    pub fn list(&self) -> Result<Vec<Entry>, ErrorCode> {
+    /// The names of what may be regular files, sorted. Removes stale temporary files on the way.
+    pub fn names(&self) -> Result<Names, ErrorCode> {
         let stream = self.0.read_directory()?;
-        let mut entries = Vec::new();
+        let mut names = Names::default();
         loop {
-            let entry = match stream.read_directory_entry() {
-                Ok(Some(entry)) => entry,
-                Ok(None) => break,
+            let mut kind = None;
+            let found = names.find(|| {
+                let entry = stream.read_directory_entry()?;
+                kind = entry.as_ref().map(|entry| entry.type_);
+                Ok(entry.map(|entry| entry.name).unwrap_or_default())
+            });
+            let name = match found {
+                Ok(name) => name,
                 // A name that is no text cannot be asked for either.
                 Err(ErrorCode::IllegalByteSequence) => continue,
                 Err(code) => return Err(code),
             };
-            if entry.name.starts_with(TEMPORARY_PREFIX) {
-                self.remove_if_stale(&entry.name);
-                continue;
-            }
-            let links = matches!(entry.type_, DescriptorType::SymbolicLink);
-            if !links && !matches!(entry.type_, DescriptorType::RegularFile) {
-                continue;
-            }
-            let flags = if links { PathFlags::SYMLINK_FOLLOW } else { PathFlags::empty() };
-            // A file may go between the two calls, a link may lead out.
-            let Ok(stat) = self.0.stat_at(flags, &entry.name) else { continue };
-            if matches!(stat.type_, DescriptorType::RegularFile) {
-                let modified = stat.data_modification_timestamp.unwrap_or(UNKNOWN);
-                entries.push(Entry { name: entry.name, size: stat.size, modified });
+            match kind {
+                Some(_) if name.starts_with(TEMPORARY_PREFIX) => self.remove_if_stale(name),
+                Some(DescriptorType::RegularFile) => names.keep(false),
+                Some(DescriptorType::SymbolicLink) => names.keep(true),
+                Some(_) => {}
+                None => break,
             }
         }
-        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        Ok(entries)
+        names.sort();
+        Ok(names)
+    }
+
+    /// What there is to list of a file; nothing if it is none.
+    pub fn entry<'a>(&self, Name { text, is_link }: Name<'a>) -> Option<Entry<'a>> {
+        let flags = if is_link { PathFlags::SYMLINK_FOLLOW } else { PathFlags::empty() };
+        // A file may have gone since, a link may lead out.
+        let stat = self.0.stat_at(flags, text).ok()?;
+        matches!(stat.type_, DescriptorType::RegularFile).then(|| Entry {
+            name: text,
+            size: stat.size,
+            modified: stat.data_modification_timestamp.unwrap_or(UNKNOWN),
+        })
     }
 
     /// Opens a file for reading; a directory is an error.
