@@ -82,6 +82,9 @@ fn the_listing_has_the_shape_that_history_gave_it() {
             .unwrap();
         let response = server.get("/listdir");
         assert_eq!(response.field("content-type"), Some("application/json"));
+        let head = server.request("HEAD", "/listdir", b"");
+        assert_eq!(head.field("content-length"), Some(&*response.body.len().to_string()));
+        assert!(head.body.is_empty());
         let listing: Vec<serde_json::Value> = serde_json::from_slice(&response.body).unwrap();
         assert_eq!(listing.len(), 3, "regular files, also through a link that stays inside");
         let first = response.text().split("  },\n").next().unwrap();
