@@ -340,7 +340,6 @@ impl HostDescriptor for State {
         self.audit(TYPES, "descriptor.unlink-file-at", Argument::Path(&path));
         let entry = Entry::file(self.table.get(&fd)?.changeable_directory()?, &path)?;
         let flags = AtFlags::empty();
-        let _deleted = hold(&entry);
         Ok(self.account.deleting(|| fs::unlinkat(&entry.parent, entry.name, flags))?)
     }
 
@@ -416,8 +415,9 @@ pub(super) fn entries(dir: &OpenFile) -> Result<Dir, Errno> {
     Dir::new(fs::openat(dir, ".", flags, Mode::empty())?)
 }
 
-/// Holds what has that name, if something does: when it loses its name, the kernel frees it
-/// once this is dropped, and not during the change, for which others may wait.
+/// Holds what has that name, if something does. What is replaced by a rename is freed with
+/// its directory locked (Linux, fs/namei.c: unlike what is unlinked), for which all other
+/// changes there wait; what is held, only once this is dropped.
 fn hold(entry: &Entry<'_>) -> Option<OwnedFd> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW;
     open_beneath(&entry.parent, entry.name, flags, Mode::empty()).ok()

@@ -10,13 +10,12 @@
 //! read with saturating arithmetic, and the memory can be neither grown nor shrunk.
 
 mod open_files;
-mod turn;
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -25,14 +24,13 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::time::{ClockId, clock_gettime};
 
 pub(super) use self::open_files::{OpenFiles, Place};
-pub(super) use self::turn::Turn;
 use super::Usage;
 
 /// Files, directories and directory streams that one call may have open at a time.
 pub(super) const OPEN_FILES: usize = 64;
 
-/// Words before those of the slots: [`BYTES`] to [`TURN`].
-const HEAD: usize = 8;
+/// Words before those of the slots: [`BYTES`] to [`USED`].
+const HEAD: usize = 7;
 /// Words of one slot: [`HELD_BYTES`] to [`OPEN`], then those of each file that may be open.
 const SLOT: usize = SLOT_HEAD + PLACE * OPEN_FILES;
 const SLOT_HEAD: usize = 4;
@@ -59,8 +57,6 @@ const QUOTA_BYTES: usize = 4;
 const QUOTA_ENTRIES: usize = 5;
 /// How many slots have ever been used, from the first on.
 const USED: usize = 6;
-/// Whose turn it is to change the directory: half of a word.
-const TURN: usize = 7;
 
 /// The low bits of a number that counts the directory; those above say by which count.
 pub(super) const VALUE: u64 = (1 << 48) - 1;
@@ -300,14 +296,6 @@ impl Ledger {
         // within it, as was just checked; its size is sealed, so it cannot vanish; and
         // every access by any process is atomic, for this is the only way to it.
         unsafe { AtomicU64::from_ptr(self.memory.as_mut_ptr().cast::<u64>().add(at)) }
-    }
-
-    /// The half of a word that a futex can be on.
-    #[expect(unsafe_code, reason = "memory that is shared between processes")]
-    fn half(&self, at: usize) -> &AtomicU32 {
-        let word = self.word(at);
-        // SAFETY: as for `word`, of which it is a part; that word is used by halves only.
-        unsafe { AtomicU32::from_ptr(word.as_ptr().cast()) }
     }
 }
 

@@ -45,7 +45,6 @@ use self::count::Count;
 pub use self::file::OpenFile;
 pub(super) use self::file::Register;
 pub use self::ledger::Ledger;
-use self::ledger::Turn;
 pub use self::measure::measure;
 use super::Grants;
 use super::descriptor::size;
@@ -132,10 +131,7 @@ impl Account {
         &self,
         change: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
-        self.adding(Usage::entry(), || {
-            let _turn = self.turn();
-            change()
-        })
+        self.adding(Usage::entry(), change)
     }
 
     /// Makes a change that adds `more`.
@@ -219,9 +215,7 @@ impl Account {
             let length = Usage::bytes(file.known_length());
             self.ledger.add_to_counts(hidden.plus(length));
         }
-        let turn = self.turn();
         let result = change();
-        drop(turn);
         self.ledger.stale();
         result
     }
@@ -241,15 +235,9 @@ impl Account {
 
     /// Makes a change to a directory that removes an entry.
     pub(super) fn deleting(&self, change: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
-        let turn = self.turn();
         change()?;
-        drop(turn);
         self.ledger.stale();
         Ok(())
-    }
-
-    fn turn(&self) -> Turn<'_> {
-        self.ledger.turn(self.deadline)
     }
 
     fn announce(&self, change: Usage) -> Announcement<'_> {
