@@ -15,8 +15,8 @@ use crate::lockdown;
 use crate::pool::Started;
 use crate::pool::bell::Bell;
 use crate::pool::ipc::{self, Assembler};
-use crate::pool::mailbox::{Garbage, Mail, Mailbox, Placed};
-use crate::sandbox::{Captured, Order};
+use crate::pool::mailbox::{Garbage, Mail, Mailbox};
+use crate::sandbox::Order;
 use crate::zygote::Prepared;
 
 /// Bytes of memory that a worker may have besides that of the instance and of messages:
@@ -61,38 +61,21 @@ pub(crate) fn run(own: Own, prepared: &Prepared) -> anyhow::Result<()> {
             }
         };
         let (logged, request) = ipc::decode_request(&request).context("no request")?;
-        let take = |response: &[u8], captured: &Captured| {
-            let placed = mailbox.place(number, ipc::answer_start(captured), response);
-            placed.map_or_else(|| Taken::Copied(response.to_vec()), Taken::Placed)
-        };
         let call = match init.escaped {
-            false => sandbox.call_into(handler, Order { request: logged, slot }, request, take),
-            true => escape::attempt(request, Some(parent))
-                .map(|response, captured| take(&response, captured)),
+            false => sandbox.call(handler, Order { request: logged, slot }, request),
+            true => escape::attempt(request, Some(parent)),
         };
         let head = ipc::answer_head(&call).context("an answer too long")?;
-        match call.result.unwrap_or_else(|_| take(&[], &call.captured)) {
-            Taken::Placed(placed) => {
-                if mailbox.reply(number, Some((placed, &head))) {
-                    bell.ring();
-                }
-            }
-            Taken::Copied(response) => {
-                mailbox.reply(number, None);
-                let answer = ipc::message(number, &[&head, &response]);
-                ipc::send(&socket, &answer.context("an answer too long")?)?;
-            }
+        let response = call.result.unwrap_or_default();
+        let replied = mailbox.reply(number, &[&head, &response]);
+        if replied.by_socket {
+            let answer = ipc::message(number, &[&head, &response]);
+            ipc::send(&socket, &answer.context("an answer too long")?)?;
+        } else if replied.wake {
+            bell.ring();
         }
     }
     Ok(())
-}
-
-/// A handler's response, out of its memory.
-enum Taken {
-    /// In the mailbox.
-    Placed(Placed),
-    /// There is no room for it there.
-    Copied(Vec<u8>),
 }
 
 fn confine(prepared: &Prepared) -> anyhow::Result<Started> {

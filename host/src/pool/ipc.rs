@@ -223,19 +223,14 @@ pub(crate) fn max_answer(max_response: usize) -> usize {
     ANSWER_HEAD + Captured::MAX + max_response
 }
 
-/// Bytes of an answer's payload before the response.
-pub(crate) fn answer_start(captured: &Captured) -> usize {
-    ANSWER_HEAD + captured.bytes.len()
-}
-
-/// These bytes; `None` if they are beyond what a length can say.
-pub(crate) fn answer_head<R>(call: &Call<R>) -> Option<Vec<u8>> {
+/// An answer's payload up to the response; `None` if it is beyond what a length can say.
+pub(crate) fn answer_head(call: &Call) -> Option<Vec<u8>> {
     let (outcome, detail) = match &call.result {
         Ok(_) => (0, 0),
         Err(error) => encode_error(*error),
     };
     let captured = &call.captured;
-    let mut head = Vec::with_capacity(answer_start(captured));
+    let mut head = Vec::with_capacity(ANSWER_HEAD + captured.bytes.len());
     head.extend_from_slice(&[outcome, detail]);
     head.extend_from_slice(&u32::try_from(captured.bytes.len()).ok()?.to_le_bytes());
     head.extend_from_slice(&captured.dropped.to_le_bytes());
@@ -320,14 +315,13 @@ mod tests {
     }
 
     fn check(result: Result<Vec<u8>, CallError>) {
-        let result = result.map(Bytes::from);
         let captured = Captured { bytes: b"out".to_vec(), dropped: 7 };
         let call = Call { result, captured, elapsed: Duration::from_micros(3) };
         let message = answer(9, &call);
         let (id, payload) = assemble(&message, 1 << 20).expect("sense").expect("whole");
         assert_eq!(id, 9);
         let decoded = decode_answer(payload.into(), 1 << 20).expect("decodes");
-        assert_eq!(decoded.result.map(Bytes::from), call.result);
+        assert_eq!(decoded.result.map(|payload| Vec::from(Bytes::from(payload))), call.result);
         assert_eq!(decoded.captured, call.captured);
         assert_eq!(decoded.elapsed, call.elapsed);
     }
@@ -386,7 +380,7 @@ mod tests {
     fn an_answer_has_no_more_output_or_response_than_it_may() {
         let payload = |output: usize, response: usize| {
             let captured = Captured { bytes: vec![b'x'; output], dropped: 0 };
-            let result = Ok(vec![0; response].into());
+            let result = Ok(vec![0; response]);
             let call = Call { result, captured, elapsed: Duration::ZERO };
             Payload::from(answer(1, &call)[Start::BYTES..].to_vec())
         };

@@ -91,17 +91,13 @@ pub(crate) struct Mailbox {
     memory: MmapRaw,
 }
 
-/// Where an answer is that lacks its start.
-#[derive(Debug)]
-pub(crate) struct Placed {
-    /// In place of the compartment.
-    tray: Option<usize>,
-    /// Where the start goes.
-    at: usize,
-    /// Its bytes.
-    missing: usize,
-    /// Bytes of the whole answer.
-    length: u64,
+/// What became of an answer that was put in.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Replied {
+    /// It fits nowhere: it is to be sent over the socket.
+    pub(crate) by_socket: bool,
+    /// The parent sleeps, and is to be woken.
+    pub(crate) wake: bool,
 }
 
 /// A request or an answer.
@@ -219,41 +215,31 @@ impl Mailbox {
         }
     }
 
-    /// Puts the end of the worker's answer in, before which so many bytes are missing.
-    /// `None` when all of it fits nowhere.
-    pub(crate) fn place(&self, number: u64, missing: usize, rest: &[u8]) -> Option<Placed> {
-        let length = missing.checked_add(rest.len())?;
-        let (tray, at) = if length <= SMALL_ANSWER {
-            (None, self.answer_bytes(number))
-        } else if length <= MAX_ANSWER {
-            let is_free = |tray: &usize| self.word(FULL + tray).load(Ordering::Acquire) == 0;
-            let tray = (0..TRAYS).find(is_free)?;
-            (Some(tray), TRAY + tray * MAX_ANSWER)
-        } else {
-            return None;
+    /// Puts the worker's answer in, or says that it comes by the socket, which is so for one
+    /// that fits nowhere.
+    pub(crate) fn reply(&self, number: u64, answer: &[&[u8]]) -> Replied {
+        let (tray, length) = match self.write(self.answer_bytes(number), SMALL_ANSWER, answer) {
+            Some(length) => (0, Some(length)),
+            None => match self.fill_tray(answer) {
+                Some((tray, length)) => (tray, Some(length)),
+                None => (0, None),
+            },
         };
-        self.write(at + missing, rest.len(), &[rest])?;
-        Some(Placed { tray, at, missing, length: length as u64 })
-    }
-
-    /// Puts the missing start of the worker's answer in and says that it is there; without a
-    /// place, that it comes by the socket. Whether the parent sleeps, and is to be woken.
-    pub(crate) fn reply(&self, number: u64, answer: Option<(Placed, &[u8])>) -> bool {
-        let (mut tray, mut length) = (0, BY_SOCKET);
-        if let Some((placed, start)) = answer {
-            debug_assert_eq!(start.len(), placed.missing, "the start of the answer");
-            let _ = self.write(placed.at, placed.missing, &[start]);
-            length = placed.length;
-            if let Some(number) = placed.tray {
-                self.word(FULL + number).store(1, Ordering::Relaxed);
-                tray = number as u64 + 1;
-            }
-        }
         self.of(number, ANSWER_TRAY).store(tray, Ordering::Relaxed);
-        self.of(number, ANSWER_LENGTH).store(length, Ordering::Relaxed);
+        self.of(number, ANSWER_LENGTH).store(length.unwrap_or(BY_SOCKET), Ordering::Relaxed);
         self.of(number, ANSWERED).store(number.wrapping_add(1), Ordering::Release);
         fence(Ordering::SeqCst);
-        self.word(PARENT_SLEEPS).swap(0, Ordering::SeqCst) != 0
+        let wake = self.word(PARENT_SLEEPS).swap(0, Ordering::SeqCst) != 0;
+        Replied { by_socket: length.is_none(), wake }
+    }
+
+    /// Puts an answer into a tray that is free. The tray's number, from 1 on, and the length.
+    fn fill_tray(&self, answer: &[&[u8]]) -> Option<(u64, u64)> {
+        let is_free = |tray: &usize| self.word(FULL + tray).load(Ordering::Acquire) == 0;
+        let tray = (0..TRAYS).find(is_free)?;
+        let length = self.write(TRAY + tray * MAX_ANSWER, MAX_ANSWER, answer)?;
+        self.word(FULL + tray).store(1, Ordering::Relaxed);
+        Some((tray as u64 + 1, length))
     }
 
     /// What a worker that was taken over could do: to deny that it has begun anything.

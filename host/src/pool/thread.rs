@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::admission::Admission;
 use super::growth::{self, Change, Growth, HELD_UP};
-use super::{Around, Done, Job, OVERDUE, Slot, Started};
+use super::{Around, Done, Job, OVERDUE, Payload, Slot, Started};
 use crate::directory::{self, ServedDir};
 use crate::escape;
 use crate::handler;
@@ -229,9 +229,7 @@ fn work(shared: &Shared, worker: &Worker, own: &directory::Slot) {
         drop((request, running));
         if let Some(Current { reply, slot, .. }) = worker.lock().take() {
             let done = match call {
-                Ok(call) => {
-                    Done { call: call.map(|response, _| response.into()), worker: worker.number }
-                }
+                Ok(call) => Done { call: call.map(Payload::from), worker: worker.number },
                 Err(_) => Done::lost(worker.number, CallError::WorkerLost, started.elapsed()),
             };
             drop(slot);

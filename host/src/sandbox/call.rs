@@ -2,13 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use wasmtime::component::{ResourceTableError, WasmList};
-use wasmtime::{CallHook, Store, Trap};
+use wasmtime::{CallHook, Store, Trap, WasmBacktrace};
 
 use super::engine::Sandbox;
-use super::handler::{Handler, NoNetwork};
-use super::monitor::{Captured, DeadlinePassed, Exited, NotAllowed, State};
+use super::handler::Handler;
+use super::monitor::{Captured, DeadlinePassed, Exited, State};
 
 /// Bytes of strings and lists that one host call may carry out of a guest.
 const HOSTCALL_BYTES: usize = 16 << 20;
@@ -24,9 +22,8 @@ pub struct Order {
 
 /// What one call came to.
 #[derive(Debug)]
-pub struct Call<R = Bytes> {
-    /// The response bytes as the handler returned them, not yet checked, or what was made
-    /// of them.
+pub struct Call<R = Vec<u8>> {
+    /// The response bytes as the handler returned them, not yet checked.
     pub result: Result<R, CallError>,
     /// What the handler wrote to its standard output and error.
     pub captured: Captured,
@@ -35,10 +32,10 @@ pub struct Call<R = Bytes> {
 }
 
 impl<R> Call<R> {
-    /// The same, with what `take` makes of the response and of what the guest has written.
-    pub(crate) fn map<S>(self, take: impl FnOnce(R, &Captured) -> S) -> Call<S> {
+    /// The same, with the response as `take` gives it.
+    pub(crate) fn map<S>(self, take: impl FnOnce(R) -> S) -> Call<S> {
         let Self { result, captured, elapsed } = self;
-        Call { result: result.map(|response| take(response, &captured)), captured, elapsed }
+        Call { result: result.map(take), captured, elapsed }
     }
 }
 
@@ -73,28 +70,13 @@ pub enum CallError {
 }
 
 impl Sandbox {
-    /// Runs `handler` on one request in an instance of its own, and copies its response.
-    /// See [`call_into`](Self::call_into).
-    pub fn call(&self, handler: &Handler, order: Order, request: &[u8]) -> Call {
-        self.call_into(handler, order, request, |response, _| Bytes::copy_from_slice(response))
-    }
-
     /// Runs `handler` on one request in an instance of its own. An empty request is a
     /// trial: the handler is instantiated and not called, and its response is empty.
-    ///
-    /// The response, which still lies in the guest's memory, goes to `take`, with all that the
-    /// guest has written to its standard output and error.
     ///
     /// Returns within the configured timeout, give or take two ticks of the
     /// epoch and one host call, unless [`Clock::Parent`](super::Clock::Parent) was chosen: a
     /// guest that computes for ever then ends only with its process.
-    pub fn call_into<R>(
-        &self,
-        handler: &Handler,
-        order: Order,
-        request: &[u8],
-        take: impl FnOnce(&[u8], &Captured) -> R,
-    ) -> Call<R> {
+    pub fn call(&self, handler: &Handler, order: Order, request: &[u8]) -> Call {
         let started = Instant::now();
         let _running = self.running();
         let deadline = started + self.limits.timeout;
@@ -102,9 +84,9 @@ impl Sandbox {
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.ceiling);
         store.set_epoch_deadline(self.ticks_until_deadline());
-        // A response is lifted like a host call's list. It lies in the guest's
-        // memory, so this lets any through, to be measured.
-        let response = self.limits.memory;
+        // A response is lifted like a host call's list: its length is checked before
+        // anything is copied.
+        let response = self.limits.max_response;
         store.set_hostcall_fuel(response);
         // The epoch is looked at in loops and at function entries only. A guest can
         // make many slow host calls without either.
@@ -113,10 +95,7 @@ impl Sandbox {
                 CallHook::CallingHost if Instant::now() >= deadline => {
                     return Err(DeadlinePassed.into());
                 }
-                CallHook::CallingHost => {
-                    store.set_hostcall_fuel(HOSTCALL_BYTES);
-                    store.data_mut().host_call_begins();
-                }
+                CallHook::CallingHost => store.set_hostcall_fuel(HOSTCALL_BYTES),
                 CallHook::ReturningFromHost => {
                     store.set_hostcall_fuel(response);
                     store.data_mut().host_call_ended()?;
@@ -126,56 +105,28 @@ impl Sandbox {
             Ok(())
         });
 
-        let result = self.run(&mut store, handler, request, take);
-        let result = result.map_err(|failure| match failure {
-            Failure::TooLong => CallError::TooLong,
-            Failure::Wasm(error) => classify(&error, store.data()),
-        });
+        let result = run(&mut store, handler, request);
+        let result = result.map_err(|error| classify(&error, store.data()));
         let captured = store.into_data().into_captured();
         Call { result, captured, elapsed: started.elapsed() }
     }
+}
 
-    fn run<R>(
-        &self,
-        store: &mut Store<State>,
-        handler: &Handler,
-        request: &[u8],
-        take: impl FnOnce(&[u8], &Captured) -> R,
-    ) -> Result<R, Failure> {
-        let instance = handler.pre.instantiate(&mut *store)?;
-        if request.is_empty() {
-            return Ok(take(&[], store.data().captured()));
-        }
-        let handle =
-            instance.get_typed_func::<(&[u8],), (WasmList<u8>,)>(&mut *store, &handler.handle)?;
-        let (response,) = handle.call(&mut *store, (request,))?;
-        // The list still lies in the guest's memory: its length is checked
-        // before anything is copied.
-        let response = response.as_le_slice(&*store);
-        if response.len() > self.limits.max_response {
-            return Err(Failure::TooLong);
-        }
-        Ok(take(response, store.data().captured()))
+fn run(store: &mut Store<State>, handler: &Handler, request: &[u8]) -> wasmtime::Result<Vec<u8>> {
+    let instance = handler.pre.instantiate(&mut *store)?;
+    if request.is_empty() {
+        return Ok(Vec::new());
     }
+    // Not as a `WasmList`, which borrows the guest's memory: by the time that this returns,
+    // the guest has been told to free the response (`post-return`).
+    let handle = instance.get_typed_func::<(&[u8],), (Vec<u8>,)>(&mut *store, &handler.handle)?;
+    let (response,) = handle.call(&mut *store, (request,))?;
+    Ok(response)
 }
 
-enum Failure {
-    TooLong,
-    Wasm(wasmtime::Error),
-}
-
-impl From<wasmtime::Error> for Failure {
-    fn from(error: wasmtime::Error) -> Self {
-        Self::Wasm(error)
-    }
-}
-
-/// Whether it was a host call that ended the guest: what it asked for, or how.
-fn is_host_calls(error: &wasmtime::Error, entered: bool) -> bool {
-    let monitors =
-        error.is::<NotAllowed>() || error.is::<NoNetwork>() || error.is::<ResourceTableError>();
-    monitors || !entered
-}
+/// How wasmtime begins to say that a list is longer than the host takes; its error is of a
+/// type that has no name outside.
+const TOO_LONG: &str = "too much data is being copied";
 
 /// The one place where wasmtime's errors are told apart.
 fn classify(error: &wasmtime::Error, state: &State) -> CallError {
@@ -190,9 +141,11 @@ fn classify(error: &wasmtime::Error, state: &State) -> CallError {
         // Guests trap when they are refused memory.
         Some(Trap::UnreachableCodeReached) if state.ceiling.refused => CallError::OutOfMemory,
         Some(trap) => CallError::Trap(*trap),
-        None if is_host_calls(error, state.entered) => CallError::HostCall,
+        // It came up while the guest ran: in a host call, by what that asked for or how.
+        None if error.is::<WasmBacktrace>() => CallError::HostCall,
         // It could not even be instantiated.
         None if state.ceiling.refused => CallError::OutOfMemory,
+        None if error.root_cause().to_string().starts_with(TOO_LONG) => CallError::TooLong,
         None => CallError::NoResponse,
     }
 }

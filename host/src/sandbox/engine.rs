@@ -2,6 +2,7 @@
 //! and the epoch ticker behind the deadline of calls that compute.
 
 use std::hash::{Hash as _, Hasher};
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -167,8 +168,9 @@ fn config(limits: &HandlerLimits, slots: Option<u32>) -> Config {
         .max_wasm_stack(WASM_STACK)
         .memory_reservation(MEMORY_RESERVATION)
         .memory_init_cow(true)
-        // A trap's name is all that is reported; no request walks a stack.
-        .wasm_backtrace_max_frames(None)
+        // A trap's name is all that is reported. That there is a frame tells an error of a
+        // host call from one of what was returned.
+        .wasm_backtrace_max_frames(Some(NonZero::<usize>::MIN))
         .wasm_memory64(false)
         .wasm_relaxed_simd(false);
     if let Some(slots) = slots {

@@ -39,6 +39,15 @@ pub fn answer(response: &str) -> String {
     )
 }
 
+/// Always the same response; with `body` as what is called once the host has it
+/// (`post-return`), to which the response's address and length are given as `$at`.
+pub fn answer_and_then(response: &str, body: &str) -> String {
+    let realloc = r#"(realloc (core func $i "cabi_realloc"))"#;
+    answer(response)
+        .replace(realloc, &format!(r#"{realloc} (post-return (core func $i "post"))"#))
+        .replace(MEMORY, &format!(r#"{MEMORY} (func (export "post") (param $at i32) {body})"#))
+}
+
 /// Always the same long response, in memory that no request reaches.
 pub fn long_answer(response: &str) -> String {
     let data: String = response.bytes().map(|byte| format!("\\{byte:02x}")).collect();
@@ -118,11 +127,12 @@ pub fn two_memories() -> String {
     )
 }
 
-/// Claims a response of most of its memory.
+/// Claims a response of most of its memory, for which it asked the host.
 pub fn long_response() -> String {
     handler(
-        r#"(memory (export "memory") 64)"#,
-        "(i32.store (i32.const 0) (i32.const 1024))
+        MEMORY,
+        "(drop (memory.grow (i32.const 62)))
+         (i32.store (i32.const 0) (i32.const 1024))
          (i32.store (i32.const 4) (i32.const 4000000))
          i32.const 0",
     )

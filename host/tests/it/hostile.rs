@@ -135,6 +135,17 @@ fn a_response_over_the_limit_is_a_502() {
 }
 
 #[test]
+fn a_response_is_taken_before_the_handler_is_told_to_free_it() {
+    let response = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+    let spoil = "(memory.fill (i32.load (local.get $at)) (i32.const 0)
+                              (i32.load offset=4 (local.get $at)))";
+    check(&components::answer_and_then(response, spoil), &[], 200, "hello");
+    check(&components::answer_and_then(response, "unreachable"), &[], 500, FAILED);
+    let for_ever = components::answer_and_then(response, "(loop $l br $l)");
+    check(&for_ever, &["--timeout", "300ms"], 504, LATE);
+}
+
+#[test]
 fn a_malformed_response_is_a_502_and_is_not_forwarded() {
     let text = "The handler's response is not well-formed";
     for response in [

@@ -24,13 +24,6 @@ pub(super) fn pair() -> (Arc<Mailbox>, Mailbox) {
     (Arc::new(parent), Mailbox::open(&memory).expect("the mailbox"))
 }
 
-/// Answers as a worker does, the end first; whether the parent sleeps.
-pub(super) fn put(worker: &Mailbox, number: u64, answer: &[u8]) -> bool {
-    let (start, rest) = answer.split_at(answer.len().min(1));
-    let placed = worker.place(number, start.len(), rest).expect("room");
-    worker.reply(number, Some((placed, start)))
-}
-
 #[test]
 fn requests_and_answers_pass_in_their_order() {
     let (parent, worker) = pair();
@@ -44,7 +37,7 @@ fn requests_and_answers_pass_in_their_order() {
             assert_eq!(worker.next(number), Ok(here(&request)));
             assert!(parent.has_begun(number));
             assert_eq!(answer(&parent, number), Ok(None));
-            put(&worker, number, &request);
+            worker.reply(number, &[&request]);
             assert_eq!(answer(&parent, number), Ok(Some(here(&request))));
         }
     }
@@ -68,12 +61,11 @@ fn what_does_not_fit_comes_by_the_socket() {
     let (parent, worker) = pair();
     parent.put(0, None);
     assert_eq!(worker.next(0), Ok(Mail::BySocket));
-    assert!(worker.place(0, 1, &vec![0; MAX_ANSWER]).is_none());
-    worker.reply(0, None);
+    assert!(worker.reply(0, &[&vec![0; MAX_ANSWER + 1]]).by_socket);
     assert_eq!(answer(&parent, 0), Ok(Some(Mail::BySocket)));
     parent.put(1, Some(&[&[1; MAX_REQUEST], &[]]));
     assert_eq!(worker.next(1), Ok(here(&[1; MAX_REQUEST])));
-    put(&worker, 1, &vec![2; MAX_ANSWER]);
+    worker.reply(1, &[&vec![2; MAX_ANSWER]]);
     assert_eq!(answer(&parent, 1), Ok(Some(here(&vec![2; MAX_ANSWER]))));
 }
 
@@ -81,18 +73,16 @@ fn what_does_not_fit_comes_by_the_socket() {
 fn a_tray_is_free_again_once_its_answer_is_taken() {
     let (parent, worker) = pair();
     let long = |number: u64| vec![number as u8; SMALL_ANSWER + 1];
-    for number in 0..4 {
-        put(&worker, number, &long(number));
-    }
-    assert!(worker.place(4, 1, &long(4)).is_none(), "there are four trays");
-    worker.reply(4, None);
+    let replied = [0, 1, 2, 3, 4].map(|number| worker.reply(number, &[&long(number)]));
+    let by_socket = replied.map(|replied| replied.by_socket);
+    assert_eq!(by_socket, [false, false, false, false, true], "there are four trays");
     assert_eq!(answer(&parent, 1), Ok(Some(here(&long(1)))));
-    put(&worker, 5, &long(5));
+    assert!(!worker.reply(5, &[&long(5)]).by_socket);
     for number in [0, 2, 3, 5] {
         assert_eq!(answer(&parent, number), Ok(Some(here(&long(number)))));
     }
     assert_eq!(answer(&parent, 4), Ok(Some(Mail::BySocket)));
-    put(&worker, 6, b"short");
+    worker.reply(6, &[b"short"]);
     assert_eq!(answer(&parent, 6), Ok(Some(here(b"short"))));
 }
 
@@ -109,20 +99,20 @@ fn who_sleeps_is_woken() {
     });
     assert!(parent.parent_sleeps());
     assert!(!parent.parent_sleeps(), "it has not been woken");
-    assert!(put(&worker, 0, b"y"));
-    assert!(!put(&worker, 0, b"y"));
+    assert_eq!(worker.reply(0, &[b"y"]), Replied { by_socket: false, wake: true });
+    assert_eq!(worker.reply(0, &[b"y"]), Replied { by_socket: false, wake: false });
 }
 
 #[test]
 fn no_length_and_no_place_is_believed() {
     let (parent, worker) = pair();
     for tray in [TRAYS as u64 + 1, 1 << 40, u64::MAX] {
-        put(&worker, 0, b"x");
+        worker.reply(0, &[b"x"]);
         worker.of(0, ANSWER_TRAY).store(tray, Ordering::SeqCst);
         assert_eq!(answer(&parent, 0), Err(Garbage));
     }
     for length in [MAX_ANSWER as u64 + 1, 1 << 40, BY_SOCKET - 1] {
-        put(&worker, 0, b"x");
+        worker.reply(0, &[b"x"]);
         worker.of(0, ANSWER_LENGTH).store(length, Ordering::SeqCst);
         assert_eq!(answer(&parent, 0), Err(Garbage));
         worker.of(0, ANSWER_TRAY).store(1, Ordering::SeqCst);

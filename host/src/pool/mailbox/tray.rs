@@ -82,7 +82,7 @@ mod tests {
     use std::io::Read as _;
     use std::os::unix::net::UnixStream;
 
-    use super::super::tests::{pair, put};
+    use super::super::tests::pair;
     use super::super::{Mail, Payload, SMALL_ANSWER, TRAYS};
     use super::*;
 
@@ -97,7 +97,7 @@ mod tests {
     fn tray(length: usize) -> (Vec<u8>, Tray) {
         let (parent, worker) = pair();
         let answer: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
-        put(&worker, 0, &answer);
+        worker.reply(0, &[&answer]);
         (answer, take(&parent, 0))
     }
 
@@ -106,12 +106,12 @@ mod tests {
         let (parent, worker) = pair();
         let long = [0; SMALL_ANSWER + 1];
         for number in 0..TRAYS as u64 {
-            put(&worker, number, &long);
+            assert!(!worker.reply(number, &[&long]).by_socket);
         }
         let tray = take(&parent, 2);
-        assert!(worker.place(4, 1, &long).is_none());
+        assert!(worker.reply(4, &[&long]).by_socket);
         drop(tray);
-        assert!(worker.place(4, 1, &long).is_some());
+        assert!(!worker.reply(5, &[&long]).by_socket);
     }
 
     #[test]

@@ -400,7 +400,6 @@ impl HostDirectoryEntryStream for State {
     }
 
     fn drop(&mut self, stream: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {
-        self.entered = true;
         let DirectoryEntryStream { entries, is_preopen, .. } = self.table.delete(stream)?;
         if is_preopen {
             self.grants.preopen.spares.keep(entries);

@@ -121,8 +121,6 @@ pub(super) struct State {
     account: Account,
     trail: Option<Trail>,
     pub(super) ceiling: Ceiling,
-    /// Whether the last host call got as far as the monitor.
-    pub(super) entered: bool,
 }
 
 /// A host call would have slept past the deadline of the handler call.
@@ -157,12 +155,7 @@ impl State {
             account: Account::new(grants, order.slot, deadline),
             trail: grants.audit.clone().map(|audit| Trail::new(audit, order.request, deadline)),
             ceiling: Ceiling::new(memory),
-            entered: true,
         }
-    }
-
-    pub(super) fn captured(&self) -> &Captured {
-        &self.captured
     }
 
     pub(super) fn into_captured(self) -> Captured {
@@ -171,7 +164,6 @@ impl State {
 
     /// A host call begins. Every one says so.
     fn audit(&mut self, interface: &'static str, function: &'static str, about: Argument<'_>) {
-        self.entered = true;
         if let Some(trail) = &mut self.trail {
             trail.begin(interface, function, about);
         }
@@ -191,7 +183,6 @@ impl State {
 
     /// A guest lets go of a handle.
     fn release<T: 'static>(&mut self, handle: Resource<T>) -> wasmtime::Result<()> {
-        self.entered = true;
         self.table.delete(handle)?;
         Ok(())
     }
@@ -207,11 +198,6 @@ impl State {
     fn not_allowed(&mut self, reason: &'static str) -> wasmtime::Error {
         self.refused(Outcome::Denied, &reason);
         NotAllowed(reason).into()
-    }
-
-    /// A host call is about to begin, if its arguments can be taken over.
-    pub(super) fn host_call_begins(&mut self) {
-        self.entered = false;
     }
 
     /// A host call is over.
