@@ -1,6 +1,7 @@
 //! The request as the host hands it over: one whole, well-framed message.
 
 use alloc::vec::Vec;
+use core::mem::MaybeUninit;
 
 /// Header fields a request may carry here; the host lets no more through.
 const MAX_FIELDS: usize = 160;
@@ -17,9 +18,10 @@ pub struct Request<'a> {
 impl<'a> Request<'a> {
     /// `None` for what is not a request; the host sends no such thing.
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
-        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-        let mut head = httparse::Request::new(&mut fields);
-        let httparse::Status::Complete(length) = head.parse(bytes).ok()? else { return None };
+        let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        let mut head = httparse::Request::new(&mut []);
+        let parsed = head.parse_with_uninit_headers(bytes, &mut fields).ok()?;
+        let httparse::Status::Complete(length) = parsed else { return None };
         Some(Self {
             method: head.method?,
             path: path(head.path?),
@@ -70,11 +72,10 @@ impl<'a> Request<'a> {
 
 /// The path of an origin-form or absolute-form target (RFC 9112, 3.2).
 fn path(target: &str) -> &str {
-    let origin_form = match target.split_once("://") {
-        Some((scheme, rest)) if !scheme.contains('/') => {
-            rest.find('/').map_or("/", |start| &rest[start..])
-        }
-        _ => target,
+    let absolute = if target.starts_with('/') { None } else { target.split_once("://") };
+    let origin_form = match absolute {
+        Some((_, rest)) => rest.find('/').map_or("/", |start| &rest[start..]),
+        None => target,
     };
     origin_form.split(['?', '#']).next().unwrap_or_default()
 }

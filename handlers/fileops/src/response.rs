@@ -1,24 +1,13 @@
 //! Responses as bytes.
 
 use alloc::vec::Vec;
-use core::fmt::{self, Write as _};
 
 /// Most heads fit; a longer one only costs a reallocation.
 pub const HEAD_CAPACITY: usize = 512;
 
 /// A response in the making: the status line and fields, then the body.
 pub struct Response {
-    bytes: Bytes,
-}
-
-/// Bytes that text is appended to, which does not fail.
-struct Bytes(Vec<u8>);
-
-impl fmt::Write for Bytes {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.extend_from_slice(text.as_bytes());
-        Ok(())
-    }
+    bytes: Vec<u8>,
 }
 
 impl Response {
@@ -28,14 +17,17 @@ impl Response {
 
     /// Leaves room for a body of that many bytes.
     pub fn with_capacity(status: u16, body: usize) -> Self {
-        let mut bytes = Bytes(Vec::with_capacity(HEAD_CAPACITY + body));
-        let reason = reason(status);
-        let _ = write!(bytes, "HTTP/1.1 {status} {reason}\r\n");
-        Self { bytes }
+        let response = Self { bytes: Vec::with_capacity(HEAD_CAPACITY + body) };
+        response.line(&["HTTP/1.1 ", itoa::Buffer::new().format(status), " ", reason(status)])
     }
 
-    pub fn field(mut self, name: &str, value: impl fmt::Display) -> Self {
-        let _ = write!(self.bytes, "{name}: {value}\r\n");
+    pub fn field(self, name: &str, value: &str) -> Self {
+        self.line(&[name, ": ", value])
+    }
+
+    fn line(mut self, parts: &[&str]) -> Self {
+        parts.iter().for_each(|part| self.bytes.extend_from_slice(part.as_bytes()));
+        self.bytes.extend_from_slice(b"\r\n");
         self
     }
 
@@ -60,15 +52,14 @@ impl Response {
     }
 
     /// Ends the head of a body of that length, which the caller appends.
-    pub fn length(mut self, length: u64) -> Vec<u8> {
-        let _ = write!(self.bytes, "Content-Length: {length}\r\n\r\n");
-        self.bytes.0
+    pub fn length(self, length: u64) -> Vec<u8> {
+        self.field("Content-Length", itoa::Buffer::new().format(length)).empty()
     }
 
     /// Ends the head of a response that has no body by its status.
     pub fn empty(mut self) -> Vec<u8> {
-        self.bytes.0.extend_from_slice(b"\r\n");
-        self.bytes.0
+        self.bytes.extend_from_slice(b"\r\n");
+        self.bytes
     }
 
     pub fn text(self, method: &str, text: &str) -> Vec<u8> {

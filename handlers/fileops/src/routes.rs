@@ -1,6 +1,8 @@
 //! Which request does what, and the answer it gets.
 
+use alloc::borrow::Cow;
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
@@ -79,13 +81,19 @@ impl<'a> Route<'a> {
         })
     }
 
-    fn allow(&self) -> &'static str {
+    /// The methods it takes.
+    fn methods(&self) -> &'static [&'static str] {
         match self {
-            Self::Home | Self::List | Self::Download(_) => "GET, HEAD, OPTIONS",
-            Self::Upload(_) => "POST, PUT, OPTIONS",
-            Self::Delete(_) => "DELETE, OPTIONS",
-            Self::Server => "GET, HEAD, POST, PUT, DELETE, OPTIONS",
+            Self::Home | Self::List | Self::Download(_) => &["GET", "HEAD", "OPTIONS"],
+            Self::Upload(_) => &["POST", "PUT", "OPTIONS"],
+            Self::Delete(_) => &["DELETE", "OPTIONS"],
+            Self::Server => &["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"],
         }
+    }
+
+    /// The value of the field `Allow`.
+    fn allow(&self) -> String {
+        self.methods().join(", ")
     }
 }
 
@@ -98,11 +106,13 @@ pub fn handle(bytes: &[u8]) -> Vec<u8> {
     let Some(route) = Route::of(request.path) else {
         return Response::new(404).text(method, "Not found");
     };
-    if !route.allow().split(", ").any(|allowed| allowed == method) {
-        return Response::new(405).field("Allow", route.allow()).text(method, "Method not allowed");
+    if !route.methods().contains(&method) {
+        return Response::new(405)
+            .field("Allow", &route.allow())
+            .text(method, "Method not allowed");
     }
     if method == "OPTIONS" {
-        return Response::new(204).field("Allow", route.allow()).empty();
+        return Response::new(204).field("Allow", &route.allow()).empty();
     }
     if matches!(route, Route::Upload(_) | Route::Delete(_)) && request.is_cross_site() {
         return Response::new(403).text(method, "Not from another site's page");
@@ -220,7 +230,7 @@ fn download(request: &Request<'_>, store: &Store, name: &str) -> Outcome {
         }
         Answer::OutOfRange => {
             return Ok(Response::new(416)
-                .field("Content-Range", format_args!("bytes */{size}"))
+                .field("Content-Range", &format!("bytes */{size}"))
                 .text(request.method, "The range lies beyond the file's end"));
         }
         Answer::NotModified => (304, 0..0),
@@ -230,21 +240,21 @@ fn download(request: &Request<'_>, store: &Store, name: &str) -> Outcome {
     let length = part.end - part.start;
     let mut response = Response::new(status)
         .field("ETag", &version.etag)
-        .field("Last-Modified", http_date(version.modified))
+        .field("Last-Modified", &http_date(version.modified))
         .field("Accept-Ranges", "bytes");
     if status == 304 {
         return Ok(response.empty());
     }
     if status == 206 {
         let (first, last) = (part.start, part.end - 1);
-        response = response.field("Content-Range", format_args!("bytes {first}-{last}/{size}"));
+        response = response.field("Content-Range", &format!("bytes {first}-{last}/{size}"));
     }
     let media_type = media_type::of(name);
     let charset = if media_type.starts_with("text/") { "; charset=utf-8" } else { "" };
-    let encoded = percent_encoding::utf8_percent_encode(name, NOT_ATTR_CHAR);
+    let encoded = Cow::from(percent_encoding::utf8_percent_encode(name, NOT_ATTR_CHAR));
     response = response
-        .field("Content-Type", format_args!("{media_type}{charset}"))
-        .field("Content-Disposition", format_args!("inline; filename*=UTF-8''{encoded}"))
+        .field("Content-Type", &[&media_type, charset].concat())
+        .field("Content-Disposition", &["inline; filename*=UTF-8''", &encoded].concat())
         .field("X-Content-Type-Options", "nosniff");
     if runs_script(&media_type) {
         response = response.field("Content-Security-Policy", DOWNLOAD_POLICY);

@@ -11,7 +11,7 @@ use wasip2::filesystem::types::{
     Datetime, Descriptor, DescriptorFlags, DescriptorStat, DescriptorType, ErrorCode, OpenFlags,
     PathFlags,
 };
-use wasip2::random::random::get_random_bytes;
+use wasip2::random::random::get_random_u64;
 
 use crate::listing::Entry;
 use crate::name::TEMPORARY_PREFIX;
@@ -22,6 +22,9 @@ const CHUNK: usize = 128 << 10;
 
 /// Temporary names that exist: no more left-overs than that can gather.
 const TEMPORARY_NAMES: usize = 256;
+
+/// How many of them an upload tries.
+const ATTEMPTS: u8 = 16;
 
 /// A temporary file this old, in seconds, belongs to no upload that still runs.
 const STALE_AFTER: u64 = 3600;
@@ -120,8 +123,11 @@ impl Store {
 
     fn create_temporary(&self) -> Result<(String, Descriptor), ErrorCode> {
         let exclusively = OpenFlags::CREATE | OpenFlags::EXCLUSIVE;
-        for slot in get_random_bytes(16) {
-            const { assert!(TEMPORARY_NAMES == 1 << u8::BITS) };
+        const { assert!(TEMPORARY_NAMES == 1 << u8::BITS) };
+        // With an odd step no number comes twice.
+        let [start, step, ..] = get_random_u64().to_le_bytes();
+        for n in 0..ATTEMPTS {
+            let slot = start.wrapping_add((step | 1).wrapping_mul(n));
             let name = format!("{TEMPORARY_PREFIX}{slot:02x}");
             let flags = PathFlags::empty();
             match self.0.open_at(flags, &name, exclusively, DescriptorFlags::WRITE) {
