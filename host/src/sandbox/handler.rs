@@ -243,7 +243,7 @@ impl Sandbox {
 /// The guest called a function of [`DENIED`].
 #[derive(Debug, thiserror::Error)]
 #[error("the handler asked for the network")]
-pub(super) struct NoNetwork;
+struct NoNetwork;
 
 /// A socket; there are none.
 enum Socket {}

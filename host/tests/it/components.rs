@@ -127,14 +127,16 @@ pub fn two_memories() -> String {
     )
 }
 
-/// Claims a response of most of its memory, for which it asked the host.
-pub fn long_response() -> String {
+/// Claims a response of that many bytes, when it has grown to 4 MiB.
+pub fn claims(length: u32) -> String {
     handler(
         MEMORY,
-        "(drop (memory.grow (i32.const 62)))
-         (i32.store (i32.const 0) (i32.const 1024))
-         (i32.store (i32.const 4) (i32.const 4000000))
-         i32.const 0",
+        &format!(
+            "(drop (memory.grow (i32.const 62)))
+             (i32.store (i32.const 0) (i32.const 1024))
+             (i32.store (i32.const 4) (i32.const {length}))
+             i32.const 0"
+        ),
     )
 }
 

@@ -131,12 +131,20 @@ fn all_memories_share_one_ceiling() {
 #[test]
 fn a_response_over_the_limit_is_a_502() {
     let text = "The handler's response is too long";
-    check(&components::long_response(), &["--max-response", "1MiB"], 502, text);
+    check(&components::claims(4_000_000), &["--max-response", "1MiB"], 502, text);
     let body = "x".repeat(1024);
     let response = format!("HTTP/1.1 200 OK\r\nContent-Length: 1024\r\n\r\n{body}");
     let [exact, less] = [response.len(), response.len() - 1].map(|limit| limit.to_string());
     check(&components::answer(&response), &["--max-response", &exact], 200, &body);
     check(&components::answer(&response), &["--max-response", &less], 502, text);
+}
+
+#[test]
+fn a_response_beyond_the_handlers_memory_is_a_502() {
+    let text = "The handler's response does not lie in its memory";
+    for length in [4 << 20, u32::MAX] {
+        check(&components::claims(length), &[], 502, text);
+    }
 }
 
 #[test]

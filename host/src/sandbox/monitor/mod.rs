@@ -136,7 +136,7 @@ pub(super) struct Exited;
 /// Arguments beyond what the monitor takes; the call traps.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct NotAllowed(&'static str);
+struct NotAllowed(&'static str);
 
 impl State {
     pub(super) fn new(
