@@ -70,7 +70,7 @@ pub(crate) fn attempt(request: &[u8], parent: Option<Parent<'_>>) -> Call {
     };
     let length = body.len();
     let response = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}");
-    let result = Ok(response.into());
+    let result = Ok(response.into_bytes().into());
     Call { result, captured: Captured::default(), elapsed: started.elapsed() }
 }
 

@@ -16,7 +16,7 @@ use crate::pool::Started;
 use crate::pool::bell::Bell;
 use crate::pool::ipc::{self, Assembler};
 use crate::pool::mailbox::{Garbage, Mail, Mailbox};
-use crate::sandbox::Order;
+use crate::sandbox::{Order, Response};
 use crate::zygote::Prepared;
 
 /// Bytes of memory that a worker may have besides that of the instance and of messages:
@@ -66,10 +66,10 @@ pub(crate) fn run(own: Own, prepared: &Prepared) -> anyhow::Result<()> {
             true => escape::attempt(request, Some(parent)),
         };
         let head = ipc::answer_head(&call).context("an answer too long")?;
-        let response = call.result.unwrap_or_default();
-        let replied = mailbox.reply(number, &[&head, &response]);
+        let response = call.result.as_ref().map_or(&[][..], Response::bytes);
+        let replied = mailbox.reply(number, &[&head, response]);
         if replied.by_socket {
-            let answer = ipc::message(number, &[&head, &response]);
+            let answer = ipc::message(number, &[&head, response]);
             ipc::send(&socket, &answer.context("an answer too long")?)?;
         } else if replied.wake {
             bell.ring();

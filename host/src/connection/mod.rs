@@ -27,7 +27,7 @@ use crate::http::{
     error_response, prepare_start,
 };
 use crate::log::{self, Access};
-use crate::pool::{Busy, Done, Payload, Tray};
+use crate::pool::{Busy, Done, Payload};
 use crate::server::Shared;
 
 /// Bodies up to this many bytes are copied behind the head, which costs less than
@@ -316,8 +316,6 @@ impl Connection<'_> {
         self.pace
             .wait(async {
                 match body {
-                    // (Boxed, since every connection would hold room for it.)
-                    Payload::InTray(body) => Box::pin(write_from(stream, head, body)).await,
                     Payload::Here(body) if body.is_empty() => stream.write_all(&head).await,
                     Payload::Here(body) if body.len() <= ONE_WRITE => {
                         stream.write_all(&[&*head, &*body].concat()).await
@@ -325,6 +323,8 @@ impl Connection<'_> {
                     Payload::Here(body) => {
                         stream.write_all_buf(&mut Buf::chain(&*head, &*body)).await
                     }
+                    // (Boxed, since every connection would hold room for it.)
+                    body => Box::pin(write_from(stream, head, body)).await,
                 }
             })
             .await
@@ -356,20 +356,23 @@ impl Connection<'_> {
     }
 }
 
-/// Writes a response whose body is in a tray, from there, as much as the client takes at once.
-/// One that takes no more waits with a copy of the rest, and not with the tray.
-async fn write_from(stream: &mut TcpStream, mut head: Vec<u8>, mut body: Tray) -> io::Result<()> {
+/// Writes a response whose body is where its worker left it, from there, as much as the client
+/// takes at once. One that takes no more waits with a copy of the rest.
+async fn write_from(
+    stream: &mut TcpStream,
+    mut head: Vec<u8>,
+    mut body: Payload,
+) -> io::Result<()> {
     while !head.is_empty() || body.len() > 0 {
         match stream.try_io(Interest::WRITABLE, || body.write(&head, &*stream)) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => {
                 let of_head = written.min(head.len());
                 drop(head.drain(..of_head));
-                body.skip(written - of_head);
+                body = body.skip(written - of_head);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                body.append_to(&mut head, usize::MAX);
-                drop(body);
+                body.move_to(&mut head);
                 return stream.write_all(&head).await;
             }
             Err(error) => return Err(error),

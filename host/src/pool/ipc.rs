@@ -224,7 +224,7 @@ pub(crate) fn max_answer(max_response: usize) -> usize {
 }
 
 /// An answer's payload up to the response; `None` if it is beyond what a length can say.
-pub(crate) fn answer_head(call: &Call) -> Option<Vec<u8>> {
+pub(crate) fn answer_head<R>(call: &Call<R>) -> Option<Vec<u8>> {
     let (outcome, detail) = match &call.result {
         Ok(_) => (0, 0),
         Err(error) => encode_error(*error),
@@ -309,7 +309,7 @@ mod tests {
         last
     }
 
-    fn answer(id: u64, call: &Call) -> Vec<u8> {
+    fn answer(id: u64, call: &Call<Vec<u8>>) -> Vec<u8> {
         let response = call.result.as_deref().unwrap_or_default();
         message(id, &[&answer_head(call).expect("short"), response]).expect("short enough")
     }

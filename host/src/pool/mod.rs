@@ -27,7 +27,6 @@ use tokio::task::block_in_place;
 
 use self::admission::Admission;
 pub(crate) use self::admission::Slot;
-pub(crate) use self::mailbox::Tray;
 pub(crate) use self::payload::Payload;
 use crate::config::{PoolKind, Route};
 use crate::directory::Directories;

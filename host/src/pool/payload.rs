@@ -1,11 +1,16 @@
-//! What a worker gives back: in memory of the server's own or, when it is long and the worker
-//! a process, still in the mailbox.
+//! What a worker gives back: in memory of the server's own or, when it is long, where the worker
+//! left it.
 
 use std::borrow::Cow;
+use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 
 use bytes::Bytes;
+use rustix::io::writev;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::mailbox::Tray;
+use crate::sandbox::Response;
 
 /// Bytes from a worker.
 #[derive(Debug)]
@@ -15,23 +20,49 @@ pub(crate) enum Payload {
     /// In memory that its worker may still write to: of these only the number is known before
     /// they are copied.
     InTray(Tray),
+    /// In the instance that returned it.
+    InInstance(Kept),
+}
+
+/// A response for which its instance is kept.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    response: Response,
+    /// Where it begins in what was returned.
+    from: usize,
+    /// For the instance to be there.
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Kept {
+    fn bytes(&self) -> &[u8] {
+        self.response.bytes().get(self.from..).unwrap_or_default()
+    }
 }
 
 impl Payload {
+    /// A response in its instance, and the permit for that to be kept.
+    pub(super) fn in_instance(response: Response, permit: OwnedSemaphorePermit) -> Self {
+        Self::InInstance(Kept { response, from: 0, _permit: permit })
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Here(bytes) => bytes.len(),
             Self::InTray(tray) => tray.len(),
+            Self::InInstance(kept) => kept.bytes().len(),
         }
     }
 
     /// The first of them, at most that many.
     pub(crate) fn start(&self, most: usize) -> Cow<'_, [u8]> {
-        match self {
-            Self::Here(bytes) => bytes.get(..most).unwrap_or(bytes).into(),
-            Self::InTray(tray) => tray.copy(most).into(),
-        }
+        let bytes = match self {
+            Self::Here(bytes) => bytes,
+            Self::InTray(tray) => return tray.copy(most).into(),
+            Self::InInstance(kept) => kept.bytes(),
+        };
+        bytes.get(..most).unwrap_or(bytes).into()
     }
 
     /// The same without the first `count`.
@@ -39,8 +70,31 @@ impl Payload {
         match &mut self {
             Self::Here(bytes) => drop(bytes.split_to(count.min(bytes.len()))),
             Self::InTray(tray) => tray.skip(count),
+            Self::InInstance(kept) => kept.from = kept.from.saturating_add(count),
         }
         self
+    }
+
+    /// Writes `head` and these, as much as a socket takes at once. Says how much that was.
+    ///
+    /// # Errors
+    /// Those of the system call.
+    pub(crate) fn write(&self, head: &[u8], socket: impl AsFd) -> io::Result<usize> {
+        let bytes = match self {
+            Self::Here(bytes) => bytes,
+            Self::InTray(tray) => return tray.write(head, socket),
+            Self::InInstance(kept) => kept.bytes(),
+        };
+        Ok(writev(socket, &[IoSlice::new(head), IoSlice::new(bytes)])?)
+    }
+
+    /// Appends these to others, and lets go of where they were.
+    pub(crate) fn move_to(self, others: &mut Vec<u8>) {
+        match self {
+            Self::Here(bytes) => others.extend_from_slice(&bytes),
+            Self::InTray(tray) => tray.append_to(others, usize::MAX),
+            Self::InInstance(kept) => others.extend_from_slice(kept.bytes()),
+        }
     }
 }
 
@@ -66,7 +120,65 @@ impl From<Payload> for Bytes {
     fn from(payload: Payload) -> Self {
         match payload {
             Payload::Here(bytes) => bytes,
-            Payload::InTray(tray) => tray.copy(usize::MAX).into(),
+            elsewhere => {
+                let mut bytes = Vec::new();
+                elsewhere.move_to(&mut bytes);
+                bytes.into()
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    /// The same bytes here and in an instance, of which one is to spare.
+    fn both(bytes: &[u8]) -> ([Payload; 2], Arc<Semaphore>) {
+        let spare = Arc::new(Semaphore::new(1));
+        let permit = Arc::clone(&spare).try_acquire_owned().expect("a permit");
+        let kept = Payload::in_instance(bytes.to_vec().into(), permit);
+        ([bytes.to_vec().into(), kept], spare)
+    }
+
+    #[test]
+    fn any_part_can_be_had() {
+        for mut payload in both(b"hello").0 {
+            assert_eq!((payload.len(), &*payload.start(2)), (5, &b"he"[..]));
+            payload = payload.skip(3);
+            assert_eq!((payload.len(), &*payload.start(9)), (2, &b"lo"[..]));
+            let mut all = b"-".to_vec();
+            payload.move_to(&mut all);
+            assert_eq!(all, b"-lo");
+        }
+        for payload in both(b"hello").0 {
+            assert_eq!(payload.skip(usize::MAX).len(), 0);
+        }
+    }
+
+    #[test]
+    fn a_socket_gets_the_head_and_then_these() {
+        for payload in both(b"hello").0 {
+            let (ours, mut theirs) = UnixStream::pair().expect("sockets");
+            assert_eq!(payload.skip(1).write(b"head ", &ours).expect("room"), 9);
+            drop(ours);
+            let mut got = Vec::new();
+            theirs.read_to_end(&mut got).expect("bytes");
+            assert_eq!(got, b"head ello");
+        }
+    }
+
+    #[test]
+    fn an_instance_is_spare_again_when_its_response_has_gone() {
+        let ([_, kept], spare) = both(b"hello");
+        assert_eq!(spare.available_permits(), 0);
+        drop(Bytes::from(kept));
+        assert_eq!(spare.available_permits(), 1);
     }
 }

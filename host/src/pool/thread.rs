@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::admission::Admission;
 use super::growth::{self, Change, Growth, HELD_UP};
@@ -19,7 +19,7 @@ use crate::escape;
 use crate::handler;
 use crate::lockdown::{self, Level};
 use crate::metrics::Load;
-use crate::sandbox::{CallError, Clock, Handler, Order, Sandbox};
+use crate::sandbox::{CallError, Clock, Handler, Order, Response, Sandbox};
 
 /// A worker's native stack, in bytes: what guests may use, and as much again
 /// for the host's frames below and above.
@@ -27,6 +27,10 @@ const STACK: usize = 2 << 20;
 
 /// Listings at a time for which the directory is kept open; for others it is opened.
 const LISTINGS: usize = 8;
+
+/// From how many bytes on a response is written from its instance. Shorter ones are copied sooner
+/// than the instance is handed to another thread.
+const LONG_RESPONSE: usize = 64 << 10;
 
 /// How often the supervisor looks for workers that are stuck or held up.
 const PATROL: Duration = Duration::from_millis(100);
@@ -51,6 +55,8 @@ struct Shared {
     timeout: Duration,
     /// How many workers there are when none is held up.
     usual: usize,
+    /// Instances whose response may be written while their workers have another.
+    spare_instances: Arc<Semaphore>,
     escaped: bool,
     /// The pool is over: all its requests are dealt with.
     closed: AtomicBool,
@@ -80,8 +86,9 @@ struct Current {
 impl ThreadPool {
     pub(super) fn start(around: &Around<'_>, code: &OwnedFd) -> anyhow::Result<(Self, Started)> {
         let Around { common, route, .. } = around;
-        // As many as usually work may be stuck and replaced.
-        let slots = route.max_workers.saturating_add(route.workers);
+        // As many as usually work may be stuck and replaced, and as many have a response that
+        // is being written.
+        let slots = route.max_workers.saturating_add(route.workers.saturating_mul(2));
         let sandbox = Sandbox::new(route.limits, slots, Clock::Epoch)?;
         let pooled = sandbox.pooled();
         let dir = common.directories.open(&route.dir, route.limits.quota)?;
@@ -99,6 +106,7 @@ impl ThreadPool {
             admission: Arc::clone(&around.admission),
             timeout: route.limits.timeout,
             usual: usize::try_from(route.workers)?,
+            spare_instances: Arc::new(Semaphore::new(usize::try_from(route.workers)?)),
             escaped: common.escaped,
             closed: AtomicBool::new(false),
         });
@@ -135,6 +143,19 @@ impl ThreadPool {
         if self.queue.send(job).is_err() {
             self.shared.load.unqueued();
         }
+    }
+}
+
+impl Shared {
+    /// A response as its client gets it: a long one from its instance, if one is to spare.
+    fn payload(&self, response: Response) -> Payload {
+        if response.is_in_instance()
+            && response.bytes().len() >= LONG_RESPONSE
+            && let Ok(permit) = Arc::clone(&self.spare_instances).try_acquire_owned()
+        {
+            return Payload::in_instance(response, permit);
+        }
+        response.into_bytes().into()
     }
 }
 
@@ -221,15 +242,18 @@ fn work(shared: &Shared, worker: &Worker, own: &directory::Slot) {
         let running = shared.load.running();
         // A panic would be a fault of the host; it costs this request alone.
         let order = Order { request: number, slot: own.number() };
-        let call = || match shared.escaped {
-            false => shared.sandbox.call(&shared.handler, order, &request),
-            true => escape::attempt(&request, None),
+        let call = || {
+            let call = match shared.escaped {
+                false => shared.sandbox.call(&shared.handler, order, &request),
+                true => escape::attempt(&request, None),
+            };
+            call.map(|response| shared.payload(response))
         };
         let call = catch_unwind(AssertUnwindSafe(call));
         drop((request, running));
         if let Some(Current { reply, slot, .. }) = worker.lock().take() {
             let done = match call {
-                Ok(call) => Done { call: call.map(Payload::from), worker: worker.number },
+                Ok(call) => Done { call, worker: worker.number },
                 Err(_) => Done::lost(worker.number, CallError::WorkerLost, started.elapsed()),
             };
             drop(slot);

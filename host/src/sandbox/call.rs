@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use wasmtime::component::WasmList;
 use wasmtime::{CallHook, Store, Trap, WasmBacktrace};
 
 use super::engine::Sandbox;
-use super::handler::Handler;
+use super::handler::{Entry, Handler};
 use super::monitor::{Captured, DeadlinePassed, Exited, State};
+use super::response::Response;
 
 /// Bytes of strings and lists that one host call may carry out of a guest.
 const HOSTCALL_BYTES: usize = 16 << 20;
@@ -22,12 +24,12 @@ pub struct Order {
 
 /// What one call came to.
 #[derive(Debug)]
-pub struct Call<R = Vec<u8>> {
+pub struct Call<R = Response> {
     /// The response bytes as the handler returned them, not yet checked.
     pub result: Result<R, CallError>,
     /// What the handler wrote to its standard output and error.
     pub captured: Captured,
-    /// Wall-clock time from before instantiation to after the instance's end.
+    /// Wall-clock time from before instantiation until the response is there.
     pub elapsed: Duration,
 }
 
@@ -105,23 +107,46 @@ impl Sandbox {
             Ok(())
         });
 
-        let result = run(&mut store, handler, request);
-        let result = result.map_err(|error| classify(&error, store.data()));
-        let captured = store.into_data().into_captured();
+        let answered = run(&mut store, handler, request)
+            .map_err(|error| classify(&error, store.data()))
+            .and_then(|answer| match answer {
+                Answer::InPlace(list) if list.len() > response => Err(CallError::TooLong),
+                answer => Ok(answer),
+            });
+        let captured = store.data_mut().end();
+        let result = answered.map(|answer| match answer {
+            Answer::InPlace(list) => Response::in_place(store, list),
+            Answer::Copied(bytes) => bytes.into(),
+        });
         Call { result, captured, elapsed: started.elapsed() }
     }
 }
 
-fn run(store: &mut Store<State>, handler: &Handler, request: &[u8]) -> wasmtime::Result<Vec<u8>> {
+/// What the handler returned.
+enum Answer {
+    /// Where it lies.
+    InPlace(WasmList<u8>),
+    /// Its bytes.
+    Copied(Vec<u8>),
+}
+
+fn run(store: &mut Store<State>, handler: &Handler, request: &[u8]) -> wasmtime::Result<Answer> {
     let instance = handler.pre.instantiate(&mut *store)?;
     if request.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Answer::Copied(Vec::new()));
     }
-    // Not as a `WasmList`, which borrows the guest's memory: by the time that this returns,
-    // the guest has been told to free the response (`post-return`).
-    let handle = instance.get_typed_func::<(&[u8],), (Vec<u8>,)>(&mut *store, &handler.handle)?;
-    let (response,) = handle.call(&mut *store, (request,))?;
-    Ok(response)
+    match &handler.entry {
+        Entry::InPlace(index) => {
+            let handle =
+                instance.get_typed_func::<(&[u8],), (WasmList<u8>,)>(&mut *store, index)?;
+            handle.call(&mut *store, (request,)).map(|(list,)| Answer::InPlace(list))
+        }
+        // By the time that this returns, the guest has been told to free its response.
+        Entry::Freed(index) => {
+            let handle = instance.get_typed_func::<(&[u8],), (Vec<u8>,)>(&mut *store, index)?;
+            handle.call(&mut *store, (request,)).map(|(bytes,)| Answer::Copied(bytes))
+        }
+    }
 }
 
 /// How wasmtime begins to say that a list is longer than the host takes; its error is of a

@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::component::Linker;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+use super::in_place::IN_PLACE;
 use super::monitor::{self, State};
 use crate::config::HandlerLimits;
 
@@ -112,11 +113,12 @@ impl Sandbox {
     }
 
     /// A digest of all that decides which machine code comes of a component: wasmtime's
-    /// version, the processor, and the engine's settings.
+    /// version, the processor, the engine's settings, and what is added to components.
     #[must_use]
     pub fn settings(&self) -> [u8; 32] {
         let mut hasher = Sha256Hasher(Sha256::new());
         self.engine.precompile_compatibility_hash().hash(&mut hasher);
+        IN_PLACE.hash(&mut hasher);
         hasher.0.finalize().into()
     }
 

@@ -9,6 +9,7 @@ use wasmtime::component::{
 };
 
 use super::engine::Sandbox;
+use super::in_place::{self, IN_PLACE};
 use super::monitor::{Grants, State};
 
 /// The function that a handler exports.
@@ -58,8 +59,16 @@ const DENIED_RESOURCES: &[(&str, &str)] = &[
 /// A compiled handler with its grants. Cheap to share behind an `Arc`.
 pub struct Handler {
     pub(super) pre: InstancePre<State>,
-    pub(super) handle: ComponentExportIndex,
+    pub(super) entry: Entry,
     pub(super) grants: Arc<Grants>,
+}
+
+/// The function that is called, by what becomes of its response.
+pub(super) enum Entry {
+    /// It stays where it is.
+    InPlace(ComponentExportIndex),
+    /// The guest frees it.
+    Freed(ComponentExportIndex),
 }
 
 impl Handler {
@@ -112,6 +121,9 @@ pub enum Refusal {
     /// It does not export the handler function.
     #[error("it does not export `handle: func(request: list<u8>) -> list<u8>`{0}")]
     Export(&'static str),
+    /// It exports a name that only the compiler gives.
+    #[error("it exports `{IN_PLACE}`, which is not for handlers to do")]
+    Reserved,
     /// It can never fit within the limits.
     #[error("it cannot be instantiated within the limits: {0}")]
     TooLarge(String),
@@ -140,7 +152,8 @@ impl Sandbox {
         let component = self.translate(wasm)?;
         let ty = component.component_type();
         let imports = ty.imports(&self.engine).map(|(name, _)| name.to_owned()).collect();
-        let exports = ty.exports(&self.engine).map(|(name, _)| name.to_owned()).collect();
+        let exports = ty.exports(&self.engine).map(|(name, _)| name.to_owned());
+        let exports = exports.filter(|name| name != IN_PLACE).collect();
         let component = self.check(&component).map(|()| component);
         Ok(Examined { imports, exports, component })
     }
@@ -150,8 +163,13 @@ impl Sandbox {
         if let Some([0, b'a', b's', b'm', _, _, 0, 0]) = wasm.first_chunk::<8>() {
             return Err(Refusal::CoreModule);
         }
-        Component::from_binary(&self.engine, wasm)
-            .map_err(|error| Refusal::Invalid(first_line(&error)))
+        let added = in_place::add(wasm, EXPORT);
+        let component = Component::from_binary(&self.engine, added.as_deref().unwrap_or(wasm))
+            .map_err(|error| Refusal::Invalid(first_line(&error)))?;
+        match component.get_export_index(None, IN_PLACE) {
+            Some(_) if added.is_none() => Err(Refusal::Reserved),
+            _ => Ok(component),
+        }
     }
 
     /// Loads machine code that an engine of the same configuration made.
@@ -174,7 +192,9 @@ impl Sandbox {
     /// # Errors
     /// A [`Refusal`] when the component is not a handler or does not fit.
     pub fn handler(&self, component: &Component, grants: Grants) -> Result<Handler, Refusal> {
-        let handle = component.get_export_index(None, EXPORT).ok_or(Refusal::Export(""))?;
+        let find = |name| component.get_export_index(None, name);
+        let entry = find(IN_PLACE).map(Entry::InPlace);
+        let entry = entry.or_else(|| find(EXPORT).map(Entry::Freed)).ok_or(Refusal::Export(""))?;
         let mut linker: Linker<State> = self.linker.clone();
         self.deny(component, &mut linker).map_err(|error| Refusal::Invalid(first_line(&error)))?;
         let pre = linker
@@ -183,7 +203,7 @@ impl Sandbox {
         component
             .initialize_copy_on_write_image()
             .map_err(|error| Refusal::TooLarge(first_line(&error)))?;
-        Ok(Handler { pre, handle, grants: Arc::new(grants) })
+        Ok(Handler { pre, entry, grants: Arc::new(grants) })
     }
 
     /// Defines what the component imports of [`DENIED`], as functions that trap.

@@ -3,13 +3,16 @@
 //! Everything an instance can reach is decided here: `engine` sets up
 //! wasmtime, `limits` caps memories and tables, `monitor` answers every WASI
 //! call, `call` runs one request under one deadline and classifies how it
-//! ended. Nothing in here ever sees a socket.
+//! ended; `in_place` and `response` leave the response where it is. Nothing in here ever
+//! sees a socket.
 
 mod call;
 mod engine;
 mod handler;
+mod in_place;
 mod limits;
 mod monitor;
+mod response;
 
 pub use call::{Call, CallError, Order};
 pub use engine::{Clock, Sandbox};
@@ -17,3 +20,4 @@ pub use handler::{Examined, Handler, Refusal, granted};
 pub use monitor::{
     Access, Audit, Captured, Grants, Ledger, OpenFile, Preopen, Spares, Usage, measure,
 };
+pub use response::Response;

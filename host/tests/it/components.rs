@@ -48,6 +48,14 @@ pub fn answer_and_then(response: &str, body: &str) -> String {
         .replace(MEMORY, &format!(r#"{MEMORY} (func (export "post") (param $at i32) {body})"#))
 }
 
+/// The same handler, exported from a component inside of another.
+pub fn inside(component: &str) -> String {
+    let inner = component.replacen("(component", "(component $inner", 1);
+    format!(
+        r#"(component {inner} (instance $i (instantiate $inner)) (export "handle" (func $i "handle")))"#
+    )
+}
+
 /// Always the same long response, in memory that no request reaches.
 pub fn long_answer(response: &str) -> String {
     let data: String = response.bytes().map(|byte| format!("\\{byte:02x}")).collect();
@@ -233,6 +241,14 @@ pub fn wrong_export() -> String {
     handler(MEMORY, "unreachable").replace(
         r#"(param "request" (list u8)) (result (list u8))"#,
         r#"(param "request" string) (result string)"#,
+    )
+}
+
+/// Exports what the compiler adds.
+pub fn reserved_export() -> String {
+    inside(&answer("")).replace(
+        r#"(export "handle" (func $i "handle"))"#,
+        r#"(export "handle" (func $i "handle")) (export "swapbox-handle-in-place" (func $i "handle"))"#,
     )
 }
 

@@ -131,7 +131,11 @@ fn all_memories_share_one_ceiling() {
 #[test]
 fn a_response_over_the_limit_is_a_502() {
     let text = "The handler's response is too long";
-    check(&components::claims(4_000_000), &["--max-response", "1MiB"], 502, text);
+    for claims in
+        [components::claims(4_000_000), components::inside(&components::claims(4_000_000))]
+    {
+        check(&claims, &["--max-response", "1MiB"], 502, text);
+    }
     let body = "x".repeat(1024);
     let response = format!("HTTP/1.1 200 OK\r\nContent-Length: 1024\r\n\r\n{body}");
     let [exact, less] = [response.len(), response.len() - 1].map(|limit| limit.to_string());
@@ -144,6 +148,7 @@ fn a_response_beyond_the_handlers_memory_is_a_502() {
     let text = "The handler's response does not lie in its memory";
     for length in [4 << 20, u32::MAX] {
         check(&components::claims(length), &[], 502, text);
+        check(&components::inside(&components::claims(length)), &[], 502, text);
     }
 }
 
@@ -152,10 +157,17 @@ fn a_response_is_taken_before_the_handler_is_told_to_free_it() {
     let response = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
     let spoil = "(memory.fill (i32.load (local.get $at)) (i32.const 0)
                               (i32.load offset=4 (local.get $at)))";
-    check(&components::answer_and_then(response, spoil), &[], 200, "hello");
-    check(&components::answer_and_then(response, "unreachable"), &[], 500, FAILED);
+    let spoils = components::answer_and_then(response, spoil);
+    let traps = components::answer_and_then(response, "unreachable");
     let for_ever = components::answer_and_then(response, "(loop $l br $l)");
-    check(&for_ever, &["--timeout", "300ms"], 504, LATE);
+    // It is read where it lies, and the handler is not told.
+    for handler in [&spoils, &traps, &for_ever] {
+        check(handler, &["--timeout", "300ms"], 200, "hello");
+    }
+    // It is copied before the handler is told.
+    check(&components::inside(&spoils), &[], 200, "hello");
+    check(&components::inside(&traps), &[], 500, FAILED);
+    check(&components::inside(&for_ever), &["--timeout", "300ms"], 504, LATE);
 }
 
 #[test]

@@ -56,6 +56,7 @@ fn bad_candidates() -> Vec<(&'static str, Vec<u8>)> {
         ("not a valid WebAssembly component", b"not even wasm".to_vec()),
         ("core WebAssembly module", component("(module)")),
         ("does not export", component(&components::wrong_export())),
+        ("not for handlers to do", component(&components::reserved_export())),
         ("cannot be instantiated", component(&components::endless_start())),
         (
             "it answers 500",

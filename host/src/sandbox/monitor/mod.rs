@@ -112,7 +112,7 @@ impl Grants {
     }
 }
 
-/// What one instance holds; it lives in the instance's store and ends with it.
+/// What one call holds; it lives in the instance's store.
 pub(super) struct State {
     table: ResourceTable,
     grants: Arc<Grants>,
@@ -158,8 +158,11 @@ impl State {
         }
     }
 
-    pub(super) fn into_captured(self) -> Captured {
-        self.captured
+    /// The call is over: closes all that it had open, and says what it wrote.
+    pub(super) fn end(&mut self) -> Captured {
+        self.table = ResourceTable::new();
+        self.trail = None;
+        std::mem::take(&mut self.captured)
     }
 
     /// A host call begins. Every one says so.

@@ -1,0 +1,62 @@
+//! What a handler returned, where the call left it.
+
+use std::fmt;
+
+use wasmtime::Store;
+use wasmtime::component::WasmList;
+
+use super::monitor::State;
+
+/// A handler's response, not yet checked. It may keep the instance, and with it that one's place in
+/// the engine, until it is dropped.
+pub struct Response(Place);
+
+enum Place {
+    /// In memory of the host's own.
+    Copied(Vec<u8>),
+    /// In that of the instance, which has ended and will not run again.
+    InInstance(Store<State>, WasmList<u8>),
+}
+
+impl Response {
+    /// One that lies in the memory of the store's instance.
+    pub(super) fn in_place(store: Store<State>, list: WasmList<u8>) -> Self {
+        Self(Place::InInstance(store, list))
+    }
+
+    /// Whether it keeps the instance.
+    #[must_use]
+    pub fn is_in_instance(&self) -> bool {
+        matches!(self.0, Place::InInstance(..))
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        match &self.0 {
+            Place::Copied(bytes) => bytes,
+            Place::InInstance(store, list) => list.as_le_slice(store),
+        }
+    }
+
+    /// Its bytes, without the instance.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        match self.0 {
+            Place::Copied(bytes) => bytes,
+            Place::InInstance(store, list) => list.as_le_slice(&store).to_vec(),
+        }
+    }
+}
+
+impl From<Vec<u8>> for Response {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Place::Copied(bytes))
+    }
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Response").field(&self.bytes().len()).finish()
+    }
+}
