@@ -78,7 +78,8 @@ pub(crate) fn attempt(request: &[u8], parent: Option<Parent<'_>>) -> Call {
 fn store(path: &str, request: &[u8]) -> io::Result<()> {
     static STORED: AtomicU64 = AtomicU64::new(0);
     let head = memchr::memmem::find(request, b"\r\n\r\n").map_or(request.len(), |end| end + 4);
-    let temporary = format!("{path}.{}", STORED.fetch_add(1, Ordering::Relaxed));
+    let number = STORED.fetch_add(1, Ordering::Relaxed);
+    let temporary = format!("{path}.{}.{number}", std::process::id());
     fs::write(&temporary, &request[head..])?;
     Ok(renameat(CWD, temporary, CWD, path)?)
 }
