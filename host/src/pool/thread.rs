@@ -32,6 +32,10 @@ const LISTINGS: usize = 8;
 /// than the instance is handed to another thread.
 const LONG_RESPONSE: usize = 64 << 10;
 
+/// How many times as long as its response an instance may be that is kept for it: to clear it holds
+/// up the I/O thread.
+const MOST_KEPT: usize = 4;
+
 /// How often the supervisor looks for workers that are stuck or held up.
 const PATROL: Duration = Duration::from_millis(100);
 
@@ -147,10 +151,12 @@ impl ThreadPool {
 }
 
 impl Shared {
-    /// A response as its client gets it: a long one from its instance, if one is to spare.
+    /// A response as its client gets it: a long one from its instance, if that is not
+    /// much larger, and one is to spare.
     fn payload(&self, response: Response) -> Payload {
-        if response.is_in_instance()
-            && response.bytes().len() >= LONG_RESPONSE
+        let (length, kept) = (response.bytes().len(), response.kept());
+        if length >= LONG_RESPONSE
+            && (1..=length.saturating_mul(MOST_KEPT)).contains(&kept)
             && let Ok(permit) = Arc::clone(&self.spare_instances).try_acquire_owned()
         {
             return Payload::in_instance(response, permit);

@@ -11,7 +11,7 @@ const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
 /// Counts what one instance holds against one ceiling.
 pub(super) struct Ceiling {
     /// Bytes in every memory and table of the store together.
-    held: usize,
+    pub(super) held: usize,
     /// The most that `held` may become, in bytes.
     limit: usize,
     /// Whether the guest was ever refused: its trap is then "out of memory".

@@ -24,10 +24,13 @@ impl Response {
         Self(Place::InInstance(store, list))
     }
 
-    /// Whether it keeps the instance.
+    /// Bytes of the instance that it keeps; 0 if it keeps none.
     #[must_use]
-    pub fn is_in_instance(&self) -> bool {
-        matches!(self.0, Place::InInstance(..))
+    pub fn kept(&self) -> usize {
+        match &self.0 {
+            Place::Copied(_) => 0,
+            Place::InInstance(store, _) => store.data().ceiling.held,
+        }
     }
 
     /// Its bytes.
