@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use rustix::io::writev;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -20,57 +20,52 @@ pub(crate) enum Payload {
     /// In memory that its worker may still write to: of these only the number is known before
     /// they are copied.
     InTray(Tray),
-    /// In the instance that returned it.
-    InInstance(Kept),
+    /// In the instance that returned them, which is there for as long as these are.
+    InInstance(Bytes),
 }
 
 /// A response for which its instance is kept.
-#[derive(Debug)]
-pub(crate) struct Kept {
+struct Kept {
     response: Response,
-    /// Where it begins in what was returned.
-    from: usize,
     /// For the instance to be there.
     _permit: OwnedSemaphorePermit,
 }
 
-impl Kept {
-    fn bytes(&self) -> &[u8] {
-        self.response.bytes().get(self.from..).unwrap_or_default()
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        self.response.bytes()
     }
 }
 
 impl Payload {
     /// A response in its instance, and the permit for that to be kept.
     pub(super) fn in_instance(response: Response, permit: OwnedSemaphorePermit) -> Self {
-        Self::InInstance(Kept { response, from: 0, _permit: permit })
+        Self::InInstance(Bytes::from_owner(Kept { response, _permit: permit }))
     }
 
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         match self {
-            Self::Here(bytes) => bytes.len(),
+            Self::Here(bytes) | Self::InInstance(bytes) => bytes.len(),
             Self::InTray(tray) => tray.len(),
-            Self::InInstance(kept) => kept.bytes().len(),
         }
     }
 
     /// The first of them, at most that many.
     pub(crate) fn start(&self, most: usize) -> Cow<'_, [u8]> {
-        let bytes = match self {
-            Self::Here(bytes) => bytes,
-            Self::InTray(tray) => return tray.copy(most).into(),
-            Self::InInstance(kept) => kept.bytes(),
-        };
-        bytes.get(..most).unwrap_or(bytes).into()
+        match self {
+            Self::Here(bytes) | Self::InInstance(bytes) => {
+                bytes.get(..most).unwrap_or(bytes).into()
+            }
+            Self::InTray(tray) => tray.copy(most).into(),
+        }
     }
 
     /// The same without the first `count`.
     pub(crate) fn skip(mut self, count: usize) -> Self {
         match &mut self {
-            Self::Here(bytes) => drop(bytes.split_to(count.min(bytes.len()))),
+            Self::Here(bytes) | Self::InInstance(bytes) => bytes.advance(count.min(bytes.len())),
             Self::InTray(tray) => tray.skip(count),
-            Self::InInstance(kept) => kept.from = kept.from.saturating_add(count),
         }
         self
     }
@@ -80,20 +75,19 @@ impl Payload {
     /// # Errors
     /// Those of the system call.
     pub(crate) fn write(&self, head: &[u8], socket: impl AsFd) -> io::Result<usize> {
-        let bytes = match self {
-            Self::Here(bytes) => bytes,
-            Self::InTray(tray) => return tray.write(head, socket),
-            Self::InInstance(kept) => kept.bytes(),
-        };
-        Ok(writev(socket, &[IoSlice::new(head), IoSlice::new(bytes)])?)
+        match self {
+            Self::Here(bytes) | Self::InInstance(bytes) => {
+                Ok(writev(socket, &[IoSlice::new(head), IoSlice::new(bytes)])?)
+            }
+            Self::InTray(tray) => tray.write(head, socket),
+        }
     }
 
     /// Appends these to others, and lets go of where they were.
     pub(crate) fn move_to(self, others: &mut Vec<u8>) {
         match self {
-            Self::Here(bytes) => others.extend_from_slice(&bytes),
+            Self::Here(bytes) | Self::InInstance(bytes) => others.extend_from_slice(&bytes),
             Self::InTray(tray) => tray.append_to(others, usize::MAX),
-            Self::InInstance(kept) => others.extend_from_slice(kept.bytes()),
         }
     }
 }

@@ -154,15 +154,18 @@ impl Shared {
     /// A response as its client gets it: a long one from its instance, if that is not
     /// much larger, and one is to spare.
     fn payload(&self, response: Response) -> Payload {
-        let (length, kept) = (response.bytes().len(), response.kept());
-        if length >= LONG_RESPONSE
-            && (1..=length.saturating_mul(MOST_KEPT)).contains(&kept)
+        if stays(response.bytes().len(), response.kept())
             && let Ok(permit) = Arc::clone(&self.spare_instances).try_acquire_owned()
         {
             return Payload::in_instance(response, permit);
         }
         response.into_bytes().into()
     }
+}
+
+/// Whether a response of that length stays in its instance, which has so many bytes; 0 is for none.
+fn stays(length: usize, instance: usize) -> bool {
+    length >= LONG_RESPONSE && (1..=length.saturating_mul(MOST_KEPT)).contains(&instance)
 }
 
 impl Drop for ThreadPool {
@@ -398,6 +401,26 @@ impl Supervisor {
         while let Ok(job) = self.shared.queue.try_recv() {
             self.shared.load.unqueued();
             let _ = job.reply.send(Done::lost(0, CallError::WorkerLost, Duration::ZERO));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_responses_stay_in_instances_that_are_not_much_larger() {
+        for (length, instance, expected) in [
+            (LONG_RESPONSE, LONG_RESPONSE, true),
+            (LONG_RESPONSE, 4 * LONG_RESPONSE, true),
+            (LONG_RESPONSE, 4 * LONG_RESPONSE + 1, false),
+            (LONG_RESPONSE - 1, LONG_RESPONSE, false),
+            (LONG_RESPONSE, 0, false),
+            (0, 0, false),
+            (usize::MAX, usize::MAX, true),
+        ] {
+            assert_eq!(stays(length, instance), expected, "{length} of {instance}");
         }
     }
 }

@@ -3,9 +3,9 @@
 //! A function returns a list as a place in its component's memory, and most components export a
 //! callback, `post-return`, by which they free it once it has been read (Component Model,
 //! Canonical ABI). wasmtime makes both calls before anyone else can look at the list, so that it
-//! has to be copied first. But an instance ends with its one call, and `post-return` can call nothing
-//! outside: nobody can tell whether it has run. So the same core function is lifted once more
-//! without it, under a name of its own, and a response that is found there can be read in place.
+//! has to be copied first. But an instance ends with its one call, and `post-return` can call
+//! nothing outside: nobody can tell whether it has run. So the same core function is lifted
+//! once more without it, under a name of its own, and what that returns can be read in place.
 //!
 //! A handler that is not lifted by the outermost component, but exported from one inside,
 //! stays as it is, and its responses are copied.
@@ -23,8 +23,8 @@ use wasmparser::{
 pub(super) const IN_PLACE: &str = "swapbox-handle-in-place";
 
 /// The component with the function that it exports as `name` exported as [`IN_PLACE`], too,
-/// lifted without `post-return`; `None` if it does not lift it itself, or in another way than lists need,
-/// or is not a valid component.
+/// lifted without `post-return`; `None` if it does not lift it itself, or in another way than
+/// lists need, or is not a valid component.
 pub(super) fn add(component: &[u8], name: &str) -> Option<Vec<u8>> {
     let Functions { all, exported } = Functions::of(component, name).ok()?;
     let lift = all.get(usize::try_from(exported?).ok()?)?.as_ref()?;
