@@ -1,7 +1,8 @@
 //! The call path on one thread: context, instantiate, call, tear down.
 //!
 //! `cargo bench` prints the time of a whole call of each handler, by kind of
-//! request, with no socket and no pool around it.
+//! request, with no socket and no pool around it; and how long it takes each of two threads
+//! that make such calls at the same time, in one engine and in an engine each.
 
 #![expect(clippy::expect_used, reason = "a benchmark may panic")]
 
@@ -34,7 +35,7 @@ struct Worker {
 
 impl Worker {
     fn new(dir: &ServedDir, audit: Option<Arc<Audit>>) -> Self {
-        let sandbox = Sandbox::new(LIMITS, 1, Clock::Epoch).expect("an engine");
+        let sandbox = Sandbox::new(LIMITS, 2, Clock::Epoch).expect("an engine");
         let load = |path: Option<&Path>| {
             let component = sandbox.compile(&read(path).expect("a file")).expect("it compiles");
             let grants = dir.grants(Vec::new(), audit.clone());
@@ -44,9 +45,9 @@ impl Worker {
         Self { sandbox, hello, fileops }
     }
 
-    fn calls(&self, is_hello: bool, request: &[u8], count: u64) -> Duration {
+    fn calls(&self, is_hello: bool, request: &[u8], count: u64, slot: u32) -> Duration {
         let handler = if is_hello { &self.hello } else { &self.fileops };
-        let order = Order { request: 1, slot: 0 };
+        let order = Order { request: 1, slot };
         let started = Instant::now();
         for _ in 0..count {
             let call = self.sandbox.call(handler, order, black_box(request));
@@ -64,8 +65,8 @@ fn audit() -> Arc<Audit> {
     Arc::new(Audit::new(end.into()).expect("a pipe"))
 }
 
-/// Each kind of request three times: on a thread without confinement, as a worker of
-/// the thread pool is confined, and so confined with an audit.
+/// Each kind of request five times: on a thread without confinement, as a worker of
+/// the thread pool is confined, so confined with an audit, and on two such threads.
 fn calls(criterion: &mut Criterion) {
     let files = tempfile::tempdir().expect("a directory");
     for n in 1..=5u8 {
@@ -75,8 +76,9 @@ fn calls(criterion: &mut Criterion) {
     std::fs::write(files.path().join("10k.bin"), vec![7; 10240]).expect("a file");
     let dir = DirConfig { host: files.path().into(), guest: "folder".into(), read_only: false };
     let dir = Directories::default().open(&dir, LIMITS.quota).expect("the directory");
-    let _slot = dir.enlist().expect("the first slot");
+    let _slots = [(); 2].map(|()| dir.enlist().expect("the first slots"));
     let (plain, audited) = (Worker::new(&dir, None), Worker::new(&dir, Some(audit())));
+    let other = Worker::new(&dir, None);
 
     let mut upload =
         b"POST /upload/up HTTP/1.1\r\nHost: x\r\nContent-Length: 10240\r\n\r\n".to_vec();
@@ -89,23 +91,37 @@ fn calls(criterion: &mut Criterion) {
         ("fileops download of 10 KB", false, get("/download/10k.bin")),
         ("fileops upload of 10 KB", false, upload),
     ] {
-        let confined = |worker: &Worker, count| {
+        let confined = |worker: &Worker, count, slot| {
+            lockdown::confine_thread(dir.fd(), false).expect("confined");
+            worker.calls(is_hello, &request, count, slot)
+        };
+        let one = |worker: &Worker, count| {
             thread::scope(|scope| {
-                let calls = scope.spawn(|| {
-                    lockdown::confine_thread(dir.fd(), false).expect("confined");
-                    worker.calls(is_hello, &request, count)
-                });
-                calls.join().expect("no panic")
+                scope.spawn(|| confined(worker, count, 0)).join().expect("no panic")
+            })
+        };
+        // The mean of both, since one may be the first to begin and to end.
+        let two = |first: &Worker, second: &Worker, count| {
+            thread::scope(|scope| {
+                let other = scope.spawn(|| confined(second, count, 1));
+                let one = scope.spawn(|| confined(first, count, 0)).join().expect("no panic");
+                (one + other.join().expect("no panic")) / 2
             })
         };
         criterion.bench_function(&format!("{name}, not confined"), |bencher| {
-            bencher.iter_custom(|count| plain.calls(is_hello, &request, count));
+            bencher.iter_custom(|count| plain.calls(is_hello, &request, count, 0));
         });
         criterion.bench_function(name, |bencher| {
-            bencher.iter_custom(|count| confined(&plain, count));
+            bencher.iter_custom(|count| one(&plain, count));
         });
         criterion.bench_function(&format!("{name}, audited"), |bencher| {
-            bencher.iter_custom(|count| confined(&audited, count));
+            bencher.iter_custom(|count| one(&audited, count));
+        });
+        criterion.bench_function(&format!("{name}, two threads of one engine"), |bencher| {
+            bencher.iter_custom(|count| two(&plain, &plain, count));
+        });
+        criterion.bench_function(&format!("{name}, two threads of two engines"), |bencher| {
+            bencher.iter_custom(|count| two(&plain, &other, count));
         });
     }
 }

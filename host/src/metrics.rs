@@ -44,24 +44,8 @@ pub struct Totals {
     pub turned_away: u64,
 }
 
-/// A request in a worker; it is counted until this is dropped.
-pub(crate) struct Running<'a>(&'a Load);
-
 impl Load {
-    pub(crate) fn queued(&self) {
-        self.pending.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn unqueued(&self) {
-        self.pending.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn running(&self) -> Running<'_> {
-        self.running.fetch_add(1, Ordering::Relaxed);
-        Running(self)
-    }
-
-    /// Sets both counters of a pool that counts for itself.
+    /// Sets both counters.
     pub(crate) fn set(&self, running: usize, pending: usize) {
         self.running.store(running as u64, Ordering::Relaxed);
         self.pending.store(pending as u64, Ordering::Relaxed);
@@ -109,11 +93,5 @@ impl Metrics {
     /// Requests that workers have answered, well or not.
     pub(crate) fn done(&self) -> u64 {
         self.done.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Ordering::Relaxed);
     }
 }

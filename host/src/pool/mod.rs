@@ -22,17 +22,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::block_in_place;
+use tokio::time::sleep;
 
 use self::admission::Admission;
 pub(crate) use self::admission::Slot;
 pub(crate) use self::payload::Payload;
+use self::schedule::PATIENCE;
 use crate::config::{PoolKind, Route};
 use crate::directory::Directories;
 use crate::lockdown::Level;
 use crate::metrics::Load;
-use crate::sandbox::{Audit, Call, CallError, Captured};
+use crate::sandbox::{Audit, Call, CallError};
 
 /// The address of requests that are the server's own.
 const OWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -97,7 +99,7 @@ pub(crate) struct Done {
 impl Done {
     /// The outcome for a request whose worker did not live to give one.
     fn lost(worker: u32, error: CallError, elapsed: Duration) -> Self {
-        Self { call: Call { result: Err(error), captured: Captured::default(), elapsed }, worker }
+        Self { call: Call::failed(error, elapsed), worker }
     }
 }
 
@@ -213,5 +215,18 @@ impl Pool {
     pub(crate) fn load(&self) -> (u64, u64) {
         let (running, pending) = self.load.get();
         (running, pending + self.admission.waiting() as u64)
+    }
+}
+
+/// Waits until a pool must be looked at again: for as long as its schedule said, or until
+/// it is busier.
+async fn rest(pause: Option<Duration>, busier: &Notify) {
+    match pause {
+        // There is no shorter one.
+        Some(PATIENCE) => sleep(PATIENCE).await,
+        Some(pause) => {
+            tokio::select! { () = sleep(pause) => {}, () = busier.notified() => {} }
+        }
+        None => busier.notified().await,
     }
 }

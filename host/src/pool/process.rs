@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use tokio::net::UnixDatagram;
 use tokio::sync::Notify;
-use tokio::time::sleep;
 
 use self::place::{begin, keep};
 use super::admission::Admission;
@@ -25,8 +24,8 @@ use super::growth::{self, Change, Growth, HELD_UP};
 use super::ipc;
 use super::launch::{Launcher, send};
 use super::mailbox::{self, Mailbox};
-use super::schedule::{Order, PATIENCE, Schedule, Task};
-use super::{Around, Job, Pace, Started};
+use super::schedule::{AHEAD, Order, Schedule, Shape, Task};
+use super::{Around, Job, Pace, Started, rest};
 use crate::metrics::Load;
 
 /// How far past its deadline a worker is killed; a handler that sleeps in a host
@@ -39,12 +38,6 @@ const MAX_AHEAD: usize = mailbox::MAX_REQUEST - ipc::NUMBER;
 /// Workers that may die with a request and say that they had not begun it. One that was
 /// taken over could otherwise keep a request for ever.
 const MAX_SURVIVED: u8 = 3;
-
-/// How often deadlines are looked at while requests run.
-const PATROL: Duration = Duration::from_millis(20);
-
-/// How often the pool is looked at while it is larger than usual and idle.
-const IDLE_PATROL: Duration = Duration::from_secs(1);
 
 /// Worker processes behind a queue, which is bounded by the slots of its requests.
 pub(super) struct ProcessPool {
@@ -128,7 +121,12 @@ impl ProcessPool {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
-                schedule: Schedule::new(places, cores),
+                schedule: Schedule::new(Shape {
+                    places,
+                    max_hot: cores,
+                    lanes: places,
+                    ahead: AHEAD,
+                }),
                 links: (0..places).map(|_| None).collect(),
                 places: (0..places).map(place).collect(),
                 growth: Growth::new(usual, places),
@@ -212,14 +210,7 @@ impl Shared {
 impl State {
     /// How soon somebody must look at the requests again.
     fn needed_pause(&self, usual: usize) -> Option<Duration> {
-        if self.schedule.is_holding_back() {
-            Some(PATIENCE)
-        } else if self.schedule.running() > 0 {
-            Some(PATROL)
-        } else {
-            let more = self.workers() > usual;
-            more.then_some(IDLE_PATROL)
-        }
+        self.schedule.needed_pause(self.workers() > usual)
     }
 
     /// Workers, those that are being started or ended too.
@@ -341,12 +332,6 @@ async fn watch(shared: Arc<Shared>) {
             state.pause = state.needed_pause(shared.usual);
             state.pause
         };
-        match pause {
-            Some(PATIENCE) => sleep(PATIENCE).await,
-            Some(pause) => {
-                tokio::select! { () = sleep(pause) => {}, () = shared.busy.notified() => {} }
-            }
-            None => shared.busy.notified().await,
-        }
+        rest(pause, &shared.busy).await;
     }
 }

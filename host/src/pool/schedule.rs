@@ -1,11 +1,12 @@
-//! Which worker process gets which request. Pure: no processes, no clock of its own.
+//! Which worker gets which request. Pure: no workers, no clock of its own.
 //!
-//! Waking a sleeping process costs more than a short call, and twenty processes
+//! Waking a sleeping worker costs more than a short call, and twenty of them
 //! that take turns on two cores keep none of their caches. So short calls stay on as
-//! many workers as there are cores, and each of these is sent its next request
+//! many workers as there are cores. A process is sent its next request
 //! while it still runs the one before: it runs one at a time, but does not go to
 //! sleep between them. A request that finds its worker slow is not left behind it:
 //! after [`PATIENCE`] it is taken back, unread, and waits where its client can still leave.
+//! (A thread takes the next one by itself, and is sent nothing ahead.)
 //!
 //! A worker that is slow no longer counts, and an idle one takes its place. So there are as
 //! many that are quick as there are cores, besides all that are slow, and of the idle ones
@@ -20,8 +21,28 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(2);
 /// How long a request waits for one of the hot workers while others are idle.
 const LONG: Duration = Duration::from_millis(5);
 
-/// Requests that a hot worker is sent ahead of the one it runs.
+/// How often deadlines are to be looked at while requests run.
+const PATROL: Duration = Duration::from_millis(20);
+
+/// How often a pool is to be looked at while it is larger than usual and idle.
+const IDLE_PATROL: Duration = Duration::from_secs(1);
+
+/// Requests that a hot worker process is sent ahead of the one it runs.
 pub(super) const AHEAD: usize = 7;
+
+/// What a schedule is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    /// How many workers there may be.
+    pub(super) places: usize,
+    /// How many workers are kept hot before another is woken.
+    pub(super) max_hot: usize,
+    /// Workers whose places are the same modulo this number share what two of them
+    /// should not use at a time: one of them is kept hot.
+    pub(super) lanes: usize,
+    /// Requests that a hot worker is sent ahead of the one it runs.
+    pub(super) ahead: usize,
+}
 
 /// What is scheduled.
 pub(super) trait Task {
@@ -54,8 +75,7 @@ pub(super) struct Schedule<T> {
     idle: Vec<usize>,
     /// Workers with a request; few, however many places there are.
     working: Vec<usize>,
-    /// How many workers are kept hot before another is woken.
-    max_hot: usize,
+    shape: Shape,
     last_id: u64,
 }
 
@@ -90,14 +110,14 @@ pub(super) struct Order {
 }
 
 impl<T: Task> Schedule<T> {
-    /// A schedule with a place for each of that many workers, none of them ready yet.
-    pub(super) fn new(places: usize, max_hot: usize) -> Self {
+    /// A schedule none of whose workers is ready yet.
+    pub(super) fn new(shape: Shape) -> Self {
         Self {
             waiting: VecDeque::new(),
-            places: (0..places).map(|_| Place { sent: VecDeque::new() }).collect(),
-            idle: Vec::with_capacity(places),
-            working: Vec::with_capacity(places),
-            max_hot,
+            places: (0..shape.places).map(|_| Place { sent: VecDeque::new() }).collect(),
+            idle: Vec::with_capacity(shape.places),
+            working: Vec::with_capacity(shape.places),
+            shape,
             last_id: 0,
         }
     }
@@ -107,13 +127,12 @@ impl<T: Task> Schedule<T> {
         self.last_id += 1;
         let new = Request { id: self.last_id, task, arrived: now };
         if self.waiting.is_empty() {
-            if self.hot(now) < self.max_hot
-                && let Some(place) = self.idle.pop()
-            {
+            if let Some(place) = self.take_idle(now) {
                 return Some(self.assign(place, new, now));
             }
             if new.task.fits_ahead() {
-                let is_open = |place: &Place<T>| place.is_hot(now) && place.has_room();
+                let is_open =
+                    |place: &Place<T>| place.is_hot(now) && place.has_room(self.shape.ahead);
                 let open = self.working().filter(|(_, place)| is_open(place));
                 if let Some((place, _)) = open.min_by_key(|(_, place)| place.sent.len()) {
                     return Some(self.assign(place, new, now));
@@ -177,14 +196,21 @@ impl<T: Task> Schedule<T> {
         lost
     }
 
+    /// There is no worker left: returns what waits for one.
+    pub(super) fn abandon(&mut self) -> Vec<T> {
+        self.waiting.drain(..).map(|request| request.task).collect()
+    }
+
     /// Gives requests that have waited for [`PATIENCE`] to idle workers, which become hot, if
     /// too few are. Those that have waited for [`LONG`] go to any that are idle.
     pub(super) fn promote(&mut self, now: Instant) -> Vec<Order> {
         let mut orders = Vec::new();
-        while self.has_waited(PATIENCE, now)
-            && (self.hot(now) < self.max_hot || self.has_waited(LONG, now))
-            && let Some(place) = self.idle.pop()
-        {
+        while self.has_waited(PATIENCE, now) {
+            let mut place = self.take_idle(now);
+            if place.is_none() && self.has_waited(LONG, now) {
+                place = self.idle.pop();
+            }
+            let Some(place) = place else { break };
             match self.next_waiting() {
                 Some(next) => orders.push(self.assign(place, next, now)),
                 None => self.idle.push(place),
@@ -255,8 +281,18 @@ impl<T: Task> Schedule<T> {
         self.waiting.len() + ahead.sum::<usize>()
     }
 
+    /// How soon somebody must look at it again, if it does not change. `is_larger` says that
+    /// the pool is larger than usual.
+    pub(super) fn needed_pause(&self, is_larger: bool) -> Option<Duration> {
+        match self.running() {
+            _ if self.is_holding_back() => Some(PATIENCE),
+            0 => is_larger.then_some(IDLE_PATROL),
+            _ => Some(PATROL),
+        }
+    }
+
     /// Whether requests wait although workers are idle, or behind another.
-    pub(super) fn is_holding_back(&self) -> bool {
+    fn is_holding_back(&self) -> bool {
         let ahead = self.working().any(|(_, place)| place.sent.len() > 1);
         ahead || (!self.idle.is_empty() && !self.waiting.is_empty())
     }
@@ -266,9 +302,25 @@ impl<T: Task> Schedule<T> {
         self.working.iter().filter_map(|at| Some((*at, self.places.get(*at)?)))
     }
 
-    /// Workers that work, and quickly so far.
-    fn hot(&self, now: Instant) -> usize {
-        self.working().filter(|(_, place)| place.is_hot(now)).count()
+    /// Whether one more worker may be hot: fewer are than may be, and none of its lane.
+    fn may_be_hot(&self, at: usize, now: Instant) -> bool {
+        let lane = |at: usize| at % self.shape.lanes;
+        let mut others = 0;
+        for (other, place) in self.working() {
+            if other != at && place.is_hot(now) {
+                if lane(other) == lane(at) {
+                    return false;
+                }
+                others += 1;
+            }
+        }
+        others < self.shape.max_hot
+    }
+
+    /// The worker that has been idle for the shortest time of those that may be hot.
+    fn take_idle(&mut self, now: Instant) -> Option<usize> {
+        let at = self.idle.iter().rposition(|place| self.may_be_hot(*place, now))?;
+        Some(self.idle.remove(at))
     }
 
     /// Whether the first in line has waited for that long.
@@ -285,13 +337,13 @@ impl<T: Task> Schedule<T> {
     /// Gives a worker more, unless enough others are hot: then it becomes idle when it is done.
     fn refill(&mut self, at: usize, now: Instant) -> Vec<Order> {
         let mut orders = Vec::new();
-        let is_hot = self.places.get(at).is_some_and(|place| place.is_hot(now));
-        let others = self.hot(now).saturating_sub(usize::from(is_hot));
-        while others < self.max_hot || self.has_waited(LONG, now) {
+        while self.may_be_hot(at, now) || self.has_waited(LONG, now) {
             while self.waiting.pop_front_if(|next| next.task.is_cancelled()).is_some() {}
             let Some(place) = self.places.get(at) else { break };
+            let ahead = self.shape.ahead;
             // Whether it fits is asked of the very task that is sent.
-            let goes = |task: &T| place.sent.is_empty() || (place.has_room() && task.fits_ahead());
+            let goes =
+                |task: &T| place.sent.is_empty() || (place.has_room(ahead) && task.fits_ahead());
             let Some(next) = self.waiting.pop_front_if(|next| goes(&next.task)) else { break };
             orders.push(self.assign(at, next, now));
         }
@@ -333,9 +385,9 @@ impl<T: Task> Place<T> {
         self.sent.front().is_some_and(quick)
     }
 
-    /// Whether one more can be sent ahead.
-    fn has_room(&self) -> bool {
-        self.sent.len() <= AHEAD && self.sent.iter().all(|sent| sent.request.task.fits_ahead())
+    /// Whether one more can be sent, when so many are ahead at most.
+    fn has_room(&self, ahead: usize) -> bool {
+        self.sent.len() <= ahead && self.sent.iter().all(|sent| sent.request.task.fits_ahead())
     }
 }
 

@@ -1,32 +1,43 @@
 //! The thread pool: worker threads of this process, each confined for itself.
+//!
+//! The schedule says which worker gets which request; a worker that is done asks it for the
+//! next, and sleeps when there is none for it. Workers are in lanes, one for each core, and each lane has
+//! an engine of its own: two threads that make instances in one engine at the same time
+//! hand the memory of instances, and the locks and counters around it, from one core to the other and
+//! back, which takes longer than a short call. The schedule sees to it that of each lane one
+//! worker is busy with short calls.
 
+use std::mem;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
-use tokio::sync::{Semaphore, oneshot};
+use bytes::Bytes;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::sleep;
 
 use super::admission::Admission;
 use super::growth::{self, Change, Growth, HELD_UP};
-use super::{Around, Done, Job, OVERDUE, Payload, Slot, Started};
+use super::schedule::{self, Begun, Schedule, Shape};
+use super::{Around, Done, Job, OVERDUE, Payload, Started, rest};
+use crate::batch;
+use crate::config::Route;
 use crate::directory::{self, ServedDir};
 use crate::escape;
 use crate::handler;
 use crate::lockdown::{self, Level};
 use crate::metrics::Load;
-use crate::sandbox::{CallError, Clock, Handler, Order, Response, Sandbox};
+use crate::sandbox::{Call, CallError, Clock, Grants, Handler, Order, Response, Sandbox};
 
 /// A worker's native stack, in bytes: what guests may use, and as much again
 /// for the host's frames below and above.
 const STACK: usize = 2 << 20;
 
-/// Listings at a time for which the directory is kept open; for others it is opened.
-const LISTINGS: usize = 8;
+/// Listings at a time in one lane for which the directory is kept open; for others it is opened.
+const LISTINGS: usize = 4;
 
 /// From how many bytes on a response is written from its instance. Shorter ones are copied sooner
 /// than the instance is handed to another thread.
@@ -36,96 +47,148 @@ const LONG_RESPONSE: usize = 64 << 10;
 /// up the I/O thread.
 const MOST_KEPT: usize = 4;
 
-/// How often the supervisor looks for workers that are stuck or held up.
-const PATROL: Duration = Duration::from_millis(100);
+/// How long after a worker could not be started it is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 
-/// How often an idle worker looks whether it is still wanted.
-const IDLE: Duration = Duration::from_secs(1);
+/// How long the pool waits at its end for its workers.
+const LAST: Duration = Duration::from_millis(100);
 
 /// Threads behind a queue, which is bounded by the slots of its requests.
 pub(super) struct ThreadPool {
-    queue: Sender<Job>,
     shared: Arc<Shared>,
 }
 
 /// What every worker works with.
 struct Shared {
-    sandbox: Sandbox,
-    handler: Handler,
+    state: Mutex<State>,
+    lanes: Vec<Lane>,
     dir: ServedDir,
-    queue: Receiver<Job>,
     load: Arc<Load>,
     admission: Arc<Admission>,
     timeout: Duration,
     /// How many workers there are when none is held up.
     usual: usize,
+    escaped: bool,
+    /// There is something to watch again.
+    busy: Notify,
+}
+
+/// What those workers share of which one at a time is kept busy with short calls.
+struct Lane {
+    sandbox: Sandbox,
+    handler: Handler,
     /// Instances whose response may be written while their workers have another.
     spare_instances: Arc<Semaphore>,
-    escaped: bool,
+}
+
+struct State {
+    schedule: Schedule<Job>,
+    places: Vec<Place>,
+    /// Workers that were replaced, and have not come back.
+    stuck: Vec<JoinHandle<()>>,
+    growth: Growth,
+    /// When workers that are missing may be started; `None` for now.
+    try_again: Option<Instant>,
+    /// When the watch looks again by itself; `None` while it sleeps.
+    pause: Option<Duration>,
     /// The pool is over: all its requests are dealt with.
-    closed: AtomicBool,
+    closed: bool,
 }
 
-/// One worker as its supervisor sees it.
+/// What becomes of a worker's place.
+enum Place {
+    /// It has no worker.
+    Empty,
+    /// It has a worker more, with which the admission does not count yet.
+    More(Seat),
+    /// It has a worker, unless that is about to be replaced.
+    Kept(Option<Seat>),
+}
+
+/// A worker as the schedule reaches it.
+struct Seat {
+    worker: Arc<Worker>,
+    thread: JoinHandle<()>,
+}
+
+/// A worker as its thread knows it.
 struct Worker {
-    number: u32,
-    /// The request it works on.
-    current: Mutex<Option<Current>>,
-    /// Its request, or the right to have one, was taken from it: the thread ends when it
-    /// comes back.
-    given_up: AtomicBool,
-    /// The thread ends when it is idle.
-    retired: AtomicBool,
-    /// Whether the admission counts with it.
-    counted: AtomicBool,
+    place: usize,
+    next: Mutex<Next>,
 }
 
-/// A request that a worker works on.
-struct Current {
-    started: Instant,
-    reply: oneshot::Sender<Done>,
-    slot: Slot,
+/// What a worker is to do.
+#[derive(Default)]
+enum Next {
+    /// To wait for something to do.
+    #[default]
+    Nothing,
+    Call(Errand),
+    /// To end.
+    End,
 }
+
+/// A request as its worker gets it. The schedule has the rest.
+struct Errand {
+    id: u64,
+    /// Its number in the log.
+    number: u64,
+    /// Empty for a trial.
+    request: Bytes,
+}
+
+type Confined = mpsc::Receiver<anyhow::Result<Level>>;
 
 impl ThreadPool {
     pub(super) fn start(around: &Around<'_>, code: &OwnedFd) -> anyhow::Result<(Self, Started)> {
         let Around { common, route, .. } = around;
-        // As many as usually work may be stuck and replaced, and as many have a response that
-        // is being written.
-        let slots = route.max_workers.saturating_add(route.workers.saturating_mul(2));
-        let sandbox = Sandbox::new(route.limits, slots, Clock::Epoch)?;
-        let pooled = sandbox.pooled();
+        let usual = usize::try_from(route.workers)?;
+        let places = usize::try_from(route.max_workers)?;
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let shape = Shape { places, max_hot: cores, lanes: cores.min(usual), ahead: 0 };
         let dir = common.directories.open(&route.dir, route.limits.quota)?;
-        let component = handler::load(&sandbox, code)?;
-        let grants = dir.grants(route.env.clone(), common.audit.clone());
-        let handler = sandbox.handler(&component, grants)?;
-        handler.prepare_listings(LISTINGS);
-        let (queue, jobs) = unbounded();
+        let lane = || {
+            let grants = dir.grants(route.env.clone(), common.audit.clone());
+            Lane::new(route, shape.lanes, code, grants)
+        };
+        let lanes: anyhow::Result<Vec<_>> = thread::scope(|scope| {
+            let lanes: Vec<_> = (0..shape.lanes).map(|_| scope.spawn(lane)).collect();
+            let join = |lane: thread::ScopedJoinHandle<'_, _>| match lane.join() {
+                Ok(lane) => lane,
+                Err(_) => Err(anyhow::anyhow!("loading the handler panicked")),
+            };
+            lanes.into_iter().map(join).collect()
+        });
+        let lanes = lanes?;
+        let pooled = lanes.iter().all(|lane| lane.sandbox.pooled());
         let shared = Arc::new(Shared {
-            sandbox,
-            handler,
+            state: Mutex::new(State {
+                schedule: Schedule::new(shape),
+                places: (0..places).map(|_| Place::Empty).collect(),
+                stuck: Vec::new(),
+                growth: Growth::new(usual, places),
+                try_again: None,
+                pause: None,
+                closed: false,
+            }),
+            lanes,
             dir,
-            queue: jobs,
             load: Arc::clone(&around.load),
             admission: Arc::clone(&around.admission),
             timeout: route.limits.timeout,
-            usual: usize::try_from(route.workers)?,
-            spare_instances: Arc::new(Semaphore::new(usize::try_from(route.workers)?)),
+            usual,
             escaped: common.escaped,
-            closed: AtomicBool::new(false),
+            busy: Notify::new(),
         });
-        let pool = Self { queue, shared: Arc::clone(&shared) };
+        // From here on its end is that of all workers.
+        let pool = Self { shared };
+        tokio::spawn(watch(Arc::clone(&pool.shared)));
 
         let mut levels = Vec::new();
-        let mut supervisor = Supervisor {
-            shared,
-            workers: Vec::new(),
-            stuck: Vec::new(),
-            growth: Growth::new(pool.shared.usual, usize::try_from(route.max_workers)?),
-        };
-        for number in 1..=route.workers {
-            let (worker, level) = spawn(&pool.shared, number, Place::Counted)?;
-            supervisor.workers.push(worker);
+        for at in 0..usual {
+            let mut state = pool.shared.lock();
+            let (seat, level) = spawn(&pool.shared, at)?;
+            state.set(at, Place::Kept(Some(seat)));
             levels.push(level);
         }
         let mut reached = None;
@@ -134,23 +197,44 @@ impl ThreadPool {
             reached = Some(level.context("confining a worker thread")?);
         }
         let level = reached.context("there are no workers")?;
-        thread::Builder::new()
-            .name("supervisor".into())
-            .spawn(move || supervisor.run())
-            .context("starting the supervisor")?;
         Ok((pool, Started { level, pooled }))
     }
 
     pub(super) fn submit(&self, job: Job) {
-        self.shared.load.queued();
-        // The workers hold the other end for as long as this one is there.
-        if self.queue.send(job).is_err() {
-            self.shared.load.unqueued();
-        }
+        let mut state = self.shared.lock();
+        let order = state.schedule.submit(job, Instant::now());
+        state.hand_out(order);
+        self.shared.settle(&state);
     }
 }
 
-impl Shared {
+impl Drop for ThreadPool {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.closed = true;
+        for seat in state.places.iter().filter_map(Place::seat) {
+            seat.hand(Next::End);
+        }
+        self.shared.busy.notify_one();
+    }
+}
+
+impl Lane {
+    /// One of so many lanes.
+    fn new(route: &Route, lanes: usize, code: &OwnedFd, grants: Grants) -> anyhow::Result<Self> {
+        let part = |workers: u32| (workers as usize).div_ceil(lanes);
+        // All that usually work may be stuck here and replaced, and of each lane as many as
+        // usually work have a response that is being written.
+        let slots = part(route.max_workers) + part(route.workers);
+        let slots = route.workers.saturating_add(u32::try_from(slots)?);
+        let sandbox = Sandbox::new(route.limits, slots, Clock::Epoch)?;
+        let component = handler::load(&sandbox, code)?;
+        let handler = sandbox.handler(&component, grants)?;
+        handler.prepare_listings(LISTINGS);
+        let spare_instances = Arc::new(Semaphore::new(part(route.workers)));
+        Ok(Self { sandbox, handler, spare_instances })
+    }
+
     /// A response as its client gets it: a long one from its instance, if that is not
     /// much larger, and one is to spare.
     fn payload(&self, response: Response) -> Payload {
@@ -168,239 +252,307 @@ fn stays(length: usize, instance: usize) -> bool {
     length >= LONG_RESPONSE && (1..=length.saturating_mul(MOST_KEPT)).contains(&instance)
 }
 
-impl Drop for ThreadPool {
-    fn drop(&mut self) {
-        self.shared.closed.store(true, Ordering::Release);
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// After every change: counters, and the watch wakes if it should look sooner.
+    fn settle(&self, state: &State) {
+        self.load.set(state.schedule.running(), state.schedule.pending());
+        let needed = state.schedule.needed_pause(state.workers() > self.usual);
+        if needed.is_some_and(|needed| state.pause.is_none_or(|pause| needed < pause)) {
+            self.busy.notify_one();
+        }
+    }
+
+    /// Lets a worker that has confined itself have requests, unless the pool is over.
+    fn take_in(&self, worker: &Worker) {
+        let mut state = self.lock();
+        if state.closed {
+            return;
+        }
+        if let Some(place) = state.places.get_mut(worker.place) {
+            *place = match mem::replace(place, Place::Empty) {
+                Place::More(seat) => {
+                    self.admission.grow();
+                    Place::Kept(Some(seat))
+                }
+                other => other,
+            };
+        }
+        let orders = state.schedule.ready(worker.place, Instant::now());
+        state.hand_out(orders);
+        self.settle(&state);
+    }
+
+    /// A worker that could not be confined ends. Others could not be, either, for a while.
+    fn vacate(&self, place: usize) {
+        let mut state = self.lock();
+        if let Some(place) = state.places.get_mut(place) {
+            *place = match place {
+                Place::Kept(_) => Place::Kept(None),
+                Place::More(_) | Place::Empty => Place::Empty,
+            };
+        }
+        state.try_again = Some(Instant::now() + TRY_AGAIN);
+    }
+
+    /// Passes an answer on, and gives its worker the next request. Whether it was still wanted: if not, the
+    /// worker has been replaced.
+    fn finish(&self, worker: &Worker, id: u64, call: Call<Payload>) -> bool {
+        let mut state = self.lock();
+        let answered = state.schedule.answered(worker.place, id, Instant::now());
+        let Some((Job { reply, slot, .. }, orders)) = answered else { return false };
+        state.hand_out(orders);
+        self.settle(&state);
+        drop(state);
+        drop(slot);
+        // The connection may be gone.
+        let _ = reply.send(Done { call, worker: number(worker.place) });
+        true
     }
 }
 
-/// Which place a new worker takes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// One with which the admission counts already.
-    Counted,
-    /// One more.
-    More,
+impl State {
+    fn set(&mut self, at: usize, to: Place) {
+        if let Some(place) = self.places.get_mut(at) {
+            *place = to;
+        }
+    }
+
+    /// Workers, those that are being started or replaced too.
+    fn workers(&self) -> usize {
+        self.places.iter().filter(|place| !matches!(place, Place::Empty)).count()
+    }
+
+    /// Gives workers what the schedule ordered.
+    fn hand_out(&mut self, orders: impl IntoIterator<Item = schedule::Order>) {
+        for order in orders {
+            let (Some(job), Some(seat)) =
+                (self.schedule.task(order), self.places.get(order.place).and_then(Place::seat))
+            else {
+                continue;
+            };
+            let (number, request) = (job.number, job.request.clone());
+            seat.hand(Next::Call(Errand { id: order.id, number, request }));
+        }
+    }
 }
 
-type Confined = mpsc::Receiver<anyhow::Result<Level>>;
+impl Place {
+    fn seat(&self) -> Option<&Seat> {
+        match self {
+            Self::Empty => None,
+            Self::More(seat) => Some(seat),
+            Self::Kept(seat) => seat.as_ref(),
+        }
+    }
+}
 
-fn spawn(
-    shared: &Arc<Shared>,
-    number: u32,
-    place: Place,
-) -> anyhow::Result<(Arc<Worker>, Confined)> {
+impl Seat {
+    fn hand(&self, next: Next) {
+        *self.worker.lock() = next;
+        self.thread.thread().unpark();
+    }
+}
+
+impl Worker {
+    fn lock(&self) -> MutexGuard<'_, Next> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for something to do.
+    fn next(&self) -> Option<Errand> {
+        loop {
+            match mem::take(&mut *self.lock()) {
+                Next::Call(errand) => return Some(errand),
+                Next::End => return None,
+                Next::Nothing => {}
+            }
+            thread::park();
+        }
+    }
+}
+
+/// A worker's number, as the log has it.
+fn number(place: usize) -> u32 {
+    u32::try_from(place + 1).unwrap_or(u32::MAX)
+}
+
+/// Starts a worker; the caller has the state, and puts it into its place.
+fn spawn(shared: &Arc<Shared>, place: usize) -> anyhow::Result<(Seat, Confined)> {
+    let number = number(place);
     let context = || format!("starting worker thread {number}");
     let slot = shared.dir.enlist().with_context(context)?;
-    let worker = Arc::new(Worker {
-        number,
-        current: Mutex::new(None),
-        given_up: AtomicBool::new(false),
-        retired: AtomicBool::new(false),
-        counted: AtomicBool::new(place == Place::Counted),
-    });
+    let worker = Arc::new(Worker { place, next: Mutex::default() });
     let (sender, confined) = mpsc::channel();
-    thread::Builder::new()
+    let thread = thread::Builder::new()
         .name(format!("worker-{number}"))
         .stack_size(STACK)
         .spawn({
             let (shared, worker) = (Arc::clone(shared), Arc::clone(&worker));
             move || {
+                batch::enter();
                 let level = lockdown::confine_thread(shared.dir.fd(), shared.dir.is_read_only());
                 let is_confined = level.is_ok();
                 if let Err(mpsc::SendError(Err(error))) = sender.send(level) {
                     // Nobody waits for a replacement to become ready.
                     tracing::error!(worker = number, "a worker cannot be confined: {error:#}");
                 }
-                if !is_confined {
-                    // The supervisor tries again.
-                    worker.given_up.store(true, Ordering::Release);
-                    return;
-                }
-                if !worker.counted.swap(true, Ordering::AcqRel) {
-                    shared.admission.grow();
-                }
-                work(&shared, &worker, &slot);
-                if worker.retired.load(Ordering::Acquire) {
-                    shared.admission.shrink();
+                if is_confined {
+                    shared.take_in(&worker);
+                    work(&shared, &worker, &slot);
+                } else {
+                    shared.vacate(place);
                 }
             }
         })
         .with_context(context)?;
-    Ok((worker, confined))
+    Ok((Seat { worker, thread }, confined))
 }
 
 fn work(shared: &Shared, worker: &Worker, own: &directory::Slot) {
-    loop {
-        // Only those beyond the usual number are ever let go.
-        let job = match worker.number as usize <= shared.usual {
-            true => shared.queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            false => shared.queue.recv_timeout(IDLE),
-        };
-        let Job { number, request, reply, slot, .. } = match job {
-            Ok(job) => job,
-            Err(RecvTimeoutError::Timeout) if !worker.retired.load(Ordering::Acquire) => continue,
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
-        };
-        shared.load.unqueued();
-        if reply.is_closed() {
-            continue;
-        }
+    let Some(lane) = shared.lanes.get(worker.place % shared.lanes.len()) else { return };
+    while let Some(Errand { id, number, request }) = worker.next() {
         let started = Instant::now();
-        *worker.lock() = Some(Current { started, reply, slot });
-        let running = shared.load.running();
         // A panic would be a fault of the host; it costs this request alone.
         let order = Order { request: number, slot: own.number() };
         let call = || {
             let call = match shared.escaped {
-                false => shared.sandbox.call(&shared.handler, order, &request),
+                false => lane.sandbox.call(&lane.handler, order, &request),
                 true => escape::attempt(&request, None),
             };
-            call.map(|response| shared.payload(response))
+            call.map(|response| lane.payload(response))
         };
-        let call = catch_unwind(AssertUnwindSafe(call));
-        drop((request, running));
-        if let Some(Current { reply, slot, .. }) = worker.lock().take() {
-            let done = match call {
-                Ok(call) => Done { call, worker: worker.number },
-                Err(_) => Done::lost(worker.number, CallError::WorkerLost, started.elapsed()),
-            };
-            drop(slot);
-            // The connection may be gone.
-            let _ = reply.send(done);
-        }
-        if worker.given_up.load(Ordering::Acquire) {
+        let call = catch_unwind(AssertUnwindSafe(call))
+            .unwrap_or_else(|_| Call::failed(CallError::WorkerLost, started.elapsed()));
+        drop(request);
+        if !shared.finish(worker, id, call) {
             return;
         }
     }
 }
 
-impl Worker {
-    fn lock(&self) -> MutexGuard<'_, Option<Current>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How long it has been in its call, if it is in one; for ever if it is lost in it.
-    fn busy_for(&self) -> Option<Duration> {
-        match self.given_up.load(Ordering::Acquire) {
-            true => Some(Duration::MAX),
-            false => self.lock().as_ref().map(|current| current.started.elapsed()),
-        }
-    }
-
-    /// Takes the request away from a worker that overran its deadline, and with
-    /// it the worker's right to a place in the pool. Whether it has none any more.
-    fn give_up(&self, timeout: Duration) -> bool {
-        let mut current = self.lock();
-        let overdue =
-            current.as_ref().is_some_and(|current| current.started.elapsed() > timeout + OVERDUE);
-        if overdue && let Some(Current { started, reply, .. }) = current.take() {
-            self.given_up.store(true, Ordering::Release);
-            let _ = reply.send(Done::lost(self.number, CallError::Deadline, started.elapsed()));
-        }
-        self.given_up.load(Ordering::Acquire)
-    }
-
-    /// Whether its thread has ended: nobody but its supervisor knows it any more.
-    fn has_ended(self: &Arc<Self>) -> bool {
-        Arc::strong_count(self) == 1
-    }
-}
-
-/// Looks after the workers.
-struct Supervisor {
-    shared: Arc<Shared>,
-    workers: Vec<Arc<Worker>>,
-    /// Those that were replaced, and have not come back.
-    stuck: Vec<Arc<Worker>>,
-    growth: Growth,
-}
-
-impl Supervisor {
-    fn run(mut self) {
-        while !self.shared.closed.load(Ordering::Acquire) {
-            thread::sleep(PATROL);
-            self.replace_stuck();
-            self.workers
-                .retain(|worker| !(worker.retired.load(Ordering::Acquire) && worker.has_ended()));
-            self.grow_or_shrink();
-            if self.workers.iter().all(|worker| worker.given_up.load(Ordering::Acquire)) {
-                self.serve_nobody();
+/// Watches over the requests in workers: sees that none waits for a slow one while others are idle,
+/// and that none overruns its deadline; and looks after the workers.
+async fn watch(shared: Arc<Shared>) {
+    loop {
+        let pause = {
+            let now = Instant::now();
+            let mut state = shared.lock();
+            if state.closed {
+                break;
             }
-        }
-        // So that what they worked with is not taken down by one that is confined.
-        for _ in 0..PATROL.as_millis() {
-            if self.workers.iter().all(Worker::has_ended) {
-                return;
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    /// Replaces workers that are stuck in the kernel, where no deadline reaches them, or
-    /// that could not be confined. As many may be stuck as there usually are workers.
-    fn replace_stuck(&mut self) {
-        self.stuck.retain(|worker| !worker.has_ended());
-        for worker in &mut self.workers {
-            if !worker.give_up(self.shared.timeout) || self.stuck.len() >= self.shared.usual {
-                continue;
-            }
-            let number = worker.number;
-            let place = match worker.counted.load(Ordering::Acquire) {
-                true => Place::Counted,
-                false => Place::More,
-            };
-            match spawn(&self.shared, number, place) {
-                Ok((replacement, _)) => {
-                    tracing::error!(worker = number, "a worker is stuck and was replaced");
-                    self.stuck.push(std::mem::replace(worker, replacement));
-                }
-                Err(error) => tracing::error!(worker = number, "no replacement: {error:#}"),
-            }
-        }
-    }
-
-    /// Starts more workers while all are held up, and lets them go again.
-    fn grow_or_shrink(&mut self) {
-        let busy: Vec<_> = self.workers.iter().filter_map(|worker| worker.busy_for()).collect();
-        let load = growth::Load {
-            workers: self.workers.len(),
-            held_up: busy.iter().filter(|busy| **busy >= HELD_UP).count(),
-            busy: busy.len(),
-            waiting: self.shared.queue.len() + self.shared.admission.waiting(),
+            give_up_stuck(&shared, &mut state, now);
+            replace(&shared, &mut state, now);
+            let orders = state.schedule.promote(now);
+            state.hand_out(orders);
+            grow_or_shrink(&shared, &mut state, now);
+            let schedule = &state.schedule;
+            shared.load.set(schedule.running(), schedule.pending());
+            let missing = state.places.iter().any(|place| matches!(place, Place::Kept(None)));
+            let is_larger = state.workers() > shared.usual;
+            state.pause = state.schedule.needed_pause(missing || is_larger);
+            state.pause
         };
-        match self.growth.look(load, Instant::now()) {
-            Change::None => {}
-            Change::Grow(more) => {
-                for _ in 0..more {
-                    self.grow();
-                }
-                let workers = self.workers.len();
-                tracing::info!(workers, "all workers are held up: more are started");
+        rest(pause, &shared.busy).await;
+    }
+    // So that what they worked with is not taken down by one that is confined.
+    let ended = || {
+        let state = shared.lock();
+        state.places.iter().filter_map(Place::seat).all(|seat| seat.thread.is_finished())
+    };
+    let last = Instant::now() + LAST;
+    while !ended() && Instant::now() < last {
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Takes requests from workers that are stuck in the kernel, where no deadline reaches them.
+/// When such a worker comes back, it ends.
+fn give_up_stuck(shared: &Shared, state: &mut State, now: Instant) {
+    let limit = shared.timeout + OVERDUE;
+    for at in state.schedule.overrun(limit, now) {
+        for job in state.schedule.died(at, Begun::First, now) {
+            let _ = job.reply.send(Done::lost(number(at), CallError::Deadline, limit));
+        }
+        if let Some(place @ Place::Kept(_)) = state.places.get_mut(at)
+            && let Place::Kept(Some(seat)) = mem::replace(place, Place::Kept(None))
+        {
+            state.stuck.push(seat.thread);
+        }
+    }
+}
+
+/// Starts workers in the place of those that are stuck, or could not be confined. As many may be
+/// stuck and replaced as there usually are workers.
+fn replace(shared: &Arc<Shared>, state: &mut State, now: Instant) {
+    state.stuck.retain(|thread| !thread.is_finished());
+    if state.try_again.is_some_and(|then| now < then) {
+        return;
+    }
+    let missing = state.places.iter().filter(|place| matches!(place, Place::Kept(None))).count();
+    let replaced = state.stuck.len().saturating_sub(missing);
+    let mut most = shared.usual.saturating_sub(replaced);
+    for (at, place) in state.places.iter_mut().enumerate() {
+        if !matches!(place, Place::Kept(None)) || most == 0 {
+            continue;
+        }
+        let worker = number(at);
+        match spawn(shared, at) {
+            Ok((seat, _)) => {
+                tracing::error!(worker, "a worker is stuck and was replaced");
+                *place = Place::Kept(Some(seat));
+                most -= 1;
             }
-            Change::Shrink => {
-                for worker in self.workers.iter().skip(self.shared.usual) {
-                    worker.retired.store(true, Ordering::Release);
-                }
+            Err(error) => {
+                tracing::error!(worker, "no replacement: {error:#}");
+                state.try_again = Some(now + TRY_AGAIN);
+                break;
             }
         }
     }
-
-    /// Adds a worker with the lowest number that is free.
-    fn grow(&mut self) {
-        let taken = |number| self.workers.iter().any(|worker| worker.number == number);
-        let Some(number) = (1..).find(|number| !taken(*number)) else { return };
-        match spawn(&self.shared, number, Place::More) {
-            Ok((worker, _)) => self.workers.push(worker),
-            Err(error) => tracing::error!("no worker more: {error:#}"),
-        }
-    }
-
-    /// Nobody is left to serve what waits, and nobody may wait for ever.
-    fn serve_nobody(&self) {
-        while let Ok(job) = self.shared.queue.try_recv() {
-            self.shared.load.unqueued();
+    if state.places.iter().all(|place| place.seat().is_none()) {
+        // Nobody is left to serve what waits, and nobody may wait for ever.
+        for job in state.schedule.abandon() {
             let _ = job.reply.send(Done::lost(0, CallError::WorkerLost, Duration::ZERO));
+        }
+    }
+}
+
+/// Starts more workers while all are held up, and lets them go again.
+fn grow_or_shrink(shared: &Arc<Shared>, state: &mut State, now: Instant) {
+    let load = growth::Load {
+        workers: state.workers(),
+        held_up: state.schedule.held_up(HELD_UP, now),
+        busy: state.schedule.running(),
+        waiting: state.schedule.pending() + shared.admission.waiting(),
+    };
+    match state.growth.look(load, now) {
+        Change::None => {}
+        Change::Grow(more) => {
+            let empty = state.places.iter_mut().enumerate();
+            let empty = empty.filter(|(_, place)| matches!(place, Place::Empty));
+            for (at, place) in empty.take(more) {
+                match spawn(shared, at) {
+                    Ok((seat, _)) => *place = Place::More(seat),
+                    Err(error) => tracing::error!("no worker more: {error:#}"),
+                }
+            }
+            let workers = state.workers();
+            tracing::info!(workers, "all workers are held up: more are started");
+        }
+        Change::Shrink => {
+            for at in shared.usual..state.places.len() {
+                if state.schedule.retire(at)
+                    && let Some(place) = state.places.get_mut(at)
+                    && let Place::Kept(Some(seat)) = mem::replace(place, Place::Empty)
+                {
+                    seat.hand(Next::End);
+                    shared.admission.shrink();
+                }
+            }
         }
     }
 }

@@ -34,6 +34,11 @@ pub struct Call<R = Response> {
 }
 
 impl<R> Call<R> {
+    /// One that came to nothing.
+    pub(crate) fn failed(error: CallError, elapsed: Duration) -> Self {
+        Self { result: Err(error), captured: Captured::default(), elapsed }
+    }
+
     /// The same, with the response as `take` gives it.
     pub(crate) fn map<S>(self, take: impl FnOnce(R) -> S) -> Call<S> {
         let Self { result, captured, elapsed } = self;

@@ -26,10 +26,14 @@ struct Fixture {
 }
 
 impl Fixture {
-    fn new(places: usize, hot: usize) -> Self {
-        let mut schedule = Schedule::new(places, hot);
+    fn new(places: usize, max_hot: usize) -> Self {
+        Self::of(Shape { places, max_hot, lanes: places, ahead: AHEAD })
+    }
+
+    fn of(shape: Shape) -> Self {
+        let mut schedule = Schedule::new(shape);
         let now = Instant::now();
-        for place in 0..places {
+        for place in 0..shape.places {
             assert_eq!(schedule.ready(place, now), []);
         }
         Self { schedule, now }
@@ -106,6 +110,36 @@ fn what_has_waited_long_goes_to_any_worker() {
     assert_eq!(f.answer(2), (51, 0), "enough others are hot");
     assert_eq!(f.answer(2), (53, 0));
     assert_eq!(f.schedule.running(), 2, "it is idle");
+}
+
+#[test]
+fn of_each_lane_one_worker_is_hot() {
+    // Even places share one lane, odd ones the other.
+    let mut f = Fixture::of(Shape { places: 6, max_hot: 2, lanes: 2, ahead: 0 });
+    assert_eq!((f.submit(1), f.submit(2), f.submit(3)), (Some(5), Some(4), None));
+    assert_eq!(f.answer(5), (1, 1), "nothing was sent ahead, and it takes what waits");
+    assert_eq!((f.answer(5), f.answer(4)), ((3, 0), (2, 0)));
+    assert_eq!((f.submit(4), f.submit(5)), (Some(4), Some(5)), "the last to be idle, of either");
+    f.now += PATIENCE / 2;
+    assert_eq!((f.answer(5), f.submit(6)), ((5, 0), Some(5)), "the other lane's is hot");
+    f.now += PATIENCE / 2;
+    assert_eq!(f.submit(7), Some(2), "4 is slow, 5 is not: the next one of the lane of 4");
+    assert_eq!((f.submit(8), f.submit(9)), (None, None));
+    assert_eq!(f.answer(4), (4, 0), "another one of its lane is hot");
+    f.now += LONG;
+    let orders = f.schedule.promote(f.now);
+    assert_eq!(orders.len(), 2, "what has waited for long goes to any");
+    assert_eq!((f.submit(10), f.schedule.running()), (None, 4));
+}
+
+#[test]
+fn what_nobody_is_left_for_is_returned() {
+    let mut f = Fixture::new(1, 1);
+    assert_eq!(f.submit(100), Some(0));
+    assert_eq!((f.submit(101), f.submit(102)), (None, None));
+    assert_eq!(f.schedule.died(0, Begun::First, f.now), [Small(100)]);
+    assert_eq!(f.schedule.abandon(), [Small(101), Small(102)]);
+    assert_eq!((f.schedule.running(), f.schedule.pending()), (0, 0));
 }
 
 #[test]
@@ -247,8 +281,12 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn nothing_is_lost_and_every_worker_is_idle_or_works(steps in vec(step(), 0..200)) {
-        let mut f = Fixture::new(4, 2);
+    fn nothing_is_lost_and_every_worker_is_idle_or_works(
+        steps in vec(step(), 0..200),
+        lanes in 1usize..=4,
+        ahead in prop_oneof![Just(0), Just(AHEAD)],
+    ) {
+        let mut f = Fixture::of(Shape { places: 4, max_hot: 2, lanes, ahead });
         let mut there = 0;
         for step in steps {
             match step {
@@ -280,6 +318,7 @@ proptest! {
             let works = |at: &usize| !schedule.places[*at].sent.is_empty();
             prop_assert!(schedule.working.iter().all(works));
             prop_assert!(schedule.waiting.is_empty() || schedule.running() > 0);
+            prop_assert!(schedule.places.iter().all(|place| place.sent.len() <= ahead + 1));
         }
     }
 }
