@@ -3,12 +3,13 @@
 //! Lines go through a bounded queue to a thread of their own. A standard error
 //! that is blocked or full costs lines, which are counted, and never a request.
 
+use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::MakeWriter;
@@ -30,11 +31,17 @@ const BUFFER: usize = 64 << 10;
 /// woken for each, and writes many at a time.
 const GATHER: Duration = Duration::from_millis(5);
 
+/// Bytes of most lines of the access log.
+const LINE: usize = 256;
+
 /// Lines of a handler's output in the log, for each request.
 const MAX_OUTPUT_LINES: usize = 256;
 
 /// Characters of a request's target in the log.
 const MAX_TARGET: usize = 512;
+
+/// Where lines of the access log go as they are: it is text, and not for a terminal.
+static PLAIN: OnceLock<Queue> = OnceLock::new();
 
 /// The log while it is in use; dropping it writes out what is queued.
 pub struct Log {
@@ -92,6 +99,10 @@ pub fn start(format: LogFormat) -> Log {
     let writer = Queue { writer, waiting, dropped: dropped.clone() };
     let colours = std::io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    if format == LogFormat::Text && !colours {
+        // A process logs once.
+        let _ = PLAIN.set(writer.clone());
+    }
     let lines = tracing_subscriber::fmt().with_writer(writer).with_ansi(colours);
     match format {
         // The name of what is logged would stand in the way of a request's target.
@@ -102,6 +113,7 @@ pub fn start(format: LogFormat) -> Log {
 }
 
 /// The way to the log's thread, on which there is room for so many lines and bytes.
+#[derive(Clone)]
 struct Queue {
     writer: NonBlocking,
     waiting: Arc<Waiting>,
@@ -258,9 +270,15 @@ pub(crate) struct Access<'a> {
 
 impl Access<'_> {
     pub(crate) fn write(&self) {
-        if !tracing::enabled!(tracing::Level::INFO) {
-            return;
+        match PLAIN.get() {
+            // It never fails.
+            Some(queue) => drop(Line(queue).write(self.plain(SystemTime::now()).as_bytes())),
+            None if tracing::enabled!(tracing::Level::INFO) => self.event(),
+            None => {}
         }
+    }
+
+    fn event(&self) {
         let error = self.error.as_deref().map(tracing::field::display);
         tracing::info!(
             target: "access",
@@ -278,6 +296,37 @@ impl Access<'_> {
             error,
             stopped_by = self.stopped_by,
         );
+    }
+
+    /// The line as the event would come out, in a third of the time: there is one for each request.
+    fn plain(&self, time: SystemTime) -> String {
+        let mut line = String::with_capacity(LINE);
+        // To write to a string never fails.
+        let _ = write!(
+            line,
+            "{}  INFO access: request={} client={} method={} target={} status={} bytes={} \
+             seconds={:?} worker={} running={} pending={} done={}",
+            humantime::format_rfc3339_micros(time),
+            self.number,
+            self.client,
+            shown(self.method),
+            shown(self.target),
+            self.status,
+            self.bytes,
+            self.handler.as_secs_f64(),
+            self.worker,
+            self.pool.running,
+            self.pool.pending,
+            self.pool.done,
+        );
+        if let Some(error) = &self.error {
+            let _ = write!(line, " error={error}");
+        }
+        if let Some(stopped_by) = self.stopped_by {
+            let _ = write!(line, " stopped_by={stopped_by:?}");
+        }
+        line.push('\n');
+        line
     }
 }
 
@@ -333,6 +382,68 @@ mod tests {
 
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    /// Whoever looks on as lines come out.
+    #[derive(Clone, Default)]
+    struct Seen(Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl Write for Seen {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("not poisoned").extend_from_slice(line);
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_plain_line_is_what_comes_of_the_event() {
+        let seen = Seen::default();
+        let writer = seen.clone();
+        let lines = tracing_subscriber::fmt().with_ansi(false);
+        let lines = lines.with_writer(move || writer.clone()).finish();
+        let usual = Access {
+            number: 7,
+            client: ([127, 0, 0, 1], 36704).into(),
+            method: b"GET",
+            target: b"/listdir",
+            status: 200,
+            bytes: 155,
+            handler: Duration::from_nanos(584_777),
+            worker: 5,
+            pool: Snapshot { running: 1, pending: 2, done: 3 },
+            error: None,
+            stopped_by: None,
+        };
+        let failed = Access {
+            client: (std::net::Ipv6Addr::LOCALHOST, 1).into(),
+            method: b"",
+            target: b"/a\n\x1b[31m\xff\"b\" c",
+            handler: Duration::from_nanos(9),
+            error: Some("the handler \"crashed\": trap".into()),
+            stopped_by: Some("deadline"),
+            ..usual
+        };
+        let whole = Access { handler: Duration::from_secs(10), error: None, ..failed };
+        let all = [&usual, &failed, &whole];
+        tracing::subscriber::with_default(lines, || all.iter().for_each(|access| access.event()));
+        let seen = String::from_utf8(seen.0.lock().expect("not poisoned").clone()).expect("text");
+        let events: Vec<_> = seen.split_inclusive('\n').collect();
+        let time = |line: &str| line.split_once(' ').map(|(time, _)| time.to_owned());
+        let plain = all.map(|access| {
+            let time = humantime::parse_rfc3339("2026-11-27T01:02:03.000456Z").expect("a time");
+            access.plain(time)
+        });
+        assert_eq!(time(&plain[0]).as_deref(), Some("2026-11-27T01:02:03.000456Z"));
+        assert_eq!(events.len(), all.len());
+        for (event, plain) in events.into_iter().zip(plain) {
+            let (time, plain_time) = (time(event).expect("a time"), time(&plain).expect("one"));
+            assert_eq!(time.len(), plain_time.len(), "to the microsecond");
+            assert_eq!(event[time.len()..], plain[plain_time.len()..]);
         }
     }
 
