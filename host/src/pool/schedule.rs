@@ -24,7 +24,7 @@ const LONG: Duration = Duration::from_millis(5);
 /// How often deadlines are to be looked at while requests run.
 const PATROL: Duration = Duration::from_millis(20);
 
-/// How often a pool is to be looked at while it is larger than usual and idle.
+/// How often a pool is to be looked at while it is idle and not of its usual size.
 const IDLE_PATROL: Duration = Duration::from_secs(1);
 
 /// Requests that a hot worker process is sent ahead of the one it runs.
@@ -281,12 +281,12 @@ impl<T: Task> Schedule<T> {
         self.waiting.len() + ahead.sum::<usize>()
     }
 
-    /// How soon somebody must look at it again, if it does not change. `is_larger` says that
-    /// the pool is larger than usual.
-    pub(super) fn needed_pause(&self, is_larger: bool) -> Option<Duration> {
+    /// How soon somebody must look at it again, if it does not change. `is_unusual` says that
+    /// the pool has more workers than usual, or fewer.
+    pub(super) fn needed_pause(&self, is_unusual: bool) -> Option<Duration> {
         match self.running() {
             _ if self.is_holding_back() => Some(PATIENCE),
-            0 => is_larger.then_some(IDLE_PATROL),
+            0 => is_unusual.then_some(IDLE_PATROL),
             _ => Some(PATROL),
         }
     }

@@ -296,6 +296,8 @@ impl Shared {
             };
         }
         state.try_again = Some(Instant::now() + TRY_AGAIN);
+        // It may be asleep.
+        self.busy.notify_one();
     }
 
     /// Passes an answer on, and gives its worker the next request. Whether it was still wanted: if not, the
@@ -324,6 +326,11 @@ impl State {
     /// Workers, those that are being started or replaced too.
     fn workers(&self) -> usize {
         self.places.iter().filter(|place| !matches!(place, Place::Empty)).count()
+    }
+
+    /// Workers that are to be replaced.
+    fn missing(&self) -> usize {
+        self.places.iter().filter(|place| matches!(place, Place::Kept(None))).count()
     }
 
     /// Gives workers what the schedule ordered.
@@ -446,14 +453,14 @@ async fn watch(shared: Arc<Shared>) {
             }
             give_up_stuck(&shared, &mut state, now);
             replace(&shared, &mut state, now);
+            serve_nobody(&mut state);
             let orders = state.schedule.promote(now);
             state.hand_out(orders);
             grow_or_shrink(&shared, &mut state, now);
             let schedule = &state.schedule;
             shared.load.set(schedule.running(), schedule.pending());
-            let missing = state.places.iter().any(|place| matches!(place, Place::Kept(None)));
-            let is_larger = state.workers() > shared.usual;
-            state.pause = state.schedule.needed_pause(missing || is_larger);
+            let is_unusual = state.workers() > shared.usual || state.missing() > 0;
+            state.pause = state.schedule.needed_pause(is_unusual);
             state.pause
         };
         rest(pause, &shared.busy).await;
@@ -492,8 +499,7 @@ fn replace(shared: &Arc<Shared>, state: &mut State, now: Instant) {
     if state.try_again.is_some_and(|then| now < then) {
         return;
     }
-    let missing = state.places.iter().filter(|place| matches!(place, Place::Kept(None))).count();
-    let replaced = state.stuck.len().saturating_sub(missing);
+    let replaced = state.stuck.len().saturating_sub(state.missing());
     let mut most = shared.usual.saturating_sub(replaced);
     for (at, place) in state.places.iter_mut().enumerate() {
         if !matches!(place, Place::Kept(None)) || most == 0 {
@@ -513,20 +519,26 @@ fn replace(shared: &Arc<Shared>, state: &mut State, now: Instant) {
             }
         }
     }
-    if state.places.iter().all(|place| place.seat().is_none()) {
-        // Nobody is left to serve what waits, and nobody may wait for ever.
-        for job in state.schedule.abandon() {
-            let _ = job.reply.send(Done::lost(0, CallError::WorkerLost, Duration::ZERO));
-        }
+}
+
+/// Nobody may wait for ever: when there is no worker, what waits for one has no answer.
+fn serve_nobody(state: &mut State) {
+    if state.places.iter().any(|place| place.seat().is_some()) {
+        return;
+    }
+    for job in state.schedule.abandon() {
+        let _ = job.reply.send(Done::lost(0, CallError::WorkerLost, Duration::ZERO));
     }
 }
 
 /// Starts more workers while all are held up, and lets them go again.
 fn grow_or_shrink(shared: &Arc<Shared>, state: &mut State, now: Instant) {
+    // Those that are stuck and not replaced are held up for ever.
+    let missing = state.missing();
     let load = growth::Load {
         workers: state.workers(),
-        held_up: state.schedule.held_up(HELD_UP, now),
-        busy: state.schedule.running(),
+        held_up: state.schedule.held_up(HELD_UP, now) + missing,
+        busy: state.schedule.running() + missing,
         waiting: state.schedule.pending() + shared.admission.waiting(),
     };
     match state.growth.look(load, now) {
