@@ -11,18 +11,19 @@ use std::mem;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread::{self, JoinHandle};
+use std::thread::{self, JoinHandle, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore};
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::admission::Admission;
 use super::growth::{self, Change, Growth, HELD_UP};
 use super::schedule::{self, Begun, Schedule, Shape};
-use super::{Around, Done, Job, OVERDUE, Payload, Started, rest};
+use super::{Around, Done, Job, OVERDUE, Pace, Payload, Started, rest};
 use crate::batch;
 use crate::config::Route;
 use crate::directory::{self, ServedDir};
@@ -151,15 +152,13 @@ impl ThreadPool {
             let grants = dir.grants(route.env.clone(), common.audit.clone());
             Lane::new(route, shape.lanes, code, grants)
         };
-        let lanes: anyhow::Result<Vec<_>> = thread::scope(|scope| {
-            let lanes: Vec<_> = (0..shape.lanes).map(|_| scope.spawn(lane)).collect();
-            let join = |lane: thread::ScopedJoinHandle<'_, _>| match lane.join() {
-                Ok(lane) => lane,
-                Err(_) => Err(anyhow::anyhow!("loading the handler panicked")),
-            };
-            lanes.into_iter().map(join).collect()
-        });
-        let lanes = lanes?;
+        let lanes = match around.pace {
+            Pace::OneByOne => (0..shape.lanes).map(|_| lane()).collect(),
+            Pace::AtOnce => thread::scope(|scope| {
+                let lanes: Vec<_> = (0..shape.lanes).map(|_| scope.spawn(lane)).collect();
+                lanes.into_iter().map(join).collect::<anyhow::Result<Vec<_>>>()
+            }),
+        }?;
         let pooled = lanes.iter().all(|lane| lane.sandbox.pooled());
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
@@ -217,6 +216,11 @@ impl Drop for ThreadPool {
         }
         self.shared.busy.notify_one();
     }
+}
+
+/// What a thread came to.
+fn join<T>(thread: ScopedJoinHandle<'_, anyhow::Result<T>>) -> anyhow::Result<T> {
+    thread.join().unwrap_or_else(|_| Err(anyhow!("loading the handler panicked")))
 }
 
 impl Lane {
@@ -474,6 +478,8 @@ async fn watch(shared: Arc<Shared>) {
     while !ended() && Instant::now() < last {
         sleep(Duration::from_millis(1)).await;
     }
+    // To unmap the memory of all instances takes milliseconds.
+    drop(spawn_blocking(move || drop(shared)));
 }
 
 /// Takes requests from workers that are stuck in the kernel, where no deadline reaches them.
