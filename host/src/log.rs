@@ -3,19 +3,19 @@
 //! Lines go through a bounded queue to a thread of their own. A standard error
 //! that is blocked or full costs lines, which are counted, and never a request.
 
-use std::fmt::Write as _;
+mod access;
+
 use std::io::{self, IsTerminal as _, Write};
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::MakeWriter;
 
+pub(crate) use self::access::Access;
 use crate::config::LogFormat;
-use crate::metrics::Snapshot;
 use crate::sandbox::Captured;
 
 /// Lines that may wait for standard error.
@@ -31,14 +31,8 @@ const BUFFER: usize = 64 << 10;
 /// woken for each, and writes many at a time.
 const GATHER: Duration = Duration::from_millis(5);
 
-/// Bytes of most lines of the access log.
-const LINE: usize = 256;
-
 /// Lines of a handler's output in the log, for each request.
 const MAX_OUTPUT_LINES: usize = 256;
-
-/// Characters of a request's target in the log.
-const MAX_TARGET: usize = 512;
 
 /// Where lines of the access log go as they are: it is text, and not for a terminal.
 static PLAIN: OnceLock<Queue> = OnceLock::new();
@@ -247,89 +241,6 @@ pub fn banner(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// One request, as the access log tells it.
-pub(crate) struct Access<'a> {
-    pub(crate) number: u64,
-    pub(crate) client: SocketAddr,
-    /// Empty where the request never got that far.
-    pub(crate) method: &'a [u8],
-    pub(crate) target: &'a [u8],
-    pub(crate) status: u16,
-    /// Bytes of the response, head and body.
-    pub(crate) bytes: usize,
-    /// Time in the handler.
-    pub(crate) handler: Duration,
-    /// The worker's number; 0 where none was asked.
-    pub(crate) worker: u32,
-    pub(crate) pool: Snapshot,
-    /// Why it is not the handler's answer.
-    pub(crate) error: Option<String>,
-    /// What ended the handler's call.
-    pub(crate) stopped_by: Option<&'static str>,
-}
-
-impl Access<'_> {
-    pub(crate) fn write(&self) {
-        match PLAIN.get() {
-            // It never fails.
-            Some(queue) => drop(Line(queue).write(self.plain(SystemTime::now()).as_bytes())),
-            None if tracing::enabled!(tracing::Level::INFO) => self.event(),
-            None => {}
-        }
-    }
-
-    fn event(&self) {
-        let error = self.error.as_deref().map(tracing::field::display);
-        tracing::info!(
-            target: "access",
-            request = self.number,
-            client = %self.client,
-            method = %shown(self.method),
-            target = %shown(self.target),
-            status = self.status,
-            bytes = self.bytes,
-            seconds = self.handler.as_secs_f64(),
-            worker = self.worker,
-            running = self.pool.running,
-            pending = self.pool.pending,
-            done = self.pool.done,
-            error,
-            stopped_by = self.stopped_by,
-        );
-    }
-
-    /// The line as the event would come out, in a third of the time: there is one for each request.
-    fn plain(&self, time: SystemTime) -> String {
-        let mut line = String::with_capacity(LINE);
-        // To write to a string never fails.
-        let _ = write!(
-            line,
-            "{}  INFO access: request={} client={} method={} target={} status={} bytes={} \
-             seconds={:?} worker={} running={} pending={} done={}",
-            humantime::format_rfc3339_micros(time),
-            self.number,
-            self.client,
-            shown(self.method),
-            shown(self.target),
-            self.status,
-            self.bytes,
-            self.handler.as_secs_f64(),
-            self.worker,
-            self.pool.running,
-            self.pool.pending,
-            self.pool.done,
-        );
-        if let Some(error) = &self.error {
-            let _ = write!(line, " error={error}");
-        }
-        if let Some(stopped_by) = self.stopped_by {
-            let _ = write!(line, " stopped_by={stopped_by:?}");
-        }
-        line.push('\n');
-        line
-    }
-}
-
 /// Logs what a handler wrote to its standard output and error, line by line.
 pub(crate) fn captured(number: u64, captured: &Captured) {
     if !tracing::enabled!(tracing::Level::INFO) {
@@ -353,18 +264,6 @@ pub(crate) fn captured(number: u64, captured: &Captured) {
     }
 }
 
-fn shown(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
-    if bytes.is_empty() {
-        return "-".into();
-    }
-    let kept = String::from_utf8_lossy(bytes.get(..MAX_TARGET).unwrap_or(bytes));
-    // Nothing that a client sends may end a line or steer a terminal.
-    match kept.bytes().all(|byte| byte.is_ascii_graphic()) {
-        true => kept,
-        false => kept.escape_debug().to_string().into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::{Receiver, channel};
@@ -382,68 +281,6 @@ mod tests {
 
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
-        }
-    }
-
-    /// Whoever looks on as lines come out.
-    #[derive(Clone, Default)]
-    struct Seen(Arc<std::sync::Mutex<Vec<u8>>>);
-
-    impl Write for Seen {
-        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("not poisoned").extend_from_slice(line);
-            Ok(line.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn a_plain_line_is_what_comes_of_the_event() {
-        let seen = Seen::default();
-        let writer = seen.clone();
-        let lines = tracing_subscriber::fmt().with_ansi(false);
-        let lines = lines.with_writer(move || writer.clone()).finish();
-        let usual = Access {
-            number: 7,
-            client: ([127, 0, 0, 1], 36704).into(),
-            method: b"GET",
-            target: b"/listdir",
-            status: 200,
-            bytes: 155,
-            handler: Duration::from_nanos(584_777),
-            worker: 5,
-            pool: Snapshot { running: 1, pending: 2, done: 3 },
-            error: None,
-            stopped_by: None,
-        };
-        let failed = Access {
-            client: (std::net::Ipv6Addr::LOCALHOST, 1).into(),
-            method: b"",
-            target: b"/a\n\x1b[31m\xff\"b\" c",
-            handler: Duration::from_nanos(9),
-            error: Some("the handler \"crashed\": trap".into()),
-            stopped_by: Some("deadline"),
-            ..usual
-        };
-        let whole = Access { handler: Duration::from_secs(10), error: None, ..failed };
-        let all = [&usual, &failed, &whole];
-        tracing::subscriber::with_default(lines, || all.iter().for_each(|access| access.event()));
-        let seen = String::from_utf8(seen.0.lock().expect("not poisoned").clone()).expect("text");
-        let events: Vec<_> = seen.split_inclusive('\n').collect();
-        let time = |line: &str| line.split_once(' ').map(|(time, _)| time.to_owned());
-        let plain = all.map(|access| {
-            let time = humantime::parse_rfc3339("2026-11-27T01:02:03.000456Z").expect("a time");
-            access.plain(time)
-        });
-        assert_eq!(time(&plain[0]).as_deref(), Some("2026-11-27T01:02:03.000456Z"));
-        assert_eq!(events.len(), all.len());
-        for (event, plain) in events.into_iter().zip(plain) {
-            let (time, plain_time) = (time(event).expect("a time"), time(&plain).expect("one"));
-            assert_eq!(time.len(), plain_time.len(), "to the microsecond");
-            assert_eq!(event[time.len()..], plain[plain_time.len()..]);
         }
     }
 

@@ -7,6 +7,9 @@
 //! back, which takes longer than a short call. The schedule sees to it that of each lane one
 //! worker is busy with short calls.
 
+mod lane;
+mod watch;
+
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,43 +19,28 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
-use tokio::sync::{Notify, Semaphore};
-use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::sync::Notify;
+
+use self::lane::Lane;
+use self::watch::watch;
 
 use super::admission::Admission;
-use super::growth::{self, Change, Growth, HELD_UP};
-use super::schedule::{self, Begun, Schedule, Shape};
-use super::{Around, Done, Job, OVERDUE, Pace, Payload, Started, rest};
+use super::growth::Growth;
+use super::schedule::{self, Schedule, Shape};
+use super::{Around, Done, Job, Pace, Payload, Started};
 use crate::batch;
-use crate::config::Route;
 use crate::directory::{self, ServedDir};
 use crate::escape;
-use crate::handler;
 use crate::lockdown::{self, Level};
 use crate::metrics::Load;
-use crate::sandbox::{Call, CallError, Clock, Grants, Handler, Order, Response, Sandbox};
+use crate::sandbox::{Call, CallError, Order};
 
 /// A worker's native stack, in bytes: what guests may use, and as much again
 /// for the host's frames below and above.
 const STACK: usize = 2 << 20;
 
-/// Listings at a time in one lane for which the directory is kept open; for others it is opened.
-const LISTINGS: usize = 4;
-
-/// From how many bytes on a response is written from its instance. Shorter ones are copied sooner
-/// than the instance is handed to another thread.
-const LONG_RESPONSE: usize = 64 << 10;
-
-/// How many times as long as its response an instance may be that is kept for it: to clear it holds
-/// up the I/O thread.
-const MOST_KEPT: usize = 4;
-
 /// How long after a worker could not be started it is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
-
-/// How long the pool waits at its end for its workers.
-const LAST: Duration = Duration::from_millis(100);
 
 /// Threads behind a queue, which is bounded by the slots of its requests.
 pub(super) struct ThreadPool {
@@ -72,14 +60,6 @@ struct Shared {
     escaped: bool,
     /// There is something to watch again.
     busy: Notify,
-}
-
-/// What those workers share of which one at a time is kept busy with short calls.
-struct Lane {
-    sandbox: Sandbox,
-    handler: Handler,
-    /// Instances whose response may be written while their workers have another.
-    spare_instances: Arc<Semaphore>,
 }
 
 struct State {
@@ -221,39 +201,6 @@ impl Drop for ThreadPool {
 /// What a thread came to.
 fn join<T>(thread: ScopedJoinHandle<'_, anyhow::Result<T>>) -> anyhow::Result<T> {
     thread.join().unwrap_or_else(|_| Err(anyhow!("loading the handler panicked")))
-}
-
-impl Lane {
-    /// One of so many lanes.
-    fn new(route: &Route, lanes: usize, code: &OwnedFd, grants: Grants) -> anyhow::Result<Self> {
-        let part = |workers: u32| (workers as usize).div_ceil(lanes);
-        // All that usually work may be stuck here and replaced, and of each lane as many as
-        // usually work have a response that is being written.
-        let slots = part(route.max_workers) + part(route.workers);
-        let slots = route.workers.saturating_add(u32::try_from(slots)?);
-        let sandbox = Sandbox::new(route.limits, slots, Clock::Epoch)?;
-        let component = handler::load(&sandbox, code)?;
-        let handler = sandbox.handler(&component, grants)?;
-        handler.prepare_listings(LISTINGS);
-        let spare_instances = Arc::new(Semaphore::new(part(route.workers)));
-        Ok(Self { sandbox, handler, spare_instances })
-    }
-
-    /// A response as its client gets it: a long one from its instance, if that is not
-    /// much larger, and one is to spare.
-    fn payload(&self, response: Response) -> Payload {
-        if stays(response.bytes().len(), response.kept())
-            && let Ok(permit) = Arc::clone(&self.spare_instances).try_acquire_owned()
-        {
-            return Payload::in_instance(response, permit);
-        }
-        response.into_bytes().into()
-    }
-}
-
-/// Whether a response of that length stays in its instance, which has so many bytes; 0 is for none.
-fn stays(length: usize, instance: usize) -> bool {
-    length >= LONG_RESPONSE && (1..=length.saturating_mul(MOST_KEPT)).contains(&instance)
 }
 
 impl Shared {
@@ -441,156 +388,6 @@ fn work(shared: &Shared, worker: &Worker, own: &directory::Slot) {
         drop(request);
         if !shared.finish(worker, id, call) {
             return;
-        }
-    }
-}
-
-/// Watches over the requests in workers: sees that none waits for a slow one while others are idle,
-/// and that none overruns its deadline; and looks after the workers.
-async fn watch(shared: Arc<Shared>) {
-    loop {
-        let pause = {
-            let now = Instant::now();
-            let mut state = shared.lock();
-            if state.closed {
-                break;
-            }
-            give_up_stuck(&shared, &mut state, now);
-            replace(&shared, &mut state, now);
-            serve_nobody(&mut state);
-            let orders = state.schedule.promote(now);
-            state.hand_out(orders);
-            grow_or_shrink(&shared, &mut state, now);
-            let schedule = &state.schedule;
-            shared.load.set(schedule.running(), schedule.pending());
-            let is_unusual = state.workers() > shared.usual || state.missing() > 0;
-            state.pause = state.schedule.needed_pause(is_unusual);
-            state.pause
-        };
-        rest(pause, &shared.busy).await;
-    }
-    // So that what they worked with is not taken down by one that is confined.
-    let ended = || {
-        let state = shared.lock();
-        state.places.iter().filter_map(Place::seat).all(|seat| seat.thread.is_finished())
-    };
-    let last = Instant::now() + LAST;
-    while !ended() && Instant::now() < last {
-        sleep(Duration::from_millis(1)).await;
-    }
-    // To unmap the memory of all instances takes milliseconds.
-    drop(spawn_blocking(move || drop(shared)));
-}
-
-/// Takes requests from workers that are stuck in the kernel, where no deadline reaches them.
-/// When such a worker comes back, it ends.
-fn give_up_stuck(shared: &Shared, state: &mut State, now: Instant) {
-    let limit = shared.timeout + OVERDUE;
-    for at in state.schedule.overrun(limit, now) {
-        for job in state.schedule.died(at, Begun::First, now) {
-            let _ = job.reply.send(Done::lost(number(at), CallError::Deadline, limit));
-        }
-        if let Some(place @ Place::Kept(_)) = state.places.get_mut(at)
-            && let Place::Kept(Some(seat)) = mem::replace(place, Place::Kept(None))
-        {
-            state.stuck.push(seat.thread);
-        }
-    }
-}
-
-/// Starts workers in the place of those that are stuck, or could not be confined. As many may be
-/// stuck and replaced as there usually are workers.
-fn replace(shared: &Arc<Shared>, state: &mut State, now: Instant) {
-    state.stuck.retain(|thread| !thread.is_finished());
-    if state.try_again.is_some_and(|then| now < then) {
-        return;
-    }
-    let replaced = state.stuck.len().saturating_sub(state.missing());
-    let mut most = shared.usual.saturating_sub(replaced);
-    for (at, place) in state.places.iter_mut().enumerate() {
-        if !matches!(place, Place::Kept(None)) || most == 0 {
-            continue;
-        }
-        let worker = number(at);
-        match spawn(shared, at) {
-            Ok((seat, _)) => {
-                tracing::error!(worker, "a worker is stuck and was replaced");
-                *place = Place::Kept(Some(seat));
-                most -= 1;
-            }
-            Err(error) => {
-                tracing::error!(worker, "no replacement: {error:#}");
-                state.try_again = Some(now + TRY_AGAIN);
-                break;
-            }
-        }
-    }
-}
-
-/// Nobody may wait for ever: when there is no worker, what waits for one has no answer.
-fn serve_nobody(state: &mut State) {
-    if state.places.iter().any(|place| place.seat().is_some()) {
-        return;
-    }
-    for job in state.schedule.abandon() {
-        let _ = job.reply.send(Done::lost(0, CallError::WorkerLost, Duration::ZERO));
-    }
-}
-
-/// Starts more workers while all are held up, and lets them go again.
-fn grow_or_shrink(shared: &Arc<Shared>, state: &mut State, now: Instant) {
-    // Those that are stuck and not replaced are held up for ever.
-    let missing = state.missing();
-    let load = growth::Load {
-        workers: state.workers(),
-        held_up: state.schedule.held_up(HELD_UP, now) + missing,
-        busy: state.schedule.running() + missing,
-        waiting: state.schedule.pending() + shared.admission.waiting(),
-    };
-    match state.growth.look(load, now) {
-        Change::None => {}
-        Change::Grow(more) => {
-            let empty = state.places.iter_mut().enumerate();
-            let empty = empty.filter(|(_, place)| matches!(place, Place::Empty));
-            for (at, place) in empty.take(more) {
-                match spawn(shared, at) {
-                    Ok((seat, _)) => *place = Place::More(seat),
-                    Err(error) => tracing::error!("no worker more: {error:#}"),
-                }
-            }
-            let workers = state.workers();
-            tracing::info!(workers, "all workers are held up: more are started");
-        }
-        Change::Shrink => {
-            for at in shared.usual..state.places.len() {
-                if state.schedule.retire(at)
-                    && let Some(place) = state.places.get_mut(at)
-                    && let Place::Kept(Some(seat)) = mem::replace(place, Place::Empty)
-                {
-                    seat.hand(Next::End);
-                    shared.admission.shrink();
-                }
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_responses_stay_in_instances_that_are_not_much_larger() {
-        for (length, instance, expected) in [
-            (LONG_RESPONSE, LONG_RESPONSE, true),
-            (LONG_RESPONSE, 4 * LONG_RESPONSE, true),
-            (LONG_RESPONSE, 4 * LONG_RESPONSE + 1, false),
-            (LONG_RESPONSE - 1, LONG_RESPONSE, false),
-            (LONG_RESPONSE, 0, false),
-            (0, 0, false),
-            (usize::MAX, usize::MAX, true),
-        ] {
-            assert_eq!(stays(length, instance), expected, "{length} of {instance}");
         }
     }
 }
