@@ -5,6 +5,7 @@ mod failure;
 mod line;
 mod pace;
 
+use std::cell::RefCell;
 use std::future::ready;
 use std::io;
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, BufMut as _, Bytes, BytesMut};
 use rustix::net::sockopt::set_socket_linger;
+use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -172,9 +174,14 @@ impl Connection<'_> {
             }
             self.seat.hold(0)?;
             self.pace.wait_idle(readable, &self.seat).await?;
-        } else {
-            self.pace.wait(readable).await?;
+            return match read_first(&self.stream, &mut self.buffer) {
+                Ok(1..) => Ok(()),
+                // It was not ready after all.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+                Ok(0) | Err(_) => Err(Unserved::Gone),
+            };
         }
+        self.pace.wait(readable).await?;
         let room = self.framing.room(&self.buffer);
         self.seat.hold(self.framing.digested() + self.buffer.len() + room)?;
         self.buffer.reserve(room);
@@ -354,6 +361,29 @@ impl Connection<'_> {
         let _ = self.seat.hold(0);
         linger(&mut self.stream, &mut self.pace).await;
     }
+}
+
+thread_local! {
+    /// Room for the first bytes of a request, which are mostly few.
+    static FIRST: RefCell<[u8; READ]> = const { RefCell::new([0; READ]) };
+}
+
+/// Appends the first bytes of a request to `buffer`, which takes no more room than they need.
+/// Says how many there were.
+fn read_first(stream: &TcpStream, buffer: &mut BytesMut) -> io::Result<usize> {
+    FIRST.with_borrow_mut(|first| {
+        let mut read = None;
+        let tried = stream.try_io(Interest::READABLE, || {
+            let (bytes, _) = recv(stream, &mut first[..], RecvFlags::empty())?;
+            read = Some(bytes);
+            // What does not fill the room is the last there is: to say so saves a read that
+            // would find nothing.
+            if (1..READ).contains(&bytes) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        let Some(read) = read else { return tried.map(|()| 0) };
+        buffer.extend_from_slice(first.get(..read).unwrap_or_default());
+        Ok(read)
+    })
 }
 
 /// Writes a response whose body is where its worker left it, from there, as much as the client

@@ -1,7 +1,7 @@
 //! The message that a handler gets: the client's, without what concerns only the
 //! connection it came over.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 
 use super::HOP_BY_HOP;
 use super::framing::READ;
@@ -30,12 +30,14 @@ impl Head {
     /// Takes a request with a body of known length, all of which is there, out of
     /// the buffer; a large one as it stands, without a copy.
     pub(super) fn take_request(&self, buffer: &mut BytesMut) -> Bytes {
-        let request = buffer.split_to(self.end());
-        if request.len() > READ && !self.rewrite {
-            return request.freeze();
+        if self.end() > READ && !self.rewrite {
+            return buffer.split_to(self.end()).freeze();
         }
-        let (head, body) = request.split_at(self.length);
-        self.request(head, body).into()
+        let (head, rest) = buffer.split_at(self.length);
+        let body = rest.get(..self.end() - self.length).unwrap_or_default();
+        let request = self.request(head, body);
+        buffer.advance(self.end());
+        request.into()
     }
 
     fn rewrite(&self, head: &[u8], body: usize, request: &mut Vec<u8>) {

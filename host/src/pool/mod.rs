@@ -94,12 +94,14 @@ pub(crate) struct Done {
     pub(crate) call: Call<Payload>,
     /// The worker's number, from 1.
     pub(crate) worker: u32,
+    /// The request, which costs less to free where it was made.
+    _request: Bytes,
 }
 
 impl Done {
     /// The outcome for a request whose worker did not live to give one.
     fn lost(worker: u32, error: CallError, elapsed: Duration) -> Self {
-        Self { call: Call::failed(error, elapsed), worker }
+        Self { call: Call::failed(error, elapsed), worker, _request: Bytes::new() }
     }
 }
 

@@ -255,9 +255,10 @@ impl<T: Task> Schedule<T> {
     }
 
     /// A request that was sent and not answered.
-    pub(super) fn task(&self, order: Order) -> Option<&T> {
-        let mut sent = self.places.get(order.place)?.sent.iter().map(|sent| &sent.request);
-        sent.find(|request| request.id == order.id).map(|request| &request.task)
+    pub(super) fn task(&mut self, order: Order) -> Option<&mut T> {
+        let sent = &mut self.places.get_mut(order.place)?.sent;
+        let mut sent = sent.iter_mut().map(|sent| &mut sent.request);
+        sent.find(|request| request.id == order.id).map(|request| &mut request.task)
     }
 
     /// The request whose answer a worker owes next.

@@ -253,7 +253,7 @@ impl Shared {
 
     /// Passes an answer on, and gives its worker the next request. Whether it was still wanted: if not, the
     /// worker has been replaced.
-    fn finish(&self, worker: &Worker, id: u64, call: Call<Payload>) -> bool {
+    fn finish(&self, worker: &Worker, id: u64, call: Call<Payload>, request: Bytes) -> bool {
         let mut state = self.lock();
         let answered = state.schedule.answered(worker.place, id, Instant::now());
         let Some((Job { reply, slot, .. }, orders)) = answered else { return false };
@@ -262,7 +262,7 @@ impl Shared {
         drop(state);
         drop(slot);
         // The connection may be gone.
-        let _ = reply.send(Done { call, worker: number(worker.place) });
+        let _ = reply.send(Done { call, worker: number(worker.place), _request: request });
         true
     }
 }
@@ -292,7 +292,7 @@ impl State {
             else {
                 continue;
             };
-            let (number, request) = (job.number, job.request.clone());
+            let (number, request) = (job.number, mem::take(&mut job.request));
             seat.hand(Next::Call(Errand { id: order.id, number, request }));
         }
     }
@@ -385,8 +385,7 @@ fn work(shared: &Shared, worker: &Worker, own: &directory::Slot) {
         };
         let call = catch_unwind(AssertUnwindSafe(call))
             .unwrap_or_else(|_| Call::failed(CallError::WorkerLost, started.elapsed()));
-        drop(request);
-        if !shared.finish(worker, id, call) {
+        if !shared.finish(worker, id, call, request) {
             return;
         }
     }

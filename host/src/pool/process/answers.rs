@@ -165,10 +165,10 @@ impl Answers {
         };
         self.next += 1;
         self.by_socket = false;
-        let Job { reply, slot, .. } = job;
+        let Job { request, reply, slot, .. } = job;
         drop(slot);
         // The connection may be gone.
-        let _ = reply.send(Done { call, worker: worker.number });
+        let _ = reply.send(Done { call, worker: worker.number, _request: request });
         Ok(Heard::Something)
     }
 }

@@ -89,7 +89,7 @@ fn slow_calls_spread_over_all_workers() {
     f.now += PATIENCE;
     let orders = f.schedule.promote(f.now);
     assert_eq!(places(&orders), [1], "that one is slow, too");
-    assert_eq!(f.schedule.task(orders[0]), Some(&Small(2)), "in their order");
+    assert_eq!(f.schedule.task(orders[0]), Some(&mut Small(2)), "in their order");
     assert_eq!(f.answer(2), (50, 0), "enough others are hot");
     f.now += PATIENCE;
     assert_eq!(f.answer(1), (2, AHEAD - 1), "no other is hot");
@@ -173,7 +173,7 @@ fn a_death_costs_only_what_was_begun() {
     assert_eq!(f.schedule.died(0, Begun::First, f.now), [Small(1)]);
     let orders = f.schedule.ready(0, f.now);
     assert_eq!(orders.len(), 1);
-    assert_eq!(f.schedule.task(orders[0]), Some(&Small(2)));
+    assert_eq!(f.schedule.task(orders[0]), Some(&mut Small(2)));
 }
 
 #[test]
