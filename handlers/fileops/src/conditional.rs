@@ -14,6 +14,25 @@ pub struct Version {
     pub modified: u64,
 }
 
+/// Bytes of the longest entity tag.
+const ETAG: usize = "\"0123456789abcdef.01234567-0123456789abcdef\"".len();
+
+/// The entity tag of a file that was changed then and has that many bytes. (By hand: `format!`
+/// takes several times as long, and every download has one.)
+pub fn etag(seconds: u64, nanoseconds: u32, size: u64) -> String {
+    let mut etag = String::with_capacity(ETAG);
+    for (before, number) in [('"', seconds), ('.', nanoseconds.into()), ('-', size)] {
+        etag.push(before);
+        let digits = (u64::BITS - number.leading_zeros()).div_ceil(4).max(1);
+        for digit in (0..digits).rev() {
+            let digit = (number >> (4 * digit)) as usize & 15;
+            etag.push(char::from(b"0123456789abcdef"[digit]));
+        }
+    }
+    etag.push('"');
+    etag
+}
+
 /// How a download is to be answered.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -111,6 +130,18 @@ mod tests {
         let request = Request::parse(request.as_bytes()).expect("a request");
         let version = Version { etag: "\"v1\"".into(), modified: 784_111_777 };
         assert_eq!(evaluate(&request, &version, 100), expected, "{fields}");
+    }
+
+    #[test]
+    fn an_entity_tag_is_in_hexadecimal_digits() {
+        let numbers = [0, 1, 15, 16, 0x0a_bc00, u64::MAX];
+        for (seconds, size) in numbers.into_iter().zip(numbers.into_iter().rev()) {
+            for nanoseconds in [0, 999_999_999, u32::MAX] {
+                let expected = format!("\"{seconds:x}.{nanoseconds:x}-{size:x}\"");
+                assert_eq!(etag(seconds, nanoseconds, size), expected);
+                assert!(expected.len() <= ETAG);
+            }
+        }
     }
 
     #[test]

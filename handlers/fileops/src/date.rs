@@ -20,8 +20,18 @@ pub fn http_date(seconds: u64) -> String {
     let (days, time) = (seconds / DAY, seconds % DAY);
     let (year, month, day) = civil(days);
     let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
-    let (weekday, month) = (&DAYS[days as usize % 7][..3], MONTHS[month as usize - 1]);
-    format!("{weekday}, {day:02} {month} {year} {hour:02}:{minute:02}:{second:02} GMT")
+    // By hand, as the entity tag.
+    let mut date = *b"Sun, 06 Nov 1994 08:49:37 GMT";
+    date[..3].copy_from_slice(&DAYS[days as usize % 7].as_bytes()[..3]);
+    date[8..11].copy_from_slice(MONTHS[month as usize - 1].as_bytes());
+    let (century, year) = (year / 100, year % 100);
+    for (at, number) in
+        [(5, day), (12, century), (14, year), (17, hour), (20, minute), (23, second)]
+    {
+        date[at] = b'0' + (number / 10) as u8;
+        date[at + 1] = b'0' + (number % 10) as u8;
+    }
+    String::from_utf8_lossy(&date).into_owned()
 }
 
 /// Seconds since 1970 of a date in any of the three forms; `None` for what is no date, or one

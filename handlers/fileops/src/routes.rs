@@ -6,9 +6,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
-use wasip2::filesystem::types::ErrorCode;
+use wasip2::filesystem::types::{Datetime, ErrorCode};
 
-use crate::conditional::{Answer, Version, evaluate, may_change};
+use crate::conditional::{Answer, Version, etag, evaluate, may_change};
 use crate::date::http_date;
 use crate::listing;
 use crate::media_type;
@@ -215,9 +215,8 @@ fn changed_meanwhile(request: &Request<'_>) -> Vec<u8> {
 }
 
 fn version(file: &File) -> Version {
-    let modified = file.modified();
-    let (seconds, nanoseconds, size) = (modified.seconds, modified.nanoseconds, file.size());
-    Version { etag: format!("\"{seconds:x}.{nanoseconds:x}-{size:x}\""), modified: seconds }
+    let Datetime { seconds, nanoseconds } = file.modified();
+    Version { etag: etag(seconds, nanoseconds, file.size()), modified: seconds }
 }
 
 fn download(request: &Request<'_>, store: &Store, name: &str) -> Outcome {

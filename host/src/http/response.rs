@@ -127,14 +127,19 @@ pub fn prepare_start(start: &[u8], length: usize, reply: &Reply) -> Result<Outgo
     }
 
     let mut out = Vec::with_capacity(head.len() + 96);
-    for (number, line) in head.split_inclusive(|byte| *byte == b'\n').enumerate() {
-        let dropped = rewrite && number > 0 && {
-            let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
-            std::str::from_utf8(name).is_ok_and(is_hop_by_hop)
-        };
-        if line != b"\r\n" && !dropped {
-            out.extend_from_slice(line);
+    if rewrite {
+        for (number, line) in head.split_inclusive(|byte| *byte == b'\n').enumerate() {
+            let dropped = number > 0 && {
+                let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+                std::str::from_utf8(name).is_ok_and(is_hop_by_hop)
+            };
+            if line != b"\r\n" && !dropped {
+                out.extend_from_slice(line);
+            }
         }
+    } else {
+        // Without the empty line.
+        out.extend_from_slice(head.strip_suffix(b"\r\n").unwrap_or(head));
     }
     if !has_date {
         write_date(&mut out, reply.now);
