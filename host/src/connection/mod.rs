@@ -4,8 +4,8 @@
 mod failure;
 mod line;
 mod pace;
+mod socket;
 
-use std::cell::RefCell;
 use std::future::ready;
 use std::io;
 use std::net::SocketAddr;
@@ -13,8 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, BufMut as _, Bytes, BytesMut};
 use rustix::net::sockopt::set_socket_linger;
-use rustix::net::{RecvFlags, recv};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::yield_now;
@@ -22,6 +21,7 @@ use tokio::task::yield_now;
 use self::failure::Failure;
 use self::line::Line;
 use self::pace::{Pace, Phase, Stop};
+use self::socket::{CONTINUE, left, read_first, reset, write_from};
 use crate::clients::{Full, Seat};
 use crate::config::ClientLimits;
 use crate::http::{
@@ -38,9 +38,6 @@ const ONE_WRITE: usize = 16 << 10;
 
 /// How much of what a client still sends after its last answer is read.
 const LINGER_BYTES: usize = 64 << 20;
-
-/// An interim response, which every HTTP/1.1 client must pass over (RFC 9110, 15.2).
-const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Serves a client until it is done, misbehaves or falls silent.
 pub(crate) async fn serve(shared: &Shared, seat: Seat, stream: TcpStream, client: SocketAddr) {
@@ -363,54 +360,6 @@ impl Connection<'_> {
     }
 }
 
-thread_local! {
-    /// Room for the first bytes of a request, which are mostly few.
-    static FIRST: RefCell<[u8; READ]> = const { RefCell::new([0; READ]) };
-}
-
-/// Appends the first bytes of a request to `buffer`, which takes no more room than they need.
-/// Says how many there were.
-fn read_first(stream: &TcpStream, buffer: &mut BytesMut) -> io::Result<usize> {
-    FIRST.with_borrow_mut(|first| {
-        let mut read = None;
-        let tried = stream.try_io(Interest::READABLE, || {
-            let (bytes, _) = recv(stream, &mut first[..], RecvFlags::empty())?;
-            read = Some(bytes);
-            // What does not fill the room is the last there is: to say so saves a read that
-            // would find nothing.
-            if (1..READ).contains(&bytes) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-        });
-        let Some(read) = read else { return tried.map(|()| 0) };
-        buffer.extend_from_slice(first.get(..read).unwrap_or_default());
-        Ok(read)
-    })
-}
-
-/// Writes a response whose body is where its worker left it, from there, as much as the client
-/// takes at once. One that takes no more waits with a copy of the rest.
-async fn write_from(
-    stream: &mut TcpStream,
-    mut head: Vec<u8>,
-    mut body: Payload,
-) -> io::Result<()> {
-    while !head.is_empty() || body.len() > 0 {
-        match stream.try_io(Interest::WRITABLE, || body.write(&head, &*stream)) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => {
-                let of_head = written.min(head.len());
-                drop(head.drain(..of_head));
-                body = body.skip(written - of_head);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                body.move_to(&mut head);
-                return stream.write_all(&head).await;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
 /// Ends a connection in the client's own time, within bounds: what it still sends
 /// is read and dropped, so that it gets to see its answer (RFC 9112, 9.6).
 async fn linger(stream: &mut TcpStream, pace: &mut Pace<'_>) {
@@ -426,38 +375,5 @@ async fn linger(stream: &mut TcpStream, pace: &mut Pace<'_>) {
             Ok(read @ 1..) => left = left.saturating_sub(read),
             Ok(0) | Err(_) => return,
         }
-    }
-}
-
-/// Resolves when a client that waits in the queue is gone. One that has closed and
-/// one that has only said all it has to say look the same, so the latter is sent an
-/// interim response: a closed socket answers that with a reset.
-async fn left(stream: &TcpStream, version: Version) {
-    if version == Version::Http11 {
-        tokio::select! {
-            biased;
-            () = reset(stream) => return,
-            () = said_all(stream) => {}
-        }
-        if stream.try_write(CONTINUE).is_ok_and(|written| written < CONTINUE.len()) {
-            return;
-        }
-    }
-    reset(stream).await;
-}
-
-/// Resolves when the client will send no more.
-async fn said_all(stream: &TcpStream) {
-    // The priority of the data is not what is waited for: of all interests this is
-    // the one that reports the end of the input and not the input.
-    while stream.ready(Interest::PRIORITY).await.is_ok_and(|ready| !ready.is_read_closed()) {
-        yield_now().await;
-    }
-}
-
-/// Resolves when the client has broken the connection off.
-async fn reset(stream: &TcpStream) {
-    while stream.ready(Interest::ERROR).await.is_ok_and(|ready| !ready.is_error()) {
-        yield_now().await;
     }
 }

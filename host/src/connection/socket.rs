@@ -1,0 +1,98 @@
+//! What a connection does with its socket: the first read, long writes, and noticing that a client
+//! leaves.
+
+use std::cell::RefCell;
+use std::io;
+
+use bytes::BytesMut;
+use rustix::net::{RecvFlags, recv};
+use tokio::io::{AsyncWriteExt as _, Interest};
+use tokio::net::TcpStream;
+use tokio::task::yield_now;
+
+use crate::http::{READ, Version};
+use crate::pool::Payload;
+
+/// An interim response, which every HTTP/1.1 client must pass over (RFC 9110, 15.2).
+pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+thread_local! {
+    /// Room for the first bytes of a request, which are mostly few.
+    static FIRST: RefCell<[u8; READ]> = const { RefCell::new([0; READ]) };
+}
+
+/// Appends the first bytes of a request to `buffer`, which takes no more room than they need.
+/// Says how many there were.
+pub(super) fn read_first(stream: &TcpStream, buffer: &mut BytesMut) -> io::Result<usize> {
+    FIRST.with_borrow_mut(|first| {
+        let mut read = None;
+        let tried = stream.try_io(Interest::READABLE, || {
+            let (bytes, _) = recv(stream, &mut first[..], RecvFlags::empty())?;
+            read = Some(bytes);
+            // What does not fill the room is the last there is: to say so saves a read that
+            // would find nothing.
+            if (1..READ).contains(&bytes) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        let Some(read) = read else { return tried.map(|()| 0) };
+        buffer.extend_from_slice(first.get(..read).unwrap_or_default());
+        Ok(read)
+    })
+}
+
+/// Writes a response whose body is where its worker left it, from there, as much as the client
+/// takes at once. One that takes no more waits with a copy of the rest.
+pub(super) async fn write_from(
+    stream: &mut TcpStream,
+    mut head: Vec<u8>,
+    mut body: Payload,
+) -> io::Result<()> {
+    while !head.is_empty() || body.len() > 0 {
+        match stream.try_io(Interest::WRITABLE, || body.write(&head, &*stream)) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                let of_head = written.min(head.len());
+                drop(head.drain(..of_head));
+                body = body.skip(written - of_head);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                body.move_to(&mut head);
+                return stream.write_all(&head).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Resolves when a client that waits in the queue is gone. One that has closed and
+/// one that has only said all it has to say look the same, so the latter is sent an
+/// interim response: a closed socket answers that with a reset.
+pub(super) async fn left(stream: &TcpStream, version: Version) {
+    if version == Version::Http11 {
+        tokio::select! {
+            biased;
+            () = reset(stream) => return,
+            () = said_all(stream) => {}
+        }
+        if stream.try_write(CONTINUE).is_ok_and(|written| written < CONTINUE.len()) {
+            return;
+        }
+    }
+    reset(stream).await;
+}
+
+/// Resolves when the client will send no more.
+async fn said_all(stream: &TcpStream) {
+    // The priority of the data is not what is waited for: of all interests this is
+    // the one that reports the end of the input and not the input.
+    while stream.ready(Interest::PRIORITY).await.is_ok_and(|ready| !ready.is_read_closed()) {
+        yield_now().await;
+    }
+}
+
+/// Resolves when the client has broken the connection off.
+pub(super) async fn reset(stream: &TcpStream) {
+    while stream.ready(Interest::ERROR).await.is_ok_and(|ready| !ready.is_error()) {
+        yield_now().await;
+    }
+}
