@@ -1,5 +1,5 @@
-//! Takes the hashes of the page's script and style for its security policy, and packs the
-//! table of media types.
+//! Takes the hashes of the page's script and style for its security policy, and makes code of
+//! the page and of the table of media types.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,6 +10,8 @@ use sha2::{Digest as _, Sha256};
 
 fn main() {
     println!("cargo::rerun-if-changed=src/page.html");
+    // With less of a stack than others there is room in the first page for larger downloads.
+    println!("cargo::rustc-cdylib-link-arg=-zstack-size=16384");
     let page = std::fs::read_to_string("src/page.html").expect("the page can be read");
     let policy = format!(
         "default-src 'none'; script-src '{}'; style-src '{}'; connect-src 'self'; \
@@ -18,14 +20,35 @@ fn main() {
         hash(&page, "style"),
     );
     println!("cargo::rustc-env=PAGE_POLICY={policy}");
-    let table =
-        Path::new(&std::env::var_os("OUT_DIR").expect("cargo says where")).join("media_types.rs");
-    std::fs::write(table, media_types()).expect("the table can be written");
+    let code = format!(
+        "pub const PAGE_LENGTH: usize = {};\n\
+         pub fn append_page(bytes: &mut Vec<u8>) {{\n{}}}\n{}",
+        page.len(),
+        pushes(&page),
+        media_types()
+    );
+    let path = Path::new(&std::env::var_os("OUT_DIR").expect("cargo says where")).join("cold.rs");
+    std::fs::write(path, code).expect("the code can be written");
 }
 
-/// The source of the table of media types. Extensions, in order, are one text; of each there is
-/// where it ends there, and the number of its type. Types are what they start with, by its
-/// number, and the rest, which is in one text, too.
+/// The source of what appends a text, word for word.
+fn pushes(text: &str) -> String {
+    let pushes = text
+        .as_bytes()
+        .chunks(size_of::<u128>())
+        .map(|chunk| format!("push(bytes, {:#x}, {});\n", word(chunk), chunk.len()));
+    pushes.collect()
+}
+
+/// At most 16 bytes as one number.
+fn word(bytes: &[u8]) -> u128 {
+    let mut word = [0; size_of::<u128>()];
+    word[..bytes.len()].copy_from_slice(bytes);
+    u128::from_le_bytes(word)
+}
+
+/// The source of a function that appends the media type of an extension, if it is known: all
+/// that `mime_guess` knows but three, which do not fit into a word.
 fn media_types() -> String {
     let kinds = [
         "application",
@@ -49,52 +72,24 @@ fn media_types() -> String {
         "x-world",
         "xgl",
     ];
-    let mut types = BTreeMap::new();
-    for extension in kinds.iter().filter_map(|kind| mime_guess::get_extensions(kind, "*")).flatten()
-    {
-        let guess = mime_guess::from_ext(extension)
-            .first_raw()
-            .expect("it has a type")
-            .to_ascii_lowercase();
-        types.insert(*extension, guess);
+    let known = kinds.iter().filter_map(|kind| mime_guess::get_extensions(kind, "*")).flatten();
+    let known: BTreeSet<_> = known.filter(|known| known.len() <= size_of::<u128>()).collect();
+    let mut words = BTreeMap::<_, Vec<_>>::new();
+    for extension in &known {
+        let guess = mime_guess::from_ext(extension).first_raw().expect("it has a type");
+        let word = format!("{:#x}", word(extension.as_bytes()));
+        words.entry(guess.to_ascii_lowercase()).or_default().push(word);
     }
-    let distinct: BTreeSet<_> = types.values().collect();
-    let number: BTreeMap<_, _> = distinct.iter().zip(0u16..).collect();
-    let (mut extensions, mut entries) = (String::new(), Vec::new());
-    for (extension, guess) in &types {
-        extensions.push_str(extension);
-        entries.push((extensions.len(), number[&guess]));
-    }
-    let starts: BTreeSet<_> = distinct.iter().map(|guess| split(guess).0).collect();
-    let start_numbers: BTreeMap<_, _> = starts.iter().zip(0u8..).collect();
-    let (mut rests, mut rest_ends, mut type_starts) = (String::new(), Vec::new(), Vec::new());
-    for guess in &distinct {
-        let (start, rest) = split(guess);
-        rests.push_str(rest);
-        rest_ends.push(rests.len());
-        type_starts.push(start_numbers[&start]);
+    let mut arms = String::new();
+    for (media_type, words) in &words {
+        arms += &format!("{} => {{\n{}}}\n", words.join(" | "), pushes(media_type));
     }
     format!(
-        "static EXTENSIONS: &str = {extensions:?};\n\
-         static ENTRIES: [(u16, u16); {}] = {entries:?};\n\
-         static STARTS: [&str; {}] = {:?};\n\
-         static RESTS: &str = {rests:?};\n\
-         static TYPE_STARTS: [u8; {types}] = {type_starts:?};\n\
-         static REST_ENDS: [u16; {types}] = {rest_ends:?};\n",
-        entries.len(),
-        starts.len(),
-        starts.iter().collect::<Vec<_>>(),
-        types = distinct.len(),
+        "pub fn append_media_type(bytes: &mut Vec<u8>, extension: u128) -> bool {{\n\
+         match extension {{\n{arms}_ => return false,\n}}\ntrue\n}}\n\
+         #[cfg(test)]\npub const EXTENSIONS: &[&str] = &{:?};\n",
+        Vec::from_iter(known)
     )
-}
-
-/// A media type as what many begin with, and the rest.
-fn split(media_type: &str) -> (&str, &str) {
-    let slash = media_type.find('/').map_or(0, |slash| slash + 1);
-    let more =
-        ["vnd.oasis.opendocument.", "vnd.openxmlformats-officedocument.", "vnd.ms-", "vnd.", "x-"];
-    let start = more.iter().find(|start| media_type[slash..].starts_with(**start));
-    media_type.split_at(slash + start.map_or(0, |start| start.len()))
 }
 
 /// The CSP source expression of the page's one inline element of that name.

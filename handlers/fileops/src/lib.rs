@@ -5,7 +5,7 @@
 //! `name` decides what may be a file's name, `names` keeps those in the directory in order,
 //! `listing` writes them down, `conditional` evaluates
 //! preconditions and ranges, with `date`, and `media_type` knows extensions; all of these
-//! are pure. `store` alone touches the directory, directly through `wasi:filesystem`.
+//! are pure. `cold` has what few requests need. `store` alone touches the directory, directly through `wasi:filesystem`.
 //!
 //! There is no standard library: its own imports, and what `std::fs` adds on the way (a
 //! table of descriptors, a hash of metadata for every entry), cost more than the work itself.
@@ -13,6 +13,7 @@
 #![cfg_attr(target_family = "wasm", no_std)]
 
 extern crate alloc;
+mod cold;
 mod conditional;
 mod date;
 mod listing;

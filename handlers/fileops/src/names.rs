@@ -48,27 +48,32 @@ impl Names {
         self.kept.push(Kept { key: 0, start, end: self.text.len() as u32, is_link });
     }
 
-    /// Sorts by the bytes of the names, of which many often begin alike.
-    pub fn sort(&mut self) {
+    /// The names in the order of their bytes, which many begin with alike.
+    ///
+    /// What is sorted is small: the sort keeps some fifty of it on the stack at each of its depths.
+    pub fn sorted(&mut self) -> impl Iterator<Item = Name<'_>> {
         let Self { text, kept } = self;
-        let Some((first, rest)) = kept.split_first() else { return };
-        let first = &text[first.range()];
-        let alike = rest.iter().fold(first.len(), |alike, other| {
-            let pairs = zip(&first[..alike], &text[other.range()]);
-            pairs.take_while(|(a, b)| a == b).count()
-        });
-        for name in &mut *kept {
-            name.key = word(&text[name.range()][alike..]);
+        if let Some((first, rest)) = kept.split_first() {
+            let first = &text[first.range()];
+            let alike = rest.iter().fold(first.len(), |alike, other| {
+                let pairs = zip(&first[..alike], &text[other.range()]);
+                pairs.take_while(|(a, b)| a == b).count()
+            });
+            for name in &mut *kept {
+                name.key = word(&text[name.range()][alike..]);
+            }
         }
-        kept.sort_unstable_by(|a, b| {
+        let (text, kept) = (&*text, &*kept);
+        let name = |number: u32| &kept[number as usize];
+        let mut order: Vec<_> = (0..kept.len() as u32).collect();
+        order.sort_unstable_by(|a, b| {
+            let (a, b) = (name(*a), name(*b));
             a.key.cmp(&b.key).then_with(|| text[a.range()].cmp(&text[b.range()]))
         });
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = Name<'_>> {
-        self.kept.iter().map(|kept| Name {
-            text: str::from_utf8(&self.text[kept.range()]).unwrap_or_default(),
-            is_link: kept.is_link,
+        order.into_iter().map(move |number| {
+            let kept = name(number);
+            let text = str::from_utf8(&text[kept.range()]).unwrap_or_default();
+            Name { text, is_link: kept.is_link }
         })
     }
 
@@ -117,8 +122,7 @@ mod tests {
         found(&mut names, "a");
         names.keep(false);
         found(&mut names, "");
-        names.sort();
-        let all: Vec<_> = names.iter().collect();
+        let all: Vec<_> = names.sorted().collect();
         let name = |text, is_link| Name { text, is_link };
         assert_eq!(all, [name("a", false), name("b", true)]);
         assert_eq!((names.len(), names.size()), (2, 2));
@@ -135,9 +139,8 @@ mod tests {
                 found(&mut names, name);
                 names.keep(false);
             }
-            names.sort();
             expected.sort();
-            prop_assert!(names.iter().map(|name| name.text).eq(&expected));
+            prop_assert!(names.sorted().map(|name| name.text).eq(&expected));
         }
     }
 }

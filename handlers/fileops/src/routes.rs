@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use wasip2::filesystem::types::{Datetime, ErrorCode};
 
+use crate::cold::{PAGE_LENGTH, append_page};
 use crate::conditional::{Answer, Version, etag, evaluate, may_change};
 use crate::date::http_date;
 use crate::listing;
@@ -16,8 +17,6 @@ use crate::name;
 use crate::request::Request;
 use crate::response::{HEAD_CAPACITY, Response};
 use crate::store::{File, Store};
-
-const PAGE: &str = include_str!("page.html");
 
 /// Nothing from elsewhere, and of the page's own only its one script and one
 /// style, by the hashes that `build.rs` takes of them.
@@ -154,26 +153,29 @@ fn named(
 }
 
 fn home(request: &Request<'_>) -> Vec<u8> {
-    let response = Response::with_capacity(200, PAGE.len()).field("Vary", "Accept");
-    if request.accepts_html() {
-        response
-            .field("Content-Type", "text/html; charset=utf-8")
-            .field("Content-Security-Policy", PAGE_POLICY)
-            .field("Referrer-Policy", "no-referrer")
-            .field("X-Content-Type-Options", "nosniff")
-            .body(request.method, PAGE.as_bytes())
-    } else {
-        response.text(request.method, GREETING)
+    if !request.accepts_html() {
+        return Response::new(200).field("Vary", "Accept").text(request.method, GREETING);
     }
+    let mut bytes = Response::with_capacity(200, PAGE_LENGTH)
+        .field("Vary", "Accept")
+        .field("Content-Type", "text/html; charset=utf-8")
+        .field("Content-Security-Policy", PAGE_POLICY)
+        .field("Referrer-Policy", "no-referrer")
+        .field("X-Content-Type-Options", "nosniff")
+        .length(PAGE_LENGTH as u64);
+    if request.method != "HEAD" {
+        append_page(&mut bytes);
+    }
+    bytes
 }
 
 fn list(request: &Request<'_>, store: &Store) -> Outcome {
-    let names = store.names()?;
+    let mut names = store.names()?;
     let capacity = HEAD_CAPACITY + names.size() + listing::ENTRY * names.len();
     let mut json = Vec::with_capacity(capacity);
     // In their order: what has names next to each other was often made one after the other,
     // and the kernel has it side by side.
-    let entries = names.iter().filter_map(|name| store.entry(name));
+    let entries = names.sorted().filter_map(|name| store.entry(name));
     listing::append(&mut json, entries).map_err(|_| ErrorCode::Io)?;
     Ok(Response::new(200)
         .field("Content-Type", "application/json")

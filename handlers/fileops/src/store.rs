@@ -47,7 +47,7 @@ impl Store {
         get_directories().into_iter().next().map(|(directory, _)| Self(directory))
     }
 
-    /// The names of what may be regular files, sorted. Removes stale temporary files on the way.
+    /// The names of what may be regular files. Removes stale temporary files on the way.
     pub fn names(&self) -> Result<Names, ErrorCode> {
         let stream = self.0.read_directory()?;
         let mut names = Names::default();
@@ -72,7 +72,6 @@ impl Store {
                 None => break,
             }
         }
-        names.sort();
         Ok(names)
     }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
+use wasmparser::{Parser, Payload};
 
 const HANDLERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../handlers");
 
@@ -52,5 +53,20 @@ fn committed_components_match_their_sources() {
             recorded.lines().any(|recorded| recorded == line),
             "handlers/{name}.wasm is not what its sources give: run handlers/build {name}\n{line}\n{recorded}"
         );
+    }
+}
+
+/// All of an instance's memory is restored after each request: a page more is felt in each.
+#[test]
+fn committed_components_start_with_one_page_of_memory() {
+    for name in ["fileops", "hello"] {
+        let component = std::fs::read(Path::new(HANDLERS).join(format!("{name}.wasm"))).unwrap();
+        let payloads = Parser::new(0).parse_all(&component).map(Result::unwrap);
+        let memories = payloads.filter_map(|payload| match payload {
+            Payload::MemorySection(memories) => Some(memories),
+            _ => None,
+        });
+        let pages: Vec<_> = memories.flatten().map(|memory| memory.unwrap().initial).collect();
+        assert_eq!(pages, [1], "{name}");
     }
 }
