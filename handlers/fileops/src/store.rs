@@ -65,7 +65,9 @@ impl Store {
                 Err(code) => return Err(code),
             };
             match kind {
-                Some(_) if name.starts_with(TEMPORARY_PREFIX) => self.remove_if_stale(name),
+                Some(_) if name.starts_with(TEMPORARY_PREFIX.as_bytes()) => {
+                    self.remove_if_stale(str::from_utf8(name).unwrap_or_default());
+                }
                 Some(DescriptorType::RegularFile) => names.keep(false),
                 Some(DescriptorType::SymbolicLink) => names.keep(true),
                 Some(_) => {}

@@ -1,34 +1,33 @@
 //! The memory of the instance.
 //!
 //! Every request has an instance of its own, and to grow its memory takes a system call. So
-//! the allocator begins with what the instance has from the start, beyond its data.
+//! the allocator begins with what the instance has from the start, beyond its data. And since an
+//! instance ends with its request, it has no lists of what is free: what is allocated lies behind
+//! what was allocated before, and only what was allocated last is taken back, or becomes longer
+//! where it is.
 
 use alloc::alloc::{Layout, alloc, handle_alloc_error, realloc};
+use core::alloc::GlobalAlloc;
 use core::arch::wasm32::{memory_grow, memory_size};
 use core::cell::Cell;
-use core::ptr::NonNull;
-
-use talc::base::Talc;
-use talc::base::binning::Binning;
-use talc::cell::TalcSyncCell;
-use talc::source::Source;
-use talc::wasm::WasmBinning;
+use core::ptr;
 
 /// Bytes of a page of WebAssembly memory.
 const PAGE: usize = 64 << 10;
 
-/// Bytes that an allocation of its size needs besides, at most.
-const OVERHEAD: usize = 64;
-
 #[global_allocator]
-static ALLOCATOR: TalcSyncCell<Memory, WasmBinning> = TalcSyncCell::new_wasm(Memory { end: None });
+static MEMORY: Memory = Memory { next: Cell::new(0), end: Cell::new(0) };
 
 /// The memory of the instance.
-#[derive(Debug)]
 struct Memory {
-    /// Where that ends which the allocator has; nothing before the first allocation.
-    end: Option<NonNull<u8>>,
+    /// Where the next allocation may begin; 0 before the first one.
+    next: Cell<usize>,
+    /// Where the memory ends.
+    end: Cell<usize>,
 }
+
+// SAFETY: an instance has one thread.
+unsafe impl Sync for Memory {}
 
 // For `memcmp`, to which the compiler turns comparisons.
 #[link(name = "c")]
@@ -37,23 +36,71 @@ unsafe extern "C" {
     static __heap_base: u8;
 }
 
-// SAFETY: it allocates nothing, and what it claims nobody else has: the linker puts
-// nothing behind `__heap_base`, and nobody else grows the memory.
-unsafe impl Source for Memory {
-    fn acquire<B: Binning>(talc: &mut Talc<Self, B>, layout: Layout) -> Result<(), ()> {
-        let base = (&raw const __heap_base).cast_mut();
+impl Memory {
+    /// Has the memory reach up to `stop`; whether it does.
+    fn reach(&self, stop: usize) -> bool {
+        stop <= self.end.get() || self.grow(stop)
+    }
+
+    #[cold]
+    fn grow(&self, stop: usize) -> bool {
         let pages = memory_size::<0>();
-        let Some(end) = talc.source.end else {
-            talc.source.end = unsafe { talc.claim(base, pages * PAGE - base.addr()) };
-            return talc.source.end.map(|_| ()).ok_or(());
-        };
+        let more = (stop - self.end.get()).div_ceil(PAGE);
         // By more than is asked for, so that many small allocations take few calls.
-        let needed = (layout.size() + layout.align() + OVERHEAD).div_ceil(PAGE);
-        let more = [needed.max(pages / 4), needed];
-        let grown = more.into_iter().find(|more| memory_grow::<0>(*more) != usize::MAX).ok_or(())?;
-        let new_end = ((pages + grown) * PAGE) as *mut u8;
-        talc.source.end = Some(unsafe { talc.extend(end, new_end) });
-        Ok(())
+        let grown = [more.max(pages / 4), more]
+            .into_iter()
+            .find(|more| memory_grow::<0>(*more) != usize::MAX);
+        grown.inspect(|grown| self.end.set((pages + grown) * PAGE)).is_some()
+    }
+
+    /// Whether something is the last that was allocated.
+    fn is_last(&self, place: *mut u8, size: usize) -> bool {
+        place.addr() + size == self.next.get()
+    }
+}
+
+// SAFETY: nobody else has what is between `__heap_base`, behind which the linker puts nothing, and the
+// end of the memory, which nobody else grows; and no two allocations overlap.
+unsafe impl GlobalAlloc for Memory {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if self.next.get() == 0 {
+            self.next.set((&raw const __heap_base).addr());
+            self.end.set(memory_size::<0>() * PAGE);
+        }
+        let start = self.next.get().next_multiple_of(layout.align());
+        match start.checked_add(layout.size()) {
+            Some(stop) if self.reach(stop) => {
+                self.next.set(stop);
+                ptr::with_exposed_provenance_mut(start)
+            }
+            _ => ptr::null_mut(),
+        }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        if self.is_last(place, layout.size()) {
+            self.next.set(place.addr());
+        }
+    }
+
+    unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        if self.is_last(place, layout.size())
+            && let Some(stop) = place.addr().checked_add(size)
+            && self.reach(stop)
+        {
+            self.next.set(stop);
+            return place;
+        }
+        if size <= layout.size() {
+            return place;
+        }
+        // SAFETY: the caller says that the alignment and the size are those of a layout.
+        let new = unsafe { self.alloc(Layout::from_size_align_unchecked(size, layout.align())) };
+        if !new.is_null() {
+            // SAFETY: both are allocated, and that long.
+            unsafe { ptr::copy_nonoverlapping(place, new, layout.size()) };
+        }
+        new
     }
 }
 
@@ -63,14 +110,14 @@ struct Landing(Cell<(*mut u8, usize)>);
 // SAFETY: an instance has one thread.
 unsafe impl Sync for Landing {}
 
-static LANDING: Landing = Landing(Cell::new((core::ptr::null_mut(), 0)));
+static LANDING: Landing = Landing(Cell::new((ptr::null_mut(), 0)));
 
 /// Has the next list that the host returns during `call` put at that place, which has room for
 /// so many bytes.
 pub(crate) fn landing_at<T>(place: *mut u8, room: usize, call: impl FnOnce() -> T) -> T {
     LANDING.0.set((place, room));
     let result = call();
-    LANDING.0.set((core::ptr::null_mut(), 0));
+    LANDING.0.set((ptr::null_mut(), 0));
     result
 }
 
@@ -86,11 +133,11 @@ unsafe extern "C" fn cabi_realloc(
     size: usize,
 ) -> *mut u8 {
     if size == 0 {
-        return core::ptr::without_provenance_mut(align);
+        return ptr::without_provenance_mut(align);
     }
     let (place, room) = LANDING.0.get();
     if old_size == 0 && align == 1 && size <= room && !place.is_null() {
-        LANDING.0.set((core::ptr::null_mut(), 0));
+        LANDING.0.set((ptr::null_mut(), 0));
         return place;
     }
     // SAFETY: the host gives alignments as they are in the interface.
