@@ -18,6 +18,7 @@ mod paths;
 mod quota;
 mod spares;
 mod streams;
+mod whole;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -229,5 +230,6 @@ impl State {
 
 /// Offers the monitor's interfaces to components.
 pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    bindings::Sandbox::add_to_linker::<_, HasSelf<State>>(linker, |state| state)
+    bindings::Sandbox::add_to_linker::<_, HasSelf<State>>(linker, |state| state)?;
+    whole::add_to_linker(linker)
 }
