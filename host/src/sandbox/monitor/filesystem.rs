@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use wasmtime::component::Resource;
 
 use super::audit::Argument;
@@ -15,8 +14,9 @@ use super::bindings::wasi::filesystem::types::{
     PathFlags,
 };
 use super::descriptor::{Descriptor, Kind, same_object};
+use super::entries::{self, Entries};
 use super::errors::{Denial, FsError, FsResult};
-use super::metadata::{descriptor_stat, descriptor_type, metadata_hash, timestamps};
+use super::metadata::{descriptor_stat, metadata_hash, timestamps};
 use super::paths::{Entry, open_beneath, stays_below};
 use super::quota::{OpenFile, Register};
 use super::streams::{InputStream, OutputStream, read_at, write_all_at};
@@ -27,7 +27,7 @@ const TYPES: &str = "wasi:filesystem/types";
 
 /// The entries of a directory, read from the kernel as the guest asks.
 pub struct DirectoryEntryStream {
-    entries: Dir,
+    entries: Entries,
     /// It is the preopened directory.
     is_preopen: bool,
     /// It counts as open for as long as this lives.
@@ -38,6 +38,15 @@ impl State {
     /// A place for one more open file.
     fn register(&self) -> Result<Register, Denial> {
         self.account.register().ok_or(Denial::OpenFiles)
+    }
+
+    /// The next entry of a stream.
+    pub(super) fn next_entry(
+        &mut self,
+        stream: &Resource<DirectoryEntryStream>,
+    ) -> FsResult<Option<entries::Entry>> {
+        self.audit(TYPES, "directory-entry-stream.read-directory-entry", Argument::None);
+        self.table.get_mut(stream)?.entries.next()
     }
 
     /// What has that name, open so that a count knows of it.
@@ -207,7 +216,7 @@ impl HostDescriptor for State {
         let spare = is_preopen.then(|| self.grants.preopen.spares.take()).flatten();
         let entries = match spare {
             Some(entries) => entries,
-            None => entries(dir.directory()?)?,
+            None => Entries::of(dir.directory()?)?,
         };
         Ok(self.hand_out(DirectoryEntryStream { entries, is_preopen, _register: register })?)
     }
@@ -379,24 +388,7 @@ impl HostDirectoryEntryStream for State {
         &mut self,
         stream: Resource<DirectoryEntryStream>,
     ) -> FsResult<Option<DirectoryEntry>> {
-        self.audit(TYPES, "directory-entry-stream.read-directory-entry", Argument::None);
-        let entries = &mut self.table.get_mut(&stream)?.entries;
-        loop {
-            let Some(entry) = entries.read().transpose()? else { return Ok(None) };
-            let name = entry.file_name();
-            if matches!(name.to_bytes(), b"." | b"..") {
-                continue;
-            }
-            let type_ = match entry.file_type() {
-                FileType::Unknown => {
-                    let stat = fs::statat(entries.fd()?, name, AtFlags::SYMLINK_NOFOLLOW)?;
-                    FileType::from_raw_mode(stat.st_mode)
-                }
-                known => known,
-            };
-            let name = name.to_str().map_err(|_| ErrorCode::IllegalByteSequence)?.to_owned();
-            return Ok(Some(DirectoryEntry { type_: descriptor_type(type_), name }));
-        }
+        Ok(self.next_entry(&stream)?.as_ref().map(DirectoryEntry::from))
     }
 
     fn drop(&mut self, stream: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {
@@ -406,12 +398,6 @@ impl HostDirectoryEntryStream for State {
         }
         Ok(())
     }
-}
-
-/// The entries of a directory, which is opened anew: two streams do not share a position.
-pub(super) fn entries(dir: &OpenFile) -> Result<Dir, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Dir::new(fs::openat(dir, ".", flags, Mode::empty())?)
 }
 
 /// Holds what has that name, if something does. What is replaced by a rename is freed with

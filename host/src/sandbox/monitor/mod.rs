@@ -11,6 +11,7 @@ mod audit;
 mod cli;
 mod clocks;
 mod descriptor;
+mod entries;
 mod errors;
 mod filesystem;
 mod metadata;
@@ -30,6 +31,7 @@ use super::limits::Ceiling;
 pub use audit::Audit;
 use audit::{Argument, Outcome, Trail};
 pub use cli::Captured;
+use entries::Entries;
 use errors::{FsError, StreamError};
 use quota::Account;
 pub use quota::{Ledger, OpenFile, Usage, measure};
@@ -108,7 +110,7 @@ pub struct Grants {
 impl Grants {
     /// Keeps the directory open for so many listings at a time, if it can be read.
     pub(super) fn prepare_listings(&self, count: usize) {
-        let dirs = (0..count).map_while(|_| filesystem::entries(&self.preopen.dir).ok());
+        let dirs = (0..count).map_while(|_| Entries::of(&self.preopen.dir).ok());
         self.preopen.spares.fill(dirs.collect());
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::Dir;
+use super::entries::Entries;
 
 /// The served directory, open for listings. To open and close it takes as long as to read some
 /// twenty entries, so a handler gets it from the one before, and reads it from its start again.
@@ -12,26 +12,26 @@ pub struct Spares(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    dirs: Vec<Dir>,
+    dirs: Vec<Entries>,
     /// How many are kept.
     most: usize,
 }
 
 impl Spares {
     /// Keeps these from now on, or as many others.
-    pub(super) fn fill(&self, dirs: Vec<Dir>) {
+    pub(super) fn fill(&self, dirs: Vec<Entries>) {
         *self.lock() = State { most: dirs.len(), dirs };
     }
 
     /// One that nobody else has, and that will be read from its start.
-    pub(super) fn take(&self) -> Option<Dir> {
+    pub(super) fn take(&self) -> Option<Entries> {
         let mut dir = self.lock().dirs.pop()?;
-        dir.rewind();
+        dir.rewind().ok()?;
         Some(dir)
     }
 
     /// Keeps one, if there are not too many.
-    pub(super) fn keep(&self, dir: Dir) {
+    pub(super) fn keep(&self, dir: Entries) {
         let State { dirs, most } = &mut *self.lock();
         if dirs.len() < *most {
             dirs.push(dir);
@@ -45,7 +45,7 @@ impl Spares {
 
 impl fmt::Debug for Spares {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Spares").field(&self.lock().dirs).finish()
+        f.debug_tuple("Spares").field(&self.lock().dirs.len()).finish()
     }
 }
 
@@ -56,10 +56,11 @@ mod tests {
     use super::*;
 
     /// The names that are read, in order.
-    fn names(dir: &mut Dir) -> Vec<String> {
-        let entries = dir.map(|entry| entry.expect("an entry"));
-        let mut names: Vec<_> =
-            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    fn names(dir: &mut Entries) -> Vec<String> {
+        let mut names = Vec::new();
+        while let Some(entry) = dir.next().expect("it can be read") {
+            names.push(entry.name().to_owned());
+        }
         names.sort();
         names
     }
@@ -68,7 +69,7 @@ mod tests {
     fn spares(count: usize) -> (tempfile::TempDir, Spares, fs::File) {
         let files = tempfile::tempdir().expect("a directory");
         let (spares, open) = (Spares::default(), fs::File::open(files.path()).expect("it"));
-        spares.fill((0..count).map(|_| Dir::read_from(&open).expect("it")).collect());
+        spares.fill((0..count).map(|_| Entries::of(&open).expect("it")).collect());
         (files, spares, open)
     }
 
@@ -78,15 +79,15 @@ mod tests {
         fs::write(files.path().join("a"), "").expect("a file");
         let mut dir = spares.take().expect("one is kept");
         assert!(spares.take().is_none(), "it is used");
-        assert_eq!(names(&mut dir), [".", "..", "a"]);
+        assert_eq!(names(&mut dir), ["a"]);
         spares.keep(dir);
         fs::rename(files.path().join("a"), files.path().join("b")).expect("another name");
         let mut dir = spares.take().expect("one is kept");
         // Left in the middle.
-        assert!(dir.read().is_some());
+        assert!(dir.next().expect("it can be read").is_some());
         fs::write(files.path().join("c"), "").expect("a file");
         spares.keep(dir);
-        assert_eq!(names(&mut spares.take().expect("one is kept")), [".", "..", "b", "c"]);
+        assert_eq!(names(&mut spares.take().expect("one is kept")), ["b", "c"]);
     }
 
     #[test]
@@ -94,7 +95,7 @@ mod tests {
         let (_files, spares, open) = spares(2);
         drop(spares.take());
         for _ in 0..3 {
-            spares.keep(Dir::read_from(&open).expect("it"));
+            spares.keep(Entries::of(&open).expect("it"));
         }
         assert_eq!(std::iter::from_fn(|| spares.take()).count(), 2);
     }

@@ -1,4 +1,4 @@
-//! What is known of a file, written into a guest's memory as a whole.
+//! What is known of a file, and an entry of a directory, written into a guest's memory as a whole.
 //!
 //! The bindings write a record field by field, and for each wasmtime looks up anew where the
 //! guest's memory is. A listing asks for a record of thirteen fields for each of its files. How a
@@ -15,10 +15,12 @@ use wasmtime::component::{ComponentType, Linker, Lower, Resource};
 
 use super::State;
 use super::bindings::wasi::filesystem::types::{
-    Datetime, DescriptorStat, ErrorCode, Host as _, HostDescriptor, PathFlags,
+    Datetime, DescriptorStat, DirectoryEntry, ErrorCode, Host as _, HostDescriptor, PathFlags,
 };
 use super::descriptor::Descriptor;
+use super::entries::Entry;
 use super::errors::FsResult;
+use super::filesystem::DirectoryEntryStream;
 
 /// The interface of the functions that return it.
 const TYPES: &str = "wasi:filesystem/types@0.2.12";
@@ -96,21 +98,72 @@ unsafe impl Lower for Whole {
     }
 }
 
-/// Puts the functions that return the record in the place of those of the bindings.
+/// Bytes of an entry's record.
+const ENTRY: usize = 12;
+
+// SAFETY: all of this is what holds for the type that the bindings have for it.
+#[expect(unsafe_code, reason = "wasmtime has no other way to say how a type is written")]
+unsafe impl ComponentType for Entry {
+    type Lower = <DirectoryEntry as ComponentType>::Lower;
+    const ABI: CanonicalAbiInfo = DirectoryEntry::ABI;
+
+    fn typecheck(ty: &InterfaceType, types: &InstanceType<'_>) -> wasmtime::Result<()> {
+        DirectoryEntry::typecheck(ty, types)
+    }
+}
+
+// SAFETY: both write all that they have to.
+#[expect(unsafe_code, reason = "wasmtime has no other way to say how a type is written")]
+unsafe impl Lower for Entry {
+    fn linear_lower_to_flat<T>(
+        &self,
+        cx: &mut LowerContext<'_, T>,
+        ty: InterfaceType,
+        to: &mut MaybeUninit<Self::Lower>,
+    ) -> wasmtime::Result<()> {
+        DirectoryEntry::from(self).linear_lower_to_flat(cx, ty, to)
+    }
+
+    fn linear_lower_to_memory<T>(
+        &self,
+        cx: &mut LowerContext<'_, T>,
+        _: InterfaceType,
+        offset: usize,
+    ) -> wasmtime::Result<()> {
+        const { assert!(Self::SIZE32 == ENTRY) };
+        let mut name = MaybeUninit::uninit();
+        self.name().linear_lower_to_flat(cx, InterfaceType::String, &mut name)?;
+        // SAFETY: it was written, as there was no error.
+        let [place, length] = unsafe { name.assume_init() }.map(|word| word.get_u32());
+        let words = [u32::from(self.type_ as u8), place, length].map(u32::to_le_bytes);
+        cx.get::<ENTRY>(offset).copy_from_slice(words.as_flattened());
+        Ok(())
+    }
+}
+
+/// Puts the functions that return these in the place of those of the bindings.
 pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     let mut types = linker.instance(TYPES)?;
     types.func_wrap("[method]descriptor.stat", |mut store, (fd,): (Resource<Descriptor>,)| {
         let state: &mut State = store.data_mut();
-        let stat = state.stat(fd);
-        state.whole(stat)
+        let stat = state.stat(fd).map(Whole);
+        state.result(stat)
     })?;
     types.func_wrap(
         "[method]descriptor.stat-at",
         |mut store, (fd, flags, path): (Resource<Descriptor>, PathFlags, String)| {
             let state: &mut State = store.data_mut();
-            let stat = state.stat_at(fd, flags, path);
-            state.whole(stat)
+            let stat = state.stat_at(fd, flags, path).map(Whole);
+            state.result(stat)
+        },
+    )?;
+    types.func_wrap(
+        "[method]directory-entry-stream.read-directory-entry",
+        |mut store, (stream,): (Resource<DirectoryEntryStream>,)| {
+            let state: &mut State = store.data_mut();
+            let entry = state.next_entry(&stream);
+            state.result(entry)
         },
     )?;
     linker.allow_shadowing(false);
@@ -118,12 +171,10 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
 }
 
 impl State {
-    fn whole(
-        &mut self,
-        stat: FsResult<DescriptorStat>,
-    ) -> wasmtime::Result<(Result<Whole, ErrorCode>,)> {
-        Ok((match stat {
-            Ok(stat) => Ok(Whole(stat)),
+    /// What a host call that may fail returns.
+    fn result<T>(&mut self, result: FsResult<T>) -> wasmtime::Result<(Result<T, ErrorCode>,)> {
+        Ok((match result {
+            Ok(value) => Ok(value),
             Err(error) => Err(self.convert_error_code(error)?),
         },))
     }
