@@ -41,11 +41,12 @@ const LINGER_BYTES: usize = 64 << 20;
 
 /// Serves a client until it is done, misbehaves or falls silent.
 pub(crate) async fn serve(shared: &Shared, seat: Seat, stream: TcpStream, client: SocketAddr) {
+    let client = client.to_string();
     let mut connection = Connection {
         shared,
         seat,
         stream,
-        client,
+        client: &client,
         pace: Pace::new(&shared.limits, shared.draining.clone()),
         framing: Framing::new(shared.limits.max_request),
         buffer: BytesMut::new(),
@@ -87,7 +88,8 @@ struct Connection<'a> {
     shared: &'a Shared,
     seat: Seat,
     stream: TcpStream,
-    client: SocketAddr,
+    /// Its address and port, as the log has them.
+    client: &'a str,
     pace: Pace<'a>,
     framing: Framing,
     /// What was read and not yet used: the start of the next request.
@@ -135,7 +137,7 @@ enum Next {
     Linger,
 }
 
-impl Connection<'_> {
+impl<'a> Connection<'a> {
     async fn read_request(&mut self) -> Result<Request, Unserved> {
         // Also between pipelined requests, so that each answer has a time of its own.
         self.pace.enter(Phase::Idle);
@@ -297,7 +299,10 @@ impl Connection<'_> {
     }
 
     /// What the log says of a request that no worker had.
-    fn access<'a>(&self, line: &'a Line, number: u64) -> Access<'a> {
+    fn access<'b>(&self, line: &'b Line, number: u64) -> Access<'b>
+    where
+        'a: 'b,
+    {
         Access {
             number,
             client: self.client,
