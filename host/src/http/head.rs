@@ -4,6 +4,8 @@
 //! or a folded line are errors, never a guess. RFC 9112 throughout; the table in
 //! `decisions` has every case.
 
+use std::mem::MaybeUninit;
+
 use super::message::list;
 use super::{content_length, has_clean_line_ends, is_hop_by_hop};
 
@@ -162,9 +164,9 @@ fn parse(head: &[u8], max_request: usize) -> Result<Head, Reject> {
     if !has_clean_line_ends(head) {
         return Err(Reject::Bad("a line does not end in CR LF"));
     }
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    let mut request = httparse::Request::new(&mut fields);
-    match request.parse(head) {
+    let mut fields = [MaybeUninit::uninit(); MAX_FIELDS];
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(head, &mut fields) {
         Ok(httparse::Status::Complete(length)) if length == head.len() => {}
         Ok(_) => return Err(Reject::Bad("the head is not well-formed")),
         Err(httparse::Error::Version) => return parse(&as_http11(head)?, max_request),

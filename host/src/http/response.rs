@@ -2,6 +2,7 @@
 //! are made here.
 
 use std::io::Write as _;
+use std::mem::MaybeUninit;
 use std::time::{Duration, SystemTime};
 
 use super::{content_length, has_clean_line_ends, is_hop_by_hop};
@@ -84,13 +85,15 @@ pub fn prepare(response: &[u8], reply: &Reply) -> Result<Outgoing, Malformed> {
 /// Those of [`prepare`].
 pub fn prepare_start(start: &[u8], length: usize, reply: &Reply) -> Result<Outgoing, Malformed> {
     let start = start.get(..MAX_RESPONSE_HEAD).unwrap_or(start);
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    let mut parsed = httparse::Response::new(&mut fields);
-    let body_start = match parsed.parse(start) {
-        Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) => return Err(Malformed::Head),
-        Err(_) => return Err(Malformed::Syntax),
-    };
+    let mut fields = [MaybeUninit::uninit(); MAX_FIELDS];
+    let mut parsed = httparse::Response::new(&mut []);
+    let parser = httparse::ParserConfig::default();
+    let body_start =
+        match parser.parse_response_with_uninit_headers(&mut parsed, start, &mut fields) {
+            Ok(httparse::Status::Complete(length)) => length,
+            Ok(httparse::Status::Partial) => return Err(Malformed::Head),
+            Err(_) => return Err(Malformed::Syntax),
+        };
     let head = start.get(..body_start).ok_or(Malformed::Head)?;
     // httparse lets the space go that must stand before even an empty reason.
     let has_clean_start = head.starts_with(b"HTTP/1.1 ") && head.get(12) == Some(&b' ');
