@@ -3,7 +3,6 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::iter::zip;
-use core::ops::Range;
 use core::str;
 
 /// Bytes of the longest name that a file can have; longer ones take a copy more.
@@ -14,16 +13,14 @@ const LONGEST: usize = 255;
 pub struct Names {
     /// One behind the other.
     text: Vec<u8>,
-    kept: Vec<Kept>,
+    ends: Vec<End>,
 }
 
-/// Where a name is in the text.
-struct Kept {
-    /// What tells most names apart, so that few are compared as a whole.
-    key: u64,
-    start: u32,
-    end: u32,
-    is_link: bool,
+/// Where a name ends in the text; it starts where the one before it ends.
+#[derive(Clone, Copy)]
+struct End {
+    /// Twice the place, and one more for the name of a link.
+    place: u32,
 }
 
 /// A name, and whether it is that of a symbolic link.
@@ -36,7 +33,7 @@ pub struct Name<'a> {
 impl Names {
     /// The name that `read` comes back with, until the next one is found.
     pub fn find<E>(&mut self, read: impl FnOnce() -> Result<String, E>) -> Result<&[u8], E> {
-        let start = self.kept.last().map_or(0, |last| last.end as usize);
+        let start = self.start(self.ends.len());
         self.text.truncate(start);
         runtime::append(&mut self.text, LONGEST, || read().map(String::into_bytes))?;
         Ok(&self.text[start..])
@@ -44,41 +41,42 @@ impl Names {
 
     /// Keeps the name that was found last.
     pub fn keep(&mut self, is_link: bool) {
-        let start = self.kept.last().map_or(0, |last| last.end);
-        self.kept.push(Kept { key: 0, start, end: self.text.len() as u32, is_link });
+        self.ends.push(End::new(self.text.len(), is_link));
     }
 
     /// The names in the order of their bytes, which many begin with alike.
     ///
     /// What is sorted is small: the sort keeps some fifty of it on the stack at each of its depths.
-    pub fn sorted(&mut self) -> impl Iterator<Item = Name<'_>> {
-        let Self { text, kept } = self;
-        if let Some((first, rest)) = kept.split_first() {
-            let first = &text[first.range()];
-            let alike = rest.iter().fold(first.len(), |alike, other| {
-                let pairs = zip(&first[..alike], &text[other.range()]);
-                pairs.take_while(|(a, b)| a == b).count()
-            });
-            for name in &mut *kept {
-                name.key = word(&text[name.range()][alike..]);
-            }
-        }
-        let (text, kept) = (&*text, &*kept);
-        let name = |number: u32| &kept[number as usize];
-        let mut order: Vec<_> = (0..kept.len() as u32).collect();
-        order.sort_unstable_by(|a, b| {
-            let (a, b) = (name(*a), name(*b));
-            a.key.cmp(&b.key).then_with(|| text[a.range()].cmp(&text[b.range()]))
+    pub fn sorted(&self) -> impl Iterator<Item = Name<'_>> {
+        let first = self.name(0);
+        let alike = (1..self.len()).fold(first.len(), |alike, other| {
+            let pairs = zip(&first[..alike], self.name(other));
+            pairs.take_while(|(a, b)| a == b).count()
         });
-        order.into_iter().map(move |number| {
-            let kept = name(number);
-            let text = str::from_utf8(&text[kept.range()]).unwrap_or_default();
-            Name { text, is_link: kept.is_link }
+        // They tell most names apart, so that few are compared as a whole.
+        let keys: Vec<_> = (0..self.len()).map(|name| word(&self.name(name)[alike..])).collect();
+        let mut order: Vec<_> = (0..self.len() as u32).collect();
+        order.sort_unstable_by(|a, b| {
+            let (a, b) = (*a as usize, *b as usize);
+            keys[a].cmp(&keys[b]).then_with(|| self.name(a).cmp(self.name(b)))
+        });
+        order.into_iter().map(|name| Name {
+            text: str::from_utf8(self.name(name as usize)).unwrap_or_default(),
+            is_link: self.ends[name as usize].is_link(),
         })
     }
 
+    fn name(&self, number: usize) -> &[u8] {
+        let end = self.ends.get(number).map_or(0, |end| end.place());
+        &self.text[self.start(number)..end]
+    }
+
+    fn start(&self, number: usize) -> usize {
+        number.checked_sub(1).map_or(0, |before| self.ends[before].place())
+    }
+
     pub fn len(&self) -> usize {
-        self.kept.len()
+        self.ends.len()
     }
 
     /// Bytes of all names.
@@ -87,9 +85,17 @@ impl Names {
     }
 }
 
-impl Kept {
-    fn range(&self) -> Range<usize> {
-        self.start as usize..self.end as usize
+impl End {
+    fn new(place: usize, is_link: bool) -> Self {
+        Self { place: (place as u32) << 1 | u32::from(is_link) }
+    }
+
+    fn place(self) -> usize {
+        (self.place >> 1) as usize
+    }
+
+    fn is_link(self) -> bool {
+        self.place & 1 == 1
     }
 }
 

@@ -170,7 +170,7 @@ fn home(request: &Request<'_>) -> Vec<u8> {
 }
 
 fn list(request: &Request<'_>, store: &Store) -> Outcome {
-    let mut names = store.names()?;
+    let names = store.names()?;
     let capacity = HEAD_CAPACITY + names.size() + listing::ENTRY * names.len();
     let mut json = Vec::with_capacity(capacity);
     // In their order: what has names next to each other was often made one after the other,
