@@ -97,9 +97,10 @@ impl Sandbox {
         store.set_hostcall_fuel(response);
         // The epoch is looked at in loops and at function entries only. A guest can
         // make many slow host calls without either.
+        let time = self.deadline(deadline);
         store.call_hook(move |mut store, hook| {
             match hook {
-                CallHook::CallingHost if Instant::now() >= deadline => {
+                CallHook::CallingHost if time.has_passed() => {
                     return Err(DeadlinePassed.into());
                 }
                 CallHook::CallingHost => store.set_hostcall_fuel(HOSTCALL_BYTES),

@@ -4,7 +4,7 @@
 use std::hash::{Hash as _, Hasher};
 use std::num::NonZero;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -128,6 +128,19 @@ impl Sandbox {
         self.pooled
     }
 
+    /// What says when the time of a call is up that begins now, with the deadline `at`. By ticks it is as
+    /// late as for what computes.
+    pub(super) fn deadline(&self, at: Instant) -> Deadline {
+        match &self.ticker {
+            Some(ticker) => {
+                let last = ticker.shared.ticks.load(Ordering::Relaxed);
+                let last = last.saturating_add(self.ticks_until_deadline());
+                Deadline::Ticks { shared: Arc::clone(&ticker.shared), last }
+            }
+            None => Deadline::Clock(at),
+        }
+    }
+
     /// Marks a call as running until the returned value is dropped, and wakes
     /// the ticker if it sleeps.
     pub(super) fn running(&self) -> Option<Running<'_>> {
@@ -143,6 +156,23 @@ impl Sandbox {
                 u64::try_from(ticks).map_or(MANY_TICKS, |ticks| (ticks + 1).min(MANY_TICKS))
             }
             None => MANY_TICKS,
+        }
+    }
+}
+
+/// When the time of a call is up, for its host calls.
+pub(super) enum Deadline {
+    /// When there have been so many ticks: a number is read sooner than the clock.
+    Ticks { shared: Arc<Shared>, last: u64 },
+    /// At that time.
+    Clock(Instant),
+}
+
+impl Deadline {
+    pub(super) fn has_passed(&self) -> bool {
+        match self {
+            Self::Ticks { shared, last } => shared.ticks.load(Ordering::Relaxed) >= *last,
+            Self::Clock(at) => Instant::now() >= *at,
         }
     }
 }
@@ -203,7 +233,9 @@ struct Ticker {
 }
 
 #[derive(Default)]
-struct Shared {
+pub(super) struct Shared {
+    /// How often the epoch was advanced.
+    ticks: AtomicU64,
     running: AtomicUsize,
     asleep: AtomicBool,
     stop: AtomicBool,
@@ -281,6 +313,7 @@ fn tick(engine: &Engine, shared: &Shared) {
         // By the clock and not by the sleeps, which are always a little longer.
         while next <= Instant::now() {
             engine.increment_epoch();
+            shared.ticks.fetch_add(1, Ordering::Relaxed);
             next += TICK;
         }
     }
