@@ -43,6 +43,7 @@ struct Found {
 }
 
 /// One entry, whose name is where the others are.
+#[derive(Clone)]
 pub(super) struct Entry {
     pub(super) type_: DescriptorType,
     name: Range<usize>,
@@ -93,6 +94,7 @@ impl Entries {
         let mut dir = RawDir::new(&self.dir, &mut buffer);
         while let Some(entry) = dir.next() {
             let entry = match entry {
+                Err(Errno::INTR) => continue,
                 // The directory was deleted.
                 Err(Errno::NOENT) => break,
                 entry => entry?,

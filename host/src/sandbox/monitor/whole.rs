@@ -22,117 +22,64 @@ use super::entries::Entry;
 use super::errors::FsResult;
 use super::filesystem::DirectoryEntryStream;
 
-/// The interface of the functions that return it.
-const TYPES: &str = "wasi:filesystem/types@0.2.12";
+/// The interface of the functions that return these.
+const INTERFACE: &str = "wasi:filesystem/types@0.2.12";
 
-/// Bytes of the record.
-const SIZE: usize = 96;
+/// Bytes of what is known of a file.
+const STAT: usize = 96;
 
-/// The record, written as a whole.
-#[derive(Clone)]
-struct Whole(DescriptorStat);
+/// Bytes of an entry, without its name.
+const ENTRY: usize = 12;
 
-impl Whole {
-    /// As it lies in memory.
-    fn bytes(&self) -> [u8; SIZE] {
-        let DescriptorStat {
-            type_,
-            link_count,
-            size,
-            data_access_timestamp,
-            data_modification_timestamp,
-            status_change_timestamp,
-        } = &self.0;
+/// A record that says how it lies in memory.
+trait Record: Send + Sync {
+    /// What the bindings have for it.
+    type Bound: Lower;
+
+    fn bound(&self) -> Self::Bound;
+
+    /// Writes the record, of the size that it has there, all of it.
+    fn write<T>(&self, cx: &mut LowerContext<'_, T>, offset: usize) -> wasmtime::Result<()>;
+}
+
+impl Record for DescriptorStat {
+    type Bound = Self;
+
+    fn bound(&self) -> Self {
+        *self
+    }
+
+    fn write<T>(&self, cx: &mut LowerContext<'_, T>, offset: usize) -> wasmtime::Result<()> {
+        const { assert!(DescriptorStat::SIZE32 == STAT) };
         let words = [
-            [u64::from(*type_ as u8), *link_count, *size],
-            time(data_access_timestamp.as_ref()),
-            time(data_modification_timestamp.as_ref()),
-            time(status_change_timestamp.as_ref()),
+            [u64::from(self.type_ as u8), self.link_count, self.size],
+            time(self.data_access_timestamp),
+            time(self.data_modification_timestamp),
+            time(self.status_change_timestamp),
         ];
-        let mut bytes = [0; SIZE];
-        for (to, word) in bytes.chunks_exact_mut(8).zip(words.as_flattened()) {
-            to.copy_from_slice(&word.to_le_bytes());
-        }
-        bytes
-    }
-}
-
-/// A time as three words.
-fn time(time: Option<&Datetime>) -> [u64; 3] {
-    time.map_or([0; 3], |time| [1, time.seconds, time.nanoseconds.into()])
-}
-
-// SAFETY: all of this is what holds for the type inside.
-#[expect(unsafe_code, reason = "wasmtime has no other way to say how a type is written")]
-unsafe impl ComponentType for Whole {
-    type Lower = <DescriptorStat as ComponentType>::Lower;
-    const ABI: CanonicalAbiInfo = DescriptorStat::ABI;
-    const MAY_REQUIRE_REALLOC: bool = false;
-
-    fn typecheck(ty: &InterfaceType, types: &InstanceType<'_>) -> wasmtime::Result<()> {
-        DescriptorStat::typecheck(ty, types)
-    }
-}
-
-// SAFETY: both write all that they have to.
-#[expect(unsafe_code, reason = "wasmtime has no other way to say how a type is written")]
-unsafe impl Lower for Whole {
-    fn linear_lower_to_flat<T>(
-        &self,
-        cx: &mut LowerContext<'_, T>,
-        ty: InterfaceType,
-        to: &mut MaybeUninit<Self::Lower>,
-    ) -> wasmtime::Result<()> {
-        self.0.linear_lower_to_flat(cx, ty, to)
-    }
-
-    fn linear_lower_to_memory<T>(
-        &self,
-        cx: &mut LowerContext<'_, T>,
-        _: InterfaceType,
-        offset: usize,
-    ) -> wasmtime::Result<()> {
-        const { assert!(Self::SIZE32 == SIZE) };
-        *cx.get(offset) = self.bytes();
+        let bytes = words.map(|words| words.map(u64::to_le_bytes));
+        cx.get::<STAT>(offset).copy_from_slice(bytes.as_flattened().as_flattened());
         Ok(())
     }
 }
 
-/// Bytes of an entry's record.
-const ENTRY: usize = 12;
-
-// SAFETY: all of this is what holds for the type that the bindings have for it.
-#[expect(unsafe_code, reason = "wasmtime has no other way to say how a type is written")]
-unsafe impl ComponentType for Entry {
-    type Lower = <DirectoryEntry as ComponentType>::Lower;
-    const ABI: CanonicalAbiInfo = DirectoryEntry::ABI;
-
-    fn typecheck(ty: &InterfaceType, types: &InstanceType<'_>) -> wasmtime::Result<()> {
-        DirectoryEntry::typecheck(ty, types)
-    }
+/// A time as three words.
+fn time(time: Option<Datetime>) -> [u64; 3] {
+    time.map_or([0; 3], |time| [1, time.seconds, time.nanoseconds.into()])
 }
 
-// SAFETY: both write all that they have to.
-#[expect(unsafe_code, reason = "wasmtime has no other way to say how a type is written")]
-unsafe impl Lower for Entry {
-    fn linear_lower_to_flat<T>(
-        &self,
-        cx: &mut LowerContext<'_, T>,
-        ty: InterfaceType,
-        to: &mut MaybeUninit<Self::Lower>,
-    ) -> wasmtime::Result<()> {
-        DirectoryEntry::from(self).linear_lower_to_flat(cx, ty, to)
+impl Record for Entry {
+    type Bound = DirectoryEntry;
+
+    fn bound(&self) -> DirectoryEntry {
+        self.into()
     }
 
-    fn linear_lower_to_memory<T>(
-        &self,
-        cx: &mut LowerContext<'_, T>,
-        _: InterfaceType,
-        offset: usize,
-    ) -> wasmtime::Result<()> {
-        const { assert!(Self::SIZE32 == ENTRY) };
+    fn write<T>(&self, cx: &mut LowerContext<'_, T>, offset: usize) -> wasmtime::Result<()> {
+        const { assert!(DirectoryEntry::SIZE32 == ENTRY) };
         let mut name = MaybeUninit::uninit();
         self.name().linear_lower_to_flat(cx, InterfaceType::String, &mut name)?;
+        #[expect(unsafe_code, reason = "wasmtime says in no other way where a string was put")]
         // SAFETY: it was written, as there was no error.
         let [place, length] = unsafe { name.assume_init() }.map(|word| word.get_u32());
         let words = [u32::from(self.type_ as u8), place, length].map(u32::to_le_bytes);
@@ -141,10 +88,47 @@ unsafe impl Lower for Entry {
     }
 }
 
+/// A record that is written as a whole.
+#[derive(Clone)]
+struct Whole<R>(R);
+
+// SAFETY: all of this is what holds for what the bindings have for it.
+#[expect(unsafe_code, reason = "wasmtime has no other way to say how a type is written")]
+unsafe impl<R: Record> ComponentType for Whole<R> {
+    type Lower = <R::Bound as ComponentType>::Lower;
+    const ABI: CanonicalAbiInfo = R::Bound::ABI;
+
+    fn typecheck(ty: &InterfaceType, types: &InstanceType<'_>) -> wasmtime::Result<()> {
+        R::Bound::typecheck(ty, types)
+    }
+}
+
+// SAFETY: both write all that they have to.
+#[expect(unsafe_code, reason = "wasmtime has no other way to say how a type is written")]
+unsafe impl<R: Record> Lower for Whole<R> {
+    fn linear_lower_to_flat<T>(
+        &self,
+        cx: &mut LowerContext<'_, T>,
+        ty: InterfaceType,
+        to: &mut MaybeUninit<Self::Lower>,
+    ) -> wasmtime::Result<()> {
+        self.0.bound().linear_lower_to_flat(cx, ty, to)
+    }
+
+    fn linear_lower_to_memory<T>(
+        &self,
+        cx: &mut LowerContext<'_, T>,
+        _: InterfaceType,
+        offset: usize,
+    ) -> wasmtime::Result<()> {
+        self.0.write(cx, offset)
+    }
+}
+
 /// Puts the functions that return these in the place of those of the bindings.
 pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
-    let mut types = linker.instance(TYPES)?;
+    let mut types = linker.instance(INTERFACE)?;
     types.func_wrap("[method]descriptor.stat", |mut store, (fd,): (Resource<Descriptor>,)| {
         let state: &mut State = store.data_mut();
         let stat = state.stat(fd).map(Whole);
@@ -162,7 +146,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
         "[method]directory-entry-stream.read-directory-entry",
         |mut store, (stream,): (Resource<DirectoryEntryStream>,)| {
             let state: &mut State = store.data_mut();
-            let entry = state.next_entry(&stream);
+            let entry = state.next_entry(&stream).map(|entry| entry.map(Whole));
             state.result(entry)
         },
     )?;
@@ -182,16 +166,22 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use proptest::option;
     use proptest::prelude::*;
     use wasmtime::component::Component;
     use wasmtime::{Engine, Store};
 
+    use super::super::bindings::wasi::filesystem::types::DescriptorType;
+    use super::super::entries::Entries;
     use super::*;
-    use crate::sandbox::monitor::bindings::wasi::filesystem::types::DescriptorType;
 
-    /// Calls a function that returns the record, and returns its memory where that was written.
-    const COMPONENT: &str = r#"(component
+    /// A component that calls a function which returns a record of that name, and returns what is
+    /// then in its memory: the record from 8 on, and a list or string from 512 on.
+    fn component(record: &str) -> Component {
+        let text = format!(
+            r#"(component
         (import "types" (instance $types
           (type $time (record (field "seconds" u64) (field "nanoseconds" u32)))
           (export "datetime" (type $datetime (eq $time)))
@@ -203,32 +193,41 @@ mod tests {
             (field "data-modification-timestamp" (option $datetime))
             (field "status-change-timestamp" (option $datetime))))
           (export "descriptor-stat" (type $descriptor-stat (eq $stat)))
-          (export "stat" (func (result $descriptor-stat)))))
-        (core module $memory (memory (export "memory") 1))
+          (type $entry (record (field "type" $descriptor-type) (field "name" string)))
+          (export "directory-entry" (type $directory-entry (eq $entry)))
+          (export "get" (func (result ${record})))))
+        (core module $memory
+          (memory (export "memory") 1)
+          (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 512))
         (core instance $memory (instantiate $memory))
-        (core func $stat (canon lower (func $types "stat") (memory (core memory $memory "memory"))))
+        (core func $get (canon lower (func $types "get")
+          (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
         (core module $main
-          (import "host" "stat" (func $stat (param i32)))
+          (import "host" "get" (func $get (param i32)))
           (import "memory" "memory" (memory 1))
           (func (export "bytes") (result i32)
-            (call $stat (i32.const 8))
-            (i32.store (i32.const 0) (i32.const 8)) (i32.store (i32.const 4) (i32.const 104))
+            (call $get (i32.const 8))
+            (i32.store (i32.const 0) (i32.const 8)) (i32.store (i32.const 4) (i32.const 2040))
             i32.const 0))
         (core instance $main (instantiate $main
-          (with "host" (instance (export "stat" (func $stat))))
+          (with "host" (instance (export "get" (func $get))))
           (with "memory" (instance $memory))))
         (func (export "bytes") (result (list u8))
-          (canon lift (core func $main "bytes") (memory (core memory $memory "memory")))))"#;
+          (canon lift (core func $main "bytes") (memory (core memory $memory "memory")))))"#
+        );
+        let component = wat::parse_str(text).expect("a component");
+        Component::new(&Engine::default(), component).expect("it compiles")
+    }
 
     /// What is in memory when a host's function has returned that.
-    fn written<R>(engine: &Engine, component: &Component, stat: R) -> Vec<u8>
+    fn written<R>(component: &Component, record: R) -> Vec<u8>
     where
         R: Lower + Clone + Send + Sync + 'static,
     {
-        let mut linker = Linker::new(engine);
+        let mut linker = Linker::new(component.engine());
         let mut types = linker.instance("types").expect("an instance");
-        types.func_wrap("stat", move |_, ()| Ok((stat.clone(),))).expect("a function");
-        let mut store = Store::new(engine, ());
+        types.func_wrap("get", move |_, ()| Ok((record.clone(),))).expect("a function");
+        let mut store = Store::new(component.engine(), ());
         let instance = linker.instantiate(&mut store, component).expect("the type is the same");
         let bytes = instance.get_typed_func::<(), (Vec<u8>,)>(&mut store, "bytes");
         bytes.expect("a function").call(&mut store, ()).expect("no trap").0
@@ -257,13 +256,30 @@ mod tests {
     }
 
     #[test]
-    fn it_is_written_as_the_bindings_write_it() {
-        let engine = Engine::default();
-        let component = Component::new(&engine, wat::parse_str(COMPONENT).expect("it is one"));
-        let component = component.expect("it compiles");
+    fn what_is_known_of_a_file_is_written_as_the_bindings_write_it() {
+        let component = component("descriptor-stat");
         proptest!(|(stat in stat())| {
-            let whole = written(&engine, &component, Whole(stat));
-            prop_assert_eq!(whole, written(&engine, &component, stat));
+            prop_assert_eq!(written(&component, Whole(stat)), written(&component, stat));
         });
+    }
+
+    #[test]
+    fn entries_are_written_as_the_bindings_write_them() {
+        let component = component("directory-entry");
+        let files = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir(files.path().join("directory")).expect("another one");
+        for name in ["a", "\u{20ac}\u{1f600}", &"x".repeat(255)] {
+            std::fs::write(files.path().join(name), "").expect("a file");
+        }
+        let mut entries = Entries::of(File::open(files.path()).expect("it")).expect("it");
+        let mut count = 0;
+        while let Some(entry) = entries.next().expect("it can be read") {
+            let bound = written(&component, entry.bound());
+            let name = entry.name().as_bytes();
+            assert_eq!(&bound[504..][..name.len()], name);
+            assert_eq!(written(&component, Whole(entry)), bound);
+            count += 1;
+        }
+        assert_eq!(count, 4);
     }
 }
