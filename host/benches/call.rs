@@ -17,7 +17,7 @@ use host::config::{DirConfig, HandlerLimits};
 use host::directory::{Directories, ServedDir};
 use host::handler::read;
 use host::lockdown;
-use host::sandbox::{Audit, Clock, Handler, Order, Sandbox, Usage};
+use host::sandbox::{Audit, Clock, Handler, Memories, Order, Sandbox, Usage};
 
 const LIMITS: HandlerLimits = HandlerLimits {
     timeout: Duration::from_secs(10),
@@ -35,7 +35,7 @@ struct Worker {
 
 impl Worker {
     fn new(dir: &ServedDir, audit: Option<Arc<Audit>>) -> Self {
-        let sandbox = Sandbox::new(LIMITS, 2, Clock::Epoch).expect("an engine");
+        let sandbox = Sandbox::new(LIMITS, Memories::Reused, Clock::Epoch).expect("an engine");
         let load = |path: Option<&Path>| {
             let component = sandbox.compile(&read(path).expect("a file")).expect("it compiles");
             let grants = dir.grants(Vec::new(), audit.clone());

@@ -37,14 +37,17 @@ pub fn read(path: Option<&Path>) -> anyhow::Result<Cow<'static, [u8]>> {
 /// Loads machine code that the compiler made.
 ///
 /// # Errors
-/// When the engine is not of the same configuration.
+/// When no engine is of the same configuration.
 #[expect(unsafe_code, reason = "machine code is taken from the compiler")]
-pub(crate) fn load(sandbox: &Sandbox, code: &impl AsRawFd) -> anyhow::Result<Component> {
+pub(crate) fn load(
+    limits: HandlerLimits,
+    clock: Clock,
+    code: &impl AsRawFd,
+) -> anyhow::Result<(Sandbox, Component)> {
     let path = format!("/proc/self/fd/{}", code.as_raw_fd());
     // SAFETY: the bytes are what `Component::serialize` gave this same executable, run
     // as a compiler, in a memfd that this one or its parent sealed against any change.
-    let component = unsafe { sandbox.load(&path) };
-    component.map_err(Into::into)
+    unsafe { Sandbox::load(limits, clock, &path) }
 }
 
 /// Binds machine code as a server would, to an empty directory.
@@ -52,8 +55,7 @@ pub(crate) fn load(sandbox: &Sandbox, code: &impl AsRawFd) -> anyhow::Result<Com
 /// # Errors
 /// The reason why a server would refuse it.
 pub(crate) fn try_out(code: &OwnedFd, limits: HandlerLimits) -> anyhow::Result<()> {
-    let sandbox = Sandbox::new(limits, 1, Clock::Parent)?;
-    let component = load(&sandbox, code)?;
+    let (sandbox, component) = load(limits, Clock::Parent, code)?;
     let empty = tempfile::tempdir()?;
     let config = DirConfig { host: empty.path().into(), guest: "folder".into(), read_only: true };
     let dir = Directories::default().open(&config, limits.quota)?;

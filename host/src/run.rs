@@ -88,11 +88,11 @@ async fn serve_until_stopped(
     let hangup = signal(SignalKind::hangup())?;
     let server = Server::bind(config)?;
     let swapper = swapper(config, audit);
-    let started = tokio::select! {
-        started = swapper.start() => started?,
+    let levels = tokio::select! {
+        levels = swapper.start() => levels?,
         () = either(&mut interrupt, &mut terminate) => return Ok(true),
     };
-    let level = started.iter().map(|started| started.level).min_by_key(|level| level.is_full());
+    let level = levels.into_iter().min_by_key(|level| level.is_full());
     let level = level.context("there are no handlers")?;
     anyhow::ensure!(
         level.is_full() || !config.require_sandbox,
@@ -105,9 +105,6 @@ async fn serve_until_stopped(
         tracing::warn!("the limit on file descriptors allows for {possible} connections at a time");
     }
     full.into_iter().for_each(warn_of_full);
-    if !started.iter().all(|started| started.pooled) {
-        tracing::warn!("too little address space for a pool of instances: calls are slower");
-    }
 
     let stop = async {
         either(&mut interrupt, &mut terminate).await;

@@ -18,7 +18,8 @@ use crate::compile::{self, Bounds, Compiled, Priority};
 use crate::config::{HandlerLimits, Probe, Route};
 use crate::handler;
 use crate::http::{Persistence, Reply, prepare};
-use crate::pool::{Common, Pace, Pool, Started};
+use crate::lockdown::Level;
+use crate::pool::{Common, Pace, Pool};
 use crate::routing::{Digest, Generation, Routes};
 use crate::sandbox::Sandbox;
 
@@ -64,7 +65,7 @@ impl Swapper {
     ///
     /// # Errors
     /// When one of them is refused.
-    pub async fn start(&self) -> anyhow::Result<Vec<Started>> {
+    pub async fn start(&self) -> anyhow::Result<Vec<Level>> {
         let mut all = Vec::new();
         for route in &self.wanted {
             let context = || named(route);
@@ -74,9 +75,9 @@ impl Swapper {
                 .await
                 .with_context(context)?;
             let started = Pool::start(&self.common, route, code, Pace::AtOnce).await;
-            let (pool, started) = started.with_context(context)?;
+            let (pool, level) = started.with_context(context)?;
             self.routes.put(&Arc::new(Generation { route: route.clone(), digest, pool }));
-            all.push(started);
+            all.push(level);
         }
         Ok(all)
     }
@@ -150,8 +151,7 @@ impl Swapper {
         let (kept, key) = spawn_blocking({
             let cache = Arc::clone(cache);
             move || {
-                let settings = Sandbox::compiler(limits)?.settings();
-                let key = Key::new(digest, settings);
+                let key = Key::new(digest, Sandbox::settings(limits)?);
                 anyhow::Ok((cache.get(key), key))
             }
         })

@@ -11,8 +11,7 @@ use anyhow::{Context as _, anyhow, ensure};
 use crate::batch;
 use crate::escape::{self, Parent};
 use crate::http::MAX_REQUEST_OVERHEAD;
-use crate::lockdown;
-use crate::pool::Started;
+use crate::lockdown::{self, Level};
 use crate::pool::bell::Bell;
 use crate::pool::ipc::{self, Assembler};
 use crate::pool::mailbox::{Garbage, Mail, Mailbox};
@@ -78,12 +77,11 @@ pub(crate) fn run(own: Own, prepared: &Prepared) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn confine(prepared: &Prepared) -> anyhow::Result<Started> {
-    let Prepared { init, dir, sandbox, handler, .. } = prepared;
+fn confine(prepared: &Prepared) -> anyhow::Result<Level> {
+    let Prepared { init, dir, handler, .. } = prepared;
     let messages = init.max_request.saturating_add(init.limits.max_response);
     let data = init.limits.memory.saturating_add(messages.saturating_mul(2)) as u64;
     lockdown::limit_process(init.limits.quota.bytes, data.saturating_add(OWN_DATA))?;
     handler.prepare_listings(1);
-    let level = lockdown::confine_thread(dir.fd(), dir.is_read_only())?;
-    Ok(Started { level, pooled: sandbox.pooled() })
+    lockdown::confine_thread(dir.fd(), dir.is_read_only())
 }

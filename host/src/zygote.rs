@@ -106,8 +106,7 @@ fn prepare(init: Init, code: &File, descriptors: Vec<OwnedFd>) -> anyhow::Result
         false => None,
     };
     let audit = audit.map(|pipe| Audit::new(pipe).map(Arc::new)).transpose()?;
-    let sandbox = Sandbox::new(init.limits, 1, Clock::Parent)?;
-    let component = handler::load(&sandbox, code)?;
+    let (sandbox, component) = handler::load(init.limits, Clock::Parent, code)?;
     let handler = sandbox.handler(&component, dir.grants(init.env.clone(), audit))?;
     let threads = std::fs::read_dir("/proc/self/task")?.count();
     anyhow::ensure!(threads == 1, "a process with {threads} threads cannot be forked");

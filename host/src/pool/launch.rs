@@ -15,13 +15,14 @@ use tokio::process::{Child as Process, Command};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use super::Common;
 use super::bell::Bell;
 use super::child::{Child, watch};
 use super::ipc::{self, Assembler, Init};
 use super::mailbox::Mailbox;
-use super::{Common, Started};
 use crate::config::Route;
 use crate::directory::{ServedDir, Slot};
+use crate::lockdown::Level;
 use crate::sandbox::Audit;
 
 /// How long a zygote or worker may take from its start to being ready.
@@ -83,7 +84,7 @@ impl Launcher {
     ///
     /// Must run on a thread of the runtime, which lives as long as the server: worker and
     /// zygote die with the thread that started the zygote.
-    pub(super) async fn launch(&self) -> anyhow::Result<(Worker, Started)> {
+    pub(super) async fn launch(&self) -> anyhow::Result<(Worker, Level)> {
         let slot = self.dir.enlist()?;
         let (ours, theirs) = ipc::pair()?;
         let (mailbox, memory) = Mailbox::new()?;
@@ -93,13 +94,13 @@ impl Launcher {
         drop((theirs, memory));
         ours.set_nonblocking(true)?;
         let socket = UnixDatagram::from_std(ours)?;
-        let started = tokio::select! {
+        let level = tokio::select! {
             biased;
-            started = hello(&socket) => started?,
+            level = hello(&socket) => level?,
             status = child.wait() => bail!("it ended before it was ready: {}", status?),
         };
         let bell = watch(bell.into())?;
-        Ok((Worker { child, socket, mailbox, bell, slot }, started))
+        Ok((Worker { child, socket, mailbox, bell, slot }, level))
     }
 
     /// Has the zygote start a worker; another zygote, if it is gone.

@@ -21,7 +21,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::block_in_place;
 use tokio::time::sleep;
@@ -105,15 +104,6 @@ impl Done {
     }
 }
 
-/// What a pool that has started can tell of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Started {
-    /// What is in force around every worker.
-    pub level: Level,
-    /// Whether instances come from a pool of reserved memory.
-    pub pooled: bool,
-}
-
 /// What is around either kind of pool.
 struct Around<'a> {
     common: &'a Common,
@@ -147,7 +137,7 @@ impl Pool {
         route: &Route,
         code: OwnedFd,
         pace: Pace,
-    ) -> anyhow::Result<(Self, Started)> {
+    ) -> anyhow::Result<(Self, Level)> {
         let workers = usize::try_from(route.workers)?;
         let admission = Arc::new(Admission::new(workers, common.queue, common.share));
         let load = Arc::new(Load::default());
@@ -158,18 +148,18 @@ impl Pool {
             admission: Arc::clone(&admission),
             pace,
         };
-        let (kind, started) = match common.kind {
+        let (kind, level) = match common.kind {
             PoolKind::Thread => {
                 // Its thread's other tasks go on elsewhere.
-                let (pool, started) = block_in_place(|| thread::ThreadPool::start(&around, &code))?;
-                (Kind::Thread(pool), started)
+                let (pool, level) = block_in_place(|| thread::ThreadPool::start(&around, &code))?;
+                (Kind::Thread(pool), level)
             }
             PoolKind::Process => {
-                let (pool, started) = process::ProcessPool::start(&around, code).await?;
-                (Kind::Process(pool), started)
+                let (pool, level) = process::ProcessPool::start(&around, code).await?;
+                (Kind::Process(pool), level)
             }
         };
-        Ok((Self { kind, admission, load }, started))
+        Ok((Self { kind, admission, load }, level))
     }
 
     /// Has a worker instantiate the handler, without calling it.

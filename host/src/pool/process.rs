@@ -25,7 +25,8 @@ use super::ipc;
 use super::launch::{Launcher, send};
 use super::mailbox::{self, Mailbox};
 use super::schedule::{AHEAD, Order, Schedule, Shape, Task};
-use super::{Around, Job, Pace, Started, rest};
+use super::{Around, Job, Pace, rest};
+use crate::lockdown::Level;
 use crate::metrics::Load;
 
 /// How far past its deadline a worker is killed; a handler that sleeps in a host
@@ -110,10 +111,7 @@ impl Task for Job {
 }
 
 impl ProcessPool {
-    pub(super) async fn start(
-        around: &Around<'_>,
-        code: OwnedFd,
-    ) -> anyhow::Result<(Self, Started)> {
+    pub(super) async fn start(around: &Around<'_>, code: OwnedFd) -> anyhow::Result<(Self, Level)> {
         let Around { common, route, .. } = around;
         let usual = usize::try_from(route.workers)?;
         let places = usize::try_from(route.max_workers)?;
@@ -148,9 +146,9 @@ impl ProcessPool {
         for place in 0..usual {
             let shared = Arc::clone(&pool.shared);
             let launched = tokio::spawn(async move {
-                let (worker, started) = shared.launcher.launch().await?;
+                let (worker, level) = shared.launcher.launch().await?;
                 tokio::spawn(keep(Arc::clone(&shared), place, worker));
-                anyhow::Ok(started)
+                anyhow::Ok(level)
             });
             match around.pace {
                 Pace::OneByOne => starting.push(Ok(launched.await?)),
@@ -160,17 +158,17 @@ impl ProcessPool {
                 break;
             }
         }
-        let mut started = None;
+        let mut level = None;
         for (place, starting) in starting.into_iter().enumerate() {
             let result = match starting {
                 Ok(result) => result,
                 Err(launched) => launched.await?,
             };
             let context = || format!("starting worker process {}", place + 1);
-            started = Some(result.with_context(context)?);
+            level = Some(result.with_context(context)?);
         }
         tokio::spawn(watch(Arc::clone(&pool.shared)));
-        Ok((pool, started.context("there are no workers")?))
+        Ok((pool, level.context("there are no workers")?))
     }
 
     pub(super) fn submit(&self, job: Job) {

@@ -27,7 +27,7 @@ use self::watch::watch;
 use super::admission::Admission;
 use super::growth::Growth;
 use super::schedule::{self, Schedule, Shape};
-use super::{Around, Done, Job, Pace, Payload, Started};
+use super::{Around, Done, Job, Pace, Payload};
 use crate::batch;
 use crate::directory::{self, ServedDir};
 use crate::escape;
@@ -121,7 +121,7 @@ struct Errand {
 type Confined = mpsc::Receiver<anyhow::Result<Level>>;
 
 impl ThreadPool {
-    pub(super) fn start(around: &Around<'_>, code: &OwnedFd) -> anyhow::Result<(Self, Started)> {
+    pub(super) fn start(around: &Around<'_>, code: &OwnedFd) -> anyhow::Result<(Self, Level)> {
         let Around { common, route, .. } = around;
         let usual = usize::try_from(route.workers)?;
         let places = usize::try_from(route.max_workers)?;
@@ -139,7 +139,6 @@ impl ThreadPool {
                 lanes.into_iter().map(join).collect::<anyhow::Result<Vec<_>>>()
             }),
         }?;
-        let pooled = lanes.iter().all(|lane| lane.sandbox.pooled());
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 schedule: Schedule::new(shape),
@@ -176,7 +175,7 @@ impl ThreadPool {
             reached = Some(level.context("confining a worker thread")?);
         }
         let level = reached.context("there are no workers")?;
-        Ok((pool, Started { level, pooled }))
+        Ok((pool, level))
     }
 
     pub(super) fn submit(&self, job: Job) {

@@ -1,5 +1,5 @@
-//! Wasmtime, configured once per process: compiler, pool of instance slots,
-//! and the epoch ticker behind the deadline of calls that compute.
+//! Wasmtime, configured for a handler: compiler, memories of instances, and the epoch ticker
+//! behind the deadline of calls that compute.
 
 use std::hash::{Hash as _, Hasher};
 use std::num::NonZero;
@@ -10,10 +10,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
-use wasmtime::component::Linker;
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Config, Engine};
 
+use super::extent::Extent;
+use super::handler::{Refusal, first_line};
 use super::in_place::IN_PLACE;
+use super::memories::Reused;
 use super::monitor::{self, State};
 use crate::config::HandlerLimits;
 
@@ -24,30 +27,13 @@ pub(super) const TICK: Duration = Duration::from_millis(10);
 /// server uses no CPU.
 const IDLE_TICKS: u32 = 100;
 
-/// Linear memories of one component instance, each an address-space
-/// reservation of [`MEMORY_RESERVATION`] in the pool.
-const MEMORIES_PER_INSTANCE: u32 = 4;
-
-/// Tables of one component instance.
-const TABLES_PER_INSTANCE: u32 = 16;
-
-/// Elements of one table, 8 bytes each.
-const TABLE_ELEMENTS: usize = 20_000;
-
-/// Core modules that one component may instantiate: an adapted Rust handler
-/// has four, a Python interpreter a few dozen.
-const CORE_INSTANCES_PER_INSTANCE: u32 = 128;
-
-/// Address space behind one 32-bit memory, in bytes. With all of it reserved,
+/// Address space behind one 32-bit memory that is mapped anew, in bytes. With all of it reserved,
 /// compiled code needs no bounds checks: an access beyond traps on the guard.
 const MEMORY_RESERVATION: u64 = 4 << 30;
 
-/// Bytes of a used memory that are cleared in place between two calls; what
-/// lies beyond is given back to the kernel with a system call.
-const MEMORY_KEEP_RESIDENT: usize = 2 << 20;
-
-/// Bytes of a used table that are cleared in place.
-const TABLE_KEEP_RESIDENT: usize = 16 << 10;
+/// The largest memory from the start, in bytes, that is cleared and used again. To map one of up to 1 MiB anew costs more,
+/// and less than to clear one of 2 MiB.
+const MOST_REUSED: u64 = 3 << 19;
 
 /// Native stack that compiled guest code may use, in bytes. Deeper recursion
 /// traps. Threads that run guests need room for this and the host's own frames.
@@ -62,6 +48,31 @@ pub enum Clock {
     Parent,
 }
 
+/// Where the linear memories of instances come from. Machine code is made for the one or the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memories {
+    /// From instances that ended, of which they are cleared (`memories`). Each access is compared with the
+    /// memory's size.
+    Reused,
+    /// From the kernel, for each instance anew. What it starts with is copied where it writes to it. Each access
+    /// beyond its end meets a page that is not accessible.
+    Mapped,
+}
+
+impl Memories {
+    const ALL: [Self; 2] = [Self::Reused, Self::Mapped];
+
+    /// What costs less for a component: to clear what its instances have from the start, or to map it.
+    #[must_use]
+    pub fn suited_to(wasm: &[u8]) -> Self {
+        match Extent::of(wasm) {
+            Ok(extent) if extent.memory > MOST_REUSED => Self::Mapped,
+            // The compiler says what is wrong with it.
+            _ => Self::Reused,
+        }
+    }
+}
+
 /// A configured engine with its linker and, for [`Clock::Epoch`], its ticker.
 ///
 /// Cheap to share behind an `Arc`; all methods take `&self`.
@@ -69,63 +80,79 @@ pub struct Sandbox {
     pub(super) engine: Engine,
     pub(super) linker: Linker<State>,
     pub(super) limits: HandlerLimits,
-    pooled: bool,
     ticker: Option<Ticker>,
 }
 
 impl Sandbox {
-    /// Sets up an engine with room for `slots` instances at the same time.
-    ///
-    /// Falls back to allocation on demand where the address space is too small
-    /// for the pool ([`Sandbox::pooled`] then says so).
+    /// Sets up an engine for what it compiles itself.
     ///
     /// # Errors
-    /// When wasmtime rejects the configuration in both forms, or the ticker
-    /// thread cannot be started.
-    pub fn new(limits: HandlerLimits, slots: u32, clock: Clock) -> anyhow::Result<Self> {
-        let (engine, pooled) = match Engine::new(&config(&limits, Some(slots))) {
-            Ok(engine) => (engine, true),
-            Err(_) => {
-                let engine = Engine::new(&config(&limits, None))
-                    .map_err(anyhow::Error::from)
-                    .context("setting up the WebAssembly engine")?;
-                (engine, false)
-            }
-        };
+    /// When wasmtime rejects the configuration, or the ticker thread cannot be started.
+    pub fn new(limits: HandlerLimits, memories: Memories, clock: Clock) -> anyhow::Result<Self> {
+        Self::with_engine(engine(&limits, memories)?, limits, clock)
+    }
+
+    fn with_engine(engine: Engine, limits: HandlerLimits, clock: Clock) -> anyhow::Result<Self> {
         let mut linker = Linker::new(&engine);
         monitor::add_to_linker(&mut linker).map_err(anyhow::Error::from)?;
         let ticker = match clock {
             Clock::Epoch => Some(Ticker::start(engine.clone())?),
             Clock::Parent => None,
         };
-        Ok(Self { engine, linker, limits, pooled, ticker })
+        Ok(Self { engine, linker, limits, ticker })
     }
 
-    /// Sets up an engine that only compiles, in little address space. What it compiles
-    /// can be loaded by those of [`Sandbox::new`].
+    /// Loads machine code that [`Sandbox::compiler`] made, with an engine of that configuration.
+    ///
+    /// # Errors
+    /// When the machine code comes from another version or configuration, and as [`Sandbox::new`].
+    ///
+    /// # Safety
+    /// The file must hold what `Component::serialize` gave, and must not change
+    /// for as long as the component lives.
+    #[expect(unsafe_code, reason = "machine code cannot be checked, only trusted")]
+    pub unsafe fn load(
+        limits: HandlerLimits,
+        clock: Clock,
+        path: &str,
+    ) -> anyhow::Result<(Self, Component)> {
+        let mut refused = None;
+        for memories in Memories::ALL {
+            let engine = engine(&limits, memories)?;
+            // SAFETY: the caller upholds what this function asks for.
+            match unsafe { Component::deserialize_file(&engine, path) } {
+                Ok(component) => return Ok((Self::with_engine(engine, limits, clock)?, component)),
+                Err(error) => refused = Some(error),
+            }
+        }
+        let why = refused.map_or_else(String::new, |error| first_line(&error));
+        Err(Refusal::Precompiled(why).into())
+    }
+
+    /// Sets up an engine that only compiles. What it compiles can be loaded with
+    /// [`Sandbox::load`].
     ///
     /// # Errors
     /// When wasmtime rejects the configuration.
-    pub fn compiler(limits: HandlerLimits) -> anyhow::Result<Self> {
-        let engine = Engine::new(&config(&limits, None)).map_err(anyhow::Error::from)?;
+    pub fn compiler(limits: HandlerLimits, memories: Memories) -> anyhow::Result<Self> {
+        let engine = engine(&limits, memories)?;
         let linker = Linker::new(&engine);
-        Ok(Self { engine, linker, limits, pooled: false, ticker: None })
+        Ok(Self { engine, linker, limits, ticker: None })
     }
 
     /// A digest of all that decides which machine code comes of a component: wasmtime's
     /// version, the processor, the engine's settings, and what is added to components.
-    #[must_use]
-    pub fn settings(&self) -> [u8; 32] {
+    ///
+    /// # Errors
+    /// When wasmtime rejects the configuration.
+    pub fn settings(limits: HandlerLimits) -> anyhow::Result<[u8; 32]> {
         let mut hasher = Sha256Hasher(Sha256::new());
-        self.engine.precompile_compatibility_hash().hash(&mut hasher);
+        for memories in Memories::ALL {
+            engine(&limits, memories)?.precompile_compatibility_hash().hash(&mut hasher);
+        }
+        MOST_REUSED.hash(&mut hasher);
         IN_PLACE.hash(&mut hasher);
-        hasher.0.finalize().into()
-    }
-
-    /// Whether instances come from the pool of reserved slots.
-    #[must_use]
-    pub fn pooled(&self) -> bool {
-        self.pooled
+        Ok(hasher.0.finalize().into())
     }
 
     /// What says when the time of a call is up that begins now, with the deadline `at`. By ticks it is as
@@ -193,36 +220,28 @@ impl Hasher for Sha256Hasher {
 /// Ticks that never pass; far from where the engine's counter would overflow.
 const MANY_TICKS: u64 = u64::MAX / 4;
 
-fn config(limits: &HandlerLimits, slots: Option<u32>) -> Config {
+fn engine(limits: &HandlerLimits, memories: Memories) -> anyhow::Result<Engine> {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
         .max_wasm_stack(WASM_STACK)
-        .memory_reservation(MEMORY_RESERVATION)
-        .memory_init_cow(true)
         // A trap's name is all that is reported. That there is a frame tells an error of a
         // host call from one of what was returned.
         .wasm_backtrace_max_frames(Some(NonZero::<usize>::MIN))
         .wasm_memory64(false)
         .wasm_relaxed_simd(false);
-    if let Some(slots) = slots {
-        let mut pool = PoolingAllocationConfig::new();
-        pool.total_component_instances(slots)
-            .total_core_instances(slots.saturating_mul(CORE_INSTANCES_PER_INSTANCE))
-            .max_core_instances_per_component(CORE_INSTANCES_PER_INSTANCE)
-            .total_memories(slots.saturating_mul(MEMORIES_PER_INSTANCE))
-            .max_memories_per_component(MEMORIES_PER_INSTANCE)
-            .max_memories_per_module(MEMORIES_PER_INSTANCE)
-            .total_tables(slots.saturating_mul(TABLES_PER_INSTANCE))
-            .max_tables_per_component(TABLES_PER_INSTANCE)
-            .max_tables_per_module(TABLES_PER_INSTANCE)
-            .table_elements(TABLE_ELEMENTS)
-            .max_memory_size(limits.memory)
-            .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT)
-            .table_keep_resident(TABLE_KEEP_RESIDENT);
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-    }
-    config
+    match memories {
+        // That a memory may move has its size be looked at, and what is before a guard be no part of it.
+        Memories::Reused => config
+            .memory_reservation(0)
+            .memory_guard_size(0)
+            .memory_may_move(true)
+            .memory_init_cow(false)
+            .with_host_memory(Arc::new(Reused::new(limits.memory))),
+        Memories::Mapped => config.memory_reservation(MEMORY_RESERVATION).memory_init_cow(true),
+    };
+    let engine = Engine::new(&config).map_err(anyhow::Error::from);
+    engine.context("setting up the WebAssembly engine")
 }
 
 /// Advances the engine's epoch every [`TICK`] while a call runs, and sleeps

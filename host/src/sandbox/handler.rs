@@ -9,7 +9,9 @@ use wasmtime::component::{
 };
 
 use super::engine::Sandbox;
+use super::extent::Extent;
 use super::in_place::{self, IN_PLACE};
+use super::limits;
 use super::monitor::{Grants, State};
 
 /// The function that a handler exports.
@@ -163,6 +165,10 @@ impl Sandbox {
         if let Some([0, b'a', b's', b'm', _, _, 0, 0]) = wasm.first_chunk::<8>() {
             return Err(Refusal::CoreModule);
         }
+        // What is not valid is for the compiler to say.
+        if let Ok(extent) = Extent::of(wasm) {
+            self.fits(&extent)?;
+        }
         let added = in_place::add(wasm, EXPORT);
         let component = Component::from_binary(&self.engine, added.as_deref().unwrap_or(wasm))
             .map_err(|error| Refusal::Invalid(first_line(&error)))?;
@@ -170,21 +176,6 @@ impl Sandbox {
             Some(_) if added.is_none() => Err(Refusal::Reserved),
             _ => Ok(component),
         }
-    }
-
-    /// Loads machine code that an engine of the same configuration made.
-    ///
-    /// # Errors
-    /// [`Refusal::Precompiled`] when it comes from another version or configuration.
-    ///
-    /// # Safety
-    /// The file must hold what `Component::serialize` gave, and must not change
-    /// for as long as the component lives.
-    #[expect(unsafe_code, reason = "machine code cannot be checked, only trusted")]
-    pub unsafe fn load(&self, path: &str) -> Result<Component, Refusal> {
-        // SAFETY: the caller upholds what this function asks for.
-        let component = unsafe { Component::deserialize_file(&self.engine, path) };
-        component.map_err(|error| Refusal::Precompiled(first_line(&error)))
     }
 
     /// Binds a compiled component to what it is granted.
@@ -234,7 +225,27 @@ impl Sandbox {
         Ok(())
     }
 
+    /// Whether its instances may have as many memories and tables.
+    fn has_room(&self, component: &Component) -> Result<(), Refusal> {
+        // `None` if others are to bring it modules, which it gets nowhere.
+        let Some(needed) = component.resources_required() else { return Ok(()) };
+        let elements = needed.max_initial_table_size.unwrap_or_default();
+        within("memories", needed.num_memories.into(), limits::MEMORIES)?;
+        within("tables", needed.num_tables.into(), limits::TABLES)?;
+        within("elements in a table", elements, limits::TABLE_ELEMENTS)
+    }
+
+    /// Whether its instances start within the ceiling, and without too many records.
+    fn fits(&self, extent: &Extent) -> Result<(), Refusal> {
+        let &Extent { memory, items, component_items, modules } = extent;
+        within("bytes of memory", memory, self.limits.memory)?;
+        within("modules", modules, limits::MODULES)?;
+        let what = "imports, exports, globals and functions in tables";
+        within(what, items.max(component_items), limits::ITEMS)
+    }
+
     fn check(&self, component: &Component) -> Result<(), Refusal> {
+        self.has_room(component)?;
         let ty = component.component_type();
         for (name, item) in ty.imports(&self.engine) {
             let instance = matches!(item.ty, ComponentItem::ComponentInstance(_));
@@ -260,6 +271,13 @@ impl Sandbox {
     }
 }
 
+fn within(what: &str, wanted: u64, most: usize) -> Result<(), Refusal> {
+    match wanted <= most as u64 {
+        true => Ok(()),
+        false => Err(Refusal::TooLarge(format!("it wants {wanted} {what}, of at most {most}"))),
+    }
+}
+
 /// The guest called a function of [`DENIED`].
 #[derive(Debug, thiserror::Error)]
 #[error("the handler asked for the network")]
@@ -275,7 +293,7 @@ fn split(name: &str) -> (&str, &str, &str) {
     (package, interface, version)
 }
 
-fn first_line(error: &wasmtime::Error) -> String {
+pub(super) fn first_line(error: &wasmtime::Error) -> String {
     let text = format!("{error:#}");
     text.lines().next().unwrap_or_default().to_owned()
 }

@@ -5,6 +5,23 @@
 
 use wasmtime::ResourceLimiter;
 
+/// Linear memories of one instance of a component, each a reservation of address space.
+pub(super) const MEMORIES: usize = 4;
+
+/// Tables of one instance of a component.
+pub(super) const TABLES: usize = 16;
+
+/// Elements of one table.
+pub(super) const TABLE_ELEMENTS: usize = 20_000;
+
+/// Modules that one component may instantiate: an adapted Rust handler has four, a Python
+/// interpreter a few dozen.
+pub(super) const MODULES: usize = 128;
+
+/// Items of a module, or of a component, of each of which an instance has a record of at most 40
+/// bytes that no ceiling counts. A Python interpreter has some ten thousand.
+pub(super) const ITEMS: usize = 32_768;
+
 /// Host bytes behind one table element.
 const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
 
@@ -58,11 +75,23 @@ impl ResourceLimiter for Ceiling {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
+        if maximum.is_some_and(|maximum| desired > maximum) || desired > TABLE_ELEMENTS {
             return Ok(false);
         }
         let bytes = |elements: usize| elements.saturating_mul(TABLE_ELEMENT_BYTES);
         Ok(self.grow(bytes(current), bytes(desired)))
+    }
+
+    fn instances(&self) -> usize {
+        MODULES
+    }
+
+    fn memories(&self) -> usize {
+        MEMORIES
+    }
+
+    fn tables(&self) -> usize {
+        TABLES
     }
 }
 

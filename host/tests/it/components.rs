@@ -135,6 +135,38 @@ pub fn two_memories() -> String {
     )
 }
 
+/// Has as many pages and does what the target says: `/fill` grows by that many and fills them,
+/// `/look` reads where they would be, `/grow` traps if they are not all zero. Answers 204.
+pub fn remembers(pages: u32, more: u32) -> String {
+    let (end, size) = (pages << 16, more << 16);
+    handler(
+        &format!(
+            "(memory (export \"memory\") {pages})
+             (data (i32.const 1024) \"HTTP/1.1 204 No Content\\0d\\0a\\0d\\0a\")"
+        ),
+        &format!(
+            "(local $p i32) (local $sum i64)
+             (if (i32.eq (i32.load8_u offset=5 (local.get $at)) (i32.const {look}))
+               (then (drop (i32.load8_u (i32.add (local.get $at) (i32.const {end}))))))
+             (if (i32.eq (memory.grow (i32.const {more})) (i32.const -1)) (then unreachable))
+             (local.set $p (i32.const {end}))
+             (loop $add
+               (local.set $sum (i64.or (local.get $sum) (i64.load (local.get $p))))
+               (br_if $add (i32.lt_u (local.tee $p (i32.add (local.get $p) (i32.const 8)))
+                                     (i32.const {all}))))
+             (if (i64.ne (local.get $sum) (i64.const 0)) (then unreachable))
+             (if (i32.eq (i32.load8_u offset=5 (local.get $at)) (i32.const {fill}))
+               (then (memory.fill (i32.const {end}) (i32.const 170) (i32.const {size}))))
+             (i32.store (i32.const 0) (i32.const 1024))
+             (i32.store (i32.const 4) (i32.const 27))
+             i32.const 0",
+            look = b'l',
+            fill = b'f',
+            all = end + size,
+        ),
+    )
+}
+
 /// Claims a response of that many bytes, when it has grown to 4 MiB.
 pub fn claims(length: u32) -> String {
     handler(

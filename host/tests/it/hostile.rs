@@ -128,6 +128,22 @@ fn all_memories_share_one_ceiling() {
     check(&components::two_memories(), &["--memory", "5MiB"], 204, "");
 }
 
+/// With memories that are used again, which stay accessible, and with such as are mapped anew.
+#[test]
+fn what_one_instance_grew_by_is_not_there_for_the_next() {
+    for (pages, more) in [(2, 20), (2, 60), (60, 20)] {
+        for pool in POOLS {
+            let component = components::remembers(pages, more);
+            let server = Server::with_handler(pool, &component, &["--workers", "1"]);
+            let status = |target| server.get(target).status;
+            for _ in 0..3 {
+                let statuses = ["/fill", "/look", "/grow", "/look"].map(status);
+                assert_eq!(statuses, [204, 500, 204, 500], "{pages} + {more} pages, {pool}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_response_over_the_limit_is_a_502() {
     let text = "The handler's response is too long";

@@ -38,12 +38,7 @@ impl Lane {
         grants: Grants,
     ) -> anyhow::Result<Self> {
         let part = |workers: u32| (workers as usize).div_ceil(lanes);
-        // All that usually work may be stuck here and replaced, and of each lane as many as
-        // usually work have a response that is being written.
-        let slots = part(route.max_workers) + part(route.workers);
-        let slots = route.workers.saturating_add(u32::try_from(slots)?);
-        let sandbox = Sandbox::new(route.limits, slots, Clock::Epoch)?;
-        let component = handler::load(&sandbox, code)?;
+        let (sandbox, component) = handler::load(route.limits, Clock::Epoch, code)?;
         let handler = sandbox.handler(&component, grants)?;
         handler.prepare_listings(LISTINGS);
         let spare_instances = Arc::new(Semaphore::new(part(route.workers)));

@@ -1,0 +1,236 @@
+//! Linear memories that are used again.
+//!
+//! A memory that grows, or is given back, usually becomes accessible further or less far than it was,
+//! by a system call that interrupts every core on which this process runs. Here it stays accessible as far as
+//! it ever was, and what an instance had of it is written over before the next one gets it. So what lies
+//! beyond the end of a memory may be accessible, and machine code has to compare every address with the
+//! end, which [`Memories::Reused`](super::engine::Memories) has it do.
+
+use std::io;
+use std::ptr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
+use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
+
+/// Bytes of a memory that stay accessible, and are cleared by writing to them. What lies beyond
+/// goes back to the kernel.
+const KEPT: usize = 2 << 20;
+
+/// Pages of WebAssembly, in bytes: as large as a page of any kernel, or larger.
+const PAGE: usize = 64 << 10;
+
+/// Makes the memories of an engine's instances, out of those that ended.
+pub(super) struct Reused {
+    /// How large each of them may become, in bytes.
+    capacity: usize,
+    free: Arc<Free>,
+}
+
+impl Reused {
+    /// Memories of up to so many bytes.
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { capacity: capacity.next_multiple_of(PAGE), free: Arc::default() }
+    }
+
+    fn memory(&self, size: usize) -> wasmtime::Result<Memory> {
+        // The last one, of which most is in a cache.
+        let free = self.free.lock().pop();
+        let mapping = free.map_or_else(|| Mapping::new(self.capacity), Ok)?;
+        let mut memory = Memory { mapping, size: 0, free: Arc::clone(&self.free) };
+        memory.grow_to(size)?;
+        Ok(memory)
+    }
+}
+
+/// Memories of nobody, all of them zero.
+#[derive(Default)]
+struct Free(Mutex<Vec<Mapping>>);
+
+impl Free {
+    fn lock(&self) -> MutexGuard<'_, Vec<Mapping>> {
+        // Whoever panics here has taken one out, or not.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Address space of one memory, accessible from its beginning.
+struct Mapping {
+    base: *mut u8,
+    reserved: usize,
+    accessible: usize,
+}
+
+// SAFETY: it is memory of the process, and whoever has the value has it alone.
+#[expect(unsafe_code, reason = "it owns what it points to")]
+unsafe impl Send for Mapping {}
+
+// SAFETY: nothing is read or written by way of a shared reference.
+#[expect(unsafe_code, reason = "it owns what it points to")]
+unsafe impl Sync for Mapping {}
+
+#[expect(unsafe_code, reason = "memory that a guest has is not a Rust value")]
+impl Mapping {
+    fn new(reserved: usize) -> io::Result<Self> {
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: the kernel chooses a place where nothing is.
+        let base = unsafe { mmap_anonymous(ptr::null_mut(), reserved, ProtFlags::empty(), flags) }?;
+        Ok(Self { base: base.cast(), reserved, accessible: 0 })
+    }
+
+    /// Makes so many bytes accessible. What had not been is zero.
+    fn expose(&mut self, size: usize) -> io::Result<()> {
+        if size <= self.accessible {
+            return Ok(());
+        }
+        let size = size.next_multiple_of(PAGE);
+        if size > self.reserved {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        let flags = MprotectFlags::READ | MprotectFlags::WRITE;
+        // SAFETY: all of it lies in what is reserved, and is nobody else's.
+        unsafe {
+            let begin = self.base.add(self.accessible);
+            mprotect(begin.cast(), size - self.accessible, flags)?;
+        }
+        self.accessible = size;
+        Ok(())
+    }
+
+    /// Has the first so many bytes, which are all that were ever written to, be zero again.
+    fn clear(&mut self, size: usize) -> io::Result<()> {
+        // SAFETY: it is accessible, and nobody else's.
+        unsafe { ptr::write_bytes(self.base, 0, size.min(self.accessible).min(KEPT)) };
+        if self.accessible > KEPT {
+            let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
+            // SAFETY: what is replaced lies in what is reserved, and is nobody else's.
+            unsafe {
+                let begin = self.base.add(KEPT).cast();
+                mmap_anonymous(begin, self.accessible - KEPT, ProtFlags::empty(), flags)?;
+            }
+            self.accessible = KEPT;
+        }
+        Ok(())
+    }
+}
+
+/// Nothing at all: what is left where one was taken.
+impl Default for Mapping {
+    fn default() -> Self {
+        Self { base: ptr::null_mut(), reserved: 0, accessible: 0 }
+    }
+}
+
+impl Drop for Mapping {
+    #[expect(unsafe_code, reason = "memory that a guest has is not a Rust value")]
+    fn drop(&mut self) {
+        if self.reserved > 0 {
+            // SAFETY: it is this value's, which ends here. If it fails, the memory is lost.
+            let _ = unsafe { munmap(self.base.cast(), self.reserved) };
+        }
+    }
+}
+
+/// The memory of one instance.
+struct Memory {
+    mapping: Mapping,
+    /// Bytes that the instance has. Beyond them all is zero.
+    size: usize,
+    free: Arc<Free>,
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        let mut mapping = std::mem::take(&mut self.mapping);
+        if mapping.clear(self.size).is_ok() {
+            self.free.lock().push(mapping);
+        }
+    }
+}
+
+// SAFETY: memories are zero when they are made, do not move, and are their instance's alone.
+#[expect(unsafe_code, reason = "wasmtime relies on what it says")]
+unsafe impl MemoryCreator for Reused {
+    fn new_memory(
+        &self,
+        _: MemoryType,
+        minimum: usize,
+        _: Option<usize>,
+        _: Option<usize>,
+        _: usize,
+    ) -> Result<Box<dyn LinearMemory>, String> {
+        let memory = self.memory(minimum).map_err(|error| error.to_string())?;
+        Ok(Box::new(memory))
+    }
+}
+
+// SAFETY: all bytes up to the size are accessible, the base never changes, and what comes into being by growing
+// is zero: whoever had it cleared it.
+#[expect(unsafe_code, reason = "wasmtime relies on what it says")]
+unsafe impl LinearMemory for Memory {
+    fn byte_size(&self) -> usize {
+        self.size
+    }
+
+    fn byte_capacity(&self) -> usize {
+        self.mapping.reserved
+    }
+
+    fn grow_to(&mut self, size: usize) -> wasmtime::Result<()> {
+        self.mapping.expose(size)?;
+        self.size = size;
+        Ok(())
+    }
+
+    fn as_ptr(&self) -> *mut u8 {
+        self.mapping.base
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[expect(unsafe_code, reason = "as a guest would")]
+    fn bytes(memory: &mut Memory) -> &mut [u8] {
+        // SAFETY: they are accessible, and the memory's alone.
+        unsafe { std::slice::from_raw_parts_mut(memory.as_ptr(), memory.byte_size()) }
+    }
+
+    #[test]
+    fn a_memory_that_is_used_again_is_zero_as_far_as_it_grows() {
+        let memories = Reused::new(16 << 20);
+        let mut places = Vec::new();
+        for size in [PAGE, 5 << 20, KEPT, KEPT + PAGE, 0, 16 << 20, PAGE, 3 * PAGE] {
+            let mut memory = memories.memory(PAGE).expect("memory");
+            memory.grow_to(size.max(PAGE)).expect("room");
+            assert!(bytes(&mut memory).iter().all(|byte| *byte == 0), "{size}");
+            bytes(&mut memory).fill(1);
+            places.push(memory.as_ptr());
+        }
+        assert!(places.iter().all(|place| *place == places[0]), "it is the same one");
+        let free = memories.free.lock();
+        assert!(free.iter().all(|mapping| mapping.accessible <= KEPT));
+    }
+
+    #[test]
+    fn a_memory_does_not_grow_beyond_what_it_may_have() {
+        let memories = Reused::new(3 * PAGE - 1);
+        let mut memory = memories.memory(2 * PAGE).expect("memory");
+        assert_eq!(memory.byte_capacity(), 3 * PAGE);
+        assert!(memory.grow_to(3 * PAGE + 1).is_err());
+        assert_eq!(memory.byte_size(), 2 * PAGE);
+        memory.grow_to(3 * PAGE).expect("room");
+        assert!(memories.memory(4 * PAGE).is_err());
+    }
+
+    #[test]
+    fn memories_at_the_same_time_are_different_ones() {
+        let memories = Reused::new(1 << 20);
+        let [mut one, mut other] = [(); 2].map(|()| memories.memory(PAGE).expect("memory"));
+        bytes(&mut one).fill(1);
+        assert!(bytes(&mut other).iter().all(|byte| *byte == 0));
+        drop((one, other));
+        assert_eq!(memories.free.lock().len(), 2);
+    }
+}
