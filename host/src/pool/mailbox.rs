@@ -6,7 +6,7 @@
 //! from 0 on either side; a request's number says which compartment is its own. Until the
 //! worker takes a request, it can be taken back.
 //!
-//! An answer that is too long for its compartment is put into one of a few trays, which is
+//! An answer that is too long for its compartment is put into one of as many trays, which is
 //! free again once the parent is done with it. What fits nowhere goes over the socket, and the
 //! compartment says so.
 //!
@@ -40,9 +40,9 @@ pub(crate) const MAX_REQUEST: usize = 16 << 10;
 /// Bytes of an answer that fit into a compartment.
 const SMALL_ANSWER: usize = 16 << 10;
 
-/// Trays for longer answers. A worker fills the first that is free, and pages that no answer
-/// has needed take no memory.
-const TRAYS: usize = 4;
+/// Trays for longer answers, one for each that may be on its way. A worker fills the first that
+/// is free, and pages that no answer has needed take no memory.
+const TRAYS: usize = COMPARTMENTS;
 
 /// Bytes of an answer that fit into a tray.
 const MAX_ANSWER: usize = (1 << 20) + (64 << 10);

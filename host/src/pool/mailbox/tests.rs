@@ -73,17 +73,20 @@ fn what_does_not_fit_comes_by_the_socket() {
 fn a_tray_is_free_again_once_its_answer_is_taken() {
     let (parent, worker) = pair();
     let long = |number: u64| vec![number as u8; SMALL_ANSWER + 1];
-    let replied = [0, 1, 2, 3, 4].map(|number| worker.reply(number, &[&long(number)]));
-    let by_socket = replied.map(|replied| replied.by_socket);
-    assert_eq!(by_socket, [false, false, false, false, true], "there are four trays");
+    let all = COMPARTMENTS as u64;
+    for number in 0..all {
+        assert!(!worker.reply(number, &[&long(number)]).by_socket, "there is one for each");
+    }
     assert_eq!(answer(&parent, 1), Ok(Some(here(&long(1)))));
-    assert!(!worker.reply(5, &[&long(5)]).by_socket);
-    for number in [0, 2, 3, 5] {
+    assert!(!worker.reply(all + 1, &[&long(all + 1)]).by_socket);
+    // In place of an answer that nobody has taken, whose tray is not free either.
+    assert!(worker.reply(all, &[&long(all)]).by_socket);
+    for number in (2..all).chain([all + 1]) {
         assert_eq!(answer(&parent, number), Ok(Some(here(&long(number)))));
     }
-    assert_eq!(answer(&parent, 4), Ok(Some(Mail::BySocket)));
-    worker.reply(6, &[b"short"]);
-    assert_eq!(answer(&parent, 6), Ok(Some(here(b"short"))));
+    assert_eq!(answer(&parent, all), Ok(Some(Mail::BySocket)));
+    worker.reply(all + 2, &[b"short"]);
+    assert_eq!(answer(&parent, all + 2), Ok(Some(here(b"short"))));
 }
 
 #[test]
