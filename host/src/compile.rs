@@ -23,7 +23,7 @@ use tokio::time::timeout;
 
 use crate::config::HandlerLimits;
 use crate::lockdown;
-use crate::sandbox::{Examined, Memories, Sandbox};
+use crate::sandbox::{Clock, Examined, Memories, Sandbox};
 
 /// What compiling may cost.
 #[derive(Clone, Copy, Debug)]
@@ -198,7 +198,7 @@ pub fn run(limits: &str, memory: u64, low_priority: bool) -> anyhow::Result<()> 
 
     let begun = Instant::now();
     let mut findings = Findings::default();
-    let sandbox = Sandbox::compiler(limits, Memories::suited_to(&bytes))?;
+    let sandbox = Sandbox::new(limits, Memories::suited_to(&bytes), Clock::Parent)?;
     match sandbox.examine(&bytes) {
         Ok(Examined { imports, exports, component }) => {
             (findings.imports, findings.exports) = (imports, exports);

@@ -137,7 +137,8 @@ enum Answer {
 }
 
 fn run(store: &mut Store<State>, handler: &Handler, request: &[u8]) -> wasmtime::Result<Answer> {
-    let instance = handler.pre.instantiate(&mut *store)?;
+    let instance = handler.pre.instantiate(&mut *store);
+    let instance = instance.map_err(|error| error.context(NotInstantiated))?;
     if request.is_empty() {
         return Ok(Answer::Copied(Vec::new()));
     }
@@ -154,6 +155,11 @@ fn run(store: &mut Store<State>, handler: &Handler, request: &[u8]) -> wasmtime:
         }
     }
 }
+
+/// There is no instance, because of the error that this goes with.
+#[derive(Debug, thiserror::Error)]
+#[error("the handler could not be instantiated")]
+struct NotInstantiated;
 
 /// How wasmtime begins to say that a list is longer than the host takes; its error is of a
 /// type that has no name outside.
@@ -174,8 +180,8 @@ fn classify(error: &wasmtime::Error, state: &State) -> CallError {
         Some(trap) => CallError::Trap(*trap),
         // It came up while the guest ran: in a host call, by what that asked for or how.
         None if error.is::<WasmBacktrace>() => CallError::HostCall,
-        // It could not even be instantiated.
-        None if state.ceiling.refused => CallError::OutOfMemory,
+        // It wants more than it may have, or there is, from the start.
+        None if state.ceiling.refused || error.is::<NotInstantiated>() => CallError::OutOfMemory,
         None if error.root_cause().to_string().starts_with(TOO_LONG) => CallError::TooLong,
         None => CallError::NoResponse,
     }

@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
-use wasmtime::component::{Component, Linker};
+use wasmtime::component::Linker;
 use wasmtime::{Config, Engine};
 
 use super::extent::Extent;
-use super::handler::{Refusal, first_line};
 use super::in_place::IN_PLACE;
 use super::memories::Reused;
 use super::monitor::{self, State};
@@ -31,8 +30,8 @@ const IDLE_TICKS: u32 = 100;
 /// compiled code needs no bounds checks: an access beyond traps on the guard.
 const MEMORY_RESERVATION: u64 = 4 << 30;
 
-/// The largest memory from the start, in bytes, that is cleared and used again. To map one of up to 1 MiB anew costs more,
-/// and less than to clear one of 2 MiB.
+/// The largest memory from the start, in bytes, that is cleared and used again. To map one of
+/// 1 MiB anew costs more than that, and one of 2 MiB less.
 const MOST_REUSED: u64 = 3 << 19;
 
 /// Native stack that compiled guest code may use, in bytes. Deeper recursion
@@ -51,18 +50,19 @@ pub enum Clock {
 /// Where the linear memories of instances come from. Machine code is made for the one or the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Memories {
-    /// From instances that ended, of which they are cleared (`memories`). Each access is compared with the
-    /// memory's size.
+    /// From instances that ended, after which they are cleared (`memories`). Each access is
+    /// compared with the memory's size.
     Reused,
-    /// From the kernel, for each instance anew. What it starts with is copied where it writes to it. Each access
-    /// beyond its end meets a page that is not accessible.
+    /// From the kernel, for each instance anew. What it starts with is copied where it writes to
+    /// it. An access beyond its end meets a page that is not accessible.
     Mapped,
 }
 
 impl Memories {
-    const ALL: [Self; 2] = [Self::Reused, Self::Mapped];
+    pub(super) const ALL: [Self; 2] = [Self::Reused, Self::Mapped];
 
-    /// What costs less for a component: to clear what its instances have from the start, or to map it.
+    /// What costs less for a component: to clear what its instances have from the start, or to
+    /// map it.
     #[must_use]
     pub fn suited_to(wasm: &[u8]) -> Self {
         match Extent::of(wasm) {
@@ -84,15 +84,12 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Sets up an engine for what it compiles itself.
+    /// Sets up an engine. What it compiles can be loaded with [`Sandbox::load`].
     ///
     /// # Errors
     /// When wasmtime rejects the configuration, or the ticker thread cannot be started.
     pub fn new(limits: HandlerLimits, memories: Memories, clock: Clock) -> anyhow::Result<Self> {
-        Self::with_engine(engine(&limits, memories)?, limits, clock)
-    }
-
-    fn with_engine(engine: Engine, limits: HandlerLimits, clock: Clock) -> anyhow::Result<Self> {
+        let engine = engine(&limits, memories)?;
         let mut linker = Linker::new(&engine);
         monitor::add_to_linker(&mut linker).map_err(anyhow::Error::from)?;
         let ticker = match clock {
@@ -100,44 +97,6 @@ impl Sandbox {
             Clock::Parent => None,
         };
         Ok(Self { engine, linker, limits, ticker })
-    }
-
-    /// Loads machine code that [`Sandbox::compiler`] made, with an engine of that configuration.
-    ///
-    /// # Errors
-    /// When the machine code comes from another version or configuration, and as [`Sandbox::new`].
-    ///
-    /// # Safety
-    /// The file must hold what `Component::serialize` gave, and must not change
-    /// for as long as the component lives.
-    #[expect(unsafe_code, reason = "machine code cannot be checked, only trusted")]
-    pub unsafe fn load(
-        limits: HandlerLimits,
-        clock: Clock,
-        path: &str,
-    ) -> anyhow::Result<(Self, Component)> {
-        let mut refused = None;
-        for memories in Memories::ALL {
-            let engine = engine(&limits, memories)?;
-            // SAFETY: the caller upholds what this function asks for.
-            match unsafe { Component::deserialize_file(&engine, path) } {
-                Ok(component) => return Ok((Self::with_engine(engine, limits, clock)?, component)),
-                Err(error) => refused = Some(error),
-            }
-        }
-        let why = refused.map_or_else(String::new, |error| first_line(&error));
-        Err(Refusal::Precompiled(why).into())
-    }
-
-    /// Sets up an engine that only compiles. What it compiles can be loaded with
-    /// [`Sandbox::load`].
-    ///
-    /// # Errors
-    /// When wasmtime rejects the configuration.
-    pub fn compiler(limits: HandlerLimits, memories: Memories) -> anyhow::Result<Self> {
-        let engine = engine(&limits, memories)?;
-        let linker = Linker::new(&engine);
-        Ok(Self { engine, linker, limits, ticker: None })
     }
 
     /// A digest of all that decides which machine code comes of a component: wasmtime's
@@ -231,7 +190,7 @@ fn engine(limits: &HandlerLimits, memories: Memories) -> anyhow::Result<Engine> 
         .wasm_memory64(false)
         .wasm_relaxed_simd(false);
     match memories {
-        // That a memory may move has its size be looked at, and what is before a guard be no part of it.
+        // Of a memory that may move and has no guard, the size has to be looked at.
         Memories::Reused => config
             .memory_reservation(0)
             .memory_guard_size(0)

@@ -1,7 +1,7 @@
 //! How much there is to a component, before it is compiled.
 //!
-//! The ceiling (`limits`) counts the memories and tables of an instance that there is. Counted here is what
-//! decides how it is compiled, and what no ceiling counts: the records that wasmtime
+//! The ceiling (`limits`) counts the memories and tables of an instance that there is. Counted
+//! here is what decides how it is compiled, and what no ceiling counts: the records that wasmtime
 //! keeps of an instance.
 
 use wasmparser::{ElementItems, Instance, MemoryType, Parser, Payload};
@@ -14,11 +14,11 @@ const PAGE_LOG2: u32 = 16;
 pub(super) struct Extent {
     /// Bytes that the largest memory has from the start.
     pub(super) memory: u64,
-    /// Of each import, export and global of a module, and of each function that it puts into a table,
-    /// an instance has a record. So many has the module that has most of them.
+    /// Of each import, export and global of a module, and of each function that it puts into a
+    /// table, an instance has a record. So many has the module that has most of them.
     pub(super) items: u64,
-    /// Of these, too: imports, types, functions and instances of all components, which lie within each
-    /// other.
+    /// Of these, too: imports, types, functions and instances of all components, which lie within
+    /// each other.
     pub(super) component_items: u64,
     /// Modules that are instantiated.
     pub(super) modules: u64,

@@ -8,11 +8,15 @@ use wasmtime::component::{
     Component, ComponentExportIndex, InstancePre, Linker, ResourceType, Type,
 };
 
-use super::engine::Sandbox;
+use super::engine::{Clock, Memories, Sandbox};
 use super::extent::Extent;
 use super::in_place::{self, IN_PLACE};
 use super::limits;
 use super::monitor::{Grants, State};
+use crate::config::HandlerLimits;
+
+/// Pages of a linear memory, in bytes.
+const PAGE: u64 = 64 << 10;
 
 /// The function that a handler exports.
 const EXPORT: &str = "handle";
@@ -167,7 +171,7 @@ impl Sandbox {
         }
         // What is not valid is for the compiler to say.
         if let Ok(extent) = Extent::of(wasm) {
-            self.fits(&extent)?;
+            few_records(&extent)?;
         }
         let added = in_place::add(wasm, EXPORT);
         let component = Component::from_binary(&self.engine, added.as_deref().unwrap_or(wasm))
@@ -178,6 +182,31 @@ impl Sandbox {
         }
     }
 
+    /// Loads machine code with an engine of the configuration it was made for.
+    ///
+    /// # Errors
+    /// When it comes from another version or configuration, and as [`Sandbox::new`].
+    ///
+    /// # Safety
+    /// The file must hold what `Component::serialize` gave, and must not change
+    /// for as long as the component lives.
+    #[expect(unsafe_code, reason = "machine code cannot be checked, only trusted")]
+    pub unsafe fn load(
+        limits: HandlerLimits,
+        clock: Clock,
+        path: &str,
+    ) -> anyhow::Result<(Self, Component)> {
+        let load = |memories| {
+            let sandbox = Self::new(limits, memories, clock)?;
+            // SAFETY: the caller upholds what this function asks for.
+            let component = unsafe { Component::deserialize_file(&sandbox.engine, path) };
+            let component = component.map_err(|error| Refusal::Precompiled(first_line(&error)))?;
+            anyhow::Ok((sandbox, component))
+        };
+        let [usual, other] = Memories::ALL;
+        load(usual).or_else(|why| load(other).map_err(|_| why))
+    }
+
     /// Binds a compiled component to what it is granted.
     ///
     /// # Errors
@@ -186,6 +215,8 @@ impl Sandbox {
         let find = |name| component.get_export_index(None, name);
         let entry = find(IN_PLACE).map(Entry::InPlace);
         let entry = entry.or_else(|| find(EXPORT).map(Entry::Freed)).ok_or(Refusal::Export(""))?;
+        // Machine code out of the cache may have been made when the limits were others.
+        self.has_room(component)?;
         let mut linker: Linker<State> = self.linker.clone();
         self.deny(component, &mut linker).map_err(|error| Refusal::Invalid(first_line(&error)))?;
         let pre = linker
@@ -225,23 +256,16 @@ impl Sandbox {
         Ok(())
     }
 
-    /// Whether its instances may have as many memories and tables.
+    /// Whether its instances may have as many memories and tables, as large as they start.
     fn has_room(&self, component: &Component) -> Result<(), Refusal> {
         // `None` if others are to bring it modules, which it gets nowhere.
         let Some(needed) = component.resources_required() else { return Ok(()) };
         let elements = needed.max_initial_table_size.unwrap_or_default();
+        let bytes = needed.max_initial_memory_size.unwrap_or_default().saturating_mul(PAGE);
+        within("bytes of memory", bytes, self.limits.memory)?;
         within("memories", needed.num_memories.into(), limits::MEMORIES)?;
         within("tables", needed.num_tables.into(), limits::TABLES)?;
         within("elements in a table", elements, limits::TABLE_ELEMENTS)
-    }
-
-    /// Whether its instances start within the ceiling, and without too many records.
-    fn fits(&self, extent: &Extent) -> Result<(), Refusal> {
-        let &Extent { memory, items, component_items, modules } = extent;
-        within("bytes of memory", memory, self.limits.memory)?;
-        within("modules", modules, limits::MODULES)?;
-        let what = "imports, exports, globals and functions in tables";
-        within(what, items.max(component_items), limits::ITEMS)
     }
 
     fn check(&self, component: &Component) -> Result<(), Refusal> {
@@ -269,6 +293,13 @@ impl Sandbox {
             None => Err(Refusal::Export("")),
         }
     }
+}
+
+/// Whether the records of its instances are not too many.
+fn few_records(extent: &Extent) -> Result<(), Refusal> {
+    within("modules", extent.modules, limits::MODULES)?;
+    let what = "imports, exports, globals and functions in tables";
+    within(what, extent.items.max(extent.component_items), limits::ITEMS)
 }
 
 fn within(what: &str, wanted: u64, most: usize) -> Result<(), Refusal> {

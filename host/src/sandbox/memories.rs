@@ -1,10 +1,11 @@
 //! Linear memories that are used again.
 //!
-//! A memory that grows, or is given back, usually becomes accessible further or less far than it was,
-//! by a system call that interrupts every core on which this process runs. Here it stays accessible as far as
-//! it ever was, and what an instance had of it is written over before the next one gets it. So what lies
-//! beyond the end of a memory may be accessible, and machine code has to compare every address with the
-//! end, which [`Memories::Reused`](super::engine::Memories) has it do.
+//! A memory that grows, or is given back, usually becomes accessible further or less far than it
+//! was, by system calls of which one interrupts every core on which this process runs. Here it
+//! stays accessible as far as it ever was, and what an instance had of it is written over before
+//! the next one gets it. So what lies beyond the end of a memory may be accessible, and machine
+//! code has to compare every address with the end, which
+//! [`Memories::Reused`](super::engine::Memories) has it do.
 
 use std::io;
 use std::ptr;
@@ -164,8 +165,8 @@ unsafe impl MemoryCreator for Reused {
     }
 }
 
-// SAFETY: all bytes up to the size are accessible, the base never changes, and what comes into being by growing
-// is zero: whoever had it cleared it.
+// SAFETY: all bytes up to the size are accessible, the base never changes, and what comes into
+// being by growing is zero: whoever had it cleared it.
 #[expect(unsafe_code, reason = "wasmtime relies on what it says")]
 unsafe impl LinearMemory for Memory {
     fn byte_size(&self) -> usize {

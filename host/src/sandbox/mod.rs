@@ -1,8 +1,7 @@
 //! One handler call in a fresh instance: request bytes in, response bytes out.
 //!
-//! Everything an instance can reach is decided here: `engine` sets up
-//! wasmtime, `memories` has what instances compute in, `limits` and `extent` cap it, `monitor` answers every WASI
-//! call, `call` runs one request under one deadline and classifies how it
+//! Everything an instance can reach is decided here: `engine` sets up wasmtime, `memories` has
+//! what instances compute in, `limits` and `extent` cap it, `monitor` answers every WASI call, `call` runs one request under one deadline and classifies how it
 //! ended; `in_place` and `response` leave the response where it is. Nothing in here ever
 //! sees a socket.
 

@@ -135,6 +135,21 @@ pub fn two_memories() -> String {
     )
 }
 
+/// Instantiates a component that many times which instantiates a hundred modules, and answers 204.
+pub fn instances(times: usize) -> String {
+    let modules = "(core instance (instantiate $e))".repeat(100);
+    let inside = format!("(component $c (core module $e) {modules})");
+    let instances = "(instance (instantiate $c))".repeat(times);
+    with_imports(
+        &format!("{inside} {instances}"),
+        "",
+        &format!("{MEMORY} (data (i32.const 1024) \"HTTP/1.1 204 No Content\\0d\\0a\\0d\\0a\")"),
+        "(i32.store (i32.const 0) (i32.const 1024))
+         (i32.store (i32.const 4) (i32.const 27))
+         i32.const 0",
+    )
+}
+
 /// Has as many pages and does what the target says: `/fill` grows by that many and fills them,
 /// `/look` reads where they would be, `/grow` traps if they are not all zero. Answers 204.
 pub fn remembers(pages: u32, more: u32) -> String {

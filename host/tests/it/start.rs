@@ -127,6 +127,59 @@ fn inspect_says_what_a_handler_asks_for_and_whether_it_is_accepted() {
     assert!(error.starts_with("error: /nonexistent.wasm: No such file"), "{error}");
 }
 
+/// The limits may be lower than when it was compiled.
+#[test]
+fn a_handler_out_of_the_cache_has_to_fit_too() {
+    let cache = tempfile::tempdir().unwrap();
+    let cache = cache.path().join("codes");
+    let cache = ["--cache-dir", cache.to_str().unwrap(), "--memory"];
+    let component = components::remembers(100, 1);
+    let server = Server::with_handler("thread", &component, &[&cache[..], &["8MiB"]].concat());
+    let handler = server.handler();
+    for pool in POOLS {
+        let args = ["--pool", pool, "--port", "0", "--handler", handler.to_str().unwrap()];
+        let args = [&args[..], &cache, &["4MiB"]].concat();
+        check(&args, 1, &["within the limits", "6553600 bytes of memory, of at most 4194304"]);
+    }
+}
+
+#[test]
+fn what_has_too_many_parts_is_refused_and_told_of_what() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.wasm");
+    let refused = |parts: &str, instances: &str| {
+        let module = format!("(core module $m (memory 1) {parts})");
+        let component = format!("(component {module} {instances})");
+        std::fs::write(&path, wat::parse_str(component).unwrap()).unwrap();
+        let output = run(&["inspect", path.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let one = "(core instance (instantiate $m))";
+    let empty = "(core module $e) (core instance (instantiate $e))";
+    let none = one.replace("$m", "$e");
+    for (parts, count, instances, wanted) in [
+        ("(memory 1)", 3, one, "5 memories, of at most 4"),
+        ("(table 1 funcref)", 16, one, "17 tables, of at most 16"),
+        ("(table 20000 funcref)", 1, one, "20001 elements in a table, of at most 20000"),
+        ("(global i32 (i32.const 0))", 32_768, one, "32769 imports, exports, globals"),
+    ] {
+        let too_large = "it cannot be instantiated within the limits: it wants";
+        let said = refused(&parts.repeat(count), instances);
+        assert!(!said.contains(too_large), "{parts}: {said}");
+        let more = match parts.contains("20000") {
+            true => parts.replace("20000", "20001"),
+            false => parts.repeat(count + 1),
+        };
+        let said = refused(&more, instances);
+        assert!(said.contains(&format!("{too_large} {wanted}")), "{parts}: {said}");
+    }
+    let said = refused("", &format!("{empty} {}", none.repeat(127)));
+    assert!(!said.contains("within the limits"), "{said}");
+    let said = refused("", &format!("{empty} {}", none.repeat(128)));
+    assert!(said.contains("it wants 129 modules, of at most 128"), "{said}");
+}
+
 #[test]
 fn help_and_version_are_no_errors() {
     for flag in ["--help", "--version"] {
