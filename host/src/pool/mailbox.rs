@@ -6,9 +6,9 @@
 //! from 0 on either side; a request's number says which compartment is its own. Until the
 //! worker takes a request, it can be taken back.
 //!
-//! An answer that is too long for its compartment is put into one of as many trays, which is
-//! free again once the parent is done with it. What fits nowhere goes over the socket, and the
-//! compartment says so.
+//! An answer that is too long for its compartment is put into one of as many trays as there
+//! are compartments, which is free again once the parent is done with it. What fits nowhere goes
+//! over the socket, and the compartment says so.
 //!
 //! Each side sleeps only after it has said so, and is woken only then: the worker by a
 //! futex, the parent, which sleeps in `epoll`, by its bell.
