@@ -15,6 +15,7 @@ use crate::lockdown::{self, Level};
 use crate::pool::bell::Bell;
 use crate::pool::ipc::{self, Assembler};
 use crate::pool::mailbox::{Garbage, Mail, Mailbox};
+use crate::pool::may_wait;
 use crate::sandbox::{Order, Response};
 use crate::zygote::Prepared;
 
@@ -49,6 +50,8 @@ pub(crate) fn run(own: Own, prepared: &Prepared) -> anyhow::Result<()> {
     let mut requests = Assembler::new(max_request);
     let mut datagram = vec![0; ipc::DATAGRAM];
     let parent = Parent { socket: &socket, mailbox: &mailbox, bell: &bell };
+    // Answers that the parent was not woken for.
+    let mut unheard = 0;
     for number in 0.. {
         let mail = mailbox.next(number).map_err(|Garbage| anyhow!("no request"))?;
         let request = match mail {
@@ -66,11 +69,17 @@ pub(crate) fn run(own: Own, prepared: &Prepared) -> anyhow::Result<()> {
         };
         let head = ipc::answer_head(&call).context("an answer too long")?;
         let response = call.result.as_ref().map_or(&[][..], Response::bytes);
-        let replied = mailbox.reply(number, &[&head, response]);
-        if replied.by_socket {
+        unheard += 1;
+        if !mailbox.reply(number, &[&head, response]) {
             let answer = ipc::message(number, &[&head, response]);
             ipc::send(&socket, &answer.context("an answer too long")?)?;
-        } else if replied.wake {
+        }
+        // Should the next call take longer, the parent looks before it has ended.
+        if mailbox.has_request(number + 1) && may_wait(unheard, call.elapsed) {
+            continue;
+        }
+        unheard = 0;
+        if mailbox.parent_is_to_wake() {
             bell.ring();
         }
     }

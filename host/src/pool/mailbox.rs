@@ -91,15 +91,6 @@ pub(crate) struct Mailbox {
     memory: MmapRaw,
 }
 
-/// What became of an answer that was put in.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Replied {
-    /// It fits nowhere: it is to be sent over the socket.
-    pub(crate) by_socket: bool,
-    /// The parent sleeps, and is to be woken.
-    pub(crate) wake: bool,
-}
-
 /// A request or an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Mail<T = Vec<u8>> {
@@ -207,7 +198,7 @@ impl Mailbox {
                 };
             }
             self.word(WORKER_SLEEPS).store(1, Ordering::SeqCst);
-            if self.of(number, REQUEST).load(Ordering::SeqCst) != WAITS {
+            if !self.has_request(number) {
                 // It looks again, whyever it wakes.
                 let _ = futex::wait(self.bell(), futex::Flags::empty(), bell, None);
             }
@@ -215,9 +206,14 @@ impl Mailbox {
         }
     }
 
-    /// Puts the worker's answer in, or says that it comes by the socket, which is so for one
-    /// that fits nowhere.
-    pub(crate) fn reply(&self, number: u64, answer: &[&[u8]]) -> Replied {
+    /// Whether that request is there for the worker, which has not taken it.
+    pub(crate) fn has_request(&self, number: u64) -> bool {
+        self.of(number, REQUEST).load(Ordering::SeqCst) == WAITS
+    }
+
+    /// Puts the worker's answer in. `false` when it fits nowhere, and is to be sent over the socket.
+    #[must_use]
+    pub(crate) fn reply(&self, number: u64, answer: &[&[u8]]) -> bool {
         let (tray, length) = match self.write(self.answer_bytes(number), SMALL_ANSWER, answer) {
             Some(length) => (0, Some(length)),
             None => match self.fill_tray(answer) {
@@ -228,9 +224,14 @@ impl Mailbox {
         self.of(number, ANSWER_TRAY).store(tray, Ordering::Relaxed);
         self.of(number, ANSWER_LENGTH).store(length.unwrap_or(BY_SOCKET), Ordering::Relaxed);
         self.of(number, ANSWERED).store(number.wrapping_add(1), Ordering::Release);
+        length.is_some()
+    }
+
+    /// Whether the parent sleeps, which is to be woken now for the answers that are there.
+    #[must_use]
+    pub(crate) fn parent_is_to_wake(&self) -> bool {
         fence(Ordering::SeqCst);
-        let wake = self.word(PARENT_SLEEPS).swap(0, Ordering::SeqCst) != 0;
-        Replied { by_socket: length.is_none(), wake }
+        self.word(PARENT_SLEEPS).swap(0, Ordering::SeqCst) != 0
     }
 
     /// Puts an answer into a tray that is free. The tray's number, from 1 on, and the length.

@@ -29,6 +29,7 @@ use self::admission::Admission;
 pub(crate) use self::admission::Slot;
 pub(crate) use self::payload::Payload;
 use self::schedule::PATIENCE;
+pub(crate) use self::schedule::may_wait;
 use crate::config::{PoolKind, Route};
 use crate::directory::Directories;
 use crate::lockdown::Level;

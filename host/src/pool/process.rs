@@ -89,6 +89,8 @@ struct Link {
     mailbox: Arc<Mailbox>,
     /// The number of the next request in the mailbox.
     next: u64,
+    /// Has the worker's task look for answers for which it was not woken.
+    look: Arc<Notify>,
     /// Tells the worker's task to kill it.
     overrun: Arc<Notify>,
     /// Tells the worker's task to end it, and itself.
@@ -227,6 +229,17 @@ impl State {
         self.closed || self.places.get(place) != Some(&Place::Kept)
     }
 
+    /// Has those answers heard that wait for others, since they may be late.
+    fn hear_all(&self) {
+        for (place, owed) in self.schedule.owing() {
+            if let Some(Some(link)) = self.links.get(place)
+                && link.mailbox.has_answer(link.next.wrapping_sub(owed as u64))
+            {
+                link.look.notify_one();
+            }
+        }
+    }
+
     /// Sends what the schedule ordered.
     fn send(&mut self, orders: impl IntoIterator<Item = Order>) {
         for order in orders {
@@ -314,6 +327,7 @@ async fn watch(shared: Arc<Shared>) {
                     link.overrun.notify_one();
                 }
             }
+            state.hear_all();
             let orders = state.schedule.promote(now);
             state.send(orders);
             for place in state.schedule.overtaken(now) {

@@ -13,6 +13,7 @@
 //! as many as it takes when requests have waited for [`LONG`].
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// How long a call may run before its worker counts as slow.
@@ -29,6 +30,20 @@ const IDLE_PATROL: Duration = Duration::from_secs(1);
 
 /// Requests that a hot worker process is sent ahead of the one it runs.
 pub(super) const AHEAD: usize = 7;
+
+/// Answers for which the I/O thread is woken once: that takes longer than a short call.
+const TOGETHER: usize = 4;
+
+/// How long a call takes whose answer may wait for others. With shorter ones, a worker is done with
+/// all that it was sent before the I/O thread is awake.
+const BRIEF: Range<Duration> = Duration::from_micros(20)..Duration::from_micros(500);
+
+/// Whether the last of so many answers, of a call that took so long, may wait with the others for
+/// the next, if its worker has one to give. Should that one be late, whoever looks at the pool
+/// after [`PATIENCE`] passes them on.
+pub(crate) fn may_wait(answers: usize, elapsed: Duration) -> bool {
+    answers < TOGETHER && BRIEF.contains(&elapsed)
+}
 
 /// What a schedule is for.
 #[derive(Clone, Copy, Debug)]
@@ -259,6 +274,11 @@ impl<T: Task> Schedule<T> {
         let sent = &mut self.places.get_mut(order.place)?.sent;
         let mut sent = sent.iter_mut().map(|sent| &mut sent.request);
         sent.find(|request| request.id == order.id).map(|request| &mut request.task)
+    }
+
+    /// Workers that owe answers, and how many.
+    pub(super) fn owing(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.working().map(|(at, place)| (at, place.sent.len()))
     }
 
     /// The request whose answer a worker owes next.

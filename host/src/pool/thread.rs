@@ -26,8 +26,8 @@ use self::watch::watch;
 
 use super::admission::Admission;
 use super::growth::Growth;
-use super::schedule::{self, Schedule, Shape};
-use super::{Around, Done, Job, Pace, Payload};
+use super::schedule::{self, PATIENCE, Schedule, Shape};
+use super::{Around, Done, Job, Pace, Payload, may_wait};
 use crate::batch;
 use crate::directory::{self, ServedDir};
 use crate::escape;
@@ -68,12 +68,20 @@ struct State {
     /// Workers that were replaced, and have not come back.
     stuck: Vec<JoinHandle<()>>,
     growth: Growth,
+    /// Answers that are there and not passed on; the watch does so when it looks again.
+    answers: Vec<Answer>,
     /// When workers that are missing may be started; `None` for now.
     try_again: Option<Instant>,
     /// When the watch looks again by itself; `None` while it sleeps.
     pause: Option<Duration>,
     /// The pool is over: all its requests are dealt with.
     closed: bool,
+}
+
+/// An answer on its way to its connection.
+struct Answer {
+    job: Job,
+    done: Done,
 }
 
 /// What becomes of a worker's place.
@@ -145,6 +153,7 @@ impl ThreadPool {
                 places: (0..places).map(|_| Place::Empty).collect(),
                 stuck: Vec::new(),
                 growth: Growth::new(usual, places),
+                answers: Vec::new(),
                 try_again: None,
                 pause: None,
                 closed: false,
@@ -183,6 +192,10 @@ impl ThreadPool {
         let order = state.schedule.submit(job, Instant::now());
         state.hand_out(order);
         self.shared.settle(&state);
+        // The I/O thread is awake, since this is it.
+        let answers = mem::take(&mut state.answers);
+        drop(state);
+        pass_on(answers);
     }
 }
 
@@ -250,18 +263,24 @@ impl Shared {
         self.busy.notify_one();
     }
 
-    /// Passes an answer on, and gives its worker the next request. Whether it was still wanted: if not, the
-    /// worker has been replaced.
+    /// Passes an answer on, with others if more are about to come, and gives its worker the next
+    /// request. Whether it was still wanted: if not, the worker has been replaced.
     fn finish(&self, worker: &Worker, id: u64, call: Call<Payload>, request: Bytes) -> bool {
         let mut state = self.lock();
         let answered = state.schedule.answered(worker.place, id, Instant::now());
-        let Some((Job { reply, slot, .. }, orders)) = answered else { return false };
+        let Some((job, orders)) = answered else { return false };
+        let is_busy = orders.iter().any(|order| order.place == worker.place);
+        let elapsed = call.elapsed;
         state.hand_out(orders);
         self.settle(&state);
+        let done = Done { call, worker: number(worker.place), _request: request };
+        state.answers.push(Answer { job, done });
+        if is_busy && may_wait(state.answers.len(), elapsed) && state.pause == Some(PATIENCE) {
+            return true;
+        }
+        let answers = mem::take(&mut state.answers);
         drop(state);
-        drop(slot);
-        // The connection may be gone.
-        let _ = reply.send(Done { call, worker: number(worker.place), _request: request });
+        pass_on(answers);
         true
     }
 }
@@ -329,6 +348,15 @@ impl Worker {
             }
             thread::park();
         }
+    }
+}
+
+/// Passes answers on to their connections.
+fn pass_on(answers: Vec<Answer>) {
+    for Answer { job: Job { reply, slot, .. }, done } in answers {
+        drop(slot);
+        // The connection may be gone.
+        let _ = reply.send(done);
     }
 }
 

@@ -197,6 +197,23 @@ pub fn claims(length: u32) -> String {
 
 /// Sleeps in a host call for that many nanoseconds, and then answers 204.
 pub fn sleeper(nanoseconds: u64) -> String {
+    sleeps(&format!("(call $sleep (i64.const {nanoseconds}))"))
+}
+
+/// Does so when it is asked for `/s`, and otherwise computes for some tenths of a millisecond.
+pub fn sleeper_when_asked(nanoseconds: u64) -> String {
+    sleeps(&format!(
+        "(local $count i32)
+         (if (i32.eq (i32.load8_u offset=5 (local.get $at)) (i32.const 115))
+           (then (call $sleep (i64.const {nanoseconds})))
+           (else (loop $again
+             (local.set $count (i32.add (local.get $count) (i32.const 1)))
+             (br_if $again (i32.lt_u (local.get $count) (i32.const 1000000))))))"
+    ))
+}
+
+/// Answers 204 after `body`, which can sleep by `$sleep`.
+fn sleeps(body: &str) -> String {
     with_imports(
         r#"(import "wasi:io/poll@0.2.0" (instance $poll
              (export "pollable" (type $p (sub resource)))
@@ -214,10 +231,11 @@ pub fn sleeper(nanoseconds: u64) -> String {
             r#"(import "h" "subscribe" (func $subscribe (param i64) (result i32)))
                (import "h" "block" (func $block (param i32)))
                {MEMORY}
+               (func $sleep (param i64) (call $block (call $subscribe (local.get 0))))
                (data (i32.const 1024) "HTTP/1.1 204 No Content\0d\0a\0d\0a")"#
         ),
         &format!(
-            "(call $block (call $subscribe (i64.const {nanoseconds})))
+            "{body}
              (i32.store (i32.const 0) (i32.const 1024))
              (i32.store (i32.const 4) (i32.const 27))
              i32.const 0"
@@ -272,10 +290,7 @@ pub fn random_flood() -> String {
 
 /// Subscribes to a clock without end and never lets go.
 pub fn handle_flood() -> String {
-    sleeper(0).replace(
-        "(call $block (call $subscribe (i64.const 0)))",
-        "(loop $l (drop (call $subscribe (i64.const 0))) br $l)",
-    )
+    sleeps("(loop $l (drop (call $subscribe (i64.const 0))) br $l)")
 }
 
 /// Not a handler: it imports what no handler gets.

@@ -261,6 +261,27 @@ fn nothing_waits_behind_a_slow_request_while_a_worker_is_idle() {
 }
 
 #[test]
+fn no_answer_waits_for_a_slow_request() {
+    for pool in POOLS {
+        let handler = components::sleeper_when_asked(60_000_000_000);
+        let server =
+            Server::with_handler(pool, &handler, &["--timeout", "2min", "--workers", "20"]);
+        let mut clients: Vec<_> = (0..32).map(|_| server.connect()).collect();
+        let (brief, slow) = clients.split_at_mut(26);
+        for client in &mut *brief {
+            client.send("GET /b HTTP/1.1\r\nHost: x\r\n\r\n");
+        }
+        for client in slow {
+            client.send("GET /s HTTP/1.1\r\nHost: x\r\n\r\n");
+        }
+        for client in brief {
+            assert_eq!(client.response().status, 204, "{pool}");
+        }
+        assert!(server.sleeping_workers() > 0, "{pool}: the others are not there yet");
+    }
+}
+
+#[test]
 fn the_deadline_does_not_drift() {
     // Long enough for a late tick to add up to more than a worker's reprieve.
     for pool in POOLS {

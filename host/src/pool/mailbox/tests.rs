@@ -37,7 +37,7 @@ fn requests_and_answers_pass_in_their_order() {
             assert_eq!(worker.next(number), Ok(here(&request)));
             assert!(parent.has_begun(number));
             assert_eq!(answer(&parent, number), Ok(None));
-            worker.reply(number, &[&request]);
+            assert!(worker.reply(number, &[&request]));
             assert_eq!(answer(&parent, number), Ok(Some(here(&request))));
         }
     }
@@ -61,11 +61,11 @@ fn what_does_not_fit_comes_by_the_socket() {
     let (parent, worker) = pair();
     parent.put(0, None);
     assert_eq!(worker.next(0), Ok(Mail::BySocket));
-    assert!(worker.reply(0, &[&vec![0; MAX_ANSWER + 1]]).by_socket);
+    assert!(!worker.reply(0, &[&vec![0; MAX_ANSWER + 1]]));
     assert_eq!(answer(&parent, 0), Ok(Some(Mail::BySocket)));
     parent.put(1, Some(&[&[1; MAX_REQUEST], &[]]));
     assert_eq!(worker.next(1), Ok(here(&[1; MAX_REQUEST])));
-    worker.reply(1, &[&vec![2; MAX_ANSWER]]);
+    assert!(worker.reply(1, &[&vec![2; MAX_ANSWER]]));
     assert_eq!(answer(&parent, 1), Ok(Some(here(&vec![2; MAX_ANSWER]))));
 }
 
@@ -75,17 +75,17 @@ fn a_tray_is_free_again_once_its_answer_is_taken() {
     let long = |number: u64| vec![number as u8; SMALL_ANSWER + 1];
     let all = COMPARTMENTS as u64;
     for number in 0..all {
-        assert!(!worker.reply(number, &[&long(number)]).by_socket, "there is one for each");
+        assert!(worker.reply(number, &[&long(number)]), "there is one for each");
     }
     assert_eq!(answer(&parent, 1), Ok(Some(here(&long(1)))));
-    assert!(!worker.reply(all + 1, &[&long(all + 1)]).by_socket);
+    assert!(worker.reply(all + 1, &[&long(all + 1)]));
     // In place of an answer that nobody has taken, whose tray is not free either.
-    assert!(worker.reply(all, &[&long(all)]).by_socket);
+    assert!(!worker.reply(all, &[&long(all)]));
     for number in (2..all).chain([all + 1]) {
         assert_eq!(answer(&parent, number), Ok(Some(here(&long(number)))));
     }
     assert_eq!(answer(&parent, all), Ok(Some(Mail::BySocket)));
-    worker.reply(all + 2, &[b"short"]);
+    assert!(worker.reply(all + 2, &[b"short"]));
     assert_eq!(answer(&parent, all + 2), Ok(Some(here(b"short"))));
 }
 
@@ -102,20 +102,20 @@ fn who_sleeps_is_woken() {
     });
     assert!(parent.parent_sleeps());
     assert!(!parent.parent_sleeps(), "it has not been woken");
-    assert_eq!(worker.reply(0, &[b"y"]), Replied { by_socket: false, wake: true });
-    assert_eq!(worker.reply(0, &[b"y"]), Replied { by_socket: false, wake: false });
+    assert!(worker.parent_is_to_wake());
+    assert!(!worker.parent_is_to_wake(), "it has been woken");
 }
 
 #[test]
 fn no_length_and_no_place_is_believed() {
     let (parent, worker) = pair();
     for tray in [TRAYS as u64 + 1, 1 << 40, u64::MAX] {
-        worker.reply(0, &[b"x"]);
+        assert!(worker.reply(0, &[b"x"]));
         worker.of(0, ANSWER_TRAY).store(tray, Ordering::SeqCst);
         assert_eq!(answer(&parent, 0), Err(Garbage));
     }
     for length in [MAX_ANSWER as u64 + 1, 1 << 40, BY_SOCKET - 1] {
-        worker.reply(0, &[b"x"]);
+        assert!(worker.reply(0, &[b"x"]));
         worker.of(0, ANSWER_LENGTH).store(length, Ordering::SeqCst);
         assert_eq!(answer(&parent, 0), Err(Garbage));
         worker.of(0, ANSWER_TRAY).store(1, Ordering::SeqCst);

@@ -97,7 +97,7 @@ mod tests {
     fn tray(length: usize) -> (Vec<u8>, Tray) {
         let (parent, worker) = pair();
         let answer: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
-        worker.reply(0, &[&answer]);
+        assert!(worker.reply(0, &[&answer]));
         (answer, take(&parent, 0))
     }
 
@@ -106,12 +106,12 @@ mod tests {
         let (parent, worker) = pair();
         let long = [0; SMALL_ANSWER + 1];
         for number in 0..TRAYS as u64 {
-            assert!(!worker.reply(number, &[&long]).by_socket);
+            assert!(worker.reply(number, &[&long]));
         }
         let tray = take(&parent, 2);
-        assert!(worker.reply(4, &[&long]).by_socket);
+        assert!(!worker.reply(4, &[&long]));
         drop(tray);
-        assert!(!worker.reply(5, &[&long]).by_socket);
+        assert!(worker.reply(5, &[&long]));
     }
 
     #[test]

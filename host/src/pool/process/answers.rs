@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixDatagram;
+use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::super::ipc::{self, Assembler, Nonsense};
@@ -29,6 +30,8 @@ pub(super) struct Ear<'a> {
     pub(super) socket: &'a UnixDatagram,
     pub(super) mailbox: &'a Arc<Mailbox>,
     pub(super) bell: &'a AsyncFd<OwnedFd>,
+    /// There may be answers, for which the worker has not rung.
+    pub(super) look: &'a Notify,
 }
 
 /// What a worker says.
@@ -101,6 +104,7 @@ impl Answers {
                     self.rings.checked_sub(1)
                 }),
                 readable = worker.socket.readable() => readable.map(|()| Some(self.rings)),
+                () = worker.look.notified() => Ok(Some(self.rings)),
             };
             match woken {
                 Ok(Some(rings)) => self.rings = rings,

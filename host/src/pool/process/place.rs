@@ -40,11 +40,12 @@ pub(super) async fn keep(shared: Arc<Shared>, place: usize, mut worker: Worker) 
     loop {
         let Worker { mut child, socket, mailbox, bell, mut slot } = worker;
         let (socket, mailbox) = (Arc::new(socket), Arc::new(mailbox));
-        let (overrun, retired) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let [look, overrun, retired] = [(); 3].map(|()| Arc::new(Notify::new()));
         let link = Link {
             socket: Arc::clone(&socket),
             mailbox: Arc::clone(&mailbox),
             next: 0,
+            look: Arc::clone(&look),
             overrun: Arc::clone(&overrun),
             retired: Arc::clone(&retired),
         };
@@ -53,8 +54,15 @@ pub(super) async fn keep(shared: Arc<Shared>, place: usize, mut worker: Worker) 
         }
         let pid = child.id();
         let mut answers = Answers::new(shared.max_response);
-        let ear =
-            Ear { shared: &shared, place, number, socket: &socket, mailbox: &mailbox, bell: &bell };
+        let ear = Ear {
+            shared: &shared,
+            place,
+            number,
+            socket: &socket,
+            mailbox: &mailbox,
+            bell: &bell,
+            look: &look,
+        };
         let (why, error, judged) = tokio::select! {
             biased;
             () = retired.notified() => return retire(&shared, place, child, slot).await,

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use super::super::growth::{self, Change, HELD_UP};
 use super::super::schedule::Begun;
 use super::super::{Done, OVERDUE, rest};
-use super::{Next, Place, Shared, State, TRY_AGAIN, number, spawn};
+use super::{Next, Place, Shared, State, TRY_AGAIN, number, pass_on, spawn};
 use crate::sandbox::CallError;
 
 /// How long the pool waits at its end for its workers.
@@ -20,7 +20,7 @@ const LAST: Duration = Duration::from_millis(100);
 /// and that none overruns its deadline; and looks after the workers.
 pub(super) async fn watch(shared: Arc<Shared>) {
     loop {
-        let pause = {
+        let (pause, answers) = {
             let now = Instant::now();
             let mut state = shared.lock();
             if state.closed {
@@ -36,8 +36,9 @@ pub(super) async fn watch(shared: Arc<Shared>) {
             shared.load.set(schedule.running(), schedule.pending());
             let is_unusual = state.workers() > shared.usual || state.missing() > 0;
             state.pause = state.schedule.needed_pause(is_unusual);
-            state.pause
+            (state.pause, mem::take(&mut state.answers))
         };
+        pass_on(answers);
         rest(pause, &shared.busy).await;
     }
     // So that what they worked with is not taken down by one that is confined.
