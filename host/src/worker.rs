@@ -4,6 +4,7 @@
 //! and from then on only computes: request bytes in, answer bytes out, one at a time,
 //! until its parent ends it or ends.
 
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 
 use anyhow::{Context as _, anyhow, ensure};
@@ -14,9 +15,9 @@ use crate::http::MAX_REQUEST_OVERHEAD;
 use crate::lockdown::{self, Level};
 use crate::pool::bell::Bell;
 use crate::pool::ipc::{self, Assembler};
-use crate::pool::mailbox::{Garbage, Mail, Mailbox};
+use crate::pool::mailbox::{Garbage, Mail, Mailbox, SMALL_ANSWER, TRAY, TRAYS};
 use crate::pool::may_wait;
-use crate::sandbox::{Order, Response};
+use crate::sandbox::{Order, Place, Response};
 use crate::zygote::Prepared;
 
 /// Bytes of memory that a worker may have besides that of the instance and of messages:
@@ -28,7 +29,8 @@ pub(crate) struct Own {
     /// Its slot in the ledger.
     pub(crate) slot: u32,
     pub(crate) socket: UnixDatagram,
-    pub(crate) mailbox: Mailbox,
+    /// That of its mailbox.
+    pub(crate) memory: OwnedFd,
     pub(crate) bell: Bell,
 }
 
@@ -37,8 +39,11 @@ pub(crate) struct Own {
 /// # Errors
 /// When it cannot be confined, or its socket breaks.
 pub(crate) fn run(own: Own, prepared: &Prepared) -> anyhow::Result<()> {
-    let Own { slot, socket, mailbox, bell } = own;
+    let Own { slot, socket, memory, bell } = own;
     let Prepared { init, sandbox, handler, .. } = prepared;
+    let mailbox = Mailbox::open(&memory)?;
+    sandbox.share(memory.as_fd(), TRAY as u64, TRAYS).context("the memory of instances")?;
+    drop(memory);
     batch::enter();
     let confined = confine(prepared).map_err(|error| format!("{error:#}"));
     ipc::send(&socket, &ipc::hello(&confined)?)?;
@@ -52,6 +57,8 @@ pub(crate) fn run(own: Own, prepared: &Prepared) -> anyhow::Result<()> {
     let parent = Parent { socket: &socket, mailbox: &mailbox, bell: &bell };
     // Answers that the parent was not woken for.
     let mut unheard = 0;
+    // Responses that lie in trays.
+    let mut served: Vec<(Response, Place)> = Vec::with_capacity(TRAYS);
     for number in 0.. {
         let mail = mailbox.next(number).map_err(|Garbage| anyhow!("no request"))?;
         let request = match mail {
@@ -63,19 +70,31 @@ pub(crate) fn run(own: Own, prepared: &Prepared) -> anyhow::Result<()> {
             }
         };
         let (logged, request) = ipc::decode_request(&request).context("no request")?;
+        served.retain(|(_, place)| mailbox.is_full(place.region));
         let call = match init.escaped {
             false => sandbox.call(handler, Order { request: logged, slot }, request),
             true => escape::attempt(request, Some(parent)),
         };
         let head = ipc::answer_head(&call).context("an answer too long")?;
-        let response = call.result.as_ref().map_or(&[][..], Response::bytes);
-        unheard += 1;
-        if !mailbox.reply(number, &[&head, response]) {
-            let answer = ipc::message(number, &[&head, response]);
+        let elapsed = call.elapsed;
+        let response = call.result.unwrap_or_else(|_| Vec::new().into());
+        let (response, place) = match head.len() + response.bytes().len() {
+            ..=SMALL_ANSWER => (response, None),
+            _ => response.share(sandbox),
+        };
+        let (bytes, in_tray) = match place {
+            None => (response.bytes(), None),
+            Some(place) => (&[][..], Some((place, response.bytes().len()))),
+        };
+        if !mailbox.reply(number, &[&head, bytes], in_tray) {
+            let answer = ipc::message(number, &[&head, response.bytes()]);
             ipc::send(&socket, &answer.context("an answer too long")?)?;
+        } else if let Some(place) = place {
+            served.push((response, place));
         }
+        unheard += 1;
         // Should the next call take longer, the parent looks before it has ended.
-        if mailbox.has_request(number + 1) && may_wait(unheard, call.elapsed) {
+        if mailbox.has_request(number + 1) && may_wait(unheard, elapsed) {
             continue;
         }
         unheard = 0;

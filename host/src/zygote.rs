@@ -23,7 +23,6 @@ use crate::handler;
 use crate::lockdown;
 use crate::memory;
 use crate::pool::ipc::{self, Assembler, Init};
-use crate::pool::mailbox::Mailbox;
 use crate::sandbox::{Audit, Clock, Handler, Ledger, Sandbox};
 use crate::worker::{self, Own};
 
@@ -122,8 +121,7 @@ fn receive_order(socket: &UnixDatagram) -> anyhow::Result<Option<Own>> {
     let slot = u32::from_le_bytes(order.as_slice().try_into().context("not a slot's number")?);
     let [socket, memory, bell] = <[OwnedFd; 3]>::try_from(descriptors)
         .map_err(|_| anyhow::anyhow!("the parent sent no descriptors for a worker"))?;
-    let mailbox = Mailbox::open(&memory)?;
-    Ok(Some(Own { slot, socket: socket.into(), mailbox, bell: bell.into() }))
+    Ok(Some(Own { slot, socket: socket.into(), memory, bell: bell.into() }))
 }
 
 /// Splits this process in two, both children of the same parent: the new one gets
@@ -134,7 +132,7 @@ fn fork() -> std::io::Result<Option<Pid>> {
     let none: libc::c_long = 0;
     // SAFETY: this process has one thread (`prepare` has looked, and nothing after it
     // starts one), so no lock is held and no data half-changed by a thread that the copy
-    // does not have. It shares no memory but the ledger's and the mailbox's, which are atomic. Without a
+    // does not have. It shares no memory but the ledger's, which is atomic. Without a
     // stack of its own the copy goes on with that of this one, in its own memory.
     let pid = unsafe { libc::syscall(libc::SYS_clone, flags, none, none, none, none) };
     match i32::try_from(pid) {

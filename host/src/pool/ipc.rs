@@ -16,6 +16,7 @@ use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bytes::{Buf as _, Bytes};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
@@ -25,6 +26,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use wasmtime::Trap;
 
+use super::mailbox::Answer;
 use super::payload::Payload;
 use crate::config::{DirConfig, HandlerLimits};
 use crate::sandbox::{Call, CallError, Captured};
@@ -240,25 +242,31 @@ pub(crate) fn answer_head<R>(call: &Call<R>) -> Option<Vec<u8>> {
     Some(head)
 }
 
-/// A payload as a call; `None` for what no worker says.
-pub(crate) fn decode_answer(payload: Payload, max_response: usize) -> Option<Call<Payload>> {
-    let head = payload.start(ANSWER_HEAD);
-    let (&[outcome, detail], rest) = head.split_first_chunk()?;
+/// An answer as a call; `None` for what no worker says.
+pub(crate) fn decode_answer(answer: Answer, max_response: usize) -> Option<Call<Payload>> {
+    let mut bytes = Bytes::from(answer.bytes);
+    let (&[outcome, detail], rest) = bytes.split_first_chunk()?;
     let (length, rest) = rest.split_first_chunk()?;
     let (dropped, rest) = rest.split_first_chunk()?;
     let (nanos, _) = rest.split_first_chunk()?;
     let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
     let dropped = u64::from_le_bytes(*dropped);
     let elapsed = Duration::from_nanos(u64::from_le_bytes(*nanos));
-    let response_length = payload.len().checked_sub(ANSWER_HEAD)?.checked_sub(length)?;
-    if length > Captured::MAX || response_length > max_response {
+    if length > Captured::MAX || bytes.len().checked_sub(ANSWER_HEAD)? < length {
         return None;
     }
-    drop(head);
-    let payload = payload.skip(ANSWER_HEAD);
-    let captured = Captured { bytes: payload.start(length).into_owned(), dropped };
+    bytes.advance(ANSWER_HEAD);
+    let captured = Captured { bytes: bytes.split_to(length).into(), dropped };
+    let response = match answer.response {
+        None => Payload::from(bytes),
+        Some(tray) if bytes.is_empty() => tray.into(),
+        Some(_) => return None,
+    };
+    if response.len() > max_response {
+        return None;
+    }
     let result = match outcome {
-        0 => Ok(payload.skip(length)),
+        0 => Ok(response),
         _ => Err(decode_error(outcome, detail)?),
     };
     Some(Call { result, captured, elapsed })
@@ -293,9 +301,11 @@ fn decode_error(outcome: u8, detail: u8) -> Option<CallError> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
+
+    fn decode(bytes: Vec<u8>, max_response: usize) -> Option<Call<Payload>> {
+        decode_answer(Answer { bytes, response: None }, max_response)
+    }
 
     fn assemble(message: &[u8], max: usize) -> Result<Option<(u64, Vec<u8>)>, Nonsense> {
         let mut assembler = Assembler::new(max);
@@ -320,7 +330,7 @@ mod tests {
         let message = answer(9, &call);
         let (id, payload) = assemble(&message, 1 << 20).expect("sense").expect("whole");
         assert_eq!(id, 9);
-        let decoded = decode_answer(payload.into(), 1 << 20).expect("decodes");
+        let decoded = decode(payload, 1 << 20).expect("decodes");
         assert_eq!(decoded.result.map(|payload| Vec::from(Bytes::from(payload))), call.result);
         assert_eq!(decoded.captured, call.captured);
         assert_eq!(decoded.elapsed, call.elapsed);
@@ -382,11 +392,11 @@ mod tests {
             let captured = Captured { bytes: vec![b'x'; output], dropped: 0 };
             let result = Ok(vec![0; response]);
             let call = Call { result, captured, elapsed: Duration::ZERO };
-            Payload::from(answer(1, &call)[Start::BYTES..].to_vec())
+            answer(1, &call)[Start::BYTES..].to_vec()
         };
-        assert!(decode_answer(payload(Captured::MAX, 100), 100).is_some());
-        assert!(decode_answer(payload(Captured::MAX + 1, 0), 100).is_none());
-        assert!(decode_answer(payload(0, 101), 100).is_none());
+        assert!(decode(payload(Captured::MAX, 100), 100).is_some());
+        assert!(decode(payload(Captured::MAX + 1, 0), 100).is_none());
+        assert!(decode(payload(0, 101), 100).is_none());
     }
 
     proptest! {
@@ -403,7 +413,7 @@ mod tests {
                 if let Ok(Some((_, payload))) = assembler.push(&datagram) {
                     assert!(payload.len() <= 1000);
                     let _ = decode_request(&payload);
-                    let _ = decode_answer(payload.into(), 1000);
+                    let _ = decode(payload, 1000);
                 }
                 assert!(assembler.payload.capacity() <= 1000);
             }

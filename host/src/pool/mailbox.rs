@@ -6,9 +6,10 @@
 //! from 0 on either side; a request's number says which compartment is its own. Until the
 //! worker takes a request, it can be taken back.
 //!
-//! An answer that is too long for its compartment is put into one of as many trays as there
-//! are compartments, which is free again once the parent is done with it. What fits nowhere goes
-//! over the socket, and the compartment says so.
+//! A response that is too long for its compartment stays where it is: the memories of the worker's
+//! instances begin in trays, and the compartment says where it lies. That tray is the worker's
+//! again once the parent is done with it. What fits nowhere goes over the socket, and the
+//! compartment says so.
 //!
 //! Each side sleeps only after it has said so, and is woken only then: the worker by a
 //! futex, the parent, which sleeps in `epoll`, by its bell.
@@ -28,8 +29,8 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::thread::futex;
 
 pub(crate) use self::tray::Tray;
-use super::payload::Payload;
 use super::schedule::AHEAD;
+use crate::sandbox::{Place, REGION};
 
 /// Requests that a worker may have at a time: the one that it runs, and those behind it.
 const COMPARTMENTS: usize = AHEAD + 1;
@@ -38,14 +39,11 @@ const COMPARTMENTS: usize = AHEAD + 1;
 pub(crate) const MAX_REQUEST: usize = 16 << 10;
 
 /// Bytes of an answer that fit into a compartment.
-const SMALL_ANSWER: usize = 16 << 10;
+pub(crate) const SMALL_ANSWER: usize = 16 << 10;
 
-/// Trays for longer answers, one for each that may be on its way. A worker fills the first that
-/// is free, and pages that no answer has needed take no memory.
-const TRAYS: usize = COMPARTMENTS;
-
-/// Bytes of an answer that fit into a tray.
-const MAX_ANSWER: usize = (1 << 20) + (64 << 10);
+/// Trays: one for each answer that may be on its way, and one for the instance that runs. Pages
+/// that none has needed take no memory.
+pub(crate) const TRAYS: usize = COMPARTMENTS + 1;
 
 /// Words of 64 bits at the start: [`BELL`] to [`PARENT_SLEEPS`], and from [`FULL`] on one for
 /// each tray.
@@ -58,17 +56,21 @@ const PARENT_SLEEPS: usize = 2;
 const FULL: usize = 3;
 
 /// Words of a compartment before its bytes.
-const WORDS: usize = 5;
+const WORDS: usize = 7;
 /// Of a compartment: what there is of a request.
 const REQUEST: usize = 0;
 /// Of a compartment: the request's length in bytes, or [`BY_SOCKET`].
 const REQUEST_LENGTH: usize = 1;
 /// Of a compartment: the number of the request that was answered, and one more.
 const ANSWERED: usize = 2;
-/// Of a compartment: the answer's length in bytes, or [`BY_SOCKET`].
+/// Of a compartment: the length in bytes of what it has of the answer, or [`BY_SOCKET`].
 const ANSWER_LENGTH: usize = 3;
-/// Of a compartment: 0 when the answer is in it, else the number of its tray, from 1 on.
+/// Of a compartment: 0 when that is all, else the number of the tray with the response, from 1 on.
 const ANSWER_TRAY: usize = 4;
+/// Of a compartment: where in the tray the response begins, in bytes.
+const RESPONSE_AT: usize = 5;
+/// Of a compartment: the length in bytes of the response in the tray.
+const RESPONSE_LENGTH: usize = 6;
 
 /// In place of a length: it comes over the socket.
 const BY_SOCKET: u64 = u64::MAX;
@@ -81,14 +83,24 @@ const WAITS: u64 = 1;
 const TAKEN: u64 = 2;
 
 const COMPARTMENT: usize = WORDS * size_of::<u64>() + MAX_REQUEST + SMALL_ANSWER;
-/// Where the first tray begins.
-const TRAY: usize = HEAD * size_of::<u64>() + COMPARTMENTS * COMPARTMENT;
-const SIZE: usize = TRAY + TRAYS * MAX_ANSWER;
+/// Where the first tray begins: on a page, of whatever kernel.
+pub(crate) const TRAY: usize =
+    (HEAD * size_of::<u64>() + COMPARTMENTS * COMPARTMENT).next_multiple_of(64 << 10);
+const SIZE: usize = TRAY + TRAYS * REGION;
 
 /// The memory, as either side has it.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     memory: MmapRaw,
+}
+
+/// An answer, as it was found.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// What was in the compartment.
+    pub(crate) bytes: Vec<u8>,
+    /// The response, if that is not among them.
+    pub(crate) response: Option<Tray>,
 }
 
 /// A request or an answer.
@@ -158,7 +170,7 @@ impl Mailbox {
     ///
     /// # Errors
     /// [`Garbage`] when it has no possible length or place.
-    pub(crate) fn answer(self: &Arc<Self>, number: u64) -> Result<Option<Mail<Payload>>, Garbage> {
+    pub(crate) fn answer(self: &Arc<Self>, number: u64) -> Result<Option<Mail<Answer>>, Garbage> {
         if !self.has_answer(number) {
             return Ok(None);
         }
@@ -166,15 +178,18 @@ impl Mailbox {
         if length == BY_SOCKET {
             return Ok(Some(Mail::BySocket));
         }
-        let tray = self.of(number, ANSWER_TRAY).load(Ordering::Relaxed);
-        let answer = match tray.checked_sub(1) {
-            None => self.read(self.answer_bytes(number), length, SMALL_ANSWER)?.into(),
+        let word = |word| self.of(number, word).load(Ordering::Relaxed);
+        let response = match word(ANSWER_TRAY).checked_sub(1) {
+            None => None,
             Some(tray) => {
                 let tray = within(tray, TRAYS - 1)?;
-                Tray::new(self, tray, within(length, MAX_ANSWER)?).into()
+                let at = within(word(RESPONSE_AT), REGION)?;
+                let length = within(word(RESPONSE_LENGTH), REGION - at)?;
+                Some(Tray::new(self, tray, at, length))
             }
         };
-        Ok(Some(Mail::Here(answer)))
+        let bytes = self.read(self.answer_bytes(number), length, SMALL_ANSWER)?;
+        Ok(Some(Mail::Here(Answer { bytes, response })))
     }
 
     /// The parent is about to sleep, and has to be woken for the next answer. Whether it had
@@ -211,18 +226,28 @@ impl Mailbox {
         self.of(number, REQUEST).load(Ordering::SeqCst) == WAITS
     }
 
-    /// Puts the worker's answer in. `false` when it fits nowhere, and is to be sent over the socket.
+    /// Puts the worker's answer in, or all of it but the response, which then lies in a tray, so
+    /// many bytes from that place on. `false` when it does not fit, and is to be sent over the
+    /// socket.
     #[must_use]
-    pub(crate) fn reply(&self, number: u64, answer: &[&[u8]]) -> bool {
-        let (tray, length) = match self.write(self.answer_bytes(number), SMALL_ANSWER, answer) {
-            Some(length) => (0, Some(length)),
-            None => match self.fill_tray(answer) {
-                Some((tray, length)) => (tray, Some(length)),
-                None => (0, None),
-            },
-        };
-        self.of(number, ANSWER_TRAY).store(tray, Ordering::Relaxed);
-        self.of(number, ANSWER_LENGTH).store(length.unwrap_or(BY_SOCKET), Ordering::Relaxed);
+    pub(crate) fn reply(
+        &self,
+        number: u64,
+        answer: &[&[u8]],
+        response: Option<(Place, usize)>,
+    ) -> bool {
+        let length = self.write(self.answer_bytes(number), SMALL_ANSWER, answer);
+        let set = |word, to| self.of(number, word).store(to, Ordering::Relaxed);
+        set(ANSWER_TRAY, 0);
+        if length.is_some()
+            && let Some((place, length)) = response
+        {
+            self.word(FULL + place.region).store(1, Ordering::Relaxed);
+            set(ANSWER_TRAY, place.region as u64 + 1);
+            set(RESPONSE_AT, place.at as u64);
+            set(RESPONSE_LENGTH, length as u64);
+        }
+        set(ANSWER_LENGTH, length.unwrap_or(BY_SOCKET));
         self.of(number, ANSWERED).store(number.wrapping_add(1), Ordering::Release);
         length.is_some()
     }
@@ -234,13 +259,9 @@ impl Mailbox {
         self.word(PARENT_SLEEPS).swap(0, Ordering::SeqCst) != 0
     }
 
-    /// Puts an answer into a tray that is free. The tray's number, from 1 on, and the length.
-    fn fill_tray(&self, answer: &[&[u8]]) -> Option<(u64, u64)> {
-        let is_free = |tray: &usize| self.word(FULL + tray).load(Ordering::Acquire) == 0;
-        let tray = (0..TRAYS).find(is_free)?;
-        let length = self.write(TRAY + tray * MAX_ANSWER, MAX_ANSWER, answer)?;
-        self.word(FULL + tray).store(1, Ordering::Relaxed);
-        Some((tray as u64 + 1, length))
+    /// Whether a response lies in that tray with which the parent is not done.
+    pub(crate) fn is_full(&self, tray: usize) -> bool {
+        self.word(FULL + tray).load(Ordering::Acquire) != 0
     }
 
     /// What a worker that was taken over could do: to deny that it has begun anything.

@@ -2,7 +2,9 @@
 //! behind the deadline of calls that compute.
 
 use std::hash::{Hash as _, Hasher};
+use std::io;
 use std::num::NonZero;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -80,6 +82,8 @@ pub struct Sandbox {
     pub(super) engine: Engine,
     pub(super) linker: Linker<State>,
     pub(super) limits: HandlerLimits,
+    /// Where [`Memories::Reused`] come from.
+    pub(super) memories: Arc<Reused>,
     ticker: Option<Ticker>,
 }
 
@@ -89,14 +93,15 @@ impl Sandbox {
     /// # Errors
     /// When wasmtime rejects the configuration, or the ticker thread cannot be started.
     pub fn new(limits: HandlerLimits, memories: Memories, clock: Clock) -> anyhow::Result<Self> {
-        let engine = engine(&limits, memories)?;
+        let reused = Arc::new(Reused::new(limits.memory));
+        let engine = engine(memories, Arc::clone(&reused))?;
         let mut linker = Linker::new(&engine);
         monitor::add_to_linker(&mut linker).map_err(anyhow::Error::from)?;
         let ticker = match clock {
             Clock::Epoch => Some(Ticker::start(engine.clone())?),
             Clock::Parent => None,
         };
-        Ok(Self { engine, linker, limits, ticker })
+        Ok(Self { engine, linker, limits, memories: reused, ticker })
     }
 
     /// A digest of all that decides which machine code comes of a component: wasmtime's
@@ -107,11 +112,22 @@ impl Sandbox {
     pub fn settings(limits: HandlerLimits) -> anyhow::Result<[u8; 32]> {
         let mut hasher = Sha256Hasher(Sha256::new());
         for memories in Memories::ALL {
-            engine(&limits, memories)?.precompile_compatibility_hash().hash(&mut hasher);
+            let reused = Arc::new(Reused::new(limits.memory));
+            engine(memories, reused)?.precompile_compatibility_hash().hash(&mut hasher);
         }
         MOST_REUSED.hash(&mut hasher);
         IN_PLACE.hash(&mut hasher);
         Ok(hasher.0.finalize().into())
+    }
+
+    /// Has the memories of instances begin in `regions` of [`REGION`] bytes of a shared memory,
+    /// from `offset` on, which is a multiple of the kernel's pages and where all is zero. Nobody
+    /// else may write there. Only the first call counts.
+    ///
+    /// # Errors
+    /// When they cannot be mapped.
+    pub fn share(&self, fd: BorrowedFd<'_>, offset: u64, regions: usize) -> io::Result<()> {
+        self.memories.share(fd, offset, regions)
     }
 
     /// What says when the time of a call is up that begins now, with the deadline `at`. By ticks it is as
@@ -179,7 +195,7 @@ impl Hasher for Sha256Hasher {
 /// Ticks that never pass; far from where the engine's counter would overflow.
 const MANY_TICKS: u64 = u64::MAX / 4;
 
-fn engine(limits: &HandlerLimits, memories: Memories) -> anyhow::Result<Engine> {
+fn engine(memories: Memories, reused: Arc<Reused>) -> anyhow::Result<Engine> {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
@@ -196,7 +212,7 @@ fn engine(limits: &HandlerLimits, memories: Memories) -> anyhow::Result<Engine> 
             .memory_guard_size(0)
             .memory_may_move(true)
             .memory_init_cow(false)
-            .with_host_memory(Arc::new(Reused::new(limits.memory))),
+            .with_host_memory(reused),
         Memories::Mapped => config.memory_reservation(MEMORY_RESERVATION).memory_init_cow(true),
     };
     let engine = Engine::new(&config).map_err(anyhow::Error::from);

@@ -6,17 +6,24 @@
 //! the next one gets it. So what lies beyond the end of a memory may be accessible, and machine
 //! code has to compare every address with the end, which
 //! [`Memories::Reused`](super::engine::Memories) has it do.
+//!
+//! A worker process has them begin in memory that its parent has, too ([`Reused::share`]), so that
+//! the parent can read a response where it is.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::ptr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect, munmap};
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
 /// Bytes of a memory that stay accessible, and are cleared by writing to them. What lies beyond
 /// goes back to the kernel.
 const KEPT: usize = 2 << 20;
+
+/// Bytes of shared memory in which one memory begins.
+pub const REGION: usize = KEPT;
 
 /// Pages of WebAssembly, in bytes: as large as a page of any kernel, or larger.
 const PAGE: usize = 64 << 10;
@@ -26,12 +33,58 @@ pub(super) struct Reused {
     /// How large each of them may become, in bytes.
     capacity: usize,
     free: Arc<Free>,
+    /// Addresses of those that begin in shared memory, which they keep.
+    shared: OnceLock<Vec<usize>>,
+}
+
+/// Where bytes lie in shared memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The number of the region, from 0.
+    pub region: usize,
+    /// Bytes from its beginning.
+    pub at: usize,
 }
 
 impl Reused {
     /// Memories of up to so many bytes.
     pub(super) fn new(capacity: usize) -> Self {
-        Self { capacity: capacity.next_multiple_of(PAGE), free: Arc::default() }
+        let capacity = capacity.next_multiple_of(PAGE);
+        Self { capacity, free: Arc::default(), shared: OnceLock::new() }
+    }
+
+    /// Has as many memories as there are regions begin there: `regions` of [`REGION`] bytes from
+    /// `offset` on, which is a multiple of the kernel's pages. Only the first call counts.
+    ///
+    /// # Errors
+    /// When they cannot be mapped.
+    pub(super) fn share(&self, fd: BorrowedFd<'_>, offset: u64, regions: usize) -> io::Result<()> {
+        let offsets = (0..regions).map(|region| offset + (region * REGION) as u64);
+        let mappings: Vec<_> =
+            offsets.map(|at| Mapping::shared(self.capacity, fd, at)).collect::<io::Result<_>>()?;
+        if self.shared.set(mappings.iter().map(|mapping| mapping.base.addr()).collect()).is_ok() {
+            self.free.lock().extend(mappings);
+        }
+        Ok(())
+    }
+
+    /// Where in shared memory these bytes of a memory lie, if they do.
+    pub(super) fn place(&self, bytes: &[u8]) -> Option<Place> {
+        let from = bytes.as_ptr().addr();
+        let lies = |(region, base): (usize, &usize)| {
+            let at = from.checked_sub(*base)?;
+            let end = at.checked_add(bytes.len())?;
+            (end <= REGION.min(self.capacity)).then_some(Place { region, at })
+        };
+        self.shared.get()?.iter().enumerate().find_map(lies)
+    }
+
+    /// A memory that begins with a copy of these bytes, in shared memory.
+    pub(super) fn copy(&self, bytes: &[u8]) -> Option<Memory> {
+        self.shared.get()?;
+        let mut memory = self.memory(bytes.len()).ok()?;
+        memory.bytes_mut().copy_from_slice(bytes);
+        self.place(memory.bytes()).is_some().then_some(memory)
     }
 
     fn memory(&self, size: usize) -> wasmtime::Result<Memory> {
@@ -60,6 +113,8 @@ struct Mapping {
     base: *mut u8,
     reserved: usize,
     accessible: usize,
+    /// Its place is known as that of shared memory, and is never given to anything else.
+    stays: bool,
 }
 
 // SAFETY: it is memory of the process, and whoever has the value has it alone.
@@ -76,7 +131,18 @@ impl Mapping {
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: the kernel chooses a place where nothing is.
         let base = unsafe { mmap_anonymous(ptr::null_mut(), reserved, ProtFlags::empty(), flags) }?;
-        Ok(Self { base: base.cast(), reserved, accessible: 0 })
+        Ok(Self { base: base.cast(), reserved, accessible: 0, stays: false })
+    }
+
+    /// The same, which begins in that of a file, all zero.
+    fn shared(reserved: usize, fd: BorrowedFd<'_>, offset: u64) -> io::Result<Self> {
+        let mut mapping = Self::new(reserved)?;
+        let (length, access) = (REGION.min(reserved), ProtFlags::READ | ProtFlags::WRITE);
+        let flags = MapFlags::SHARED | MapFlags::FIXED;
+        // SAFETY: what is replaced lies in what is reserved, and is nobody else's.
+        unsafe { mmap(mapping.base.cast(), length, access, flags, fd, offset) }?;
+        (mapping.accessible, mapping.stays) = (length, true);
+        Ok(mapping)
     }
 
     /// Makes so many bytes accessible. What had not been is zero.
@@ -118,14 +184,14 @@ impl Mapping {
 /// Nothing at all: what is left where one was taken.
 impl Default for Mapping {
     fn default() -> Self {
-        Self { base: ptr::null_mut(), reserved: 0, accessible: 0 }
+        Self { base: ptr::null_mut(), reserved: 0, accessible: 0, stays: false }
     }
 }
 
 impl Drop for Mapping {
     #[expect(unsafe_code, reason = "memory that a guest has is not a Rust value")]
     fn drop(&mut self) {
-        if self.reserved > 0 {
+        if self.reserved > 0 && !self.stays {
             // SAFETY: it is this value's, which ends here. If it fails, the memory is lost.
             let _ = unsafe { munmap(self.base.cast(), self.reserved) };
         }
@@ -133,11 +199,26 @@ impl Drop for Mapping {
 }
 
 /// The memory of one instance.
-struct Memory {
+pub(super) struct Memory {
     mapping: Mapping,
     /// Bytes that the instance has. Beyond them all is zero.
     size: usize,
     free: Arc<Free>,
+}
+
+#[expect(unsafe_code, reason = "memory that a guest has is not a Rust value")]
+impl Memory {
+    /// What it holds, when no instance has it.
+    pub(super) fn bytes(&self) -> &[u8] {
+        // SAFETY: they are accessible, and who borrows them has all of the memory.
+        unsafe { std::slice::from_raw_parts(self.mapping.base, self.size) }
+    }
+
+    /// The same, to be written to.
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts_mut(self.mapping.base, self.size) }
+    }
 }
 
 impl Drop for Memory {
@@ -190,13 +271,11 @@ unsafe impl LinearMemory for Memory {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::os::fd::AsFd as _;
 
-    #[expect(unsafe_code, reason = "as a guest would")]
-    fn bytes(memory: &mut Memory) -> &mut [u8] {
-        // SAFETY: they are accessible, and the memory's alone.
-        unsafe { std::slice::from_raw_parts_mut(memory.as_ptr(), memory.byte_size()) }
-    }
+    use rustix::fs::{MemfdFlags, memfd_create};
+
+    use super::*;
 
     #[test]
     fn a_memory_that_is_used_again_is_zero_as_far_as_it_grows() {
@@ -205,8 +284,8 @@ mod tests {
         for size in [PAGE, 5 << 20, KEPT, KEPT + PAGE, 0, 16 << 20, PAGE, 3 * PAGE] {
             let mut memory = memories.memory(PAGE).expect("memory");
             memory.grow_to(size.max(PAGE)).expect("room");
-            assert!(bytes(&mut memory).iter().all(|byte| *byte == 0), "{size}");
-            bytes(&mut memory).fill(1);
+            assert!(memory.bytes().iter().all(|byte| *byte == 0), "{size}");
+            memory.bytes_mut().fill(1);
             places.push(memory.as_ptr());
         }
         assert!(places.iter().all(|place| *place == places[0]), "it is the same one");
@@ -228,10 +307,46 @@ mod tests {
     #[test]
     fn memories_at_the_same_time_are_different_ones() {
         let memories = Reused::new(1 << 20);
-        let [mut one, mut other] = [(); 2].map(|()| memories.memory(PAGE).expect("memory"));
-        bytes(&mut one).fill(1);
-        assert!(bytes(&mut other).iter().all(|byte| *byte == 0));
+        let [mut one, other] = [(); 2].map(|()| memories.memory(PAGE).expect("memory"));
+        one.bytes_mut().fill(1);
+        assert!(other.bytes().iter().all(|byte| *byte == 0));
         drop((one, other));
         assert_eq!(memories.free.lock().len(), 2);
+    }
+
+    #[test]
+    fn shared_memory_shows_where_bytes_lie_and_is_cleared() {
+        let file = memfd_create("memories", MemfdFlags::CLOEXEC).expect("memory");
+        rustix::fs::ftruncate(&file, 3 * REGION as u64).expect("memory");
+        let read = |at: usize| {
+            let mut bytes = [0; 4];
+            assert_eq!(rustix::io::pread(&file, &mut bytes, at as u64).expect("bytes"), 4);
+            bytes
+        };
+        let memories = Reused::new(16 << 20);
+        assert!(memories.copy(b"none").is_none(), "nothing is shared yet");
+        memories.share(file.as_fd(), REGION as u64, 2).expect("two regions");
+        memories.share(file.as_fd(), 0, 3).expect("no more than the first time");
+
+        let mut memory = memories.memory(PAGE).expect("memory");
+        memory.grow_to(REGION + PAGE).expect("room");
+        memory.bytes_mut().fill(b'x');
+        assert_eq!(memories.place(&memory.bytes()[7..11]), Some(Place { region: 1, at: 7 }));
+        assert_eq!((read(2 * REGION + 7), read(REGION)), (*b"xxxx", [0; 4]));
+        assert_eq!(
+            memories.place(&memory.bytes()[REGION - 4..REGION]).map(|it| it.region),
+            Some(1)
+        );
+        assert_eq!(memories.place(&memory.bytes()[REGION - 3..][..4]), None, "half of it is not");
+        assert_eq!(memories.place(b"here"), None);
+
+        let copy = memories.copy(b"copy").expect("one more");
+        assert_eq!(memories.place(copy.bytes()), Some(Place { region: 0, at: 0 }));
+        assert_eq!(read(REGION), *b"copy");
+        assert!(memories.copy(b"copy").is_none(), "there are two");
+        drop((memory, copy));
+        assert_eq!([read(REGION), read(2 * REGION), read(2 * REGION + 7)], [[0; 4]; 3]);
+        assert!(memories.copy(&[1; REGION]).is_some());
+        assert!(memories.copy(&[1; REGION + 1]).is_none(), "it does not fit");
     }
 }

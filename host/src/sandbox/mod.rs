@@ -18,6 +18,7 @@ mod response;
 pub use call::{Call, CallError, Order};
 pub use engine::{Clock, Memories, Sandbox};
 pub use handler::{Examined, Handler, Refusal, granted};
+pub use memories::{Place, REGION};
 pub use monitor::{
     Access, Audit, Captured, Grants, Ledger, OpenFile, Preopen, Spares, Usage, measure,
 };

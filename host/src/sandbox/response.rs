@@ -5,6 +5,8 @@ use std::fmt;
 use wasmtime::Store;
 use wasmtime::component::WasmList;
 
+use super::engine::Sandbox;
+use super::memories::{self, Memory};
 use super::monitor::State;
 
 /// A handler's response, not yet checked. It may keep the instance, and with it that one's place in
@@ -16,6 +18,8 @@ enum Place {
     Copied(Vec<u8>),
     /// In that of the instance, which has ended and will not run again.
     InInstance(Store<State>, WasmList<u8>),
+    /// In a memory that no instance has.
+    InMemory(Memory),
 }
 
 impl Response {
@@ -28,7 +32,7 @@ impl Response {
     #[must_use]
     pub fn kept(&self) -> usize {
         match &self.0 {
-            Place::Copied(_) => 0,
+            Place::Copied(_) | Place::InMemory(_) => 0,
             Place::InInstance(store, _) => store.data().ceiling.held,
         }
     }
@@ -39,6 +43,24 @@ impl Response {
         match &self.0 {
             Place::Copied(bytes) => bytes,
             Place::InInstance(store, list) => list.as_le_slice(store),
+            Place::InMemory(memory) => memory.bytes(),
+        }
+    }
+
+    /// Has it lie in memory that the sandbox shares, where it may lie already. Says where that is,
+    /// unless it does not fit.
+    #[must_use]
+    pub fn share(self, sandbox: &Sandbox) -> (Self, Option<memories::Place>) {
+        let memories = &sandbox.memories;
+        if let Some(place) = memories.place(self.bytes()) {
+            return (self, Some(place));
+        }
+        match memories.copy(self.bytes()) {
+            Some(memory) => {
+                let place = memories.place(memory.bytes());
+                (Self(Place::InMemory(memory)), place)
+            }
+            None => (self, None),
         }
     }
 
@@ -48,6 +70,7 @@ impl Response {
         match self.0 {
             Place::Copied(bytes) => bytes,
             Place::InInstance(store, list) => list.as_le_slice(&store).to_vec(),
+            Place::InMemory(memory) => memory.bytes().to_vec(),
         }
     }
 }

@@ -2,8 +2,6 @@
 
 use std::thread;
 
-use bytes::Bytes;
-
 use super::*;
 
 fn here(bytes: &[u8]) -> Mail {
@@ -13,9 +11,25 @@ fn here(bytes: &[u8]) -> Mail {
 /// The answer, copied, so that a tray is free again.
 fn answer(parent: &Arc<Mailbox>, number: u64) -> Result<Option<Mail>, Garbage> {
     Ok(parent.answer(number)?.map(|answer| match answer {
-        Mail::Here(payload) => Mail::Here(Bytes::from(payload).into()),
+        Mail::Here(Answer { mut bytes, response }) => {
+            response.inspect(|tray| tray.append_to(&mut bytes, usize::MAX));
+            Mail::Here(bytes)
+        }
         Mail::BySocket => Mail::BySocket,
     }))
+}
+
+/// Answers as a worker whose response lies there.
+pub(super) fn reply_in_tray(
+    worker: &Mailbox,
+    number: u64,
+    head: &[u8],
+    place: Place,
+    response: &[u8],
+) -> bool {
+    let at = TRAY + place.region * REGION + place.at;
+    worker.write(at, response.len(), &[response]).expect("it fits");
+    worker.reply(number, &[head], Some((place, response.len())))
 }
 
 pub(super) fn pair() -> (Arc<Mailbox>, Mailbox) {
@@ -37,7 +51,7 @@ fn requests_and_answers_pass_in_their_order() {
             assert_eq!(worker.next(number), Ok(here(&request)));
             assert!(parent.has_begun(number));
             assert_eq!(answer(&parent, number), Ok(None));
-            assert!(worker.reply(number, &[&request]));
+            assert!(worker.reply(number, &[&request], None));
             assert_eq!(answer(&parent, number), Ok(Some(here(&request))));
         }
     }
@@ -61,32 +75,33 @@ fn what_does_not_fit_comes_by_the_socket() {
     let (parent, worker) = pair();
     parent.put(0, None);
     assert_eq!(worker.next(0), Ok(Mail::BySocket));
-    assert!(!worker.reply(0, &[&vec![0; MAX_ANSWER + 1]]));
+    assert!(!worker.reply(0, &[&[0; SMALL_ANSWER], &[0]], None));
     assert_eq!(answer(&parent, 0), Ok(Some(Mail::BySocket)));
     parent.put(1, Some(&[&[1; MAX_REQUEST], &[]]));
     assert_eq!(worker.next(1), Ok(here(&[1; MAX_REQUEST])));
-    assert!(worker.reply(1, &[&vec![2; MAX_ANSWER]]));
-    assert_eq!(answer(&parent, 1), Ok(Some(here(&vec![2; MAX_ANSWER]))));
+    assert!(worker.reply(1, &[&[2; SMALL_ANSWER]], None));
+    assert_eq!(answer(&parent, 1), Ok(Some(here(&[2; SMALL_ANSWER]))));
+    // A head that does not fit takes its response with it.
+    let place = Place { region: 0, at: 0 };
+    assert!(!worker.reply(2, &[&[0; SMALL_ANSWER + 1]], Some((place, 1))));
+    assert!(!worker.is_full(0));
+    assert_eq!(answer(&parent, 2), Ok(Some(Mail::BySocket)));
 }
 
 #[test]
-fn a_tray_is_free_again_once_its_answer_is_taken() {
+fn a_tray_is_free_again_once_its_response_is_taken() {
     let (parent, worker) = pair();
-    let long = |number: u64| vec![number as u8; SMALL_ANSWER + 1];
-    let all = COMPARTMENTS as u64;
-    for number in 0..all {
-        assert!(worker.reply(number, &[&long(number)]), "there is one for each");
+    let places: Vec<_> = (0..TRAYS).map(|region| Place { region, at: REGION - 9 }).collect();
+    for (number, place) in (0..).zip(&places[1..]) {
+        assert!(reply_in_tray(&worker, number, b"head ", *place, b"response!"));
     }
-    assert_eq!(answer(&parent, 1), Ok(Some(here(&long(1)))));
-    assert!(worker.reply(all + 1, &[&long(all + 1)]));
-    // In place of an answer that nobody has taken, whose tray is not free either.
-    assert!(!worker.reply(all, &[&long(all)]));
-    for number in (2..all).chain([all + 1]) {
-        assert_eq!(answer(&parent, number), Ok(Some(here(&long(number)))));
+    for (number, place) in (0..).zip(&places[1..]) {
+        assert!(worker.is_full(place.region));
+        assert_eq!(answer(&parent, number), Ok(Some(here(b"head response!"))));
+        assert!(!worker.is_full(place.region));
     }
-    assert_eq!(answer(&parent, all), Ok(Some(Mail::BySocket)));
-    assert!(worker.reply(all + 2, &[b"short"]));
-    assert_eq!(answer(&parent, all + 2), Ok(Some(here(b"short"))));
+    assert!(worker.reply(8, &[b"short"], None));
+    assert_eq!(answer(&parent, 8), Ok(Some(here(b"short"))));
 }
 
 #[test]
@@ -109,16 +124,21 @@ fn who_sleeps_is_woken() {
 #[test]
 fn no_length_and_no_place_is_believed() {
     let (parent, worker) = pair();
-    for tray in [TRAYS as u64 + 1, 1 << 40, u64::MAX] {
-        assert!(worker.reply(0, &[b"x"]));
-        worker.of(0, ANSWER_TRAY).store(tray, Ordering::SeqCst);
-        assert_eq!(answer(&parent, 0), Err(Garbage));
+    let place = Place { region: 1, at: 5 };
+    let too_long = [
+        (ANSWER_LENGTH, SMALL_ANSWER),
+        (ANSWER_TRAY, TRAYS),
+        (RESPONSE_AT, REGION),
+        (RESPONSE_LENGTH, REGION - 5),
+    ];
+    for (word, most) in too_long {
+        for number in [most as u64 + 1, 1 << 40, u64::MAX - 1] {
+            assert!(reply_in_tray(&worker, 0, b"x", place, b"y"));
+            worker.of(0, word).store(number, Ordering::SeqCst);
+            assert_eq!(answer(&parent, 0), Err(Garbage), "{word}: {number}");
+        }
     }
-    for length in [MAX_ANSWER as u64 + 1, 1 << 40, BY_SOCKET - 1] {
-        assert!(worker.reply(0, &[b"x"]));
-        worker.of(0, ANSWER_LENGTH).store(length, Ordering::SeqCst);
-        assert_eq!(answer(&parent, 0), Err(Garbage));
-        worker.of(0, ANSWER_TRAY).store(1, Ordering::SeqCst);
-        assert_eq!(answer(&parent, 0), Err(Garbage));
-    }
+    assert!(worker.reply(0, &[b"x"], None));
+    worker.of(0, RESPONSE_LENGTH).store(u64::MAX, Ordering::SeqCst);
+    assert_eq!(answer(&parent, 0), Ok(Some(here(b"x"))), "there is none");
 }

@@ -1,14 +1,14 @@
-//! Trays: a long answer is written to the client from the mailbox, which saves a copy.
+//! Trays: a long response is written to the client from the memory of its instance.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{FULL, MAX_ANSWER, Mailbox, TRAY};
+use super::{FULL, Mailbox, REGION, TRAY};
 
-/// An answer that still lies in the mailbox, where its worker could change it at any time. Its
-/// tray is free again when this is dropped.
+/// A response that still lies in its worker's memory, which could change it at any time. Its tray
+/// is the worker's again when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Tray {
     mailbox: Arc<Mailbox>,
@@ -20,12 +20,12 @@ pub(crate) struct Tray {
 }
 
 impl Tray {
-    /// What is in the tray of that number: so many bytes, at most [`MAX_ANSWER`].
-    pub(super) fn new(mailbox: &Arc<Mailbox>, number: usize, length: usize) -> Self {
-        Self { mailbox: Arc::clone(mailbox), number, from: 0, to: length }
+    /// What is in the tray of that number from `at` on: so many bytes, within its [`REGION`].
+    pub(super) fn new(mailbox: &Arc<Mailbox>, number: usize, at: usize, length: usize) -> Self {
+        Self { mailbox: Arc::clone(mailbox), number, from: at, to: at + length }
     }
 
-    /// Bytes of the answer that are left.
+    /// Bytes of the response that are left.
     pub(crate) fn len(&self) -> usize {
         self.to - self.from
     }
@@ -47,7 +47,7 @@ impl Tray {
         bytes
     }
 
-    /// Writes `head` and the answer, as much as a socket takes at once. Says how much that was.
+    /// Writes `head` and the response, as much as a socket takes at once. Says how much that was.
     ///
     /// # Errors
     /// Those of the system call.
@@ -67,7 +67,7 @@ impl Tray {
 
     /// Where it begins in the mailbox.
     fn at(&self) -> usize {
-        TRAY + self.number * MAX_ANSWER + self.from
+        TRAY + self.number * REGION + self.from
     }
 }
 
@@ -82,52 +82,35 @@ mod tests {
     use std::io::Read as _;
     use std::os::unix::net::UnixStream;
 
-    use super::super::tests::pair;
-    use super::super::{Mail, Payload, SMALL_ANSWER, TRAYS};
+    use super::super::tests::{pair, reply_in_tray};
+    use super::super::{Mail, Place};
     use super::*;
 
-    fn take(parent: &Arc<Mailbox>, number: u64) -> Tray {
-        match parent.answer(number) {
-            Ok(Some(Mail::Here(Payload::InTray(tray)))) => tray,
+    /// A response in a tray, and the tray.
+    fn tray(length: usize) -> (Vec<u8>, Tray) {
+        let (parent, worker) = pair();
+        let response: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
+        assert!(reply_in_tray(&worker, 0, b"head", Place { region: 8, at: 1000 }, &response));
+        match parent.answer(0) {
+            Ok(Some(Mail::Here(answer))) => (response, answer.response.expect("a tray")),
             other => panic!("{other:?}"),
         }
     }
 
-    /// An answer that takes a tray, and the tray.
-    fn tray(length: usize) -> (Vec<u8>, Tray) {
-        let (parent, worker) = pair();
-        let answer: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
-        assert!(worker.reply(0, &[&answer]));
-        (answer, take(&parent, 0))
-    }
-
     #[test]
-    fn nothing_is_put_into_a_tray_that_is_in_use() {
-        let (parent, worker) = pair();
-        let long = [0; SMALL_ANSWER + 1];
-        for number in 0..TRAYS as u64 {
-            assert!(worker.reply(number, &[&long]));
-        }
-        let tray = take(&parent, 2);
-        assert!(!worker.reply(4, &[&long]));
-        drop(tray);
-        assert!(worker.reply(5, &[&long]));
-    }
-
-    #[test]
-    fn any_part_of_an_answer_can_be_copied() {
-        let (answer, mut tray) = tray(SMALL_ANSWER + 10);
-        assert_eq!(tray.copy(usize::MAX), answer);
-        assert_eq!(tray.copy(3), answer[..3]);
-        tray.skip(SMALL_ANSWER);
-        assert_eq!((tray.len(), tray.copy(20)), (10, answer[SMALL_ANSWER..].to_vec()));
+    fn any_part_of_a_response_can_be_copied() {
+        let (response, mut tray) = tray(110);
+        assert_eq!(tray.copy(usize::MAX), response);
+        assert_eq!(tray.copy(3), response[..3]);
+        tray.skip(100);
+        assert_eq!((tray.len(), tray.copy(20)), (10, response[100..].to_vec()));
         tray.skip(usize::MAX);
         assert_eq!((tray.len(), tray.copy(1)), (0, vec![]));
     }
 
     #[test]
     fn a_socket_gets_what_it_takes_at_once() {
-        let (answer, mut tray) = tray(1 << 20);
+        let (response, mut tray) = tray(1 << 20);
         let (ours, mut theirs) = UnixStream::pair().expect("sockets");
         ours.set_nonblocking(true).expect("a socket");
         let (mut got, mut head) = (Vec::new(), &b"head"[..]);
@@ -142,6 +125,6 @@ mod tests {
             let start = got.len() - written;
             theirs.read_exact(&mut got[start..]).expect("bytes");
         }
-        assert_eq!(got, [b"head", &answer[..]].concat());
+        assert_eq!(got, [b"head", &response[..]].concat());
     }
 }

@@ -12,8 +12,8 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::super::ipc::{self, Assembler, Nonsense};
-use super::super::mailbox::{Garbage, Mail, Mailbox};
-use super::super::{Done, Job, Payload};
+use super::super::mailbox::{Answer, Garbage, Mail, Mailbox};
+use super::super::{Done, Job};
 use super::Shared;
 
 /// Answers from one worker in a row, before others on the I/O thread have a turn.
@@ -124,7 +124,7 @@ impl Answers {
     fn hear_one(&mut self, worker: &Ear<'_>) -> Result<Heard, Nonsense> {
         if !self.by_socket {
             match worker.mailbox.answer(self.next).map_err(|Garbage| Nonsense)? {
-                Some(Mail::Here(payload)) => return self.pass_on(worker, payload),
+                Some(Mail::Here(answer)) => return self.pass_on(worker, answer),
                 // To something that it was asked.
                 Some(Mail::BySocket) if worker.expects() => self.by_socket = true,
                 Some(Mail::BySocket) => return Err(Nonsense),
@@ -150,14 +150,16 @@ impl Answers {
             return Err(Nonsense);
         }
         match self.assembler.push(datagram)? {
-            Some((number, payload)) if number == self.next => self.pass_on(worker, payload.into()),
+            Some((number, bytes)) if number == self.next => {
+                self.pass_on(worker, Answer { bytes, response: None })
+            }
             Some(_) => Err(Nonsense),
             None => Ok(Heard::Something),
         }
     }
 
-    fn pass_on(&mut self, worker: &Ear<'_>, payload: Payload) -> Result<Heard, Nonsense> {
-        let call = ipc::decode_answer(payload, self.max_response).ok_or(Nonsense)?;
+    fn pass_on(&mut self, worker: &Ear<'_>, answer: Answer) -> Result<Heard, Nonsense> {
+        let call = ipc::decode_answer(answer, self.max_response).ok_or(Nonsense)?;
         let job = {
             let mut state = worker.shared.lock();
             let id = state.schedule.first(worker.place).ok_or(Nonsense)?;
