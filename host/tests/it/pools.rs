@@ -227,7 +227,8 @@ fn the_pool_grows_while_every_worker_is_held_up_and_shrinks_again() {
             assert!(client.stream.peek(&mut byte).is_err(), "{pool}: nobody waited for these");
             client.stream.set_nonblocking(false).unwrap();
         }
-        assert_eq!(server.all_workers().len(), 5, "{pool}: and never more");
+        // The good request may have overtaken one of them on its way, and have had its worker.
+        eventually("one for each, and one more", || server.all_workers().len() == 5);
         for client in &mut loops {
             assert_eq!(client.response().status, 504, "{pool}");
         }
