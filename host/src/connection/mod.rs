@@ -25,8 +25,8 @@ use self::socket::{CONTINUE, left, read_first, reset, write_from};
 use crate::clients::{Full, Seat};
 use crate::config::ClientLimits;
 use crate::http::{
-    Awaited, Framing, Head, MAX_RESPONSE_HEAD, Persistence, READ, Reject, Reply, Request, Version,
-    error_response, prepare_start,
+    Awaited, Framing, Head, MAX_RESPONSE_HEAD, Malformed, Outgoing, Persistence, READ, Reject,
+    Reply, Request, Version, error_response, prepare_start,
 };
 use crate::log::{self, Access};
 use crate::pool::{Busy, Done, Payload};
@@ -35,6 +35,9 @@ use crate::server::Shared;
 /// Bodies up to this many bytes are copied behind the head, which costs less than
 /// to write two pieces.
 const ONE_WRITE: usize = 16 << 10;
+
+/// Bytes of a response that mostly hold its head.
+const USUAL_HEAD: usize = 2 << 10;
 
 /// How much of what a client still sends after its last answer is read.
 const LINGER_BYTES: usize = 64 << 20;
@@ -82,6 +85,17 @@ pub(crate) async fn turn_away(
 /// How a client is answered whose connection then closes.
 fn last_reply(is_head: bool) -> Reply {
     Reply { is_head, persistence: Persistence::Close, now: SystemTime::now() }
+}
+
+/// What of a response goes to the client. Few heads are long, and what lies with a worker is copied
+/// before it is looked at.
+fn outgoing(response: &Payload, reply: &Reply) -> Result<Outgoing, Malformed> {
+    match prepare_start(&response.start(USUAL_HEAD), response.len(), reply) {
+        Err(Malformed::Head) if response.len() > USUAL_HEAD => {
+            prepare_start(&response.start(MAX_RESPONSE_HEAD), response.len(), reply)
+        }
+        outgoing => outgoing,
+    }
 }
 
 struct Connection<'a> {
@@ -222,9 +236,7 @@ impl<'a> Connection<'a> {
             log::captured(number, &done.call.captured);
             (access.handler, access.worker) = (done.call.elapsed, done.worker);
             let response = done.call.result?;
-            let start = response.start(MAX_RESPONSE_HEAD);
-            let outgoing = prepare_start(&start, response.len(), &reply)?;
-            drop(start);
+            let outgoing = outgoing(&response, &reply)?;
             self.seat.hold(response.len() + self.buffer.len())?;
             Ok((outgoing, response))
         });

@@ -81,8 +81,8 @@ impl Reused {
 
     /// A memory that begins with a copy of these bytes, in shared memory.
     pub(super) fn copy(&self, bytes: &[u8]) -> Option<Memory> {
-        self.shared.get()?;
-        let mut memory = self.memory(bytes.len()).ok()?;
+        let fits = bytes.len() <= REGION && self.shared.get().is_some();
+        let mut memory = fits.then(|| self.memory(bytes.len()).ok())??;
         memory.bytes_mut().copy_from_slice(bytes);
         self.place(memory.bytes()).is_some().then_some(memory)
     }

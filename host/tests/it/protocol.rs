@@ -211,3 +211,19 @@ fn nobody_is_refused_while_a_worker_is_idle() {
         }
     }
 }
+
+#[test]
+fn a_response_may_have_a_long_head() {
+    // What is looked at first ends in the field, in the empty line, and before the body.
+    let lengths = (1990..2020).step_by(5).chain([3000, 20_000, 60_000]);
+    for length in lengths {
+        let field = "x".repeat(length);
+        let response = format!("HTTP/1.1 200 OK\r\nX: {field}\r\nContent-Length: 2\r\n\r\nhi");
+        for pool in POOLS {
+            let server = Server::with_handler(pool, &components::long_answer(&response), &[]);
+            let response = server.get("/");
+            assert_eq!((response.status, response.text()), (200, "hi"), "{pool}: {length}");
+            assert_eq!(response.field("x"), Some(&*field), "{pool}: {length}");
+        }
+    }
+}
