@@ -42,10 +42,11 @@ pub(crate) fn run(own: Own, prepared: &Prepared) -> anyhow::Result<()> {
     let Own { slot, socket, memory, bell } = own;
     let Prepared { init, sandbox, handler, .. } = prepared;
     let mailbox = Mailbox::open(&memory)?;
-    sandbox.share(memory.as_fd(), TRAY as u64, TRAYS).context("the memory of instances")?;
+    let shared = sandbox.share(memory.as_fd(), TRAY as u64, TRAYS);
     drop(memory);
     batch::enter();
-    let confined = confine(prepared).map_err(|error| format!("{error:#}"));
+    let confined = shared.context("sharing the memory of instances");
+    let confined = confined.and_then(|()| confine(prepared)).map_err(|error| format!("{error:#}"));
     ipc::send(&socket, &ipc::hello(&confined)?)?;
     if confined.is_err() {
         return Ok(());
