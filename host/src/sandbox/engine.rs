@@ -120,9 +120,9 @@ impl Sandbox {
         Ok(hasher.0.finalize().into())
     }
 
-    /// Has the memories of instances begin in `regions` of [`REGION`] bytes of a shared memory,
-    /// from `offset` on, which is a multiple of the kernel's pages and where all is zero. Nobody
-    /// else may write there. Only the first call counts.
+    /// Has instances' memories begin in `regions` of [`REGION`](super::REGION) bytes of a shared
+    /// memory, from `offset` on, which is a multiple of the kernel's pages and where all is zero.
+    /// Nobody else may write there. Only the first call counts.
     ///
     /// # Errors
     /// When they cannot be mapped.
