@@ -6,7 +6,7 @@ use wasmtime::Store;
 use wasmtime::component::WasmList;
 
 use super::engine::Sandbox;
-use super::memories::{self, Memory};
+use super::memories::{self, Memory, REGION};
 use super::monitor::State;
 
 /// A handler's response, not yet checked. It may keep the instance, and with it that one's place in
@@ -48,11 +48,14 @@ impl Response {
     }
 
     /// Has it lie in memory that the sandbox shares, where it may lie already. Says where that is,
-    /// unless it does not fit.
+    /// unless it does not fit. With what it keeps then, many can be kept: an instance that has
+    /// more memory than is shared of it is not among that.
     #[must_use]
     pub fn share(self, sandbox: &Sandbox) -> (Self, Option<memories::Place>) {
         let memories = &sandbox.memories;
-        if let Some(place) = memories.place(self.bytes()) {
+        if self.kept() <= REGION
+            && let Some(place) = memories.place(self.bytes())
+        {
             return (self, Some(place));
         }
         match memories.copy(self.bytes()) {

@@ -70,6 +70,14 @@ pub fn long_answer(response: &str) -> String {
     )
 }
 
+/// The same, from an instance that takes so many pages of memory more; it traps without them.
+pub fn long_answer_of_a_large_instance(response: &str, pages: u32) -> String {
+    let start = "(i32.store (i32.const 0) (i32.const 65536))";
+    let grow = format!("(memory.grow (i32.const {pages}))");
+    let take = format!("(if (i32.lt_s {grow} (i32.const 0)) (then unreachable))");
+    long_answer(response).replace(start, &format!("{take} {start}"))
+}
+
 /// Answers with the body of its request, whatever that is.
 pub fn parrot() -> String {
     handler(

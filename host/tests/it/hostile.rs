@@ -282,6 +282,28 @@ fn no_answer_waits_for_a_slow_request() {
 }
 
 #[test]
+fn large_instances_are_not_kept_for_their_responses() {
+    let body = "x".repeat(20_000);
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n{body}");
+    // 500 of the 512 MiB that one may have: two of them do not fit into a worker process.
+    let handler = components::long_answer_of_a_large_instance(&answer, 8000);
+    for pool in POOLS {
+        let server =
+            Server::with_handler(pool, &handler, &["--workers", "1", "--memory", "512MiB"]);
+        let mut clients: Vec<_> = (0..32).map(|_| server.connect()).collect();
+        for _ in 0..10 {
+            for client in &mut clients {
+                client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+            }
+            for client in &mut clients {
+                let response = client.response();
+                assert_eq!((response.status, response.body.len()), (200, 20_000), "{pool}");
+            }
+        }
+    }
+}
+
+#[test]
 fn the_deadline_does_not_drift() {
     // Long enough for a late tick to add up to more than a worker's reprieve.
     for pool in POOLS {
