@@ -44,7 +44,7 @@ const SPARE_DESCRIPTORS: u64 = 64;
 /// # Errors
 /// Whatever keeps the server from starting, or requests that it could not finish.
 pub fn serve(config: &Config) -> anyhow::Result<()> {
-    let log = log::start(config.log);
+    let log = log::start(config.log)?;
     if config.escaped {
         escape::plant_secret();
     }

@@ -3,10 +3,9 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::time::{Duration, SystemTime};
 
-use super::{Line, PLAIN};
+use super::PLAIN;
 use crate::metrics::Snapshot;
 
 /// Bytes of most lines of the access log.
@@ -40,8 +39,7 @@ pub(crate) struct Access<'a> {
 impl Access<'_> {
     pub(crate) fn write(&self) {
         match PLAIN.get() {
-            // It never fails.
-            Some(queue) => drop(Line(queue).write(self.plain(SystemTime::now()).as_bytes())),
+            Some(queue) => queue.push(self.plain(SystemTime::now()).as_bytes()),
             None if tracing::enabled!(tracing::Level::INFO) => self.event(),
             None => {}
         }
