@@ -185,6 +185,22 @@ impl<T: Task> Schedule<T> {
         Some((task, self.refill(place, now)))
     }
 
+    /// Workers that have one request and none ahead.
+    pub(super) fn with_one_request(&self) -> impl Iterator<Item = usize> {
+        self.working().filter(|(_, place)| place.sent.len() == 1).map(|(at, _)| at)
+    }
+
+    /// The only request of a worker, which has not begun it, goes to one that is idle; the
+    /// worker is idle then.
+    pub(super) fn hand_over(&mut self, from: usize, to: usize, now: Instant) {
+        let sent = self.places.get_mut(from).and_then(|place| place.sent.pop_front());
+        let Some(Sent { request, .. }) = sent else { return };
+        self.working.retain(|at| *at != from);
+        self.idle.retain(|at| *at != to);
+        self.idle.push(from);
+        self.assign(to, request, now);
+    }
+
     /// A worker died. What it had begun and not answered is returned; what it had not begun
     /// waits again, and as if it had just come: of workers that die at a time, it should not
     /// go to one after the other.

@@ -272,6 +272,7 @@ impl Shared {
         let is_busy = orders.iter().any(|order| order.place == worker.place);
         let elapsed = call.elapsed;
         state.hand_out(orders);
+        let is_busy = is_busy || state.relieve(worker);
         self.settle(&state);
         let done = Done { call, worker: number(worker.place), _request: request };
         state.answers.push(Answer { job, done });
@@ -302,6 +303,18 @@ impl State {
         self.places.iter().filter(|place| matches!(place, Place::Kept(None))).count()
     }
 
+    /// Gives a worker that has nothing to do what another was given and has not begun: that one
+    /// is awake, and waits for a processor. Whether there was something.
+    fn relieve(&mut self, worker: &Worker) -> bool {
+        let take_back = |at| Some((at, self.places.get(at).and_then(Place::seat)?.take_back()?));
+        let Some((from, errand)) = self.schedule.with_one_request().find_map(take_back) else {
+            return false;
+        };
+        self.schedule.hand_over(from, worker.place, Instant::now());
+        *worker.lock() = Next::Call(errand);
+        true
+    }
+
     /// Gives workers what the schedule ordered.
     fn hand_out(&mut self, orders: impl IntoIterator<Item = schedule::Order>) {
         for order in orders {
@@ -330,6 +343,18 @@ impl Seat {
     fn hand(&self, next: Next) {
         *self.worker.lock() = next;
         self.thread.thread().unpark();
+    }
+
+    /// What it was given and has not begun, if there is something.
+    fn take_back(&self) -> Option<Errand> {
+        let mut next = self.worker.lock();
+        match mem::take(&mut *next) {
+            Next::Call(errand) => Some(errand),
+            other => {
+                *next = other;
+                None
+            }
+        }
     }
 }
 

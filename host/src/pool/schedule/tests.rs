@@ -267,6 +267,7 @@ enum Step {
     Answer(usize),
     Die(usize, Begun),
     Look(u64),
+    HandOver,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -276,6 +277,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0usize..4, prop_oneof![Just(Begun::Nothing), Just(Begun::First)])
             .prop_map(|(place, begun)| Step::Die(place, begun)),
         2 => (0u64..4).prop_map(Step::Look),
+        1 => Just(Step::HandOver),
     ]
 }
 
@@ -309,6 +311,12 @@ proptest! {
                         f.schedule.taken_back(place, f.schedule.behind(place), f.now);
                     }
                 }
+                Step::HandOver => {
+                    let from = f.schedule.with_one_request().next();
+                    if let (Some(from), Some(to)) = (from, f.schedule.idle.first().copied()) {
+                        f.schedule.hand_over(from, to, f.now);
+                    }
+                }
             }
             let schedule = &f.schedule;
             prop_assert_eq!(schedule.running() + schedule.pending(), there);
@@ -321,6 +329,19 @@ proptest! {
             prop_assert!(schedule.places.iter().all(|place| place.sent.len() <= ahead + 1));
         }
     }
+}
+
+#[test]
+fn what_a_worker_has_not_begun_goes_to_one_that_is_done() {
+    let mut f = Fixture::of(Shape { places: 3, max_hot: 2, lanes: 2, ahead: 0 });
+    assert_eq!((f.submit(1), f.submit(2)), (Some(2), Some(1)));
+    assert_eq!(f.answer(2), (1, 0));
+    assert_eq!(f.schedule.with_one_request().collect::<Vec<_>>(), [1]);
+    f.schedule.hand_over(1, 2, f.now);
+    assert_eq!(f.schedule.first(1), None);
+    assert_eq!(f.submit(3), Some(1), "it is the last to be idle");
+    assert_eq!(f.answer(2), (2, 0));
+    assert_eq!(f.answer(1), (3, 0));
 }
 
 #[test]
