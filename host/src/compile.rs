@@ -61,11 +61,13 @@ const TOO_MUCH_CODE: &str = "its machine code is larger than 128 MiB";
 /// The most that the compiler may say about a component, in bytes.
 const MAX_FINDINGS: u64 = 1 << 20;
 
-/// Bytes of stack that the compiler has from the start.
-const STACK: usize = 1 << 20;
-
 /// Bytes of one message of the compiler's about a component that is repeated.
 const MAX_REASON: usize = 500;
+
+/// How the compiler says that there is no more memory: Rust's allocator, which ends the process;
+/// cranelift, which panics, wasmtime, and glibc; and a system call.
+const OUT_OF_MEMORY: [&str; 3] =
+    ["memory allocation of", "out of memory", "Cannot allocate memory"];
 
 /// What the compiler found out about a component.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -157,25 +159,23 @@ pub(crate) fn rewound(code: &OwnedFd) -> anyhow::Result<File> {
 /// Why there are no findings.
 fn death(status: ExitStatus, said: &[u8], bounds: Bounds) -> String {
     let said = String::from_utf8_lossy(said);
-    let first = said.lines().next().unwrap_or_default();
-    if first.starts_with("memory allocation") {
+    if OUT_OF_MEMORY.iter().any(|text| said.contains(text)) {
         return format!("it takes more than {} MiB of memory to compile", bounds.memory >> 20);
     }
-    match status.signal() {
-        Some(signal) => format!("the compiler was ended by signal {signal} {first}"),
-        None => format!("the compiler failed: {}", shortened(first)),
+    // A panic's begins with an empty line.
+    let first = said.lines().find(|line| !line.is_empty()).map(shortened).unwrap_or_default();
+    let what = match status.signal() {
+        Some(signal) => format!("was ended by signal {signal}"),
+        None => "failed".into(),
+    };
+    match first.is_empty() {
+        true => format!("the compiler {what}"),
+        false => format!("the compiler {what}: {first}"),
     }
 }
 
 fn shortened(text: &str) -> String {
     text.chars().take(MAX_REASON).collect()
-}
-
-/// Has the stack be as large as the compiler needs it. One that has to grow when no memory is
-/// left ends the process without a word of why.
-fn grow_stack() {
-    let mut stack = [0_u8; STACK];
-    std::hint::black_box(&mut stack);
 }
 
 /// The compiler's side: compiles what is on standard input.
@@ -190,7 +190,6 @@ pub fn run(limits: &str, memory: u64, low_priority: bool) -> anyhow::Result<()> 
     let limits = serde_json::from_str(limits).context("the limits")?;
     let wasm = File::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     let mut code = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
-    grow_stack();
     lockdown::limit_compiler(memory)?;
     lockdown::confine_compiler()?;
     let mut bytes = Vec::new();
@@ -227,4 +226,34 @@ fn memfd(bytes: &[u8]) -> anyhow::Result<OwnedFd> {
     file.write_all(bytes)?;
     seek(&file, SeekFrom::Start(0))?;
     Ok(file.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_runs_out_of_memory_is_said_to() {
+        let bounds = Bounds { memory: 100 << 20, ..Bounds::default() };
+        let said = [
+            "memory allocation of 5242880 bytes failed\n",
+            // Two threads at a time.
+            "memory allocation of memory allocation of 65536 bytes failed\n81920",
+            "\nthread '<unnamed>' (7) panicked at map.rs:116:31:\nunhandled out-of-memory error: \
+             out of memory (failed to allocate 65632 bytes)\n",
+            "error: out of memory\n",
+            "\nthread '<unnamed>' (7) panicked at stack_overflow.rs:236:13:\nfailed to allocate an \
+             alternative stack: Cannot allocate memory (os error 12)\n",
+        ];
+        let dead = ExitStatus::from_raw(Signal::SEGV.as_raw());
+        for said in said {
+            assert!(death(dead, said.as_bytes(), bounds).contains("100 MiB of memory"), "{said:?}");
+        }
+        let other = "\nthread 'main' (7) panicked at map.rs:1:1:\nno reason\n";
+        assert_eq!(
+            death(dead, other.as_bytes(), bounds),
+            "the compiler was ended by signal 11: thread 'main' (7) panicked at map.rs:1:1:"
+        );
+        assert_eq!(death(dead, b"", bounds), "the compiler was ended by signal 11");
+    }
 }
