@@ -112,7 +112,6 @@ impl Shared {
             state.is_asleep = true;
             state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.is_asleep = false;
         mem::swap(&mut state.lines, lines);
         !lines.is_empty()
     }
@@ -161,8 +160,9 @@ impl<W: Write> Sink<W> {
         let mut lines = Vec::new();
         let mut reported = 0;
         while shared.take(&mut lines) {
+            let all = self.write_out(&lines);
             let dropped = self.queue.dropped();
-            if self.write_out(&lines) && dropped > reported {
+            if all && dropped > reported {
                 // It comes back here by way of the queue. If that has filled up meanwhile, the
                 // next time tries again.
                 tracing::warn!(lines = dropped - reported, "log lines were dropped");
