@@ -2,10 +2,13 @@
 //!
 //! A memory that grows, or is given back, usually becomes accessible further or less far than it
 //! was, by system calls of which one interrupts every core on which this process runs. Here it
-//! stays accessible as far as it ever was, and what an instance had of it is written over before
-//! the next one gets it. So what lies beyond the end of a memory may be accessible, and machine
-//! code has to compare every address with the end, which
+//! stays accessible as far as it ever was, and the next instance has zeros written over what was
+//! left of the one before, as far as it grows. So what lies beyond the end of a memory may be
+//! accessible, and another's, and machine code has to compare every address with the end, which
 //! [`Memories::Reused`](super::engine::Memories) has it do.
+//!
+//! It is not the one before that clears it: that may have ended on another core, which would then
+//! have in its cache what this one is about to write to.
 //!
 //! A worker process has them begin in memory that its parent has, too ([`Reused::share`]), so that
 //! the parent can read a response where it is.
@@ -19,7 +22,7 @@ use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprot
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
 /// Bytes of a memory that stay accessible, and are cleared by writing to them. What lies beyond
-/// goes back to the kernel.
+/// goes back to the kernel when its instance ends.
 const KEPT: usize = 2 << 20;
 
 /// Bytes of shared memory in which one memory begins.
@@ -97,7 +100,7 @@ impl Reused {
     }
 }
 
-/// Memories of nobody, all of them zero.
+/// Memories of nobody.
 #[derive(Default)]
 struct Free(Mutex<Vec<Mapping>>);
 
@@ -113,6 +116,8 @@ struct Mapping {
     base: *mut u8,
     reserved: usize,
     accessible: usize,
+    /// Bytes from its beginning that may have been written to. All others are zero.
+    dirty: usize,
     /// Its place is known as that of shared memory, and is never given to anything else.
     stays: bool,
 }
@@ -131,7 +136,7 @@ impl Mapping {
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: the kernel chooses a place where nothing is.
         let base = unsafe { mmap_anonymous(ptr::null_mut(), reserved, ProtFlags::empty(), flags) }?;
-        Ok(Self { base: base.cast(), reserved, accessible: 0, stays: false })
+        Ok(Self { base: base.cast(), reserved, accessible: 0, dirty: 0, stays: false })
     }
 
     /// The same, which begins in that of a file, all zero.
@@ -164,10 +169,19 @@ impl Mapping {
         Ok(())
     }
 
-    /// Has the first so many bytes, which are all that were ever written to, be zero again.
-    fn clear(&mut self, size: usize) -> io::Result<()> {
-        // SAFETY: it is accessible, and nobody else's.
-        unsafe { ptr::write_bytes(self.base, 0, size.min(self.accessible).min(KEPT)) };
+    /// Has the bytes from one place to another, which are accessible, be zero.
+    fn clear(&mut self, from: usize, to: usize) {
+        let to = to.min(self.dirty);
+        if from < to {
+            // SAFETY: they are accessible, and nobody else's.
+            unsafe { ptr::write_bytes(self.base.add(from), 0, to - from) };
+        }
+    }
+
+    /// Whoever had it wrote to no more than the first so many bytes. What lies beyond [`KEPT`] goes
+    /// back to the kernel.
+    fn give_back(&mut self, size: usize) -> io::Result<()> {
+        self.dirty = self.dirty.max(size).min(KEPT);
         if self.accessible > KEPT {
             let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
             // SAFETY: what is replaced lies in what is reserved, and is nobody else's.
@@ -184,7 +198,7 @@ impl Mapping {
 /// Nothing at all: what is left where one was taken.
 impl Default for Mapping {
     fn default() -> Self {
-        Self { base: ptr::null_mut(), reserved: 0, accessible: 0, stays: false }
+        Self { base: ptr::null_mut(), reserved: 0, accessible: 0, dirty: 0, stays: false }
     }
 }
 
@@ -201,7 +215,7 @@ impl Drop for Mapping {
 /// The memory of one instance.
 pub(super) struct Memory {
     mapping: Mapping,
-    /// Bytes that the instance has. Beyond them all is zero.
+    /// Bytes that the instance has.
     size: usize,
     free: Arc<Free>,
 }
@@ -224,7 +238,7 @@ impl Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         let mut mapping = std::mem::take(&mut self.mapping);
-        if mapping.clear(self.size).is_ok() {
+        if mapping.give_back(self.size).is_ok() {
             self.free.lock().push(mapping);
         }
     }
@@ -247,7 +261,7 @@ unsafe impl MemoryCreator for Reused {
 }
 
 // SAFETY: all bytes up to the size are accessible, the base never changes, and what comes into
-// being by growing is zero: whoever had it cleared it.
+// being by growing is zero: it was cleared, or never written to.
 #[expect(unsafe_code, reason = "wasmtime relies on what it says")]
 unsafe impl LinearMemory for Memory {
     fn byte_size(&self) -> usize {
@@ -260,6 +274,7 @@ unsafe impl LinearMemory for Memory {
 
     fn grow_to(&mut self, size: usize) -> wasmtime::Result<()> {
         self.mapping.expose(size)?;
+        self.mapping.clear(self.size, size);
         self.size = size;
         Ok(())
     }
@@ -315,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn shared_memory_shows_where_bytes_lie_and_is_cleared() {
+    fn shared_memory_shows_where_bytes_lie_and_is_cleared_for_the_next() {
         let file = memfd_create("memories", MemfdFlags::CLOEXEC).expect("memory");
         rustix::fs::ftruncate(&file, 3 * REGION as u64).expect("memory");
         let read = |at: usize| {
@@ -345,7 +360,9 @@ mod tests {
         assert_eq!(read(REGION), *b"copy");
         assert!(memories.copy(b"copy").is_none(), "there are two");
         drop((memory, copy));
+        let two = [(); 2].map(|()| memories.memory(PAGE).expect("memory"));
         assert_eq!([read(REGION), read(2 * REGION), read(2 * REGION + 7)], [[0; 4]; 3]);
+        drop(two);
         assert!(memories.copy(&[1; REGION]).is_some());
         assert!(memories.copy(&[1; REGION + 1]).is_none(), "it does not fit");
     }

@@ -17,8 +17,8 @@ const LISTINGS: usize = 4;
 /// than the instance is handed to another thread.
 const LONG_RESPONSE: usize = 64 << 10;
 
-/// How many times as long as its response an instance may be that is kept for it: to clear it holds
-/// up the I/O thread.
+/// How many times as long as its response an instance may be that is kept for it: to give its memory
+/// back holds up the I/O thread.
 const MOST_KEPT: usize = 4;
 
 /// What those workers share of which one at a time is kept busy with short calls.
