@@ -277,7 +277,7 @@ fn no_answer_waits_for_a_slow_request() {
         for client in brief {
             assert_eq!(client.response().status, 204, "{pool}");
         }
-        assert!(server.sleeping_workers() > 0, "{pool}: the others are not there yet");
+        eventually("the others are in workers", || server.sleeping_workers() > 0);
     }
 }
 
