@@ -271,13 +271,14 @@ fn no_answer_waits_for_a_slow_request() {
         for client in &mut *brief {
             client.send("GET /b HTTP/1.1\r\nHost: x\r\n\r\n");
         }
-        for client in slow {
+        for client in &mut *slow {
             client.send("GET /s HTTP/1.1\r\nHost: x\r\n\r\n");
         }
         for client in brief {
             assert_eq!(client.response().status, 204, "{pool}");
         }
-        eventually("the others are in workers", || server.sleeping_workers() > 0);
+        let others = slow.len();
+        eventually("all others are in workers", || server.sleeping_workers() == others);
     }
 }
 
