@@ -199,11 +199,11 @@ pub fn run(limits: &str, memory: u64, low_priority: bool) -> anyhow::Result<()> 
     let mut findings = Findings::default();
     let sandbox = Sandbox::new(limits, Memories::suited_to(&bytes), Clock::Parent)?;
     match sandbox.examine(&bytes) {
-        Ok(Examined { imports, exports, component }) => {
+        Ok(Examined { imports, exports, program }) => {
             (findings.imports, findings.exports) = (imports, exports);
-            match component {
-                Ok(component) => {
-                    let machine_code = component.serialize()?;
+            match program {
+                Ok(program) => {
+                    let machine_code = program.serialize()?;
                     findings.code = machine_code.len();
                     match machine_code.len() <= MAX_CODE {
                         true => code.write_all(&machine_code)?,

@@ -4,11 +4,9 @@ use std::borrow::Cow;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
-use wasmtime::component::Component;
-
 use crate::config::{DirConfig, HandlerLimits};
 use crate::directory::Directories;
-use crate::sandbox::{Clock, Sandbox};
+use crate::sandbox::{Clock, Program, Sandbox};
 
 /// The file handler, built from `handlers/fileops`.
 const FILEOPS: &[u8] = include_bytes!("../../handlers/fileops.wasm");
@@ -43,9 +41,9 @@ pub(crate) fn load(
     limits: HandlerLimits,
     clock: Clock,
     code: &impl AsRawFd,
-) -> anyhow::Result<(Sandbox, Component)> {
+) -> anyhow::Result<(Sandbox, Program)> {
     let path = format!("/proc/self/fd/{}", code.as_raw_fd());
-    // SAFETY: the bytes are what `Component::serialize` gave this same executable, run
+    // SAFETY: the bytes are what `Program::serialize` gave this same executable, run
     // as a compiler, in a memfd that this one or its parent sealed against any change.
     unsafe { Sandbox::load(limits, clock, &path) }
 }
@@ -55,10 +53,10 @@ pub(crate) fn load(
 /// # Errors
 /// The reason why a server would refuse it.
 pub(crate) fn try_out(code: &OwnedFd, limits: HandlerLimits) -> anyhow::Result<()> {
-    let (sandbox, component) = load(limits, Clock::Parent, code)?;
+    let (sandbox, program) = load(limits, Clock::Parent, code)?;
     let empty = tempfile::tempdir()?;
     let config = DirConfig { host: empty.path().into(), guest: "folder".into(), read_only: true };
     let dir = Directories::default().open(&config, limits.quota)?;
-    sandbox.handler(&component, dir.grants(Vec::new(), None))?;
+    sandbox.handler(&program, dir.grants(Vec::new(), None))?;
     Ok(())
 }

@@ -105,8 +105,8 @@ fn prepare(init: Init, code: &File, descriptors: Vec<OwnedFd>) -> anyhow::Result
         false => None,
     };
     let audit = audit.map(|pipe| Audit::new(pipe).map(Arc::new)).transpose()?;
-    let (sandbox, component) = handler::load(init.limits, Clock::Parent, code)?;
-    let handler = sandbox.handler(&component, dir.grants(init.env.clone(), audit))?;
+    let (sandbox, program) = handler::load(init.limits, Clock::Parent, code)?;
+    let handler = sandbox.handler(&program, dir.grants(init.env.clone(), audit))?;
     let threads = std::fs::read_dir("/proc/self/task")?.count();
     anyhow::ensure!(threads == 1, "a process with {threads} threads cannot be forked");
     Ok(Prepared { init, dir, sandbox, handler })

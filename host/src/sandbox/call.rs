@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use wasmtime::component::WasmList;
-use wasmtime::{CallHook, Store, Trap, WasmBacktrace};
+use wasmtime::{CallHook, OutOfMemory, Store, Trap, WasmBacktrace};
 
 use super::engine::Sandbox;
 use super::handler::{Entry, Handler};
+use super::limits::Ceiling;
 use super::monitor::{Captured, DeadlinePassed, Exited, State};
 use super::response::Response;
 
@@ -87,7 +88,8 @@ impl Sandbox {
         let started = Instant::now();
         let _running = self.running();
         let deadline = started + self.limits.timeout;
-        let state = State::new(&handler.grants, order, deadline, self.limits.memory);
+        let ceiling = Ceiling::new(self.limits.memory, handler.records);
+        let state = State::new(&handler.grants, order, deadline, ceiling);
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.ceiling);
         store.set_epoch_deadline(self.ticks_until_deadline());
@@ -169,6 +171,10 @@ const TOO_LONG: &str = "too much data is being copied";
 fn classify(error: &wasmtime::Error, state: &State) -> CallError {
     if error.is::<DeadlinePassed>() {
         return CallError::Deadline;
+    }
+    // The host has none; this one takes no context.
+    if error.is::<OutOfMemory>() {
+        return CallError::OutOfMemory;
     }
     if error.is::<Exited>() {
         return CallError::Exited;

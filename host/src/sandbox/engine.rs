@@ -15,10 +15,11 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::component::Linker;
 use wasmtime::{Config, Engine};
 
-use super::extent::Extent;
+use super::complexity::Complexity;
 use super::in_place::IN_PLACE;
 use super::memories::Reused;
 use super::monitor::{self, State};
+use super::program;
 use crate::config::HandlerLimits;
 
 /// How often a computing guest looks at the clock.
@@ -67,8 +68,8 @@ impl Memories {
     /// map it.
     #[must_use]
     pub fn suited_to(wasm: &[u8]) -> Self {
-        match Extent::of(wasm) {
-            Ok(extent) if extent.memory > MOST_REUSED => Self::Mapped,
+        match Complexity::of(wasm) {
+            Ok(complexity) if complexity.largest_memory > MOST_REUSED => Self::Mapped,
             // The compiler says what is wrong with it.
             _ => Self::Reused,
         }
@@ -117,6 +118,7 @@ impl Sandbox {
         }
         MOST_REUSED.hash(&mut hasher);
         IN_PLACE.hash(&mut hasher);
+        program::MAGIC.hash(&mut hasher);
         Ok(hasher.0.finalize().into())
     }
 

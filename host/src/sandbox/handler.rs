@@ -8,15 +8,18 @@ use wasmtime::component::{
     Component, ComponentExportIndex, InstancePre, Linker, ResourceType, Type,
 };
 
-use super::engine::{Clock, Memories, Sandbox};
-use super::extent::Extent;
+use super::complexity::{Complexity, Unknown};
+use super::engine::Sandbox;
 use super::in_place::{self, IN_PLACE};
 use super::limits;
 use super::monitor::{Grants, State};
-use crate::config::HandlerLimits;
+use super::program::{Needs, Program};
 
 /// Pages of a linear memory, in bytes.
 const PAGE: u64 = 64 << 10;
+
+/// What `--memory` bounds, in a refusal.
+const MEMORY: &str = "bytes for its memories and records";
 
 /// The function that a handler exports.
 const EXPORT: &str = "handle";
@@ -67,6 +70,8 @@ pub struct Handler {
     pub(super) pre: InstancePre<State>,
     pub(super) entry: Entry,
     pub(super) grants: Arc<Grants>,
+    /// Bytes that each instance takes for its records.
+    pub(super) records: usize,
 }
 
 /// The function that is called, by what becomes of its response.
@@ -91,8 +96,8 @@ pub struct Examined {
     pub imports: Vec<String>,
     /// What it exports.
     pub exports: Vec<String>,
-    /// Itself, if it is a handler.
-    pub component: Result<Component, Refusal>,
+    /// The program, if it is a handler.
+    pub program: Result<Program, Refusal>,
 }
 
 /// What an import, such as `wasi:io/poll@0.2.6`, comes to here; `None` if no handler
@@ -144,10 +149,10 @@ impl Sandbox {
     ///
     /// # Errors
     /// A [`Refusal`] that says why it is not.
-    pub fn compile(&self, wasm: &[u8]) -> Result<Component, Refusal> {
-        let component = self.translate(wasm)?;
-        self.check(&component)?;
-        Ok(component)
+    pub fn compile(&self, wasm: &[u8]) -> Result<Program, Refusal> {
+        let program = self.translate(wasm)?;
+        self.check(&program)?;
+        Ok(program)
     }
 
     /// Compiles a component, handler or not, and says what it asks for.
@@ -155,68 +160,56 @@ impl Sandbox {
     /// # Errors
     /// A [`Refusal`] when it is not a component.
     pub fn examine(&self, wasm: &[u8]) -> Result<Examined, Refusal> {
-        let component = self.translate(wasm)?;
-        let ty = component.component_type();
+        let program = self.translate(wasm)?;
+        let ty = program.component.component_type();
         let imports = ty.imports(&self.engine).map(|(name, _)| name.to_owned()).collect();
         let exports = ty.exports(&self.engine).map(|(name, _)| name.to_owned());
         let exports = exports.filter(|name| name != IN_PLACE).collect();
-        let component = self.check(&component).map(|()| component);
-        Ok(Examined { imports, exports, component })
+        let program = self.check(&program).map(|()| program);
+        Ok(Examined { imports, exports, program })
     }
 
-    fn translate(&self, wasm: &[u8]) -> Result<Component, Refusal> {
+    fn translate(&self, wasm: &[u8]) -> Result<Program, Refusal> {
         // The preamble tells a module (layer 0) from a component (layer 1).
         if let Some([0, b'a', b's', b'm', _, _, 0, 0]) = wasm.first_chunk::<8>() {
             return Err(Refusal::CoreModule);
         }
-        // What is not valid is for the compiler to say.
-        if let Ok(extent) = Extent::of(wasm) {
-            few_records(&extent)?;
+        let complexity = match Complexity::of(wasm) {
+            Ok(complexity) => complexity,
+            Err(why @ Unknown::NestedTooDeep) => return Err(Refusal::TooLarge(why.to_string())),
+            // The compiler says so in more detail.
+            Err(Unknown::Invalid) => Complexity::default(),
+        };
+        for (what, wanted, most) in [
+            ("modules", complexity.modules, limits::MODULES as u64),
+            ("records", complexity.records, limits::RECORDS),
+        ] {
+            // How many more is not known.
+            if wanted > most {
+                let why = format!("an instance takes more than {most} {what}");
+                return Err(Refusal::TooLarge(why));
+            }
         }
         let added = in_place::add(wasm, EXPORT);
         let component = Component::from_binary(&self.engine, added.as_deref().unwrap_or(wasm))
             .map_err(|error| Refusal::Invalid(first_line(&error)))?;
         match component.get_export_index(None, IN_PLACE) {
             Some(_) if added.is_none() => Err(Refusal::Reserved),
-            _ => Ok(component),
+            _ => Ok(Program { component, needs: complexity.into() }),
         }
-    }
-
-    /// Loads machine code with an engine of the configuration it was made for.
-    ///
-    /// # Errors
-    /// When it comes from another version or configuration, and as [`Sandbox::new`].
-    ///
-    /// # Safety
-    /// The file must hold what `Component::serialize` gave, and must not change
-    /// for as long as the component lives.
-    #[expect(unsafe_code, reason = "machine code cannot be checked, only trusted")]
-    pub unsafe fn load(
-        limits: HandlerLimits,
-        clock: Clock,
-        path: &str,
-    ) -> anyhow::Result<(Self, Component)> {
-        let load = |memories| {
-            let sandbox = Self::new(limits, memories, clock)?;
-            // SAFETY: the caller upholds what this function asks for.
-            let component = unsafe { Component::deserialize_file(&sandbox.engine, path) };
-            let component = component.map_err(|error| Refusal::Precompiled(first_line(&error)))?;
-            anyhow::Ok((sandbox, component))
-        };
-        let [usual, other] = Memories::ALL;
-        load(usual).or_else(|why| load(other).map_err(|_| why))
     }
 
     /// Binds a compiled component to what it is granted.
     ///
     /// # Errors
     /// A [`Refusal`] when the component is not a handler or does not fit.
-    pub fn handler(&self, component: &Component, grants: Grants) -> Result<Handler, Refusal> {
+    pub fn handler(&self, program: &Program, grants: Grants) -> Result<Handler, Refusal> {
+        let Program { component, needs } = program;
         let find = |name| component.get_export_index(None, name);
         let entry = find(IN_PLACE).map(Entry::InPlace);
         let entry = entry.or_else(|| find(EXPORT).map(Entry::Freed)).ok_or(Refusal::Export(""))?;
         // Machine code out of the cache may have been made when the limits were others.
-        self.has_room(component)?;
+        self.has_room(program)?;
         let mut linker: Linker<State> = self.linker.clone();
         self.deny(component, &mut linker).map_err(|error| Refusal::Invalid(first_line(&error)))?;
         let pre = linker
@@ -225,7 +218,8 @@ impl Sandbox {
         component
             .initialize_copy_on_write_image()
             .map_err(|error| Refusal::TooLarge(first_line(&error)))?;
-        Ok(Handler { pre, entry, grants: Arc::new(grants) })
+        let records = usize::try_from(needs.records).unwrap_or(usize::MAX);
+        Ok(Handler { pre, entry, grants: Arc::new(grants), records })
     }
 
     /// Defines what the component imports of [`DENIED`], as functions that trap.
@@ -256,21 +250,28 @@ impl Sandbox {
         Ok(())
     }
 
-    /// Whether its instances may have as many memories and tables, as large as they start.
-    fn has_room(&self, component: &Component) -> Result<(), Refusal> {
+    /// Whether its instances may have as many memories and tables, as large as they start, and
+    /// all else that they take.
+    fn has_room(&self, program: &Program) -> Result<(), Refusal> {
+        let Needs { records, initial_data } = program.needs;
+        let most = self.limits.memory as u64;
+        // Data that does not overlap fits into the memories.
+        within("bytes of initial data", initial_data, most)?;
         // `None` if others are to bring it modules, which it gets nowhere.
-        let Some(needed) = component.resources_required() else { return Ok(()) };
+        let Some(needed) = program.component.resources_required() else {
+            return within(MEMORY, records, most);
+        };
         let elements = needed.max_initial_table_size.unwrap_or_default();
         let bytes = needed.max_initial_memory_size.unwrap_or_default().saturating_mul(PAGE);
-        within("bytes of memory", bytes, self.limits.memory)?;
-        within("memories", needed.num_memories.into(), limits::MEMORIES)?;
-        within("tables", needed.num_tables.into(), limits::TABLES)?;
-        within("elements in a table", elements, limits::TABLE_ELEMENTS)
+        within(MEMORY, bytes.saturating_add(records), most)?;
+        within("memories", needed.num_memories.into(), limits::MEMORIES as u64)?;
+        within("tables", needed.num_tables.into(), limits::TABLES as u64)?;
+        within("elements in a table", elements, limits::TABLE_ELEMENTS as u64)
     }
 
-    fn check(&self, component: &Component) -> Result<(), Refusal> {
-        self.has_room(component)?;
-        let ty = component.component_type();
+    fn check(&self, program: &Program) -> Result<(), Refusal> {
+        self.has_room(program)?;
+        let ty = program.component.component_type();
         for (name, item) in ty.imports(&self.engine) {
             let instance = matches!(item.ty, ComponentItem::ComponentInstance(_));
             if !instance || granted(name).is_none() {
@@ -295,15 +296,8 @@ impl Sandbox {
     }
 }
 
-/// Whether the records of its instances are not too many.
-fn few_records(extent: &Extent) -> Result<(), Refusal> {
-    within("modules", extent.modules, limits::MODULES)?;
-    let what = "imports, exports, globals and functions in tables";
-    within(what, extent.items.max(extent.component_items), limits::ITEMS)
-}
-
-fn within(what: &str, wanted: u64, most: usize) -> Result<(), Refusal> {
-    match wanted <= most as u64 {
+fn within(what: &str, wanted: u64, most: u64) -> Result<(), Refusal> {
+    match wanted <= most {
         true => Ok(()),
         false => Err(Refusal::TooLarge(format!("it wants {wanted} {what}, of at most {most}"))),
     }

@@ -1,4 +1,4 @@
-//! The ceiling on an instance: all its memories and tables together.
+//! The ceiling on an instance: its records, and all its memories and tables together.
 //!
 //! Wasmtime's own `StoreLimits` bounds each memory for itself, so a handler
 //! with four memories would get four times what it was granted.
@@ -18,16 +18,16 @@ pub(super) const TABLE_ELEMENTS: usize = 20_000;
 /// interpreter a few dozen.
 pub(super) const MODULES: usize = 128;
 
-/// Items of a module, or of a component, of each of which an instance has a record of at most 40
-/// bytes that no ceiling counts. A Python interpreter has some ten thousand.
-pub(super) const ITEMS: usize = 32_768;
+/// Records of an instance (`complexity`), each of which takes time and memory before the first
+/// call. A Python interpreter has some ten thousand.
+pub(super) const RECORDS: u64 = 131_072;
 
 /// Host bytes behind one table element.
 const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
 
 /// Counts what one instance holds against one ceiling.
 pub(super) struct Ceiling {
-    /// Bytes in every memory and table of the store together.
+    /// Bytes of the records of the instance, and in every memory and table of the store together.
     pub(super) held: usize,
     /// The most that `held` may become, in bytes.
     limit: usize,
@@ -36,8 +36,9 @@ pub(super) struct Ceiling {
 }
 
 impl Ceiling {
-    pub(super) fn new(limit: usize) -> Self {
-        Self { held: 0, limit, refused: false }
+    /// For an instance that takes so many bytes for its records.
+    pub(super) fn new(limit: usize, records: usize) -> Self {
+        Self { held: records, limit, refused: false }
     }
 
     fn grow(&mut self, current: usize, desired: usize) -> bool {
@@ -101,17 +102,18 @@ mod tests {
 
     #[test]
     fn memories_and_tables_share_one_ceiling() {
-        let mut ceiling = Ceiling::new(100);
+        let mut ceiling = Ceiling::new(100, 0);
         assert!(ceiling.grow(0, 60));
         assert!(ceiling.grow(0, 40));
         assert!(!ceiling.refused);
         assert!(!ceiling.table_growing(0, 1, None).expect("no trap"));
         assert!(ceiling.refused);
+        assert!(!Ceiling::new(100, 41).grow(0, 60), "records are there from the start");
     }
 
     #[test]
     fn growth_that_overflows_is_refused() {
-        let mut ceiling = Ceiling::new(usize::MAX);
+        let mut ceiling = Ceiling::new(usize::MAX, 0);
         assert!(ceiling.grow(0, usize::MAX));
         assert!(!ceiling.grow(0, 1));
     }

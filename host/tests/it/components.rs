@@ -143,19 +143,29 @@ pub fn two_memories() -> String {
     )
 }
 
-/// Instantiates a component that many times which instantiates a hundred modules, and answers 204.
-pub fn instances(times: usize) -> String {
-    let modules = "(core instance (instantiate $e))".repeat(100);
-    let inside = format!("(component $c (core module $e) {modules})");
-    let instances = "(instance (instantiate $c))".repeat(times);
+/// Answers 204, from a module with these parts, beside what else there is in the component.
+pub fn no_content(beside: &str, parts: &str) -> String {
     with_imports(
-        &format!("{inside} {instances}"),
+        beside,
         "",
-        &format!("{MEMORY} (data (i32.const 1024) \"HTTP/1.1 204 No Content\\0d\\0a\\0d\\0a\")"),
+        &format!(
+            "{MEMORY} {parts} (data (i32.const 1024) \"HTTP/1.1 204 No Content\\0d\\0a\\0d\\0a\")"
+        ),
         "(i32.store (i32.const 0) (i32.const 1024))
          (i32.store (i32.const 4) (i32.const 27))
          i32.const 0",
     )
+}
+
+/// Each of so many levels of components instantiates the next so many times; the innermost has
+/// `inside`. Answers 204.
+pub fn nested(levels: usize, times: usize, inside: &str) -> String {
+    let mut component = format!("(component $c {inside})");
+    for _ in 0..levels {
+        let instances = "(instance (instantiate $c))".repeat(times);
+        component = format!("(component $c {component} {instances})");
+    }
+    no_content(&format!("{component} (instance (instantiate $c))"), "")
 }
 
 /// Has as many pages and does what the target says: `/fill` grows by that many and fills them,

@@ -128,12 +128,6 @@ fn all_memories_share_one_ceiling() {
     check(&components::two_memories(), &["--memory", "5MiB"], 204, "");
 }
 
-#[test]
-fn instances_of_modules_are_counted_wherever_they_are() {
-    check(&components::instances(1), &[], 204, "");
-    check(&components::instances(2), &[], 500, "The handler ran out of memory");
-}
-
 /// With memories that are used again, which stay accessible, and with such as are mapped anew.
 #[test]
 fn what_one_instance_grew_by_is_not_there_for_the_next() {

@@ -25,6 +25,7 @@ mod pools;
 mod properties;
 mod protocol;
 mod quota;
+mod records;
 mod slow;
 mod standard_library;
 mod start;

@@ -38,8 +38,8 @@ impl Lane {
         grants: Grants,
     ) -> anyhow::Result<Self> {
         let part = |workers: u32| (workers as usize).div_ceil(lanes);
-        let (sandbox, component) = handler::load(route.limits, Clock::Epoch, code)?;
-        let handler = sandbox.handler(&component, grants)?;
+        let (sandbox, program) = handler::load(route.limits, Clock::Epoch, code)?;
+        let handler = sandbox.handler(&program, grants)?;
         handler.prepare_listings(LISTINGS);
         let spare_instances = Arc::new(Semaphore::new(part(route.workers)));
         Ok(Self { sandbox, handler, spare_instances })

@@ -146,7 +146,7 @@ impl State {
         grants: &Arc<Grants>,
         order: Order,
         deadline: Instant,
-        memory: usize,
+        ceiling: Ceiling,
     ) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
@@ -157,7 +157,7 @@ impl State {
             captured: Captured::default(),
             account: Account::new(grants, order.slot, deadline),
             trail: grants.audit.clone().map(|audit| Trail::new(audit, order.request, deadline)),
-            ceiling: Ceiling::new(memory),
+            ceiling,
         }
     }
 
