@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
 
-use crate::support::{POOLS, Server, kill, noise};
+use crate::support::{Server, for_each_pool, kill, noise};
 
 /// Bytes of the old and the new content: many writes each.
 const SIZE: usize = 3 << 20;
@@ -30,57 +30,53 @@ fn pass_time(round: usize) {
     }
 }
 
-#[test]
-fn a_reader_sees_the_old_or_the_new_file_whole() {
+for_each_pool!(a_reader_sees_the_old_or_the_new_file_whole);
+fn a_reader_sees_the_old_or_the_new_file_whole(pool: &str) {
     let versions = versions();
-    for pool in POOLS {
-        let server = Server::start(pool, &[]);
-        assert_eq!(server.request("PUT", "/upload/x", &versions[0]).status, 200);
-        let done = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let mut writer = server.connect();
-            let (versions, done) = (&versions, &done);
-            scope.spawn(move || {
-                for round in 1..=20 {
-                    let upload = writer.request("PUT", "/upload/x", &versions[round % 2]);
-                    assert_eq!(upload.status, 200);
-                }
-                done.store(true, Ordering::Release);
-            });
-            let mut client = server.connect();
-            while !done.load(Ordering::Acquire) {
-                let download = client.request("GET", "/download/x", b"");
-                assert_eq!(download.status, 200);
-                assert!(versions.contains(&download.body), "{pool}: a mixture");
+    let server = Server::start(pool, &[]);
+    assert_eq!(server.request("PUT", "/upload/x", &versions[0]).status, 200);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let mut writer = server.connect();
+        let (versions, done) = (&versions, &done);
+        scope.spawn(move || {
+            for round in 1..=20 {
+                let upload = writer.request("PUT", "/upload/x", &versions[round % 2]);
+                assert_eq!(upload.status, 200);
             }
+            done.store(true, Ordering::Release);
         });
-    }
+        let mut client = server.connect();
+        while !done.load(Ordering::Acquire) {
+            let download = client.request("GET", "/download/x", b"");
+            assert_eq!(download.status, 200);
+            assert!(versions.contains(&download.body), "{pool}: a mixture");
+        }
+    });
 }
 
-#[test]
-fn a_file_that_is_replaced_is_never_missing() {
-    for pool in POOLS {
-        let server = Server::start(pool, &[]);
-        assert_eq!(server.request("PUT", "/upload/x", b"x").status, 200);
-        let uploading = AtomicUsize::new(2);
-        std::thread::scope(|scope| {
-            let uploading = &uploading;
-            for _ in 0..2 {
-                let (mut client, mut reader) = (server.connect(), server.connect());
-                scope.spawn(move || {
-                    for _ in 0..1000 {
-                        assert_eq!(client.request("PUT", "/upload/x", b"x").status, 200);
-                    }
-                    uploading.fetch_sub(1, Ordering::Release);
-                });
-                scope.spawn(move || {
-                    while uploading.load(Ordering::Acquire) > 0 {
-                        assert_eq!(reader.request("GET", "/download/x", b"").status, 200, "{pool}");
-                    }
-                });
-            }
-        });
-    }
+for_each_pool!(a_file_that_is_replaced_is_never_missing);
+fn a_file_that_is_replaced_is_never_missing(pool: &str) {
+    let server = Server::start(pool, &[]);
+    assert_eq!(server.request("PUT", "/upload/x", b"x").status, 200);
+    let uploading = AtomicUsize::new(2);
+    std::thread::scope(|scope| {
+        let uploading = &uploading;
+        for _ in 0..2 {
+            let (mut client, mut reader) = (server.connect(), server.connect());
+            scope.spawn(move || {
+                for _ in 0..1000 {
+                    assert_eq!(client.request("PUT", "/upload/x", b"x").status, 200);
+                }
+                uploading.fetch_sub(1, Ordering::Release);
+            });
+            scope.spawn(move || {
+                while uploading.load(Ordering::Acquire) > 0 {
+                    assert_eq!(reader.request("GET", "/download/x", b"").status, 200, "{pool}");
+                }
+            });
+        }
+    });
 }
 
 #[test]
@@ -107,44 +103,35 @@ fn workers_killed_in_uploads_leave_whole_files() {
     assert_eq!(listing.len(), 1, "left-overs do not show");
 }
 
-#[test]
-fn hosts_killed_in_uploads_leave_whole_files() {
+for_each_pool!(hosts_killed_in_uploads_leave_whole_files);
+fn hosts_killed_in_uploads_leave_whole_files(pool: &str) {
     let versions = versions();
-    for pool in POOLS {
-        let scratch = tempfile::tempdir().unwrap();
-        let dir = scratch.path().to_str().unwrap();
-        std::fs::write(scratch.path().join("x"), &versions[0]).unwrap();
-        for round in 0..20 {
-            let mut server = Server::start(pool, &["--dir", dir]);
-            let uploads: Vec<_> = (0..5).map(|n| begin_upload(&server, &versions[n % 2])).collect();
-            pass_time(round);
-            server.signal(Signal::KILL);
-            server.wait();
-            drop(uploads);
-            let content = std::fs::read(scratch.path().join("x")).unwrap();
-            assert!(versions.contains(&content), "{pool}: a mixture after round {round}");
-        }
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().to_str().unwrap();
+    std::fs::write(scratch.path().join("x"), &versions[0]).unwrap();
+    for round in 0..20 {
+        let mut server = Server::start(pool, &["--dir", dir]);
+        let uploads: Vec<_> = (0..5).map(|n| begin_upload(&server, &versions[n % 2])).collect();
+        pass_time(round);
+        server.signal(Signal::KILL);
+        server.wait();
+        drop(uploads);
+        let content = std::fs::read(scratch.path().join("x")).unwrap();
+        assert!(versions.contains(&content), "{pool}: a mixture after round {round}");
     }
 }
 
-#[test]
-fn left_overs_neither_show_nor_stay() {
-    for pool in POOLS {
-        let server = Server::start(pool, &[]);
-        let old = server.dir.join(".upload\\00");
-        let young = server.dir.join(".upload\\01");
-        for path in [&old, &young] {
-            std::fs::write(path, "half an upl").unwrap();
-        }
-        let two_hours_ago = SystemTime::now() - Duration::from_secs(7200);
-        std::fs::File::options()
-            .write(true)
-            .open(&old)
-            .unwrap()
-            .set_modified(two_hours_ago)
-            .unwrap();
-        assert_eq!(server.get("/listdir").text(), "[]");
-        assert!(!old.exists(), "{pool}: it belonged to nobody any more");
-        assert!(young.exists(), "{pool}: it may belong to an upload that still runs");
+for_each_pool!(left_overs_neither_show_nor_stay);
+fn left_overs_neither_show_nor_stay(pool: &str) {
+    let server = Server::start(pool, &[]);
+    let old = server.dir.join(".upload\\00");
+    let young = server.dir.join(".upload\\01");
+    for path in [&old, &young] {
+        std::fs::write(path, "half an upl").unwrap();
     }
+    let two_hours_ago = SystemTime::now() - Duration::from_secs(7200);
+    std::fs::File::options().write(true).open(&old).unwrap().set_modified(two_hours_ago).unwrap();
+    assert_eq!(server.get("/listdir").text(), "[]");
+    assert!(!old.exists(), "{pool}: it belonged to nobody any more");
+    assert!(young.exists(), "{pool}: it may belong to an upload that still runs");
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{POOLS, Server, eventually, host};
+use crate::support::{Server, eventually, for_each_pool, host};
 
 const PROBE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../handlers/probe.wasm");
 const HOSTILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../handlers/hostile.wasm");
@@ -16,80 +16,75 @@ fn lines(path: &Path) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
 }
 
-#[test]
-fn every_host_call_has_a_line_that_says_what_came_of_it() {
-    for pool in POOLS {
-        let scratch = tempfile::tempdir().unwrap();
-        let path = scratch.path().join("audit");
-        let mut server =
-            Server::start(pool, &["--handler", PROBE, "--audit", path.to_str().unwrap()]);
-        assert_eq!(server.get("/").status, 200);
-        assert_eq!(server.get("/").status, 200);
-        server.signal(Signal::TERM);
-        server.wait();
+for_each_pool!(every_host_call_has_a_line_that_says_what_came_of_it);
+fn every_host_call_has_a_line_that_says_what_came_of_it(pool: &str) {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("audit");
+    let mut server = Server::start(pool, &["--handler", PROBE, "--audit", path.to_str().unwrap()]);
+    assert_eq!(server.get("/").status, 200);
+    assert_eq!(server.get("/").status, 200);
+    server.signal(Signal::TERM);
+    server.wait();
 
-        let lines = lines(&path);
-        let requests: HashSet<_> = lines.iter().map(|line| line["request"].as_u64()).collect();
-        assert_eq!(requests, [Some(1), Some(2)].into(), "{pool}");
-        let functions: HashSet<_> =
-            lines.iter().map(|line| line["function"].as_str().unwrap()).collect();
-        for function in [
-            "get-directories",
-            "get-environment",
-            "get-arguments",
-            "get-stdout",
-            "get-stderr",
-            "get-stdin",
-            "now",
-            "descriptor.open-at",
-            "descriptor.stat-at",
-            "descriptor.rename-at",
-            "descriptor.link-at",
-            "descriptor.create-directory-at",
-            "descriptor.remove-directory-at",
-            "descriptor.unlink-file-at",
-            "descriptor.set-size",
-            "descriptor.set-times",
-            "descriptor.sync",
-            "directory-entry-stream.read-directory-entry",
-        ] {
-            assert!(functions.contains(function), "{pool}: {function} in {functions:?}");
-        }
-        let find = |function: &str, path: &str, outcome: &str| {
-            lines.iter().find(|line| {
-                line["function"] == function && line["path"] == path && line["outcome"] == outcome
-            })
-        };
-        let allowed = find("descriptor.open-at", "a", "allowed").unwrap();
-        assert_eq!(allowed["interface"], "wasi:filesystem/types");
-        assert!(allowed["microseconds"].is_u64());
-        let denied = find("descriptor.open-at", "../secret", "denied").unwrap();
-        assert_eq!(denied["reason"], "the path leads out of the directory");
-        assert!(find("descriptor.open-at", "none", "failed").is_some());
-        let renamed = lines.iter().find(|line| line["function"] == "descriptor.rename-at").unwrap();
-        assert_eq!((&renamed["path"], &renamed["other_path"]), (&"d/x".into(), &"d/y".into()));
+    let lines = lines(&path);
+    let requests: HashSet<_> = lines.iter().map(|line| line["request"].as_u64()).collect();
+    assert_eq!(requests, [Some(1), Some(2)].into(), "{pool}");
+    let functions: HashSet<_> =
+        lines.iter().map(|line| line["function"].as_str().unwrap()).collect();
+    for function in [
+        "get-directories",
+        "get-environment",
+        "get-arguments",
+        "get-stdout",
+        "get-stderr",
+        "get-stdin",
+        "now",
+        "descriptor.open-at",
+        "descriptor.stat-at",
+        "descriptor.rename-at",
+        "descriptor.link-at",
+        "descriptor.create-directory-at",
+        "descriptor.remove-directory-at",
+        "descriptor.unlink-file-at",
+        "descriptor.set-size",
+        "descriptor.set-times",
+        "descriptor.sync",
+        "directory-entry-stream.read-directory-entry",
+    ] {
+        assert!(functions.contains(function), "{pool}: {function} in {functions:?}");
     }
+    let find = |function: &str, path: &str, outcome: &str| {
+        lines.iter().find(|line| {
+            line["function"] == function && line["path"] == path && line["outcome"] == outcome
+        })
+    };
+    let allowed = find("descriptor.open-at", "a", "allowed").unwrap();
+    assert_eq!(allowed["interface"], "wasi:filesystem/types");
+    assert!(allowed["microseconds"].is_u64());
+    let denied = find("descriptor.open-at", "../secret", "denied").unwrap();
+    assert_eq!(denied["reason"], "the path leads out of the directory");
+    assert!(find("descriptor.open-at", "none", "failed").is_some());
+    let renamed = lines.iter().find(|line| line["function"] == "descriptor.rename-at").unwrap();
+    assert_eq!((&renamed["path"], &renamed["other_path"]), (&"d/x".into(), &"d/y".into()));
 }
 
-#[test]
-fn a_handler_that_is_ended_leaves_its_trail() {
-    for pool in POOLS {
-        let scratch = tempfile::tempdir().unwrap();
-        let path = scratch.path().join("audit");
-        let audit = path.to_str().unwrap();
-        let mut server =
-            Server::start(pool, &["--handler", HOSTILE, "--audit", audit, "--timeout", "500ms"]);
-        assert_eq!(server.get("/sleep-year").status, 504);
-        assert_eq!(server.get("/random-gigabytes").status, 500);
-        server.signal(Signal::TERM);
-        server.wait();
-        let lines = lines(&path);
-        let last = |request: u64| lines.iter().rfind(|line| line["request"] == request).unwrap();
-        assert_eq!(last(1)["interface"], "wasi:io/poll", "{pool}: where it slept");
-        assert_eq!(last(1)["outcome"], "trapped", "{pool}");
-        assert_eq!(last(2)["outcome"], "denied", "{pool}");
-        assert_eq!(last(2)["bytes"], 1u64 << 32, "{pool}");
-    }
+for_each_pool!(a_handler_that_is_ended_leaves_its_trail);
+fn a_handler_that_is_ended_leaves_its_trail(pool: &str) {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("audit");
+    let audit = path.to_str().unwrap();
+    let mut server =
+        Server::start(pool, &["--handler", HOSTILE, "--audit", audit, "--timeout", "500ms"]);
+    assert_eq!(server.get("/sleep-year").status, 504);
+    assert_eq!(server.get("/random-gigabytes").status, 500);
+    server.signal(Signal::TERM);
+    server.wait();
+    let lines = lines(&path);
+    let last = |request: u64| lines.iter().rfind(|line| line["request"] == request).unwrap();
+    assert_eq!(last(1)["interface"], "wasi:io/poll", "{pool}: where it slept");
+    assert_eq!(last(1)["outcome"], "trapped", "{pool}");
+    assert_eq!(last(2)["outcome"], "denied", "{pool}");
+    assert_eq!(last(2)["bytes"], 1u64 << 32, "{pool}");
 }
 
 #[test]
@@ -100,37 +95,33 @@ fn a_file_that_cannot_be_written_is_said_so_at_the_start() {
     assert!(line.starts_with("error: --audit /nonexistent/audit: "), "{line}");
 }
 
-#[test]
-fn an_audit_that_nobody_reads_ends_calls_and_not_the_server() {
-    for pool in POOLS {
-        let (reader, writer) = std::io::pipe().unwrap();
-        let mut command = host();
-        command.stdout(writer);
-        let arguments = ["--handler", HOSTILE, "--audit", "-", "--timeout", "300ms"];
-        let mut server = Server::with_command(command, pool, &arguments);
-        // It makes more host calls than any pipe has room for.
-        for _ in 0..12 {
-            assert_eq!(server.get("/output-flood").status, 504, "{pool}");
-        }
-        let reading = std::thread::spawn(|| std::io::read_to_string(reader));
-        eventually("good answers again", || server.get("/ok").status == 200);
-        server.signal(Signal::TERM);
-        assert!(server.wait().success(), "{pool}");
-        drop(server);
-        for line in reading.join().unwrap().unwrap().lines() {
-            serde_json::from_str::<Value>(line).expect(line);
-        }
+for_each_pool!(an_audit_that_nobody_reads_ends_calls_and_not_the_server);
+fn an_audit_that_nobody_reads_ends_calls_and_not_the_server(pool: &str) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut command = host();
+    command.stdout(writer);
+    let arguments = ["--handler", HOSTILE, "--audit", "-", "--timeout", "300ms"];
+    let mut server = Server::with_command(command, pool, &arguments);
+    // It makes more host calls than any pipe has room for.
+    for _ in 0..12 {
+        assert_eq!(server.get("/output-flood").status, 504, "{pool}");
+    }
+    let reading = std::thread::spawn(|| std::io::read_to_string(reader));
+    eventually("good answers again", || server.get("/ok").status == 200);
+    server.signal(Signal::TERM);
+    assert!(server.wait().success(), "{pool}");
+    drop(server);
+    for line in reading.join().unwrap().unwrap().lines() {
+        serde_json::from_str::<Value>(line).expect(line);
     }
 }
 
-#[test]
-fn an_audit_that_cannot_be_written_stops_the_handlers_and_says_so() {
-    for pool in POOLS {
-        let arguments = ["--handler", HOSTILE, "--audit", "/dev/full", "--timeout", "300ms"];
-        let mut server = Server::start(pool, &arguments);
-        eventually("no host call that is not told of", || server.get("/names").status == 504);
-        server.wait_for_line("the audit cannot be written, handlers wait: No space left");
-        server.signal(Signal::TERM);
-        server.wait();
-    }
+for_each_pool!(an_audit_that_cannot_be_written_stops_the_handlers_and_says_so);
+fn an_audit_that_cannot_be_written_stops_the_handlers_and_says_so(pool: &str) {
+    let arguments = ["--handler", HOSTILE, "--audit", "/dev/full", "--timeout", "300ms"];
+    let mut server = Server::start(pool, &arguments);
+    eventually("no host call that is not told of", || server.get("/names").status == 504);
+    server.wait_for_line("the audit cannot be written, handlers wait: No space left");
+    server.signal(Signal::TERM);
+    server.wait();
 }

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
-use crate::support::{POOLS, Server, clean, noise};
+use crate::support::{Server, clean, for_each_pool, noise};
 
 fn client(server: &Server, args: &[&str]) -> Command {
     let mut command = clean(env!("CARGO_BIN_EXE_client"));
@@ -22,28 +22,26 @@ fn stdout(server: &Server, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-#[test]
-fn files_go_there_and_back() {
-    for pool in POOLS {
-        let server = Server::start(pool, &[]);
-        let content = noise(1 << 20, 6);
-        std::fs::write(server.scratch().join("a ü.bin"), &content).unwrap();
-        assert_eq!(stdout(&server, &["upload", "a ü.bin"]), "File a ü.bin uploaded successfully\n");
-        assert_eq!(
-            stdout(&server, &["upload", "a ü.bin", "--as", "b"]),
-            "File b uploaded successfully\n"
-        );
-        let listing = stdout(&server, &["list"]);
-        assert!(listing.contains("1.0 MiB") && listing.contains("a ü.bin"), "{listing}");
-        let json: serde_json::Value =
-            serde_json::from_str(&stdout(&server, &["list", "--json"])).unwrap();
-        assert_eq!(json[1]["name"], "b");
-        stdout(&server, &["download", "a ü.bin", "-o", "copy"]);
-        assert!(std::fs::read(server.scratch().join("copy")).unwrap() == content);
-        assert!(run(&server, &["download", "b", "-o", "-"]).stdout == content);
-        assert_eq!(stdout(&server, &["delete", "b"]), "File b deleted successfully\n");
-        assert!(stdout(&server, &["ping"]).contains("answers"));
-    }
+for_each_pool!(files_go_there_and_back);
+fn files_go_there_and_back(pool: &str) {
+    let server = Server::start(pool, &[]);
+    let content = noise(1 << 20, 6);
+    std::fs::write(server.scratch().join("a ü.bin"), &content).unwrap();
+    assert_eq!(stdout(&server, &["upload", "a ü.bin"]), "File a ü.bin uploaded successfully\n");
+    assert_eq!(
+        stdout(&server, &["upload", "a ü.bin", "--as", "b"]),
+        "File b uploaded successfully\n"
+    );
+    let listing = stdout(&server, &["list"]);
+    assert!(listing.contains("1.0 MiB") && listing.contains("a ü.bin"), "{listing}");
+    let json: serde_json::Value =
+        serde_json::from_str(&stdout(&server, &["list", "--json"])).unwrap();
+    assert_eq!(json[1]["name"], "b");
+    stdout(&server, &["download", "a ü.bin", "-o", "copy"]);
+    assert!(std::fs::read(server.scratch().join("copy")).unwrap() == content);
+    assert!(run(&server, &["download", "b", "-o", "-"]).stdout == content);
+    assert_eq!(stdout(&server, &["delete", "b"]), "File b deleted successfully\n");
+    assert!(stdout(&server, &["ping"]).contains("answers"));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::process::{Child, Stdio};
 
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 
-use crate::support::{POOLS, Server, host};
+use crate::support::{Server, for_each_pool, host};
 
 /// Starts `host` as if on a kernel without Landlock.
 fn without_landlock(arguments: &[&str]) -> Child {
@@ -26,29 +26,27 @@ fn without_landlock(arguments: &[&str]) -> Child {
     starting.join().unwrap()
 }
 
-#[test]
-fn a_sandbox_that_is_required_is_there_or_the_server_does_not_start() {
-    for pool in POOLS {
-        let server = Server::start(pool, &["--require-sandbox"]);
-        assert_eq!(server.get("/").status, 200, "{pool}");
+for_each_pool!(a_sandbox_that_is_required_is_there_or_the_server_does_not_start);
+fn a_sandbox_that_is_required_is_there_or_the_server_does_not_start(pool: &str) {
+    let server = Server::start(pool, &["--require-sandbox"]);
+    assert_eq!(server.get("/").status, 200, "{pool}");
 
-        let dir = tempfile::tempdir().unwrap();
-        let served = dir.path().join("folder");
-        let arguments = ["--pool", pool, "--dir", served.to_str().unwrap()];
-        let child = without_landlock(&[&arguments[..], &["--require-sandbox"]].concat());
-        let output = child.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(1), "{pool}");
-        let line = String::from_utf8(output.stderr).unwrap();
-        let expected = "error: --require-sandbox: this kernel offers no more than \
-                        wasm, no landlock + seccomp\n";
-        assert_eq!(line, expected, "{pool}");
+    let dir = tempfile::tempdir().unwrap();
+    let served = dir.path().join("folder");
+    let arguments = ["--pool", pool, "--dir", served.to_str().unwrap()];
+    let child = without_landlock(&[&arguments[..], &["--require-sandbox"]].concat());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{pool}");
+    let line = String::from_utf8(output.stderr).unwrap();
+    let expected = "error: --require-sandbox: this kernel offers no more than \
+                    wasm, no landlock + seccomp\n";
+    assert_eq!(line, expected, "{pool}");
 
-        let mut child = without_landlock(&arguments);
-        let banner = BufReader::new(child.stderr.take().unwrap()).lines().nth(1).unwrap().unwrap();
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert!(banner.contains("wasm, no landlock + seccomp"), "{pool}: {banner}");
-    }
+    let mut child = without_landlock(&arguments);
+    let banner = BufReader::new(child.stderr.take().unwrap()).lines().nth(1).unwrap().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(banner.contains("wasm, no landlock + seccomp"), "{pool}: {banner}");
 }
 
 #[test]

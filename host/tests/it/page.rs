@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::{POOLS, Server, eventually};
+use crate::support::{Server, eventually, for_each_pool};
 
 /// The key under which WebDriver hands out elements.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
@@ -110,60 +110,53 @@ impl Drop for Browser {
     }
 }
 
-#[test]
-fn the_page_lists_uploads_downloads_and_deletes() {
+for_each_pool!(the_page_lists_uploads_downloads_and_deletes);
+fn the_page_lists_uploads_downloads_and_deletes(pool: &str) {
     let Some(browser) = Browser::start() else {
         println!("SKIPPED: chromedriver and Chromium are not installed");
         return;
     };
-    for pool in POOLS {
-        let server = Server::start(pool, &[]);
-        let content = crate::support::noise(300_000, 8);
-        let file = server.scratch().join("holiday ü.bin");
-        std::fs::write(&file, &content).unwrap();
-        browser.open(&format!("http://127.0.0.1:{}/", server.port));
-        eventually("an empty list", || browser.text().contains("Nothing here yet"));
+    let server = Server::start(pool, &[]);
+    let content = crate::support::noise(300_000, 8);
+    let file = server.scratch().join("holiday ü.bin");
+    std::fs::write(&file, &content).unwrap();
+    browser.open(&format!("http://127.0.0.1:{}/", server.port));
+    eventually("an empty list", || browser.text().contains("Nothing here yet"));
 
-        browser.type_into("#pick", file.to_str().unwrap());
-        eventually("the file in the list", || {
-            let text = browser.text();
-            text.contains("holiday ü.bin") && text.contains("293 KiB") && text.contains("1 file")
-        });
-        assert!(std::fs::read(server.dir.join("holiday ü.bin")).unwrap() == content);
-        assert!(browser.text().contains("uploaded successfully"));
+    browser.type_into("#pick", file.to_str().unwrap());
+    eventually("the file in the list", || {
+        let text = browser.text();
+        text.contains("holiday ü.bin") && text.contains("293 KiB") && text.contains("1 file")
+    });
+    assert!(std::fs::read(server.dir.join("holiday ü.bin")).unwrap() == content);
+    assert!(browser.text().contains("uploaded successfully"));
 
-        let fetched = browser.eval(
-            "return fetch(document.querySelector('td.name a').href)
-               .then(answer => answer.arrayBuffer()).then(bytes => bytes.byteLength)",
-        );
-        assert_eq!(fetched, content.len());
-        browser.click("td.actions button");
-        browser.click("#confirm-no");
-        assert!(browser.text().contains("holiday"), "a change of mind");
-        browser.click("td.actions button");
-        browser.click("#confirm-yes");
-        eventually("the file gone", || browser.text().contains("Nothing here yet"));
-        assert_eq!(std::fs::read_dir(&server.dir).unwrap().count(), 0);
-    }
+    let fetched = browser.eval(
+        "return fetch(document.querySelector('td.name a').href)
+           .then(answer => answer.arrayBuffer()).then(bytes => bytes.byteLength)",
+    );
+    assert_eq!(fetched, content.len());
+    browser.click("td.actions button");
+    browser.click("#confirm-no");
+    assert!(browser.text().contains("holiday"), "a change of mind");
+    browser.click("td.actions button");
+    browser.click("#confirm-yes");
+    eventually("the file gone", || browser.text().contains("Nothing here yet"));
+    assert_eq!(std::fs::read_dir(&server.dir).unwrap().count(), 0);
 }
 
-#[test]
-fn the_page_is_self_contained_and_strict() {
-    for pool in POOLS {
-        let server = Server::start(pool, &[]);
-        let mut client = server.connect();
-        client.send("GET / HTTP/1.1\r\nHost: x\r\nAccept: text/html,*/*;q=0.8\r\n\r\n");
-        let page = client.response();
-        assert_eq!(page.field("content-type"), Some("text/html; charset=utf-8"));
-        let policy = page.field("content-security-policy").unwrap();
-        assert!(policy.starts_with("default-src 'none'; script-src 'sha256-"), "{policy}");
-        assert!(!policy.contains("unsafe") && !policy.contains("http"), "{policy}");
-        let html = page.text();
-        assert!(!html.contains("src=") && !html.contains("@import"), "nothing from elsewhere");
-        // Links in the page: the icon in it, and none to anywhere.
-        assert_eq!(
-            html.matches("http").count(),
-            html.matches("http://www.w3.org/2000/svg").count()
-        );
-    }
+for_each_pool!(the_page_is_self_contained_and_strict);
+fn the_page_is_self_contained_and_strict(pool: &str) {
+    let server = Server::start(pool, &[]);
+    let mut client = server.connect();
+    client.send("GET / HTTP/1.1\r\nHost: x\r\nAccept: text/html,*/*;q=0.8\r\n\r\n");
+    let page = client.response();
+    assert_eq!(page.field("content-type"), Some("text/html; charset=utf-8"));
+    let policy = page.field("content-security-policy").unwrap();
+    assert!(policy.starts_with("default-src 'none'; script-src 'sha256-"), "{policy}");
+    assert!(!policy.contains("unsafe") && !policy.contains("http"), "{policy}");
+    let html = page.text();
+    assert!(!html.contains("src=") && !html.contains("@import"), "nothing from elsewhere");
+    // Links in the page: the icon in it, and none to anywhere.
+    assert_eq!(html.matches("http").count(), html.matches("http://www.w3.org/2000/svg").count());
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use rustix::process::Signal;
 
 use crate::components;
-use crate::support::{POOLS, Server, eventually, kill};
+use crate::support::{Server, eventually, for_each_pool, kill};
 
 fn state(pid: u32) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -168,32 +168,30 @@ fn a_stopped_worker_is_replaced_at_its_deadline() {
     assert_ne!(server.workers(), [worker]);
 }
 
-#[test]
-fn the_log_has_a_line_for_every_request() {
-    for pool in POOLS {
-        let mut server = Server::start(pool, &[]);
-        server.get("/listdir?a=b");
-        let line = server.wait_for_line("target=/listdir?a=b");
-        for part in [
-            "request=1",
-            "client=127.0.0.1:",
-            "method=GET",
-            "status=200",
-            "bytes=",
-            "seconds=",
-            "worker=",
-            "running=0",
-            "pending=0",
-            "done=1",
-        ] {
-            assert!(line.contains(part), "{part} in {line}");
-        }
-        let mut client = server.connect();
-        client.send("nonsense\r\n\r\n");
-        client.response();
-        let line = server.wait_for_line("request=2");
-        assert!(line.contains("status=400"), "{line}");
+for_each_pool!(the_log_has_a_line_for_every_request);
+fn the_log_has_a_line_for_every_request(pool: &str) {
+    let mut server = Server::start(pool, &[]);
+    server.get("/listdir?a=b");
+    let line = server.wait_for_line("target=/listdir?a=b");
+    for part in [
+        "request=1",
+        "client=127.0.0.1:",
+        "method=GET",
+        "status=200",
+        "bytes=",
+        "seconds=",
+        "worker=",
+        "running=0",
+        "pending=0",
+        "done=1",
+    ] {
+        assert!(line.contains(part), "{part} in {line}");
     }
+    let mut client = server.connect();
+    client.send("nonsense\r\n\r\n");
+    client.response();
+    let line = server.wait_for_line("request=2");
+    assert!(line.contains("status=400"), "{line}");
 }
 
 #[test]
@@ -207,49 +205,45 @@ fn the_log_can_be_json() {
     assert_eq!(line["status"], 200, "{line}");
 }
 
-#[test]
-fn the_pool_grows_while_every_worker_is_held_up_and_shrinks_again() {
+for_each_pool!(the_pool_grows_while_every_worker_is_held_up_and_shrinks_again);
+fn the_pool_grows_while_every_worker_is_held_up_and_shrinks_again(pool: &str) {
     const HOSTILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../handlers/hostile.wasm");
-    for pool in POOLS {
-        let server = Server::start(
-            pool,
-            &["--handler", HOSTILE, "--workers", "2", "--max-workers", "5", "--timeout", "5s"],
-        );
-        assert_eq!(server.all_workers().len(), 2, "{pool}");
-        let mut loops: Vec<_> = (0..4).map(|_| server.connect()).collect();
-        for client in &mut loops {
-            client.send("GET /loop HTTP/1.1\r\nHost: x\r\n\r\n");
-        }
-        assert_eq!(server.get("/ok").status, 200, "{pool}");
-        for client in &mut loops {
-            let mut byte = [0];
-            client.stream.set_nonblocking(true).unwrap();
-            assert!(client.stream.peek(&mut byte).is_err(), "{pool}: nobody waited for these");
-            client.stream.set_nonblocking(false).unwrap();
-        }
-        // The good request may have overtaken one of them on its way, and have had its worker.
-        eventually("one for each, and one more", || server.all_workers().len() == 5);
-        for client in &mut loops {
-            assert_eq!(client.response().status, 504, "{pool}");
-        }
-        eventually("the usual number", || server.all_workers().len() == 2);
-        assert_eq!(server.get("/ok").status, 200, "{pool}");
+    let server = Server::start(
+        pool,
+        &["--handler", HOSTILE, "--workers", "2", "--max-workers", "5", "--timeout", "5s"],
+    );
+    assert_eq!(server.all_workers().len(), 2, "{pool}");
+    let mut loops: Vec<_> = (0..4).map(|_| server.connect()).collect();
+    for client in &mut loops {
+        client.send("GET /loop HTTP/1.1\r\nHost: x\r\n\r\n");
     }
+    assert_eq!(server.get("/ok").status, 200, "{pool}");
+    for client in &mut loops {
+        let mut byte = [0];
+        client.stream.set_nonblocking(true).unwrap();
+        assert!(client.stream.peek(&mut byte).is_err(), "{pool}: nobody waited for these");
+        client.stream.set_nonblocking(false).unwrap();
+    }
+    // The good request may have overtaken one of them on its way, and have had its worker.
+    eventually("one for each, and one more", || server.all_workers().len() == 5);
+    for client in &mut loops {
+        assert_eq!(client.response().status, 504, "{pool}");
+    }
+    eventually("the usual number", || server.all_workers().len() == 2);
+    assert_eq!(server.get("/ok").status, 200, "{pool}");
 }
 
-#[test]
-fn a_pool_that_may_not_grow_refuses_what_it_cannot_queue() {
-    for pool in POOLS {
-        let server = Server::with_handler(
-            pool,
-            &components::sleeper(1_000_000_000),
-            &["--workers", "1", "--max-workers", "1", "--queue", "2", "--client-share", "100"],
-        );
-        let mut clients: Vec<_> = (0..12).map(|_| server.connect()).collect();
-        for client in &mut clients {
-            client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-        }
-        let statuses: Vec<_> = clients.iter_mut().map(|client| client.response().status).collect();
-        assert!(statuses.contains(&204) && statuses.contains(&503), "{pool}: {statuses:?}");
+for_each_pool!(a_pool_that_may_not_grow_refuses_what_it_cannot_queue);
+fn a_pool_that_may_not_grow_refuses_what_it_cannot_queue(pool: &str) {
+    let server = Server::with_handler(
+        pool,
+        &components::sleeper(1_000_000_000),
+        &["--workers", "1", "--max-workers", "1", "--queue", "2", "--client-share", "100"],
+    );
+    let mut clients: Vec<_> = (0..12).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     }
+    let statuses: Vec<_> = clients.iter_mut().map(|client| client.response().status).collect();
+    assert!(statuses.contains(&204) && statuses.contains(&503), "{pool}: {statuses:?}");
 }

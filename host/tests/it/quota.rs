@@ -4,54 +4,48 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::support::{POOLS, Server};
+use crate::support::{Server, for_each_pool};
 
 fn size(dir: &Path) -> u64 {
     fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().metadata().map_or(0, |m| m.len())).sum()
 }
 
-#[test]
-fn a_full_directory_refuses_an_upload_and_keeps_the_old_file() {
-    for pool in POOLS {
-        let server = Server::start(pool, &["--quota", "1MiB"]);
-        let put = |name: &str, byte, length| {
-            server.request("PUT", &format!("/upload/{name}"), &vec![byte; length]).status
-        };
-        assert_eq!(put("a", 1, 700_000), 200, "{pool}");
-        assert_eq!(put("a", 2, 700_000), 507, "{pool}: both versions do not fit");
-        assert_eq!(server.get("/download/a").body, vec![1; 700_000], "{pool}");
-        assert_eq!(put("b", 3, 700_000), 507, "{pool}");
-        assert_eq!(put("b", 3, 300_000), 200, "{pool}: what fits is still taken");
-        assert_eq!(server.request("DELETE", "/delete/a", b"").status, 200, "{pool}");
-        assert_eq!(put("c", 4, 700_000), 200, "{pool}: what was deleted is free at once");
-        assert_eq!(fs::read_dir(&server.dir).unwrap().count(), 2, "{pool}: nothing is left over");
-    }
+for_each_pool!(a_full_directory_refuses_an_upload_and_keeps_the_old_file);
+fn a_full_directory_refuses_an_upload_and_keeps_the_old_file(pool: &str) {
+    let server = Server::start(pool, &["--quota", "1MiB"]);
+    let put = |name: &str, byte, length| {
+        server.request("PUT", &format!("/upload/{name}"), &vec![byte; length]).status
+    };
+    assert_eq!(put("a", 1, 700_000), 200, "{pool}");
+    assert_eq!(put("a", 2, 700_000), 507, "{pool}: both versions do not fit");
+    assert_eq!(server.get("/download/a").body, vec![1; 700_000], "{pool}");
+    assert_eq!(put("b", 3, 700_000), 507, "{pool}");
+    assert_eq!(put("b", 3, 300_000), 200, "{pool}: what fits is still taken");
+    assert_eq!(server.request("DELETE", "/delete/a", b"").status, 200, "{pool}");
+    assert_eq!(put("c", 4, 700_000), 200, "{pool}: what was deleted is free at once");
+    assert_eq!(fs::read_dir(&server.dir).unwrap().count(), 2, "{pool}: nothing is left over");
 }
 
-#[test]
-fn entries_have_a_limit_of_their_own() {
-    for pool in POOLS {
-        let server = Server::start(pool, &["--max-files", "3"]);
-        let put = |name: &str| server.request("PUT", &format!("/upload/{name}"), b"x").status;
-        assert_eq!([put("a"), put("b"), put("c"), put("d")], [200, 200, 200, 507], "{pool}");
-        fs::remove_file(server.dir.join("a")).unwrap();
-        // The operator is not heard at once, but soon.
-        crate::support::eventually("room for another", || put("d") == 200);
-        assert_eq!(put("e"), 507, "{pool}");
-    }
+for_each_pool!(entries_have_a_limit_of_their_own);
+fn entries_have_a_limit_of_their_own(pool: &str) {
+    let server = Server::start(pool, &["--max-files", "3"]);
+    let put = |name: &str| server.request("PUT", &format!("/upload/{name}"), b"x").status;
+    assert_eq!([put("a"), put("b"), put("c"), put("d")], [200, 200, 200, 507], "{pool}");
+    fs::remove_file(server.dir.join("a")).unwrap();
+    // The operator is not heard at once, but soon.
+    crate::support::eventually("room for another", || put("d") == 200);
+    assert_eq!(put("e"), 507, "{pool}");
 }
 
-#[test]
-fn what_the_operator_put_there_counts_too() {
-    for pool in POOLS {
-        let mut server = Server::start(pool, &["--quota", "1MiB"]);
-        fs::create_dir_all(server.dir.join("deep/er")).unwrap();
-        fs::write(server.dir.join("deep/er/file"), vec![0; 900_000]).unwrap();
-        assert_eq!(server.request("PUT", "/upload/a", &vec![1; 200_000]).status, 507, "{pool}");
-        assert_eq!(server.request("PUT", "/upload/a", &vec![1; 100_000]).status, 200, "{pool}");
-        assert!(!server.has_said("already holds more"));
-        server.wait_for_line("status=507");
-    }
+for_each_pool!(what_the_operator_put_there_counts_too);
+fn what_the_operator_put_there_counts_too(pool: &str) {
+    let mut server = Server::start(pool, &["--quota", "1MiB"]);
+    fs::create_dir_all(server.dir.join("deep/er")).unwrap();
+    fs::write(server.dir.join("deep/er/file"), vec![0; 900_000]).unwrap();
+    assert_eq!(server.request("PUT", "/upload/a", &vec![1; 200_000]).status, 507, "{pool}");
+    assert_eq!(server.request("PUT", "/upload/a", &vec![1; 100_000]).status, 200, "{pool}");
+    assert!(!server.has_said("already holds more"));
+    server.wait_for_line("status=507");
 }
 
 #[test]
@@ -65,44 +59,42 @@ fn a_directory_that_is_too_full_from_the_start_is_said_to_be() {
     assert_eq!(server.request("PUT", "/upload/a", b"x").status, 507);
 }
 
-#[test]
-fn uploads_at_the_same_time_do_not_get_past_the_quota_together() {
-    for pool in POOLS {
-        let server = Server::start(pool, &["--quota", "1MiB", "--workers", "6"]);
-        let (done, dir) = (AtomicBool::new(false), server.dir.clone());
-        let most = std::thread::scope(|scope| {
-            let watcher = scope.spawn(|| {
-                let mut most = 0;
-                while !done.load(Ordering::Relaxed) {
-                    most = most.max(size(&dir));
-                }
-                most
-            });
-            let clients: Vec<_> = (0..6)
-                .map(|client| {
-                    let mut connection = server.connect();
-                    scope.spawn(move || {
-                        let mut statuses = Vec::new();
-                        for n in 0..20 {
-                            let (put, delete) =
-                                (format!("/upload/{client}-{n}"), format!("/delete/{client}-{n}"));
-                            let status = connection.request("PUT", &put, &vec![1; 150_000]).status;
-                            statuses.push(status);
-                            connection.request("DELETE", &delete, b"");
-                        }
-                        statuses
-                    })
-                })
-                .collect();
-            let statuses: Vec<_> =
-                clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
-            assert!(statuses.iter().all(|status| [200, 507].contains(status)), "{statuses:?}");
-            assert!(statuses.contains(&200));
-            done.store(true, Ordering::Relaxed);
-            watcher.join().unwrap()
+for_each_pool!(uploads_at_the_same_time_do_not_get_past_the_quota_together);
+fn uploads_at_the_same_time_do_not_get_past_the_quota_together(pool: &str) {
+    let server = Server::start(pool, &["--quota", "1MiB", "--workers", "6"]);
+    let (done, dir) = (AtomicBool::new(false), server.dir.clone());
+    let most = std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let mut most = 0;
+            while !done.load(Ordering::Relaxed) {
+                most = most.max(size(&dir));
+            }
+            most
         });
-        assert!(most <= 1 << 20, "{pool}: {most}");
-        // Whatever was in flight, in the end all of it is free again.
-        assert_eq!(server.request("PUT", "/upload/z", &vec![1; 1_000_000]).status, 200, "{pool}");
-    }
+        let clients: Vec<_> = (0..6)
+            .map(|client| {
+                let mut connection = server.connect();
+                scope.spawn(move || {
+                    let mut statuses = Vec::new();
+                    for n in 0..20 {
+                        let (put, delete) =
+                            (format!("/upload/{client}-{n}"), format!("/delete/{client}-{n}"));
+                        let status = connection.request("PUT", &put, &vec![1; 150_000]).status;
+                        statuses.push(status);
+                        connection.request("DELETE", &delete, b"");
+                    }
+                    statuses
+                })
+            })
+            .collect();
+        let statuses: Vec<_> =
+            clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
+        assert!(statuses.iter().all(|status| [200, 507].contains(status)), "{statuses:?}");
+        assert!(statuses.contains(&200));
+        done.store(true, Ordering::Relaxed);
+        watcher.join().unwrap()
+    });
+    assert!(most <= 1 << 20, "{pool}: {most}");
+    // Whatever was in flight, in the end all of it is free again.
+    assert_eq!(server.request("PUT", "/upload/z", &vec![1; 1_000_000]).status, 200, "{pool}");
 }

@@ -3,7 +3,7 @@
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 use crate::components;
-use crate::support::{Server, eventually, host, kill};
+use crate::support::{Server, eventually, for_each_pool, host, kill};
 
 /// What `host` says of a handler that it refuses to start with.
 fn refusal(wat: &str, args: &[&str]) -> String {
@@ -50,6 +50,7 @@ fn data_that_is_copied_again_and_again_is_refused_with_the_reason() {
     assert!(said.contains("bytes of initial data"), "{said}");
 }
 
+for_each_pool!(records_count_towards_memory);
 fn records_count_towards_memory(pool: &str) {
     let globals = "(global i64 (i64.const 7))".repeat(10_000);
     let handler = components::no_content("", &globals);
@@ -57,16 +58,6 @@ fn records_count_towards_memory(pool: &str) {
     assert!(said.contains("bytes for its memories and records, of at most 524288"), "{said}");
     let server = Server::with_handler(pool, &handler, &["--memory", "1MiB"]);
     assert_eq!(server.get("/").status, 204);
-}
-
-#[test]
-fn records_count_towards_memory_in_threads() {
-    records_count_towards_memory("thread");
-}
-
-#[test]
-fn records_count_towards_memory_in_processes() {
-    records_count_towards_memory("process");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::process::Output;
 use rustix::process::Signal;
 
 use crate::components;
-use crate::support::{POOLS, Server, eventually, host};
+use crate::support::{Server, eventually, for_each_pool, host};
 
 fn run(args: &[&str]) -> Output {
     let dir = tempfile::tempdir().unwrap();
@@ -54,8 +54,8 @@ fn a_bad_configuration_file_names_line_and_key() {
     }
 }
 
-#[test]
-fn what_cannot_start_is_one_line_and_status_1() {
+for_each_pool!(what_cannot_start_is_one_line_and_status_1);
+fn what_cannot_start_is_one_line_and_status_1(pool: &str) {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, content: &[u8]| {
         let path = dir.path().join(name);
@@ -66,28 +66,22 @@ fn what_cannot_start_is_one_line_and_status_1() {
     let whole = component(&components::trap());
     let busy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let busy = busy.local_addr().unwrap().to_string();
-    for pool in POOLS {
-        let handler = |path: &str, part: &str| {
-            check(
-                &["--pool", pool, "--port", "0", "--handler", path],
-                1,
-                &["--handler", path, part],
-            );
-        };
-        handler("none.wasm", "No such file");
-        handler("/", "not a file");
-        handler(&file("text.wasm", b"hello"), "not a valid WebAssembly component");
-        handler(&file("half.wasm", &whole[..whole.len() / 2]), "not a valid WebAssembly component");
-        handler(&file("module.wasm", &component("(module)")), "not a component");
-        handler(&file("import.wasm", &component(&components::wrong_import())), "wasi:http");
-        handler(&file("export.wasm", &component(&components::wrong_export())), "handle");
-        handler(&file("none.wasm", &component("(component)")), "handle");
-        let huge = file("huge.wasm", b"");
-        std::fs::File::options().write(true).open(&huge).unwrap().set_len(300 << 20).unwrap();
-        handler(&huge, "larger than 256 MiB");
-        check(&["--pool", pool, "--addr", &busy], 1, &["--addr", &busy, "in use"]);
-        check(&["--pool", pool, "--port", "0", "--dir", "/proc/none"], 1, &["--dir", "/proc/none"]);
-    }
+    let handler = |path: &str, part: &str| {
+        check(&["--pool", pool, "--port", "0", "--handler", path], 1, &["--handler", path, part]);
+    };
+    handler("none.wasm", "No such file");
+    handler("/", "not a file");
+    handler(&file("text.wasm", b"hello"), "not a valid WebAssembly component");
+    handler(&file("half.wasm", &whole[..whole.len() / 2]), "not a valid WebAssembly component");
+    handler(&file("module.wasm", &component("(module)")), "not a component");
+    handler(&file("import.wasm", &component(&components::wrong_import())), "wasi:http");
+    handler(&file("export.wasm", &component(&components::wrong_export())), "handle");
+    handler(&file("none.wasm", &component("(component)")), "handle");
+    let huge = file("huge.wasm", b"");
+    std::fs::File::options().write(true).open(&huge).unwrap().set_len(300 << 20).unwrap();
+    handler(&huge, "larger than 256 MiB");
+    check(&["--pool", pool, "--addr", &busy], 1, &["--addr", &busy, "in use"]);
+    check(&["--pool", pool, "--port", "0", "--dir", "/proc/none"], 1, &["--dir", "/proc/none"]);
 }
 
 #[test]
@@ -127,20 +121,18 @@ fn inspect_says_what_a_handler_asks_for_and_whether_it_is_accepted() {
     assert!(error.starts_with("error: /nonexistent.wasm: No such file"), "{error}");
 }
 
+for_each_pool!(a_handler_out_of_the_cache_has_to_fit_too);
 /// The limits may be lower than when it was compiled.
-#[test]
-fn a_handler_out_of_the_cache_has_to_fit_too() {
+fn a_handler_out_of_the_cache_has_to_fit_too(pool: &str) {
     let cache = tempfile::tempdir().unwrap();
     let cache = cache.path().join("codes");
     let cache = ["--cache-dir", cache.to_str().unwrap(), "--memory"];
     let component = components::remembers(100, 1);
     let server = Server::with_handler("thread", &component, &[&cache[..], &["8MiB"]].concat());
     let handler = server.handler();
-    for pool in POOLS {
-        let args = ["--pool", pool, "--port", "0", "--handler", handler.to_str().unwrap()];
-        let args = [&args[..], &cache, &["4MiB"]].concat();
-        check(&args, 1, &["within the limits", "6553600 bytes of memory, of at most 4194304"]);
-    }
+    let args = ["--pool", pool, "--port", "0", "--handler", handler.to_str().unwrap()];
+    let args = [&args[..], &cache, &["4MiB"]].concat();
+    check(&args, 1, &["within the limits", "6553600 bytes of memory, of at most 4194304"]);
 }
 
 #[test]
@@ -190,48 +182,45 @@ fn help_and_version_are_no_errors() {
     }
 }
 
-#[test]
-fn nothing_is_left_to_do_when_the_banner_is_out() {
+for_each_pool!(nothing_is_left_to_do_when_the_banner_is_out);
+fn nothing_is_left_to_do_when_the_banner_is_out(pool: &str) {
     let dir = tempfile::tempdir().unwrap();
     for n in 0..5000 {
         std::fs::write(dir.path().join(n.to_string()), "").unwrap();
     }
     let path = dir.path().to_str().unwrap();
-    for pool in POOLS {
-        let server = Server::start(pool, &["--dir", path]);
-        // Counting the files takes some, and the first request comes after it.
-        let at_once = server.descriptors();
-        assert_eq!(server.get("/").status, 200, "{pool}");
-        eventually("that one is closed", || server.descriptors() <= at_once);
-        assert_eq!(server.descriptors(), at_once, "{pool}");
-    }
+    let server = Server::start(pool, &["--dir", path]);
+    // Counting the files takes some, and the first request comes after it.
+    let at_once = server.descriptors();
+    assert_eq!(server.get("/").status, 200, "{pool}");
+    eventually("that one is closed", || server.descriptors() <= at_once);
+    assert_eq!(server.descriptors(), at_once, "{pool}");
 }
 
-#[test]
-fn the_banner_says_what_is_served() {
-    for (pool, name) in [("thread", "Thread"), ("process", "Process")] {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("new/folder");
-        let mut child = host()
-            .args(["--pool", pool, "--port", "0", "--dir"])
-            .arg(&path)
-            .stderr(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stderr = std::io::BufReader::new(child.stderr.take().unwrap());
-        let lines: Vec<_> = std::io::BufRead::lines(stderr).take(2).map(Result::unwrap).collect();
-        let start = format!("{name} Pool HTTP Server running on port ");
-        assert!(
-            lines[0].strip_prefix(&start).is_some_and(|port| port.parse::<u16>().is_ok()),
-            "{lines:?}"
-        );
-        for part in ["fileops", "new/folder", "workers 20", "sandbox wasm + landlock"] {
-            assert!(lines[1].contains(part), "{part} in {lines:?}");
-        }
-        assert!(path.is_dir(), "created because it was missing");
-        child.kill().unwrap();
-        child.wait().unwrap();
+for_each_pool!(the_banner_says_what_is_served);
+fn the_banner_says_what_is_served(pool: &str) {
+    let name = if pool == "thread" { "Thread" } else { "Process" };
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("new/folder");
+    let mut child = host()
+        .args(["--pool", pool, "--port", "0", "--dir"])
+        .arg(&path)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+    let lines: Vec<_> = std::io::BufRead::lines(stderr).take(2).map(Result::unwrap).collect();
+    let start = format!("{name} Pool HTTP Server running on port ");
+    assert!(
+        lines[0].strip_prefix(&start).is_some_and(|port| port.parse::<u16>().is_ok()),
+        "{lines:?}"
+    );
+    for part in ["fileops", "new/folder", "workers 20", "sandbox wasm + landlock"] {
+        assert!(lines[1].contains(part), "{part} in {lines:?}");
     }
+    assert!(path.is_dir(), "created because it was missing");
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]
@@ -257,43 +246,39 @@ fn a_flag_wins_over_a_variable_and_both_over_the_file() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("--header-timeout"));
 }
 
-#[test]
-fn requests_in_flight_are_finished_and_new_ones_refused() {
-    for pool in POOLS {
-        for signal in [Signal::TERM, Signal::INT] {
-            let mut server = Server::with_handler(pool, &components::sleeper(400_000_000), &[]);
-            let mut idle = server.connect();
-            assert_eq!(idle.request("GET", "/", b"").status, 204);
-            let mut late = server.connect();
-            late.send("GET / HTTP/1.1\r\nHost: x\r\n");
-            let mut busy = server.connect();
-            busy.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-            eventually("the request in a worker", || server.sleeping_workers() == 1);
-            server.signal(signal);
-            server.wait_for_line("finishing the requests in flight");
-            assert!(idle.is_closed(), "{pool}: an idle connection is closed at once");
-            let refused = late.response();
-            assert_eq!((refused.status, refused.field("retry-after")), (503, Some("1")), "{pool}");
-            let answer = busy.response();
-            assert_eq!((answer.status, answer.field("connection")), (204, Some("close")), "{pool}");
-            assert!(server.wait().success(), "{pool}");
-        }
+for_each_pool!(requests_in_flight_are_finished_and_new_ones_refused);
+fn requests_in_flight_are_finished_and_new_ones_refused(pool: &str) {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut server = Server::with_handler(pool, &components::sleeper(400_000_000), &[]);
+        let mut idle = server.connect();
+        assert_eq!(idle.request("GET", "/", b"").status, 204);
+        let mut late = server.connect();
+        late.send("GET / HTTP/1.1\r\nHost: x\r\n");
+        let mut busy = server.connect();
+        busy.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        eventually("the request in a worker", || server.sleeping_workers() == 1);
+        server.signal(signal);
+        server.wait_for_line("finishing the requests in flight");
+        assert!(idle.is_closed(), "{pool}: an idle connection is closed at once");
+        let refused = late.response();
+        assert_eq!((refused.status, refused.field("retry-after")), (503, Some("1")), "{pool}");
+        let answer = busy.response();
+        assert_eq!((answer.status, answer.field("connection")), (204, Some("close")), "{pool}");
+        assert!(server.wait().success(), "{pool}");
     }
 }
 
-#[test]
-fn a_ctrl_c_in_the_terminal_lets_workers_finish() {
-    for pool in POOLS {
-        let mut server = Server::with_handler(pool, &components::sleeper(300_000_000), &[]);
-        let mut client = server.connect();
-        client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-        eventually("the request in a worker", || server.sleeping_workers() == 1);
-        // A terminal sends the signal to the whole process group.
-        let group = rustix::process::Pid::from_raw(server.pid().try_into().unwrap()).unwrap();
-        rustix::process::kill_process_group(group, Signal::INT).unwrap();
-        assert_eq!(client.response().status, 204, "{pool}");
-        assert!(server.wait().success(), "{pool}");
-    }
+for_each_pool!(a_ctrl_c_in_the_terminal_lets_workers_finish);
+fn a_ctrl_c_in_the_terminal_lets_workers_finish(pool: &str) {
+    let mut server = Server::with_handler(pool, &components::sleeper(300_000_000), &[]);
+    let mut client = server.connect();
+    client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    eventually("the request in a worker", || server.sleeping_workers() == 1);
+    // A terminal sends the signal to the whole process group.
+    let group = rustix::process::Pid::from_raw(server.pid().try_into().unwrap()).unwrap();
+    rustix::process::kill_process_group(group, Signal::INT).unwrap();
+    assert_eq!(client.response().status, 204, "{pool}");
+    assert!(server.wait().success(), "{pool}");
 }
 
 #[test]
@@ -310,29 +295,25 @@ fn a_service_manager_that_tells_everyone_to_end_is_no_crash() {
     assert!(server.wait().success());
 }
 
-#[test]
-fn a_connection_that_idles_after_an_upload_does_not_delay_the_end() {
-    for pool in POOLS {
-        let mut server = Server::start(pool, &["--grace", "30s"]);
-        let mut client = server.connect();
-        // The last read of this body fills the buffer to the byte.
-        client.send("PUT /upload/x HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n");
-        client.send(vec![7; 100_000]);
-        assert_eq!(client.response().status, 200);
-        server.signal(Signal::TERM);
-        assert!(server.wait().success(), "{pool}: within the grace");
-    }
+for_each_pool!(a_connection_that_idles_after_an_upload_does_not_delay_the_end);
+fn a_connection_that_idles_after_an_upload_does_not_delay_the_end(pool: &str) {
+    let mut server = Server::start(pool, &["--grace", "30s"]);
+    let mut client = server.connect();
+    // The last read of this body fills the buffer to the byte.
+    client.send("PUT /upload/x HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n");
+    client.send(vec![7; 100_000]);
+    assert_eq!(client.response().status, 200);
+    server.signal(Signal::TERM);
+    assert!(server.wait().success(), "{pool}: within the grace");
 }
 
-#[test]
-fn the_grace_ends() {
+for_each_pool!(the_grace_ends);
+fn the_grace_ends(pool: &str) {
     let args = ["--grace", "200ms", "--timeout", "1h"];
-    for pool in POOLS {
-        let mut server = Server::with_handler(pool, &components::sleeper(u64::MAX / 2), &args);
-        let mut client = server.connect();
-        client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-        eventually("the request in a worker", || server.sleeping_workers() == 1);
-        server.signal(Signal::TERM);
-        assert_eq!(server.wait().code(), Some(1), "{pool}");
-    }
+    let mut server = Server::with_handler(pool, &components::sleeper(u64::MAX / 2), &args);
+    let mut client = server.connect();
+    client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    eventually("the request in a worker", || server.sleeping_workers() == 1);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(1), "{pool}");
 }

@@ -12,8 +12,23 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 
-/// Both kinds of pool: every promise holds on each.
-pub const POOLS: [&str; 2] = ["thread", "process"];
+/// Makes two tests of a function, one for each kind of pool: every promise holds on both.
+macro_rules! for_each_pool {
+    ($test:ident) => {
+        mod $test {
+            #[test]
+            fn thread() {
+                super::$test("thread");
+            }
+
+            #[test]
+            fn process() {
+                super::$test("process");
+            }
+        }
+    };
+}
+pub(crate) use for_each_pool;
 
 /// How long anything may take before a test gives up on it.
 pub const PATIENCE: Duration = Duration::from_secs(60);

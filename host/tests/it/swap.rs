@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::components;
-use crate::support::{Client, POOLS, Server, eventually, kill};
+use crate::support::{Client, Server, eventually, for_each_pool, kill};
 
 /// How long the servers are under load.
 fn seconds() -> u64 {
@@ -123,129 +123,123 @@ fn ask(mut connect: impl FnMut() -> Client, close: bool, done: &AtomicBool) -> V
     served
 }
 
-#[test]
-fn no_request_is_lost_while_handlers_are_swapped() {
-    for pool in POOLS {
-        let first = components::answer("HTTP/1.1 404 Not\r\nContent-Length: 0\r\n\r\n");
-        // One pool has each version compiled anew, the other keeps them.
-        let cache: &[_] = if pool == "thread" { &["--cache-dir", "none"] } else { &[] };
-        let options = ["--watch", "--probe", "GET /", "--timeout", "1s"];
-        let mut server = Server::with_handler(pool, &first, &[&options[..], cache].concat());
-        let (file, port) = (server.handler(), server.port);
-        replace(1, &file, &version(2));
-        server.wait_for_line("handler swapped");
+for_each_pool!(no_request_is_lost_while_handlers_are_swapped);
+fn no_request_is_lost_while_handlers_are_swapped(pool: &str) {
+    let first = components::answer("HTTP/1.1 404 Not\r\nContent-Length: 0\r\n\r\n");
+    // One pool has each version compiled anew, the other keeps them.
+    let cache: &[_] = if pool == "thread" { &["--cache-dir", "none"] } else { &[] };
+    let options = ["--watch", "--probe", "GET /", "--timeout", "1s"];
+    let mut server = Server::with_handler(pool, &first, &[&options[..], cache].concat());
+    let (file, port) = (server.handler(), server.port);
+    replace(1, &file, &version(2));
+    server.wait_for_line("handler swapped");
 
-        let done = AtomicBool::new(false);
-        let swaps = Mutex::new(Vec::new());
-        let ends = Instant::now() + Duration::from_secs(seconds());
-        let (mut refused, mut after_second) = (0, None);
-        let served: Vec<Served> = thread::scope(|scope| {
-            let clients: Vec<_> = (0..16)
-                .map(|number| {
-                    let connect = move || {
-                        Client::new(std::net::TcpStream::connect(("127.0.0.1", port)).unwrap())
-                    };
-                    let done = &done;
-                    scope.spawn(move || ask(connect, number % 2 == 0, done))
-                })
-                .collect();
-            let mut bad = bad_candidates().into_iter().cycle();
-            for number in 0.. {
-                if Instant::now() > ends && number >= 10 {
-                    break;
+    let done = AtomicBool::new(false);
+    let swaps = Mutex::new(Vec::new());
+    let ends = Instant::now() + Duration::from_secs(seconds());
+    let (mut refused, mut after_second) = (0, None);
+    let served: Vec<Served> = thread::scope(|scope| {
+        let clients: Vec<_> = (0..16)
+            .map(|number| {
+                let connect =
+                    move || Client::new(std::net::TcpStream::connect(("127.0.0.1", port)).unwrap());
+                let done = &done;
+                scope.spawn(move || ask(connect, number % 2 == 0, done))
+            })
+            .collect();
+        let mut bad = bad_candidates().into_iter().cycle();
+        for number in 0.. {
+            if Instant::now() > ends && number >= 10 {
+                break;
+            }
+            if number % 3 == 2 {
+                let (why, contents) = bad.next().unwrap();
+                match contents.is_empty() {
+                    true => fs::remove_file(&file).unwrap(),
+                    false => replace(1, &file, &contents),
                 }
-                if number % 3 == 2 {
-                    let (why, contents) = bad.next().unwrap();
-                    match contents.is_empty() {
-                        true => fs::remove_file(&file).unwrap(),
-                        false => replace(1, &file, &contents),
-                    }
-                    let line = server.wait_for_line("handler refused");
-                    assert!(line.contains(why), "{pool}: {line}");
-                    refused += 1;
-                    if contents.is_empty() {
-                        fs::write(&file, b"back").unwrap();
-                        server.wait_for_line("handler refused");
-                    }
-                }
-                let new = number % 2 + 1;
-                let began = Instant::now();
-                replace(usize::from(number), &file, &version(new));
-                if number % 4 == 0 {
-                    server.signal(Signal::HUP);
-                }
-                server.wait_for_line("handler swapped");
-                swaps.lock().unwrap().push((began, Instant::now(), new));
-                // What begins now is answered by the new one.
-                assert_eq!(server.get("/").text(), body(new), "{pool}: {number}");
-                if number == 2 {
-                    after_second = Some((server.all_workers().len(), server.memory("VmRSS")));
+                let line = server.wait_for_line("handler refused");
+                assert!(line.contains(why), "{pool}: {line}");
+                refused += 1;
+                if contents.is_empty() {
+                    fs::write(&file, b"back").unwrap();
+                    server.wait_for_line("handler refused");
                 }
             }
-            done.store(true, Ordering::Relaxed);
-            clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
-        });
-
-        let swaps = swaps.into_inner().unwrap();
-        let lost = served.iter().filter(|(_, version)| version.is_none()).count();
-        assert_eq!(lost, 0, "{pool}: of {}", served.len());
-        let mut between = swaps.windows(2);
-        let stale = |swap: &[(Instant, Instant, u8)]| {
-            let [(_, logged, new), (next, ..)] = swap else { return 0 };
-            let window = served.iter().filter(|(at, _)| (*logged..*next).contains(at));
-            window.filter(|(_, version)| *version != Some(*new)).count()
-        };
-        assert!(between.all(|swap| stale(swap) == 0), "{pool}: answered by an old one");
-        let (workers, resident) = after_second.unwrap();
-        eventually("as many workers as at first", || server.all_workers().len() <= workers);
-        let (swaps, requests, now) = (swaps.len(), served.len(), server.memory("VmRSS"));
-        println!(
-            "{pool}: {swaps} swaps, {refused} refused, {requests} requests, none lost; \
-             resident {resident} KiB after two, {now} KiB in the end"
-        );
-    }
-}
-
-#[test]
-fn nothing_is_left_of_old_generations() {
-    let swaps = if seconds() >= 30 { 200 } else { 20 };
-    for pool in POOLS {
-        let first = component(&components::answer("HTTP/1.1 204 A\r\n\r\n"));
-        let second = component(&components::answer("HTTP/1.1 205 B\r\nContent-Length: 0\r\n\r\n"));
-        let mut server =
-            Server::with_handler(pool, &components::answer("HTTP/1.1 204 C\r\n\r\n"), &[]);
-        let file = server.handler();
-        let holds = |server: &Server| {
-            let threads = fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap().count();
-            (server.descriptors(), threads, server.workers().len())
-        };
-        let mut after_second = None;
-        for number in 0..swaps {
-            let mut client = server.connect();
-            client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-            fs::write(&file, if number % 2 == 0 { &first } else { &second }).unwrap();
-            server.signal(Signal::HUP);
+            let new = number % 2 + 1;
+            let began = Instant::now();
+            replace(usize::from(number), &file, &version(new));
+            if number % 4 == 0 {
+                server.signal(Signal::HUP);
+            }
             server.wait_for_line("handler swapped");
-            assert!([204, 205].contains(&client.response().status));
-            drop(client);
+            swaps.lock().unwrap().push((began, Instant::now(), new));
+            // What begins now is answered by the new one.
+            assert_eq!(server.get("/").text(), body(new), "{pool}: {number}");
             if number == 2 {
-                eventually("as many workers as there are", || server.all_workers().len() == 3);
-                after_second = Some((holds(&server), server.memory("VmRSS")));
+                after_second = Some((server.all_workers().len(), server.memory("VmRSS")));
             }
         }
-        let (before, resident) = after_second.unwrap();
-        eventually("as many as after the second", || {
-            let now = holds(&server);
-            now.0 <= before.0 && now.1 <= before.1 && now.2 <= before.2
-        });
-        let now = server.memory("VmRSS");
-        println!(
-            "{pool}: after the second swap {before:?} descriptors, threads, processes and \
-             {resident} KiB, after {swaps} {:?} and {now} KiB",
-            holds(&server)
-        );
-        assert!(now < resident + (32 << 10), "{pool}: {resident} to {now} KiB");
+        done.store(true, Ordering::Relaxed);
+        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+    });
+
+    let swaps = swaps.into_inner().unwrap();
+    let lost = served.iter().filter(|(_, version)| version.is_none()).count();
+    assert_eq!(lost, 0, "{pool}: of {}", served.len());
+    let mut between = swaps.windows(2);
+    let stale = |swap: &[(Instant, Instant, u8)]| {
+        let [(_, logged, new), (next, ..)] = swap else { return 0 };
+        let window = served.iter().filter(|(at, _)| (*logged..*next).contains(at));
+        window.filter(|(_, version)| *version != Some(*new)).count()
+    };
+    assert!(between.all(|swap| stale(swap) == 0), "{pool}: answered by an old one");
+    let (workers, resident) = after_second.unwrap();
+    eventually("as many workers as at first", || server.all_workers().len() <= workers);
+    let (swaps, requests, now) = (swaps.len(), served.len(), server.memory("VmRSS"));
+    println!(
+        "{pool}: {swaps} swaps, {refused} refused, {requests} requests, none lost; \
+         resident {resident} KiB after two, {now} KiB in the end"
+    );
+}
+
+for_each_pool!(nothing_is_left_of_old_generations);
+fn nothing_is_left_of_old_generations(pool: &str) {
+    let swaps = if seconds() >= 30 { 200 } else { 20 };
+    let first = component(&components::answer("HTTP/1.1 204 A\r\n\r\n"));
+    let second = component(&components::answer("HTTP/1.1 205 B\r\nContent-Length: 0\r\n\r\n"));
+    let mut server = Server::with_handler(pool, &components::answer("HTTP/1.1 204 C\r\n\r\n"), &[]);
+    let file = server.handler();
+    let holds = |server: &Server| {
+        let threads = fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap().count();
+        (server.descriptors(), threads, server.workers().len())
+    };
+    let mut after_second = None;
+    for number in 0..swaps {
+        let mut client = server.connect();
+        client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        fs::write(&file, if number % 2 == 0 { &first } else { &second }).unwrap();
+        server.signal(Signal::HUP);
+        server.wait_for_line("handler swapped");
+        assert!([204, 205].contains(&client.response().status));
+        drop(client);
+        if number == 2 {
+            eventually("as many workers as there are", || server.all_workers().len() == 3);
+            after_second = Some((holds(&server), server.memory("VmRSS")));
+        }
     }
+    let (before, resident) = after_second.unwrap();
+    eventually("as many as after the second", || {
+        let now = holds(&server);
+        now.0 <= before.0 && now.1 <= before.1 && now.2 <= before.2
+    });
+    let now = server.memory("VmRSS");
+    println!(
+        "{pool}: after the second swap {before:?} descriptors, threads, processes and \
+         {resident} KiB, after {swaps} {:?} and {now} KiB",
+        holds(&server)
+    );
+    assert!(now < resident + (32 << 10), "{pool}: {resident} to {now} KiB");
 }
 
 #[test]
@@ -281,114 +275,107 @@ fn a_worker_that_is_killed_during_a_swap_costs_its_own_request_at_most() {
     assert_eq!(server.get("/").status, 204);
 }
 
-#[test]
-fn a_request_in_flight_ends_on_the_handler_it_began_with() {
-    for pool in POOLS {
-        let slow = components::sleeper(700_000_000);
-        let mut server = Server::with_handler(pool, &slow, &[]);
-        let mut client = server.connect();
-        client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-        eventually("it runs", || server.sleeping_workers() == 1);
-        let new = component(&components::answer("HTTP/1.1 205 New\r\nContent-Length: 0\r\n\r\n"));
-        fs::write(server.handler(), new).unwrap();
-        server.signal(Signal::HUP);
-        server.wait_for_line("handler swapped");
-        assert_eq!(server.get("/").status, 205, "{pool}");
-        assert_eq!(client.response().status, 204, "{pool}");
-        assert_eq!(client.request("GET", "/", b"").status, 205, "{pool}: the same connection");
-    }
+for_each_pool!(a_request_in_flight_ends_on_the_handler_it_began_with);
+fn a_request_in_flight_ends_on_the_handler_it_began_with(pool: &str) {
+    let slow = components::sleeper(700_000_000);
+    let mut server = Server::with_handler(pool, &slow, &[]);
+    let mut client = server.connect();
+    client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    eventually("it runs", || server.sleeping_workers() == 1);
+    let new = component(&components::answer("HTTP/1.1 205 New\r\nContent-Length: 0\r\n\r\n"));
+    fs::write(server.handler(), new).unwrap();
+    server.signal(Signal::HUP);
+    server.wait_for_line("handler swapped");
+    assert_eq!(server.get("/").status, 205, "{pool}");
+    assert_eq!(client.response().status, 204, "{pool}");
+    assert_eq!(client.request("GET", "/", b"").status, 205, "{pool}: the same connection");
 }
 
-#[test]
-fn the_longest_prefix_has_the_request() {
-    for pool in POOLS {
-        let scratch = tempfile::tempdir().unwrap();
-        let handler = |prefix: &str, status: u16| {
-            let file = scratch.path().join(format!("{status}.wasm"));
-            let response = format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n");
-            fs::write(&file, component(&components::answer(&response))).unwrap();
-            format!("{prefix}={}", file.display())
-        };
-        let (api, deep) = (handler("/api", 201), handler("/api/v1", 202));
-        let parrot = scratch.path().join("parrot.wasm");
-        fs::write(&parrot, component(&components::parrot())).unwrap();
-        let parrot = format!("/parrot={}", parrot.display());
-        let handlers = ["--handler", &api, "--handler", &deep, "--handler", &parrot];
-        let server = Server::start(pool, &handlers);
-        for (target, status) in [
-            ("/api", 201),
-            ("/api/x", 201),
-            ("/api/v1", 202),
-            ("/api/v1/x?y", 202),
-            ("/api/v10", 201),
-            ("/apis", 404),
-            ("/", 404),
-            ("*", 404),
-        ] {
-            let method = if target == "*" { "OPTIONS" } else { "GET" };
-            assert_eq!(server.request(method, target, b"").status, status, "{pool}: {target}");
-        }
-        assert_eq!(server.get("/none").text(), "Not found: no handler serves this path\n");
+for_each_pool!(the_longest_prefix_has_the_request);
+fn the_longest_prefix_has_the_request(pool: &str) {
+    let scratch = tempfile::tempdir().unwrap();
+    let handler = |prefix: &str, status: u16| {
+        let file = scratch.path().join(format!("{status}.wasm"));
+        let response = format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n");
+        fs::write(&file, component(&components::answer(&response))).unwrap();
+        format!("{prefix}={}", file.display())
+    };
+    let (api, deep) = (handler("/api", 201), handler("/api/v1", 202));
+    let parrot = scratch.path().join("parrot.wasm");
+    fs::write(&parrot, component(&components::parrot())).unwrap();
+    let parrot = format!("/parrot={}", parrot.display());
+    let handlers = ["--handler", &api, "--handler", &deep, "--handler", &parrot];
+    let server = Server::start(pool, &handlers);
+    for (target, status) in [
+        ("/api", 201),
+        ("/api/x", 201),
+        ("/api/v1", 202),
+        ("/api/v1/x?y", 202),
+        ("/api/v10", 201),
+        ("/apis", 404),
+        ("/", 404),
+        ("*", 404),
+    ] {
+        let method = if target == "*" { "OPTIONS" } else { "GET" };
+        assert_eq!(server.request(method, target, b"").status, status, "{pool}: {target}");
     }
+    assert_eq!(server.get("/none").text(), "Not found: no handler serves this path\n");
 }
 
-#[test]
-fn tables_have_directories_and_limits_of_their_own_and_change_with_the_file() {
-    for pool in POOLS {
-        let scratch = tempfile::tempdir().unwrap();
-        let write = |more: &str| {
-            let dir = |name: &str| scratch.path().join(name).display().to_string();
-            let table = |prefix: &str, more: &str| {
-                let dir = dir(prefix.trim_start_matches('/'));
-                format!("[[handler]]\nprefix = '{prefix}'\ndir = '{dir}'\n{more}\n")
-            };
-            let loops = scratch.path().join("loop.wasm");
-            fs::write(&loops, component(&components::endless_loop())).unwrap();
-            let loops =
-                format!("path = '{}'\ntimeout = '300ms'\nmax-concurrent = 1", loops.display());
-            let text = [
-                // The file handler knows no prefix, so `/listdir` is one.
-                table("/listdir", ""),
-                table("/upload", "quota = 10"),
-                table("/bad", &loops),
-                more.to_owned(),
-            ];
-            fs::write(scratch.path().join("config.toml"), text.concat()).unwrap();
+for_each_pool!(tables_have_directories_and_limits_of_their_own_and_change_with_the_file);
+fn tables_have_directories_and_limits_of_their_own_and_change_with_the_file(pool: &str) {
+    let scratch = tempfile::tempdir().unwrap();
+    let write = |more: &str| {
+        let dir = |name: &str| scratch.path().join(name).display().to_string();
+        let table = |prefix: &str, more: &str| {
+            let dir = dir(prefix.trim_start_matches('/'));
+            format!("[[handler]]\nprefix = '{prefix}'\ndir = '{dir}'\n{more}\n")
         };
-        write("");
-        let config = scratch.path().join("config.toml");
-        // A directory on the command line would be that of every handler.
-        let mut server = Server::with_config(pool, &config);
-        assert_eq!(server.request("PUT", "/upload/x", b"small").status, 200, "{pool}");
-        assert_eq!(server.request("PUT", "/upload/y", b"too large").status, 507, "{pool}");
-        assert_eq!(server.get("/listdir").text(), "[]", "{pool}: of another directory");
-        assert_eq!(fs::read(scratch.path().join("upload/x")).unwrap(), b"small");
+        let loops = scratch.path().join("loop.wasm");
+        fs::write(&loops, component(&components::endless_loop())).unwrap();
+        let loops = format!("path = '{}'\ntimeout = '300ms'\nmax-concurrent = 1", loops.display());
+        let text = [
+            // The file handler knows no prefix, so `/listdir` is one.
+            table("/listdir", ""),
+            table("/upload", "quota = 10"),
+            table("/bad", &loops),
+            more.to_owned(),
+        ];
+        fs::write(scratch.path().join("config.toml"), text.concat()).unwrap();
+    };
+    write("");
+    let config = scratch.path().join("config.toml");
+    // A directory on the command line would be that of every handler.
+    let mut server = Server::with_config(pool, &config);
+    assert_eq!(server.request("PUT", "/upload/x", b"small").status, 200, "{pool}");
+    assert_eq!(server.request("PUT", "/upload/y", b"too large").status, 507, "{pool}");
+    assert_eq!(server.get("/listdir").text(), "[]", "{pool}: of another directory");
+    assert_eq!(fs::read(scratch.path().join("upload/x")).unwrap(), b"small");
 
-        // A bad handler has one worker, and cannot take the others'.
-        let mut bad: Vec<_> = (0..3).map(|_| server.connect()).collect();
-        for client in &mut bad {
-            client.send("GET /bad HTTP/1.1\r\nHost: x\r\n\r\n");
-        }
-        assert_eq!(server.get("/listdir").status, 200, "{pool}");
-        for client in &mut bad {
-            assert_eq!(client.response().status, 504, "{pool}");
-        }
-
-        write("[[handler]]\nprefix = '/more'\npath = '/nonexistent'\n");
-        server.signal(Signal::HUP);
-        let line = server.wait_for_line("handler refused, there is none");
-        assert!(line.contains("/more") && line.contains("No such file"), "{line}");
-        write("[[handler]]\nprefix = '/more'\nquota = '1GB ago'\n");
-        server.signal(Signal::HUP);
-        server.wait_for_line("the configuration is refused, all goes on: --config");
-        write("[[handler]]\nprefix = '/more'\n");
-        server.signal(Signal::HUP);
-        server.wait_for_line("handler swapped");
-        assert_eq!(server.get("/more").status, 404, "{pool}: of the handler");
-        assert_eq!(server.get("/less").text(), "Not found: no handler serves this path\n");
-        fs::write(&config, "[[handler]]\nprefix = '/listdir'\n").unwrap();
-        server.signal(Signal::HUP);
-        server.wait_for_line("handler removed");
-        eventually("it is gone", || server.get("/bad").status == 404);
+    // A bad handler has one worker, and cannot take the others'.
+    let mut bad: Vec<_> = (0..3).map(|_| server.connect()).collect();
+    for client in &mut bad {
+        client.send("GET /bad HTTP/1.1\r\nHost: x\r\n\r\n");
     }
+    assert_eq!(server.get("/listdir").status, 200, "{pool}");
+    for client in &mut bad {
+        assert_eq!(client.response().status, 504, "{pool}");
+    }
+
+    write("[[handler]]\nprefix = '/more'\npath = '/nonexistent'\n");
+    server.signal(Signal::HUP);
+    let line = server.wait_for_line("handler refused, there is none");
+    assert!(line.contains("/more") && line.contains("No such file"), "{line}");
+    write("[[handler]]\nprefix = '/more'\nquota = '1GB ago'\n");
+    server.signal(Signal::HUP);
+    server.wait_for_line("the configuration is refused, all goes on: --config");
+    write("[[handler]]\nprefix = '/more'\n");
+    server.signal(Signal::HUP);
+    server.wait_for_line("handler swapped");
+    assert_eq!(server.get("/more").status, 404, "{pool}: of the handler");
+    assert_eq!(server.get("/less").text(), "Not found: no handler serves this path\n");
+    fs::write(&config, "[[handler]]\nprefix = '/listdir'\n").unwrap();
+    server.signal(Signal::HUP);
+    server.wait_for_line("handler removed");
+    eventually("it is gone", || server.get("/bad").status == 404);
 }
