@@ -17,6 +17,7 @@
 //! A worker that was taken over can write anything here, at any time. So the parent believes
 //! nothing that it has written itself, copies before it looks, and checks every length.
 
+mod handover;
 mod tray;
 
 use std::os::fd::OwnedFd;
@@ -28,6 +29,8 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::thread::futex;
 
+use self::handover::EMPTY;
+pub(crate) use self::handover::{Handover, Slots, Word};
 pub(crate) use self::tray::Tray;
 use super::schedule::AHEAD;
 use crate::sandbox::{Place, REGION};
@@ -74,13 +77,6 @@ const RESPONSE_LENGTH: usize = 6;
 
 /// In place of a length: it comes over the socket.
 const BY_SOCKET: u64 = u64::MAX;
-
-/// There is no request, or it was taken back.
-const EMPTY: u64 = 0;
-/// There is one that the worker has not taken.
-const WAITS: u64 = 1;
-/// The worker has begun it.
-const TAKEN: u64 = 2;
 
 const COMPARTMENT: usize = WORDS * size_of::<u64>() + MAX_REQUEST + SMALL_ANSWER;
 /// Where the first tray begins: on a page, of whatever kernel.
@@ -148,7 +144,7 @@ impl Mailbox {
         };
         let Some(length) = length else { return };
         self.of(number, REQUEST_LENGTH).store(length, Ordering::Relaxed);
-        self.of(number, REQUEST).store(WAITS, Ordering::Release);
+        self.handover(number).put();
         self.word(BELL).fetch_add(1, Ordering::SeqCst);
         if self.word(WORKER_SLEEPS).swap(0, Ordering::SeqCst) != 0 {
             // Nobody sleeps there if it fails.
@@ -156,22 +152,12 @@ impl Mailbox {
         }
     }
 
-    /// Takes a request back; `false` if the worker was faster.
-    pub(crate) fn take_back(&self, number: u64) -> bool {
-        self.exchange(number, WAITS, EMPTY)
-    }
-
-    /// Whether the worker has begun that request, by its own word.
-    pub(crate) fn has_begun(&self, number: u64) -> bool {
-        self.of(number, REQUEST).load(Ordering::SeqCst) == TAKEN
-    }
-
     /// Takes the answer to that request, if it is there.
     ///
     /// # Errors
     /// [`Garbage`] when it has no possible length or place.
     pub(crate) fn answer(self: &Arc<Self>, number: u64) -> Result<Option<Mail<Answer>>, Garbage> {
-        if !self.has_answer(number) {
+        if !self.handover(number).has_answer() {
             return Ok(None);
         }
         let length = self.of(number, ANSWER_LENGTH).load(Ordering::Relaxed);
@@ -204,7 +190,7 @@ impl Mailbox {
     pub(crate) fn next(&self, number: u64) -> Result<Mail, Garbage> {
         loop {
             let bell = self.bell().load(Ordering::SeqCst);
-            if self.exchange(number, WAITS, TAKEN) {
+            if self.handover(number).take() {
                 return match self.of(number, REQUEST_LENGTH).load(Ordering::Relaxed) {
                     BY_SOCKET => Ok(Mail::BySocket),
                     length => {
@@ -213,7 +199,7 @@ impl Mailbox {
                 };
             }
             self.word(WORKER_SLEEPS).store(1, Ordering::SeqCst);
-            if !self.has_request(number) {
+            if !self.handover(number).waits() {
                 // It looks again, whyever it wakes.
                 let _ = futex::wait(self.bell(), futex::Flags::empty(), bell, None);
             }
@@ -223,7 +209,7 @@ impl Mailbox {
 
     /// Whether that request is there for the worker, which has not taken it.
     pub(crate) fn has_request(&self, number: u64) -> bool {
-        self.of(number, REQUEST).load(Ordering::SeqCst) == WAITS
+        self.handover(number).waits()
     }
 
     /// Puts the worker's answer in, or all of it but the response, which then lies in a tray, so
@@ -248,7 +234,7 @@ impl Mailbox {
             set(RESPONSE_LENGTH, length as u64);
         }
         set(ANSWER_LENGTH, length.unwrap_or(BY_SOCKET));
-        self.of(number, ANSWERED).store(number.wrapping_add(1), Ordering::Release);
+        self.handover(number).reply();
         length.is_some()
     }
 
@@ -284,14 +270,10 @@ impl Mailbox {
         }
     }
 
-    /// Whether the answer to that request is there.
-    pub(crate) fn has_answer(&self, number: u64) -> bool {
-        self.of(number, ANSWERED).load(Ordering::Acquire) == number.wrapping_add(1)
-    }
-
-    fn exchange(&self, number: u64, from: u64, to: u64) -> bool {
-        let state = self.of(number, REQUEST);
-        state.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    /// The words by which a request changes hands.
+    pub(crate) fn handover(&self, number: u64) -> Handover<'_, AtomicU64> {
+        let (request, answered) = (self.of(number, REQUEST), self.of(number, ANSWERED));
+        Handover { number, request, answered }
     }
 
     /// A word of a request's compartment.
@@ -381,6 +363,14 @@ impl Mailbox {
     fn bytes(&self, at: usize, length: usize) -> *const u8 {
         assert!(at.checked_add(length).is_some_and(|end| end <= SIZE), "bytes of the mailbox");
         self.memory.as_ptr().wrapping_add(at)
+    }
+}
+
+impl Slots for Arc<Mailbox> {
+    type Word = AtomicU64;
+
+    fn handover(&self, number: u64) -> Handover<'_, AtomicU64> {
+        Mailbox::handover(self, number)
     }
 }
 

@@ -7,6 +7,7 @@
 //! mailbox.
 
 mod answers;
+mod outbox;
 mod place;
 
 use std::os::fd::OwnedFd;
@@ -18,13 +19,14 @@ use anyhow::Context as _;
 use tokio::net::UnixDatagram;
 use tokio::sync::Notify;
 
+use self::outbox::Outbox;
 use self::place::{begin, keep};
 use super::admission::Admission;
 use super::growth::{self, Change, Growth, HELD_UP};
 use super::ipc;
 use super::launch::{Launcher, send};
 use super::mailbox::{self, Mailbox};
-use super::schedule::{AHEAD, Order, Schedule, Shape, Task};
+use super::schedule::{AHEAD, Orders, Schedule, Shape, Task};
 use super::{Around, Job, Pace, rest};
 use crate::lockdown::Level;
 use crate::metrics::Load;
@@ -86,9 +88,7 @@ enum Place {
 /// A worker as the schedule reaches it.
 struct Link {
     socket: Arc<UnixDatagram>,
-    mailbox: Arc<Mailbox>,
-    /// The number of the next request in the mailbox.
-    next: u64,
+    outbox: Outbox<Arc<Mailbox>>,
     /// Has the worker's task look for answers for which it was not woken.
     look: Arc<Notify>,
     /// Tells the worker's task to kill it.
@@ -176,7 +176,7 @@ impl ProcessPool {
     pub(super) fn submit(&self, job: Job) {
         let mut state = self.shared.lock();
         let order = state.schedule.submit(job, Instant::now());
-        state.send(order);
+        state.send(order.into_iter().collect());
         self.shared.settle(&state);
     }
 }
@@ -233,27 +233,38 @@ impl State {
     fn hear_all(&self) {
         for (place, owed) in self.schedule.owing() {
             if let Some(Some(link)) = self.links.get(place)
-                && link.mailbox.has_answer(link.next.wrapping_sub(owed as u64))
+                && link.outbox.has_answer(owed)
             {
                 link.look.notify_one();
             }
         }
     }
 
+    /// Has a worker killed whose call has overrun its deadline, unless it has answered.
+    fn end_overrun(&mut self, place: usize, now: Instant) {
+        let Some(Some(link)) = self.links.get_mut(place) else { return };
+        let (condemned, orders) = link.outbox.overrun(&mut self.schedule, place, now);
+        match condemned {
+            true => link.overrun.notify_one(),
+            false => link.look.notify_one(),
+        }
+        self.send(orders);
+    }
+
     /// Sends what the schedule ordered.
-    fn send(&mut self, orders: impl IntoIterator<Item = Order>) {
+    fn send(&mut self, orders: Orders) {
         for order in orders {
             let (Some(job), Some(Some(link))) =
                 (self.schedule.task(order), self.links.get_mut(order.place))
             else {
                 continue;
             };
-            let (number, logged) = (link.next, job.number);
-            link.next += 1;
+            let (number, logged) = (link.outbox.take_number(), job.number);
+            let mailbox = link.outbox.slots();
             if job.fits_ahead() {
-                link.mailbox.put(number, Some(&[&logged.to_le_bytes()[..], &job.request]));
+                mailbox.put(number, Some(&[&logged.to_le_bytes()[..], &job.request]));
             } else {
-                link.mailbox.put(number, None);
+                mailbox.put(number, None);
                 let (socket, request) = (Arc::clone(&link.socket), job.request.clone());
                 tokio::spawn(async move {
                     match ipc::message(number, &[&logged.to_le_bytes(), &request]) {
@@ -263,19 +274,6 @@ impl State {
                 });
             }
         }
-    }
-}
-
-impl Link {
-    /// Takes requests back that the worker has not begun, the last one first and at most
-    /// `most`. Returns how many.
-    fn take_back(&mut self, most: usize) -> usize {
-        let mut count = 0;
-        while count < most && self.mailbox.take_back(self.next - 1) {
-            self.next -= 1;
-            count += 1;
-        }
-        count
     }
 }
 
@@ -323,9 +321,7 @@ async fn watch(shared: Arc<Shared>) {
                 return;
             }
             for place in state.schedule.overrun(shared.timeout + KILL_AFTER, now) {
-                if let Some(Some(link)) = state.links.get(place) {
-                    link.overrun.notify_one();
-                }
+                state.end_overrun(place, now);
             }
             state.hear_all();
             let orders = state.schedule.promote(now);
@@ -333,7 +329,7 @@ async fn watch(shared: Arc<Shared>) {
             for place in state.schedule.overtaken(now) {
                 let behind = state.schedule.behind(place);
                 if let Some(Some(link)) = state.links.get_mut(place) {
-                    let count = link.take_back(behind);
+                    let count = link.outbox.take_back(behind);
                     let orders = state.schedule.taken_back(place, count, now);
                     state.send(orders);
                 }

@@ -16,6 +16,8 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
+
 /// How long a call may run before its worker counts as slow.
 pub(super) const PATIENCE: Duration = Duration::from_millis(2);
 
@@ -99,7 +101,20 @@ pub(super) struct Schedule<T> {
 struct Place<T> {
     /// What it was sent and has not answered: the one that runs, and those ahead.
     sent: VecDeque<Sent<T>>,
+    /// Its worker is about to be killed, and gets nothing more.
+    is_condemned: bool,
 }
+
+/// A request that its worker did not live to answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Lost<T> {
+    pub(super) task: T,
+    /// Since it was sent, or the one before it was answered.
+    pub(super) elapsed: Duration,
+}
+
+/// Requests that are to be sent now, most often none or one.
+pub(super) type Orders = SmallVec<[Order; 2]>;
 
 #[derive(Debug)]
 struct Request<T> {
@@ -129,7 +144,7 @@ impl<T: Task> Schedule<T> {
     pub(super) fn new(shape: Shape) -> Self {
         Self {
             waiting: VecDeque::new(),
-            places: (0..shape.places).map(|_| Place { sent: VecDeque::new() }).collect(),
+            places: (0..shape.places).map(|_| Place::default()).collect(),
             idle: Vec::with_capacity(shape.places),
             working: Vec::with_capacity(shape.places),
             shape,
@@ -146,8 +161,9 @@ impl<T: Task> Schedule<T> {
                 return Some(self.assign(place, new, now));
             }
             if new.task.fits_ahead() {
-                let is_open =
-                    |place: &Place<T>| place.is_hot(now) && place.has_room(self.shape.ahead);
+                let is_open = |place: &Place<T>| {
+                    !place.is_condemned && place.is_hot(now) && place.has_room(self.shape.ahead)
+                };
                 let open = self.working().filter(|(_, place)| is_open(place));
                 if let Some((place, _)) = open.min_by_key(|(_, place)| place.sent.len()) {
                     return Some(self.assign(place, new, now));
@@ -159,8 +175,20 @@ impl<T: Task> Schedule<T> {
     }
 
     /// A worker is new and ready.
-    pub(super) fn ready(&mut self, place: usize, now: Instant) -> Vec<Order> {
+    pub(super) fn ready(&mut self, place: usize, now: Instant) -> Orders {
+        if let Some(place) = self.places.get_mut(place) {
+            place.is_condemned = false;
+        }
         self.refill(place, now)
+    }
+
+    /// A worker is about to be killed: from now on it gets nothing. What it was sent stays its
+    /// own until it has [`died`](Self::died), or answers before that.
+    pub(super) fn condemn(&mut self, place: usize) {
+        self.idle.retain(|idle| *idle != place);
+        if let Some(place) = self.places.get_mut(place) {
+            place.is_condemned = true;
+        }
     }
 
     /// A worker is to go: it gets nothing more, if it is idle.
@@ -170,12 +198,7 @@ impl<T: Task> Schedule<T> {
     }
 
     /// A worker answered. `None` when that is not what it was asked.
-    pub(super) fn answered(
-        &mut self,
-        place: usize,
-        id: u64,
-        now: Instant,
-    ) -> Option<(T, Vec<Order>)> {
+    pub(super) fn answered(&mut self, place: usize, id: u64, now: Instant) -> Option<(T, Orders)> {
         let sent = &mut self.places.get_mut(place)?.sent;
         let task = sent.pop_front_if(|sent| sent.request.id == id)?.request.task;
         match sent.front_mut() {
@@ -204,20 +227,21 @@ impl<T: Task> Schedule<T> {
     /// A worker died. What it had begun and not answered is returned; what it had not begun
     /// waits again, and as if it had just come: of workers that die at a time, it should not
     /// go to one after the other.
-    pub(super) fn died(&mut self, place: usize, begun: Begun, now: Instant) -> Vec<T> {
+    pub(super) fn died(&mut self, place: usize, begun: Begun, now: Instant) -> Vec<Lost<T>> {
         self.idle.retain(|idle| *idle != place);
         self.working.retain(|working| *working != place);
-        let sent = self.places.get_mut(place).map(|place| std::mem::take(&mut place.sent));
-        let sent = sent.unwrap_or_default();
+        let place = self.places.get_mut(place).map(std::mem::take);
+        let sent = place.unwrap_or_default().sent;
         // They are begun in the order in which they were sent.
         let first = sent.front().map(|first| first.request.id).filter(|_| match begun {
             Begun::Nothing => false,
             Begun::First => true,
         });
         let mut lost = Vec::new();
-        for Sent { mut request, .. } in sent {
+        for Sent { mut request, since } in sent {
             if Some(request.id) == first || !request.task.outlives() {
-                lost.push(request.task);
+                let elapsed = now.saturating_duration_since(since);
+                lost.push(Lost { task: request.task, elapsed });
             } else {
                 request.arrived = now;
                 self.waiting.push_back(request);
@@ -234,8 +258,8 @@ impl<T: Task> Schedule<T> {
 
     /// Gives requests that have waited for [`PATIENCE`] to idle workers, which become hot, if
     /// too few are. Those that have waited for [`LONG`] go to any that are idle.
-    pub(super) fn promote(&mut self, now: Instant) -> Vec<Order> {
-        let mut orders = Vec::new();
+    pub(super) fn promote(&mut self, now: Instant) -> Orders {
+        let mut orders = Orders::new();
         while self.has_waited(PATIENCE, now) {
             let mut place = self.take_idle(now);
             if place.is_none() && self.has_waited(LONG, now) {
@@ -269,20 +293,19 @@ impl<T: Task> Schedule<T> {
 
     /// The last `count` of these were taken back, unread, and wait in the order in which all
     /// came.
-    pub(super) fn taken_back(&mut self, place: usize, count: usize, now: Instant) -> Vec<Order> {
+    pub(super) fn taken_back(&mut self, place: usize, count: usize, now: Instant) -> Orders {
         let count = count.min(self.behind(place));
-        let Some(Place { sent }) = self.places.get_mut(place) else { return Vec::new() };
+        let Some(Place { sent, .. }) = self.places.get_mut(place) else { return Orders::new() };
         let taken = sent.drain(sent.len() - count..);
         self.waiting.extend(taken.map(|sent| sent.request));
         self.line_up();
         self.promote(now)
     }
 
-    /// Workers whose running request began that long ago.
+    /// Workers whose running request began that long ago, and which are not condemned yet.
     pub(super) fn overrun(&self, limit: Duration, now: Instant) -> Vec<usize> {
-        let late = |sent: &Sent<T>| now.saturating_duration_since(sent.since) >= limit;
-        let first_is_late = |place: &Place<T>| place.sent.front().is_some_and(late);
-        self.working().filter(|(_, place)| first_is_late(place)).map(|(at, _)| at).collect()
+        let overrun = |place: &Place<T>| !place.is_condemned && place.has_run(limit, now);
+        self.working().filter(|(_, place)| overrun(place)).map(|(at, _)| at).collect()
     }
 
     /// A request that was sent and not answered.
@@ -290,6 +313,11 @@ impl<T: Task> Schedule<T> {
         let sent = &mut self.places.get_mut(order.place)?.sent;
         let mut sent = sent.iter_mut().map(|sent| &mut sent.request);
         sent.find(|request| request.id == order.id).map(|request| &mut request.task)
+    }
+
+    /// How many answers a worker owes.
+    pub(super) fn owed(&self, place: usize) -> usize {
+        self.places.get(place).map_or(0, |place| place.sent.len())
     }
 
     /// Workers that owe answers, and how many.
@@ -304,7 +332,7 @@ impl<T: Task> Schedule<T> {
 
     /// Workers that have been in their call for that long.
     pub(super) fn held_up(&self, limit: Duration, now: Instant) -> usize {
-        self.overrun(limit, now).len()
+        self.working().filter(|(_, place)| place.has_run(limit, now)).count()
     }
 
     /// Requests that run.
@@ -372,8 +400,11 @@ impl<T: Task> Schedule<T> {
     }
 
     /// Gives a worker more, unless enough others are hot: then it becomes idle when it is done.
-    fn refill(&mut self, at: usize, now: Instant) -> Vec<Order> {
-        let mut orders = Vec::new();
+    fn refill(&mut self, at: usize, now: Instant) -> Orders {
+        let mut orders = Orders::new();
+        if self.places.get(at).is_none_or(|place| place.is_condemned) {
+            return orders;
+        }
         while self.may_be_hot(at, now) || self.has_waited(LONG, now) {
             while self.waiting.pop_front_if(|next| next.task.is_cancelled()).is_some() {}
             let Some(place) = self.places.get(at) else { break };
@@ -415,7 +446,19 @@ impl<T: Task> Schedule<T> {
     }
 }
 
+impl<T> Default for Place<T> {
+    fn default() -> Self {
+        Self { sent: VecDeque::new(), is_condemned: false }
+    }
+}
+
 impl<T: Task> Place<T> {
+    /// Whether its running request began that long ago.
+    fn has_run(&self, time: Duration, now: Instant) -> bool {
+        let long = |sent: &Sent<T>| now.saturating_duration_since(sent.since) >= time;
+        self.sent.front().is_some_and(long)
+    }
+
     /// Whether it works, and quickly so far.
     fn is_hot(&self, now: Instant) -> bool {
         let quick = |sent: &Sent<T>| now.saturating_duration_since(sent.since) < PATIENCE;

@@ -218,6 +218,35 @@ pub fn sleeper(nanoseconds: u64) -> String {
     sleeps(&format!("(call $sleep (i64.const {nanoseconds}))"))
 }
 
+/// Computes for that many nanoseconds when it is asked for `/s`, and answers 204.
+pub fn computes_when_asked(nanoseconds: u64) -> String {
+    with_imports(
+        r#"(import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock
+             (export "now" (func (result u64)))))
+           (core func $now (canon lower (func $clock "now")))"#,
+        r#"(with "h" (instance (export "now" (func $now))))"#,
+        &format!(
+            r#"(import "h" "now" (func $now (result i64)))
+               {MEMORY}
+               (data (i32.const 1024) "HTTP/1.1 204 No Content\0d\0a\0d\0a")"#
+        ),
+        &format!(
+            "(local $end i64) (local $count i32)
+             (local.set $end (i64.add (call $now) (i64.const {nanoseconds})))
+             (if (i32.eq (i32.load8_u offset=5 (local.get $at)) (i32.const 115))
+               (then (loop $more
+                 (local.set $count (i32.const 0))
+                 (loop $again
+                   (local.set $count (i32.add (local.get $count) (i32.const 1)))
+                   (br_if $again (i32.lt_u (local.get $count) (i32.const 100000))))
+                 (br_if $more (i64.lt_u (call $now) (local.get $end))))))
+             (i32.store (i32.const 0) (i32.const 1024))
+             (i32.store (i32.const 4) (i32.const 27))
+             i32.const 0"
+        ),
+    )
+}
+
 /// Does so when it is asked for `/s`, and otherwise computes for some tenths of a millisecond.
 pub fn sleeper_when_asked(nanoseconds: u64) -> String {
     sleeps(&format!(

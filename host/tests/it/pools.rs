@@ -66,6 +66,36 @@ fn a_worker_killed_in_a_request_costs_that_request_and_no_other() {
     assert_eq!(server.get("/").status, 204);
 }
 
+/// The server finds a call late and answered at the same time: the worker is to be killed, and
+/// whoever comes next must not get it.
+#[test]
+fn a_request_behind_a_late_one_is_not_charged_for_it() {
+    let handler = components::computes_when_asked(60_000_000_000);
+    for _ in 0..4 {
+        let mut server = Server::with_handler(
+            "process",
+            &handler,
+            &["--workers", "1", "--max-workers", "1", "--timeout", "1s"],
+        );
+        let worker = server.workers()[0];
+        let mut late = server.connect();
+        late.send("GET /s HTTP/1.1\r\nHost: x\r\n\r\n");
+        eventually("it computes", || state(worker) == Some('R'));
+        let mut others: Vec<_> = (0..3).map(|_| server.connect()).collect();
+        for client in &mut others {
+            client.send("GET /b HTTP/1.1\r\nHost: x\r\n\r\n");
+        }
+        // Past the deadline, at which the worker ends the call by itself at the next host call.
+        server.signal(Signal::STOP);
+        eventually("it is done", || state(worker) == Some('S'));
+        server.signal(Signal::CONT);
+        let mut statuses = vec![late.response().status];
+        statuses.extend(others.iter_mut().map(|client| client.response().status));
+        assert_eq!(statuses, [504, 204, 204, 204]);
+        server.wait_for_line("status=504");
+    }
+}
+
 #[test]
 fn idle_workers_that_are_killed_cost_nothing() {
     let server = Server::start("process", &[]);

@@ -49,7 +49,7 @@ fn requests_and_answers_pass_in_their_order() {
         for number in numbers {
             let request = [&b"ask "[..], &number.to_le_bytes()].concat();
             assert_eq!(worker.next(number), Ok(here(&request)));
-            assert!(parent.has_begun(number));
+            assert!(parent.handover(number).has_begun());
             assert_eq!(answer(&parent, number), Ok(None));
             assert!(worker.reply(number, &[&request], None));
             assert_eq!(answer(&parent, number), Ok(Some(here(&request))));
@@ -64,8 +64,12 @@ fn what_the_worker_has_not_taken_can_be_taken_back() {
         parent.put(number, Some(&[b"x"]));
     }
     assert_eq!(worker.next(0), Ok(here(b"x")));
-    assert!(parent.take_back(2) && parent.take_back(1) && !parent.take_back(0));
-    assert!(!parent.take_back(1), "only once");
+    assert!(
+        parent.handover(2).take_back()
+            && parent.handover(1).take_back()
+            && !parent.handover(0).take_back()
+    );
+    assert!(!parent.handover(1).take_back(), "only once");
     parent.put(1, Some(&[b"y"]));
     assert_eq!(worker.next(1), Ok(here(b"y")));
 }

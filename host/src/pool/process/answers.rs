@@ -69,11 +69,6 @@ impl Answers {
         }
     }
 
-    /// The number of the request whose answer is next.
-    pub(super) fn number(&self) -> u64 {
-        self.next
-    }
-
     /// Passes answers on until one makes no sense. Gives way to others on this
     /// thread after some.
     pub(super) async fn hear(&mut self, worker: &Ear<'_>) -> Nonsense {
@@ -93,7 +88,7 @@ impl Answers {
             if worker.mailbox.parent_sleeps() {
                 self.rings += 1;
             }
-            if !self.by_socket && worker.mailbox.has_answer(self.next) {
+            if !self.by_socket && worker.mailbox.handover(self.next).has_answer() {
                 tokio::task::yield_now().await;
                 continue;
             }

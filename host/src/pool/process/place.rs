@@ -14,8 +14,8 @@ use super::super::Done;
 use super::super::child::Child;
 use super::super::ipc::Nonsense;
 use super::super::launch::Worker;
-use super::super::schedule::Begun;
 use super::answers::{Answers, Ear};
+use super::outbox::{Death, Outbox};
 use super::{Link, Place, Shared};
 use crate::directory::Slot;
 use crate::sandbox::CallError;
@@ -43,8 +43,7 @@ pub(super) async fn keep(shared: Arc<Shared>, place: usize, mut worker: Worker) 
         let [look, overrun, retired] = [(); 3].map(|()| Arc::new(Notify::new()));
         let link = Link {
             socket: Arc::clone(&socket),
-            mailbox: Arc::clone(&mailbox),
-            next: 0,
+            outbox: Outbox::new(Arc::clone(&mailbox)),
             look: Arc::clone(&look),
             overrun: Arc::clone(&overrun),
             retired: Arc::clone(&retired),
@@ -63,26 +62,19 @@ pub(super) async fn keep(shared: Arc<Shared>, place: usize, mut worker: Worker) 
             bell: &bell,
             look: &look,
         };
-        let (why, error, judged) = tokio::select! {
+        let (why, death) = tokio::select! {
             biased;
             () = retired.notified() => return retire(&shared, place, child, slot).await,
-            () = overrun.notified() => {
-                ("it overran its deadline".into(), CallError::Deadline, true)
-            }
-            Nonsense = answers.hear(&ear) => {
-                ("its answer makes no sense".into(), CallError::WorkerLost, true)
-            }
-            status = child.wait() => (end(status), CallError::WorkerLost, false),
+            () = overrun.notified() => ("it overran its deadline".into(), Death::Overrun),
+            Nonsense = answers.hear(&ear) => ("its answer makes no sense".into(), Death::Other),
+            status = child.wait() => (end(status), Death::Other),
         };
+        shared.lock().schedule.condemn(place);
         slot.suspect();
         reap(&shared, child, slot).await;
         // What it said before it died still counts.
         let _ = answers.hear_rest(&ear);
-        let begun = match judged || mailbox.has_begun(answers.number()) {
-            true => Begun::First,
-            false => Begun::Nothing,
-        };
-        lose(&shared, place, number, begun, error);
+        lose(&shared, place, number, death);
         tracing::warn!(worker = number, pid, "a worker is replaced: {why}");
         worker = match relaunch(&shared, place, number).await {
             Some(worker) => worker,
@@ -159,13 +151,15 @@ pub(super) async fn begin(shared: Arc<Shared>, place: usize) {
 }
 
 /// Settles what a dead worker leaves behind.
-fn lose(shared: &Shared, place: usize, number: u32, begun: Begun, error: CallError) {
+fn lose(shared: &Shared, place: usize, number: u32, death: Death) {
     let mut state = shared.lock();
-    if let Some(link) = state.links.get_mut(place) {
-        *link = None;
-    }
-    for job in state.schedule.died(place, begun, Instant::now()) {
-        let _ = job.reply.send(Done::lost(number, error, Duration::ZERO));
+    let Some(link) = state.links.get_mut(place).and_then(Option::take) else { return };
+    let error = match death {
+        Death::Overrun => CallError::Deadline,
+        Death::Other => CallError::WorkerLost,
+    };
+    for lost in link.outbox.died(&mut state.schedule, place, death, Instant::now()) {
+        let _ = lost.task.reply.send(Done::lost(number, error, lost.elapsed));
     }
     shared.settle(&state);
 }

@@ -34,13 +34,18 @@ impl Fixture {
         let mut schedule = Schedule::new(shape);
         let now = Instant::now();
         for place in 0..shape.places {
-            assert_eq!(schedule.ready(place, now), []);
+            assert!(schedule.ready(place, now).is_empty());
         }
         Self { schedule, now }
     }
 
     fn submit(&mut self, task: u32) -> Option<usize> {
         self.schedule.submit(Small(task), self.now).map(|order| order.place)
+    }
+
+    fn died(&mut self, place: usize, begun: Begun) -> Vec<u32> {
+        let lost = self.schedule.died(place, begun, self.now);
+        lost.into_iter().map(|lost| lost.task.0).collect()
     }
 
     fn answer(&mut self, place: usize) -> (u32, usize) {
@@ -77,13 +82,13 @@ fn slow_calls_spread_over_all_workers() {
     let places = |orders: &[Order]| orders.iter().map(|order| order.place).collect::<Vec<_>>();
     fill(&mut f, 3);
     assert_eq!(f.submit(50), None);
-    assert_eq!(f.schedule.promote(f.now), []);
+    assert!(f.schedule.promote(f.now).is_empty());
     assert!(f.schedule.overtaken(f.now).is_empty());
     assert!(f.schedule.is_holding_back());
     f.now += PATIENCE;
     assert_eq!(places(&f.schedule.promote(f.now)), [2], "one is to be hot");
     assert_eq!(f.schedule.overtaken(f.now), [3]);
-    assert_eq!(f.schedule.taken_back(3, f.schedule.behind(3), f.now), [], "one is");
+    assert!(f.schedule.taken_back(3, f.schedule.behind(3), f.now).is_empty(), "one is");
     assert!(f.schedule.overtaken(f.now).is_empty());
     assert_eq!((f.schedule.running(), f.schedule.pending()), (2, AHEAD));
     f.now += PATIENCE;
@@ -103,7 +108,7 @@ fn what_has_waited_long_goes_to_any_worker() {
     assert_eq!((f.submit(50), f.submit(51), f.submit(52)), (None, None, None));
     f.now += LONG - PATIENCE / 2;
     assert_eq!(f.answer(3), (1, 1), "no other is hot");
-    assert_eq!(f.schedule.promote(f.now), [], "it is hot again");
+    assert!(f.schedule.promote(f.now).is_empty(), "it is hot again");
     f.now += PATIENCE / 2;
     assert_eq!(f.schedule.promote(f.now).len(), 2, "as many as have waited");
     assert_eq!((f.submit(53), f.submit(54)), (Some(2), Some(1)));
@@ -137,7 +142,7 @@ fn what_nobody_is_left_for_is_returned() {
     let mut f = Fixture::new(1, 1);
     assert_eq!(f.submit(100), Some(0));
     assert_eq!((f.submit(101), f.submit(102)), (None, None));
-    assert_eq!(f.schedule.died(0, Begun::First, f.now), [Small(100)]);
+    assert_eq!(f.died(0, Begun::First), [100]);
     assert_eq!(f.schedule.abandon(), [Small(101), Small(102)]);
     assert_eq!((f.schedule.running(), f.schedule.pending()), (0, 0));
 }
@@ -170,7 +175,7 @@ fn a_death_costs_only_what_was_begun() {
     let mut f = Fixture::new(1, 1);
     f.submit(1);
     f.submit(2);
-    assert_eq!(f.schedule.died(0, Begun::First, f.now), [Small(1)]);
+    assert_eq!(f.died(0, Begun::First), [1]);
     let orders = f.schedule.ready(0, f.now);
     assert_eq!(orders.len(), 1);
     assert_eq!(f.schedule.task(orders[0]), Some(&mut Small(2)));
@@ -181,8 +186,8 @@ fn what_a_dead_worker_had_not_begun_does_not_go_to_the_next_at_once() {
     let mut f = Fixture::new(2, 2);
     f.submit(1);
     f.now += LONG;
-    assert_eq!(f.schedule.died(1, Begun::Nothing, f.now), []);
-    assert_eq!(f.schedule.promote(f.now), [], "it may be dead, too");
+    assert!(f.died(1, Begun::Nothing).is_empty());
+    assert!(f.schedule.promote(f.now).is_empty(), "it may be dead, too");
     f.now += PATIENCE;
     assert_eq!(f.schedule.promote(f.now).len(), 1);
 }
@@ -190,7 +195,7 @@ fn what_a_dead_worker_had_not_begun_does_not_go_to_the_next_at_once() {
 #[test]
 fn a_worker_that_died_idle_gets_nothing() {
     let mut f = Fixture::new(2, 2);
-    assert_eq!(f.schedule.died(1, Begun::Nothing, f.now), []);
+    assert!(f.died(1, Begun::Nothing).is_empty());
     fill(&mut f, 0);
     assert_eq!(f.submit(50), None);
 }
@@ -213,9 +218,9 @@ fn the_first_request_stays_with_its_worker() {
         assert_eq!(f.submit(task), Some(1));
     }
     f.now += PATIENCE;
-    assert_eq!(f.schedule.taken_back(1, 1, f.now), [], "nobody is idle");
+    assert!(f.schedule.taken_back(1, 1, f.now).is_empty(), "nobody is idle");
     assert_eq!((f.schedule.behind(1), f.schedule.waiting.len()), (1, 1));
-    assert_eq!(f.schedule.taken_back(1, 9, f.now), []);
+    assert!(f.schedule.taken_back(1, 9, f.now).is_empty());
     assert_eq!((f.schedule.behind(1), f.schedule.waiting.len()), (0, 2));
     assert_eq!(f.answer(1), (1, 2));
     assert_eq!(f.answer(1), (2, 0), "in their order");
@@ -244,9 +249,39 @@ fn what_is_cancelled_behind_a_slow_call_is_not_run() {
     }
     f.now += PATIENCE;
     assert_eq!(f.schedule.overtaken(f.now), [0]);
-    assert_eq!(f.schedule.taken_back(0, f.schedule.behind(0), f.now), []);
+    assert!(f.schedule.taken_back(0, f.schedule.behind(0), f.now).is_empty());
     assert_eq!(f.answer(0), (1, 1));
     assert_eq!(f.answer(0), (2, 0));
+}
+
+#[test]
+fn a_condemned_worker_gets_nothing_more() {
+    let mut f = Fixture::new(2, 2);
+    assert_eq!((f.submit(1), f.submit(2)), (Some(1), Some(0)));
+    f.schedule.condemn(1);
+    assert_eq!(f.schedule.overrun(Duration::ZERO, f.now), [0], "it is known to have");
+    assert_eq!(f.submit(3), Some(0), "ahead of the other");
+    assert_eq!(f.answer(1), (1, 0), "it may still answer");
+    for task in 4..=AHEAD as u32 + 2 {
+        assert_eq!(f.submit(task), Some(0));
+    }
+    assert_eq!(f.submit(50), None);
+    f.now += LONG;
+    assert!(f.schedule.promote(f.now).is_empty(), "nobody is idle");
+    assert!(f.died(1, Begun::First).is_empty(), "it had answered");
+    assert_eq!(f.schedule.ready(1, f.now).len(), 1, "the next worker in its place is served");
+}
+
+#[test]
+fn what_is_lost_has_run_for_as_long_as_it_has() {
+    let mut f = Fixture::new(1, 1);
+    f.submit(1);
+    f.submit(2);
+    f.now += Duration::from_secs(1);
+    f.answer(0);
+    f.now += Duration::from_millis(300);
+    let lost = f.schedule.died(0, Begun::First, f.now);
+    assert_eq!(lost, [Lost { task: Small(2), elapsed: Duration::from_millis(300) }]);
 }
 
 #[test]

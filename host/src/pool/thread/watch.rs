@@ -59,8 +59,9 @@ pub(super) async fn watch(shared: Arc<Shared>) {
 fn give_up_stuck(shared: &Shared, state: &mut State, now: Instant) {
     let limit = shared.timeout + OVERDUE;
     for at in state.schedule.overrun(limit, now) {
-        for job in state.schedule.died(at, Begun::First, now) {
-            let _ = job.reply.send(Done::lost(number(at), CallError::Deadline, limit));
+        for lost in state.schedule.died(at, Begun::First, now) {
+            let done = Done::lost(number(at), CallError::Deadline, lost.elapsed);
+            let _ = lost.task.reply.send(done);
         }
         if let Some(place @ Place::Kept(_)) = state.places.get_mut(at)
             && let Place::Kept(Some(seat)) = mem::replace(place, Place::Kept(None))
