@@ -31,6 +31,10 @@ pub const REGION: usize = KEPT;
 /// Pages of WebAssembly, in bytes: as large as a page of any kernel, or larger.
 const PAGE: usize = 64 << 10;
 
+/// Bytes behind a memory that are never accessible, as wasmtime asks of those who bring memories:
+/// a page of any kernel.
+const GUARD: usize = 64 << 10;
+
 /// Makes the memories of an engine's instances, out of those that ended.
 pub(super) struct Reused {
     /// How large each of them may become, in bytes.
@@ -114,6 +118,7 @@ impl Free {
 /// Address space of one memory, accessible from its beginning.
 struct Mapping {
     base: *mut u8,
+    /// Bytes that can become accessible. [`GUARD`] lies behind them.
     reserved: usize,
     accessible: usize,
     /// Bytes from its beginning that may have been written to. All others are zero.
@@ -135,7 +140,9 @@ impl Mapping {
     fn new(reserved: usize) -> io::Result<Self> {
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: the kernel chooses a place where nothing is.
-        let base = unsafe { mmap_anonymous(ptr::null_mut(), reserved, ProtFlags::empty(), flags) }?;
+        let base = unsafe {
+            mmap_anonymous(ptr::null_mut(), reserved + GUARD, ProtFlags::empty(), flags)?
+        };
         Ok(Self { base: base.cast(), reserved, accessible: 0, dirty: 0, stays: false })
     }
 
@@ -207,7 +214,7 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         if self.reserved > 0 && !self.stays {
             // SAFETY: it is this value's, which ends here. If it fails, the memory is lost.
-            let _ = unsafe { munmap(self.base.cast(), self.reserved) };
+            let _ = unsafe { munmap(self.base.cast(), self.reserved + GUARD) };
         }
     }
 }
@@ -260,8 +267,9 @@ unsafe impl MemoryCreator for Reused {
     }
 }
 
-// SAFETY: all bytes up to the size are accessible, the base never changes, and what comes into
-// being by growing is zero: it was cleared, or never written to.
+// SAFETY: all bytes up to the size are accessible, the base never changes, what comes into being by
+// growing is zero (it was cleared, or never written to), and what lies behind all that a memory
+// can grow to is not accessible.
 #[expect(unsafe_code, reason = "wasmtime relies on what it says")]
 unsafe impl LinearMemory for Memory {
     fn byte_size(&self) -> usize {
@@ -306,6 +314,35 @@ mod tests {
         assert!(places.iter().all(|place| *place == places[0]), "it is the same one");
         let free = memories.free.lock();
         assert!(free.iter().all(|mapping| mapping.accessible <= KEPT));
+    }
+
+    /// What may be done at an address, as `/proc/self/maps` has it.
+    fn access(at: usize) -> String {
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("the kernel's list");
+        let lies = |line: &&str| {
+            let (from, to) = line.split_once(' ')?.0.split_once('-')?;
+            let hex = |text| usize::from_str_radix(text, 16).ok();
+            Some((hex(from)?..hex(to)?).contains(&at))
+        };
+        let line = maps.lines().find(|line| lies(line) == Some(true));
+        line.and_then(|line| line.split(' ').nth(1)).unwrap_or("nothing there").to_owned()
+    }
+
+    #[test]
+    fn what_lies_behind_a_memory_is_not_accessible() {
+        let file = memfd_create("memories", MemfdFlags::CLOEXEC).expect("memory");
+        rustix::fs::ftruncate(&file, REGION as u64).expect("memory");
+        for capacity in [REGION, 3 * REGION] {
+            let memories = Reused::new(capacity);
+            memories.share(file.as_fd(), 0, 1).expect("a region");
+            let both = [(); 2].map(|()| memories.memory(capacity).expect("memory"));
+            for memory in &both {
+                let end = memory.as_ptr().addr() + memory.byte_capacity();
+                assert_eq!(&access(end - 1)[..2], "rw", "{capacity}");
+                assert_eq!(&access(end)[..3], "---", "{capacity}");
+                assert_eq!(&access(end + GUARD - 1)[..3], "---", "{capacity}");
+            }
+        }
     }
 
     #[test]
