@@ -58,6 +58,12 @@ enum Command {
         #[arg(long)]
         low_priority: bool,
     },
+    /// Say the lines of a component's instructions; the server starts this by itself.
+    #[command(hide = true)]
+    Symbolize {
+        /// Where the instructions lie in the component
+        offsets: Vec<usize>,
+    },
     /// What the workers of the process pool come from; the server starts it by itself.
     #[command(hide = true)]
     Zygote {
@@ -78,6 +84,8 @@ pub enum Task {
     /// Compile for an engine with these limits, in that much address space, and whether
     /// others are to have the processors first.
     Compile(String, u64, bool),
+    /// Say the lines of instructions at these places of a component.
+    Symbolize(Vec<usize>),
     /// Fork workers for that parent.
     Work(i32),
 }
@@ -105,6 +113,7 @@ pub fn parse(args: impl Iterator<Item = std::ffi::OsString>) -> Result<Task, Usa
     };
     match cli.command {
         Some(Command::Zygote { parent }) => Ok(Task::Work(parent)),
+        Some(Command::Symbolize { offsets }) => Ok(Task::Symbolize(offsets)),
         Some(Command::Demo(options)) => Ok(Task::Demo(options)),
         Some(Command::Escaped { settings }) => {
             let mut config = configured(*settings)?;

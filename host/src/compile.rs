@@ -221,7 +221,7 @@ pub fn run(limits: &str, memory: u64, low_priority: bool) -> anyhow::Result<()> 
 }
 
 /// Anonymous memory with these bytes.
-fn memfd(bytes: &[u8]) -> anyhow::Result<OwnedFd> {
+pub(crate) fn memfd(bytes: &[u8]) -> anyhow::Result<OwnedFd> {
     let mut file = File::from(memfd_create("component", MemfdFlags::CLOEXEC)?);
     file.write_all(bytes)?;
     seek(&file, SeekFrom::Start(0))?;

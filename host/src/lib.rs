@@ -13,7 +13,8 @@
 //!
 //! [`swap`] takes handlers up, at the start and again while serving: [`handler`] reads
 //! and loads, [`compile`] compiles, [`cache`] keeps, [`watch`] notices, [`directory`]
-//! opens what is served. [`metrics`] counts, [`log`] tells.
+//! opens what is served. [`metrics`] counts, [`log`] tells, [`symbolize`] finds the lines of
+//! a trap.
 //! `http` never sees WebAssembly, `sandbox` never sees a socket.
 
 pub mod audit;
@@ -40,6 +41,7 @@ pub mod run;
 pub mod sandbox;
 pub mod server;
 pub mod swap;
+pub mod symbolize;
 pub mod watch;
 mod worker;
 pub mod zygote;

@@ -7,14 +7,15 @@ mod access;
 mod queue;
 
 use std::io::{IsTerminal as _, Write as _};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
 
 pub(crate) use self::access::Access;
 use self::queue::Queue;
 use crate::config::LogFormat;
-use crate::sandbox::Captured;
+use crate::sandbox::{Captured, Frame};
+use crate::symbolize::Symbols;
 
 /// Lines of a handler's output in the log, for each request.
 const MAX_OUTPUT_LINES: usize = 256;
@@ -70,6 +71,35 @@ pub fn start(format: LogFormat) -> anyhow::Result<Log> {
 pub fn banner(line: &str) {
     // A closed standard error is no reason not to serve.
     let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Logs where in a handler a call ended, the innermost function first: in the background, if
+/// there are lines to be found.
+pub(crate) fn backtrace(number: u64, frames: Vec<Frame>, symbols: Option<Arc<Symbols>>) {
+    if frames.is_empty() || !tracing::enabled!(tracing::Level::WARN) {
+        return;
+    }
+    let Some(symbols) = symbols else { return write_backtrace(number, &frames, &[]) };
+    tokio::spawn(async move {
+        let offsets: Vec<_> = frames.iter().filter_map(|frame| frame.offset).collect();
+        let lines = symbols.lines(&offsets).await;
+        let lines: Vec<_> = offsets.into_iter().zip(lines).collect();
+        write_backtrace(number, &frames, &lines);
+    });
+}
+
+fn write_backtrace(number: u64, frames: &[Frame], lines: &[(usize, Option<String>)]) {
+    let told = |frame: &Frame| {
+        let function = frame.function.clone();
+        let function = function.unwrap_or_else(|| format!("function {}", frame.index));
+        let line = lines.iter().find(|(offset, _)| Some(*offset) == frame.offset);
+        match line.and_then(|(_, line)| line.as_ref()) {
+            Some(line) => format!("{function} ({line})"),
+            None => function,
+        }
+    };
+    let backtrace = frames.iter().map(told).collect::<Vec<_>>().join(" < ");
+    tracing::warn!(target: "handler", request = number, ?backtrace);
 }
 
 /// Logs what a handler wrote to its standard output and error, line by line.

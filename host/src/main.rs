@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Ok(Task::Demo(options)) => host::demo::run(&options),
         Ok(Task::Inspect(handler, config)) => inspect(&handler, &config),
         Ok(Task::Compile(limits, memory, low)) => host::compile::run(&limits, memory, low),
+        Ok(Task::Symbolize(offsets)) => host::symbolize::run(&offsets),
         Ok(Task::Work(parent)) => host::zygote::run(parent),
         Err(Usage::Help(text)) => {
             let _ = write!(std::io::stdout(), "{text}");

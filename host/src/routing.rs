@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 use crate::config::{Prefix, Route};
 use crate::metrics::{Metrics, Snapshot};
 use crate::pool::Pool;
+use crate::symbolize::Symbols;
 
 /// SHA-256 of a component.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct Generation {
     pub route: Route,
     /// Of its component.
     pub digest: Digest,
+    /// The component's lines, if it says them.
+    pub symbols: Option<Arc<Symbols>>,
     /// Its workers.
     pub pool: Pool,
 }

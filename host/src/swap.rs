@@ -22,6 +22,7 @@ use crate::lockdown::Level;
 use crate::pool::{Common, Pace, Pool};
 use crate::routing::{Digest, Generation, Routes};
 use crate::sandbox::Sandbox;
+use crate::symbolize::Symbols;
 
 /// Statuses from here on are failures of the server, and so of the handler.
 const SERVER_ERROR: u16 = 500;
@@ -70,13 +71,15 @@ impl Swapper {
         for route in &self.wanted {
             let context = || named(route);
             let (component, digest) = read(route).await.with_context(context)?;
+            let symbols = Symbols::of(&component).map(Arc::new);
             let code = self
                 .code(component, digest, route.limits, Priority::Usual)
                 .await
                 .with_context(context)?;
             let started = Pool::start(&self.common, route, code, Pace::AtOnce).await;
             let (pool, level) = started.with_context(context)?;
-            self.routes.put(&Arc::new(Generation { route: route.clone(), digest, pool }));
+            let route = route.clone();
+            self.routes.put(&Arc::new(Generation { route, digest, symbols, pool }));
             all.push(level);
         }
         Ok(all)
@@ -126,6 +129,7 @@ impl Swapper {
         digest: Digest,
         route: &Route,
     ) -> anyhow::Result<Generation> {
+        let symbols = Symbols::of(&component).map(Arc::new);
         let code = self.code(component, digest, route.limits, Priority::Low).await?;
         let (pool, _) = Pool::start(&self.common, route, code, Pace::OneByOne).await?;
         pool.try_out().await.context("it cannot be instantiated")?;
@@ -134,7 +138,7 @@ impl Swapper {
         {
             probed(&pool, probe).await.with_context(|| format!("--probe {probe}"))?;
         }
-        Ok(Generation { route: route.clone(), digest, pool })
+        Ok(Generation { route: route.clone(), digest, symbols, pool })
     }
 
     /// Its machine code: out of the cache, or from the compiler and into the cache.

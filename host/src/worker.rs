@@ -6,6 +6,7 @@
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixDatagram;
+use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, ensure};
 
@@ -15,9 +16,9 @@ use crate::http::MAX_REQUEST_OVERHEAD;
 use crate::lockdown::{self, Level};
 use crate::pool::bell::Bell;
 use crate::pool::ipc::{self, Assembler};
-use crate::pool::mailbox::{Garbage, Mail, Mailbox, SMALL_ANSWER, TRAY, TRAYS};
+use crate::pool::mailbox::{Garbage, Mail, Mailbox, SMALL_ANSWER, SharedOutput, TRAY, TRAYS};
 use crate::pool::may_wait;
-use crate::sandbox::{Order, Place, Response};
+use crate::sandbox::{Order, OutputSink, Place, Response};
 use crate::zygote::Prepared;
 
 /// Bytes of memory that a worker may have besides that of the instance and of messages:
@@ -41,7 +42,9 @@ pub(crate) struct Own {
 pub(crate) fn run(own: Own, prepared: &Prepared) -> anyhow::Result<()> {
     let Own { slot, socket, memory, bell } = own;
     let Prepared { init, sandbox, handler, .. } = prepared;
-    let mailbox = Mailbox::open(&memory)?;
+    let mailbox = Arc::new(Mailbox::open(&memory)?);
+    let shared_output = SharedOutput::new(&mailbox);
+    let output: Arc<dyn OutputSink> = Arc::clone(&shared_output) as _;
     let shared = sandbox.share(memory.as_fd(), TRAY as u64, TRAYS);
     drop(memory);
     batch::enter();
@@ -72,8 +75,12 @@ pub(crate) fn run(own: Own, prepared: &Prepared) -> anyhow::Result<()> {
         };
         let (logged, request) = ipc::decode_request(&request).context("no request")?;
         served.retain(|(_, place)| mailbox.is_full(place.region));
+        shared_output.begin(number);
         let call = match init.escaped {
-            false => sandbox.call(handler, Order { request: logged, slot }, request),
+            false => {
+                let order = Order { request: logged, slot, output: Some(&output) };
+                sandbox.call(handler, order, request)
+            }
             true => escape::attempt(request, Some(parent)),
         };
         let head = ipc::answer_head(&call).context("an answer too long")?;

@@ -58,7 +58,7 @@ impl Failure {
             Self::Call(CallError::Deadline) => "deadline",
             Self::Call(CallError::OutOfMemory) => "ceiling",
             Self::Call(CallError::Trap(_) | CallError::NoResponse) => "wasm",
-            Self::Call(CallError::Exited | CallError::HostCall) => "monitor",
+            Self::Call(CallError::Exited(_) | CallError::HostCall) => "monitor",
             Self::Call(CallError::TooLong) | Self::Malformed(_) => "response check",
             Self::Call(CallError::WorkerLost) => "worker replaced",
             _ => return None,

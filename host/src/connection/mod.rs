@@ -6,9 +6,11 @@ mod line;
 mod pace;
 mod socket;
 
+use std::fmt::Write as _;
 use std::future::ready;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, BufMut as _, Bytes, BytesMut};
@@ -30,6 +32,7 @@ use crate::http::{
 };
 use crate::log::{self, Access};
 use crate::pool::{Busy, Done, Payload};
+use crate::routing::Generation;
 use crate::server::Shared;
 
 /// Bodies up to this many bytes are copied behind the head, which costs less than
@@ -232,8 +235,11 @@ impl<'a> Connection<'a> {
             now: SystemTime::now(),
         };
         let mut access = self.access(&line, number);
-        let result = outcome.and_then(|done| {
+        let mut host_call = None;
+        let result = outcome.and_then(|(done, generation)| {
             log::captured(number, &done.call.captured);
+            host_call = done.call.cause.host_call;
+            log::backtrace(number, done.call.cause.frames, generation.symbols.clone());
             (access.handler, access.worker) = (done.call.elapsed, done.worker);
             let response = done.call.result?;
             let outgoing = outgoing(&response, &reply)?;
@@ -248,7 +254,14 @@ impl<'a> Connection<'a> {
                 let written = self.write(outgoing.head, body).await;
                 self.next(written, reply.persistence, &mut access)
             }
-            Err(failure) => self.fail(&failure, &reply, &mut access).await,
+            Err(failure) => {
+                let next = self.fail(&failure, &reply, &mut access).await;
+                if let (Some(error), Some(host_call)) = (&mut access.error, host_call) {
+                    // By the word of a worker, which may have been taken over.
+                    let _ = write!(error, ": {}", host_call.escape_debug());
+                }
+                next
+            }
         };
         access.write();
         // What was held for the answer is no longer; to hold less never fails.
@@ -292,7 +305,12 @@ impl<'a> Connection<'a> {
     }
 
     /// Has the pool answer a request, unless the client goes away before.
-    async fn run(&self, head: &Head, number: u64, message: Bytes) -> Result<Done, Failure> {
+    async fn run(
+        &self,
+        head: &Head,
+        number: u64,
+        message: Bytes,
+    ) -> Result<(Done, Arc<Generation>), Failure> {
         let generation = self.shared.routes.find(line::target(&message)).ok_or(Failure::NoRoute)?;
         let pool = &generation.pool;
         let slot = tokio::select! {
@@ -304,7 +322,7 @@ impl<'a> Connection<'a> {
             biased;
             done = pool.run(slot, number, message) => {
                 self.shared.metrics.finished();
-                Ok(done)
+                Ok((done, Arc::clone(&generation)))
             }
             () = reset(&self.stream) => Err(Failure::ClientGone),
         }

@@ -29,7 +29,7 @@ use wasmtime::Trap;
 use super::mailbox::Answer;
 use super::payload::Payload;
 use crate::config::{DirConfig, HandlerLimits};
-use crate::sandbox::{Call, CallError, Captured};
+use crate::sandbox::{Call, CallError, Captured, Cause};
 
 /// The most bytes in one datagram; the kernel's default buffers take three.
 pub(crate) const DATAGRAM: usize = 64 << 10;
@@ -37,8 +37,8 @@ pub(crate) const DATAGRAM: usize = 64 << 10;
 /// The largest message before the first request.
 pub(crate) const MAX_HELLO: usize = 1 << 20;
 
-/// Bytes before an answer's parts: outcome, detail, and three numbers.
-const ANSWER_HEAD: usize = 2 + 4 + 8 + 8;
+/// Bytes before an answer's parts: outcome, detail, the length of the cause, and the time.
+const ANSWER_HEAD: usize = 2 + 4 + 8;
 
 /// All that a zygote is told about its workers' task. The machine code comes in a file
 /// descriptor, the directory as the one the process is started in.
@@ -222,7 +222,7 @@ impl Assembler {
 
 /// Bytes of the longest answer, with a response of at most that many.
 pub(crate) fn max_answer(max_response: usize) -> usize {
-    ANSWER_HEAD + Captured::MAX + max_response
+    ANSWER_HEAD + Cause::MAX_JSON.max(max_response)
 }
 
 /// An answer's payload up to the response; `None` if it is beyond what a length can say.
@@ -231,32 +231,39 @@ pub(crate) fn answer_head<R>(call: &Call<R>) -> Option<Vec<u8>> {
         Ok(_) => (0, 0),
         Err(error) => encode_error(*error),
     };
-    let captured = &call.captured;
-    let mut head = Vec::with_capacity(ANSWER_HEAD + captured.bytes.len());
+    let cause = match call.cause.is_empty() {
+        true => Vec::new(),
+        false => serde_json::to_vec(&call.cause).ok()?,
+    };
+    let mut head = Vec::with_capacity(ANSWER_HEAD + cause.len());
     head.extend_from_slice(&[outcome, detail]);
-    head.extend_from_slice(&u32::try_from(captured.bytes.len()).ok()?.to_le_bytes());
-    head.extend_from_slice(&captured.dropped.to_le_bytes());
+    head.extend_from_slice(&u32::try_from(cause.len()).ok()?.to_le_bytes());
     let nanos = u64::try_from(call.elapsed.as_nanos()).unwrap_or(u64::MAX);
     head.extend_from_slice(&nanos.to_le_bytes());
-    head.extend_from_slice(&captured.bytes);
+    head.extend_from_slice(&cause);
     Some(head)
 }
 
-/// An answer as a call; `None` for what no worker says.
-pub(crate) fn decode_answer(answer: Answer, max_response: usize) -> Option<Call<Payload>> {
+/// An answer as a call, with what that has written; `None` for what no worker says.
+pub(crate) fn decode_answer(
+    answer: Answer,
+    captured: Captured,
+    max_response: usize,
+) -> Option<Call<Payload>> {
     let mut bytes = Bytes::from(answer.bytes);
     let (&[outcome, detail], rest) = bytes.split_first_chunk()?;
     let (length, rest) = rest.split_first_chunk()?;
-    let (dropped, rest) = rest.split_first_chunk()?;
     let (nanos, _) = rest.split_first_chunk()?;
     let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
-    let dropped = u64::from_le_bytes(*dropped);
     let elapsed = Duration::from_nanos(u64::from_le_bytes(*nanos));
-    if length > Captured::MAX || bytes.len().checked_sub(ANSWER_HEAD)? < length {
+    if length > Cause::MAX_JSON || bytes.len().checked_sub(ANSWER_HEAD)? < length {
         return None;
     }
     bytes.advance(ANSWER_HEAD);
-    let captured = Captured { bytes: bytes.split_to(length).into(), dropped };
+    let cause = match length {
+        0 => Cause::default(),
+        _ => serde_json::from_slice(&bytes.split_to(length)).ok()?,
+    };
     let response = match answer.response {
         None => Payload::from(bytes),
         Some(tray) if bytes.is_empty() => tray.into(),
@@ -269,14 +276,14 @@ pub(crate) fn decode_answer(answer: Answer, max_response: usize) -> Option<Call<
         0 => Ok(response),
         _ => Err(decode_error(outcome, detail)?),
     };
-    Some(Call { result, captured, elapsed })
+    Some(Call { result, captured, elapsed, cause })
 }
 
 fn encode_error(error: CallError) -> (u8, u8) {
     match error {
         CallError::Deadline => (1, 0),
         CallError::OutOfMemory => (2, 0),
-        CallError::Exited => (3, 0),
+        CallError::Exited(code) => (3, code),
         CallError::Trap(trap) => (4, trap as u8),
         CallError::HostCall => (5, 0),
         CallError::TooLong => (6, 0),
@@ -289,7 +296,7 @@ fn decode_error(outcome: u8, detail: u8) -> Option<CallError> {
     Some(match outcome {
         1 => CallError::Deadline,
         2 => CallError::OutOfMemory,
-        3 => CallError::Exited,
+        3 => CallError::Exited(detail),
         4 => CallError::Trap(Trap::from_u8(detail)?),
         5 => CallError::HostCall,
         6 => CallError::TooLong,
@@ -302,9 +309,10 @@ fn decode_error(outcome: u8, detail: u8) -> Option<CallError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sandbox::Frame;
 
     fn decode(bytes: Vec<u8>, max_response: usize) -> Option<Call<Payload>> {
-        decode_answer(Answer { bytes, response: None }, max_response)
+        decode_answer(Answer { bytes, response: None }, Captured::default(), max_response)
     }
 
     fn assemble(message: &[u8], max: usize) -> Result<Option<(u64, Vec<u8>)>, Nonsense> {
@@ -325,14 +333,19 @@ mod tests {
     }
 
     fn check(result: Result<Vec<u8>, CallError>) {
-        let captured = Captured { bytes: b"out".to_vec(), dropped: 7 };
-        let call = Call { result, captured, elapsed: Duration::from_micros(3) };
+        let frame = Frame { function: Some("f".into()), index: 7, offset: None };
+        let cause = match &result {
+            Ok(_) => Cause::default(),
+            Err(_) => Cause { host_call: Some("wasi:cli/exit exit".into()), frames: vec![frame] },
+        };
+        let (captured, elapsed) = (Captured::default(), Duration::from_micros(3));
+        let call = Call { result, captured, elapsed, cause };
         let message = answer(9, &call);
         let (id, payload) = assemble(&message, 1 << 20).expect("sense").expect("whole");
         assert_eq!(id, 9);
         let decoded = decode(payload, 1 << 20).expect("decodes");
         assert_eq!(decoded.result.map(|payload| Vec::from(Bytes::from(payload))), call.result);
-        assert_eq!(decoded.captured, call.captured);
+        assert_eq!(decoded.cause, call.cause);
         assert_eq!(decoded.elapsed, call.elapsed);
     }
 
@@ -344,7 +357,8 @@ mod tests {
         for error in [
             CallError::Deadline,
             CallError::OutOfMemory,
-            CallError::Exited,
+            CallError::Exited(0),
+            CallError::Exited(255),
             CallError::Trap(Trap::StackOverflow),
             CallError::Trap(Trap::UnreachableCodeReached),
             CallError::HostCall,
@@ -387,16 +401,15 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_has_no_more_output_or_response_than_it_may() {
-        let payload = |output: usize, response: usize| {
-            let captured = Captured { bytes: vec![b'x'; output], dropped: 0 };
+    fn an_answer_has_no_longer_response_than_it_may() {
+        let payload = |response: usize| {
+            let (captured, cause) = (Captured::default(), Cause::default());
             let result = Ok(vec![0; response]);
-            let call = Call { result, captured, elapsed: Duration::ZERO };
+            let call = Call { result, captured, elapsed: Duration::ZERO, cause };
             answer(1, &call)[Start::BYTES..].to_vec()
         };
-        assert!(decode(payload(Captured::MAX, 100), 100).is_some());
-        assert!(decode(payload(Captured::MAX + 1, 0), 100).is_none());
-        assert!(decode(payload(0, 101), 100).is_none());
+        assert!(decode(payload(100), 100).is_some());
+        assert!(decode(payload(101), 100).is_none());
     }
 
     proptest! {

@@ -18,7 +18,9 @@
 //! nothing that it has written itself, copies before it looks, and checks every length.
 
 mod handover;
+mod output;
 mod tray;
+mod volatile;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -30,10 +32,13 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::thread::futex;
 
 use self::handover::EMPTY;
-pub(crate) use self::handover::{Handover, Slots, Word};
+#[cfg(test)]
+pub(crate) use self::handover::Word;
+pub(crate) use self::handover::{Handover, Slots};
+pub(crate) use self::output::SharedOutput;
 pub(crate) use self::tray::Tray;
 use super::schedule::AHEAD;
-use crate::sandbox::{Place, REGION};
+use crate::sandbox::{Captured, Place, REGION};
 
 /// Requests that a worker may have at a time: the one that it runs, and those behind it.
 const COMPARTMENTS: usize = AHEAD + 1;
@@ -59,7 +64,7 @@ const PARENT_SLEEPS: usize = 2;
 const FULL: usize = 3;
 
 /// Words of a compartment before its bytes.
-const WORDS: usize = 7;
+const WORDS: usize = 9;
 /// Of a compartment: what there is of a request.
 const REQUEST: usize = 0;
 /// Of a compartment: the request's length in bytes, or [`BY_SOCKET`].
@@ -75,10 +80,15 @@ const RESPONSE_AT: usize = 5;
 /// Of a compartment: the length in bytes of the response in the tray.
 const RESPONSE_LENGTH: usize = 6;
 
+/// Of a compartment: bytes of output that the request's call has written so far.
+const OUTPUT_LENGTH: usize = 7;
+/// Of a compartment: bytes of output for which there was no room.
+const OUTPUT_DROPPED: usize = 8;
+
 /// In place of a length: it comes over the socket.
 const BY_SOCKET: u64 = u64::MAX;
 
-const COMPARTMENT: usize = WORDS * size_of::<u64>() + MAX_REQUEST + SMALL_ANSWER;
+const COMPARTMENT: usize = WORDS * size_of::<u64>() + MAX_REQUEST + SMALL_ANSWER + Captured::MAX;
 /// Where the first tray begins: on a page, of whatever kernel.
 pub(crate) const TRAY: usize =
     (HEAD * size_of::<u64>() + COMPARTMENTS * COMPARTMENT).next_multiple_of(64 << 10);
@@ -143,6 +153,7 @@ impl Mailbox {
             None => Some(BY_SOCKET),
         };
         let Some(length) = length else { return };
+        self.clear_output(number);
         self.of(number, REQUEST_LENGTH).store(length, Ordering::Relaxed);
         self.handover(number).put();
         self.word(BELL).fetch_add(1, Ordering::SeqCst);
@@ -296,6 +307,10 @@ impl Mailbox {
         self.request_bytes(number) + MAX_REQUEST
     }
 
+    fn output_bytes(&self, number: u64) -> usize {
+        self.answer_bytes(number) + SMALL_ANSWER
+    }
+
     fn word(&self, word: usize) -> &AtomicU64 {
         assert!(word < SIZE / size_of::<u64>(), "a word of the mailbox");
         self.atomic(word)
@@ -327,13 +342,9 @@ impl Mailbox {
         }
         for part in parts {
             // SAFETY: the memory is mapped for as long as `self` lives and cannot shrink, and
-            // what is written lies within it. No reference to these bytes is ever made, and
-            // by the protocol the other side does not touch them now; one that does only
-            // spoils what it reads.
-            unsafe {
-                let to = self.memory.as_mut_ptr().add(at);
-                std::ptr::copy_nonoverlapping(part.as_ptr(), to, part.len());
-            }
+            // what is written lies within it. By the protocol nobody else touches it now; the
+            // other side, if it does, only spoils what it reads.
+            unsafe { volatile::write(part, self.memory.as_mut_ptr().add(at)) };
             at += part.len();
         }
         u64::try_from(length).ok()
@@ -349,14 +360,9 @@ impl Mailbox {
     /// Copies so many bytes out.
     #[expect(unsafe_code, reason = "memory that is shared with another process")]
     fn append_to(&self, bytes: &mut Vec<u8>, at: usize, length: usize) {
-        let from = self.bytes(at, length);
-        bytes.reserve_exact(length);
-        // SAFETY: as for `write`; the vector has room for them, and they are all set.
-        unsafe {
-            let to = bytes.as_mut_ptr().add(bytes.len());
-            std::ptr::copy_nonoverlapping(from, to, length);
-            bytes.set_len(bytes.len() + length);
-        }
+        // SAFETY: the memory is mapped for as long as `self` lives and cannot shrink, and these
+        // bytes lie within it. No reference to them is ever made.
+        unsafe { volatile::append_to(bytes, self.bytes(at, length), length) };
     }
 
     /// Where so many bytes lie.

@@ -101,7 +101,11 @@ pub(crate) struct Done {
 impl Done {
     /// The outcome for a request whose worker did not live to give one.
     fn lost(worker: u32, error: CallError, elapsed: Duration) -> Self {
-        Self { call: Call::failed(error, elapsed), worker, _request: Bytes::new() }
+        Self::of(Call::failed(error, elapsed), worker)
+    }
+
+    fn of(call: Call<Payload>, worker: u32) -> Self {
+        Self { call, worker, _request: Bytes::new() }
     }
 }
 

@@ -111,6 +111,8 @@ pub(super) struct Lost<T> {
     pub(super) task: T,
     /// Since it was sent, or the one before it was answered.
     pub(super) elapsed: Duration,
+    /// How many that were sent before it have no answer either.
+    pub(super) position: usize,
 }
 
 /// Requests that are to be sent now, most often none or one.
@@ -238,10 +240,10 @@ impl<T: Task> Schedule<T> {
             Begun::First => true,
         });
         let mut lost = Vec::new();
-        for Sent { mut request, since } in sent {
+        for (position, Sent { mut request, since }) in sent.into_iter().enumerate() {
             if Some(request.id) == first || !request.task.outlives() {
                 let elapsed = now.saturating_duration_since(since);
-                lost.push(Lost { task: request.task, elapsed });
+                lost.push(Lost { task: request.task, elapsed, position });
             } else {
                 request.arrived = now;
                 self.waiting.push_back(request);

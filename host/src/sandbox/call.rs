@@ -1,26 +1,30 @@
 //! One request through a fresh instance, and how the call ended.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wasmtime::component::WasmList;
-use wasmtime::{CallHook, OutOfMemory, Store, Trap, WasmBacktrace};
+use wasmtime::{CallHook, OutOfMemory, Store, Trap, WasmBacktrace, WasmCoreDump};
 
+use super::cause::{self, Cause, Refused};
 use super::engine::Sandbox;
 use super::handler::{Entry, Handler};
 use super::limits::Ceiling;
-use super::monitor::{Captured, DeadlinePassed, Exited, State};
+use super::monitor::{Captured, DeadlinePassed, Exited, OutputSink, State};
 use super::response::Response;
 
 /// Bytes of strings and lists that one host call may carry out of a guest.
 const HOSTCALL_BYTES: usize = 16 << 20;
 
 /// Whose request is run, and by whom.
-#[derive(Clone, Copy, Debug)]
-pub struct Order {
+#[derive(Clone, Copy)]
+pub struct Order<'a> {
     /// The request's number, as in the log.
     pub request: u64,
     /// The worker's slot in the ledger; no two running calls share one.
     pub slot: u32,
+    /// Where the call's output goes; `None` if into what the call comes to.
+    pub output: Option<&'a Arc<dyn OutputSink>>,
 }
 
 /// What one call came to.
@@ -32,18 +36,21 @@ pub struct Call<R = Response> {
     pub captured: Captured,
     /// Wall-clock time from before instantiation until the response is there.
     pub elapsed: Duration,
+    /// What else is known of a failure.
+    pub cause: Cause,
 }
 
 impl<R> Call<R> {
     /// One that came to nothing.
     pub(crate) fn failed(error: CallError, elapsed: Duration) -> Self {
-        Self { result: Err(error), captured: Captured::default(), elapsed }
+        let (captured, cause) = (Captured::default(), Cause::default());
+        Self { result: Err(error), captured, elapsed, cause }
     }
 
     /// The same, with the response as `take` gives it.
     pub(crate) fn map<S>(self, take: impl FnOnce(R) -> S) -> Call<S> {
-        let Self { result, captured, elapsed } = self;
-        Call { result: result.map(take), captured, elapsed }
+        let Self { result, captured, elapsed, cause } = self;
+        Call { result: result.map(take), captured, elapsed, cause }
     }
 }
 
@@ -56,9 +63,9 @@ pub enum CallError {
     /// The guest trapped after it was refused memory.
     #[error("the handler ran out of memory")]
     OutOfMemory,
-    /// The guest ended by `exit`, whatever the code.
-    #[error("the handler exited without an answer")]
-    Exited,
+    /// The guest ended by `exit`, with this code.
+    #[error("the handler exited with code {0} and without an answer")]
+    Exited(u8),
     /// A trap of WebAssembly's own: unreachable code, a stack overflow, …
     #[error("the handler crashed: {0}")]
     Trap(Trap),
@@ -84,7 +91,7 @@ impl Sandbox {
     /// Returns within the configured timeout, give or take two ticks of the
     /// epoch and one host call, unless [`Clock::Parent`](super::Clock::Parent) was chosen: a
     /// guest that computes for ever then ends only with its process.
-    pub fn call(&self, handler: &Handler, order: Order, request: &[u8]) -> Call {
+    pub fn call(&self, handler: &Handler, order: Order<'_>, request: &[u8]) -> Call {
         let started = Instant::now();
         let _running = self.running();
         let deadline = started + self.limits.timeout;
@@ -105,7 +112,10 @@ impl Sandbox {
                 CallHook::CallingHost if time.has_passed() => {
                     return Err(DeadlinePassed.into());
                 }
-                CallHook::CallingHost => store.set_hostcall_fuel(HOSTCALL_BYTES),
+                CallHook::CallingHost => {
+                    store.data_mut().host_call_begins();
+                    store.set_hostcall_fuel(HOSTCALL_BYTES);
+                }
                 CallHook::ReturningFromHost => {
                     store.set_hostcall_fuel(response);
                     store.data_mut().host_call_ended()?;
@@ -116,17 +126,20 @@ impl Sandbox {
         });
 
         let answered = run(&mut store, handler, request)
-            .map_err(|error| classify(&error, store.data()))
+            .map_err(|error| classify(&error, &mut store))
             .and_then(|answer| match answer {
-                Answer::InPlace(list) if list.len() > response => Err(CallError::TooLong),
+                Answer::InPlace(list) if list.len() > response => {
+                    Err((CallError::TooLong, Cause::default()))
+                }
                 answer => Ok(answer),
             });
         let captured = store.data_mut().end();
-        let result = answered.map(|answer| match answer {
-            Answer::InPlace(list) => Response::in_place(store, list),
-            Answer::Copied(bytes) => bytes.into(),
-        });
-        Call { result, captured, elapsed: started.elapsed() }
+        let (result, cause) = match answered {
+            Ok(Answer::InPlace(list)) => (Ok(Response::in_place(store, list)), Cause::default()),
+            Ok(Answer::Copied(bytes)) => (Ok(bytes.into()), Cause::default()),
+            Err((error, cause)) => (Err(error), cause),
+        };
+        Call { result, captured, elapsed: started.elapsed(), cause }
     }
 }
 
@@ -168,7 +181,16 @@ struct NotInstantiated;
 const TOO_LONG: &str = "too much data is being copied";
 
 /// The one place where wasmtime's errors are told apart.
-fn classify(error: &wasmtime::Error, state: &State) -> CallError {
+fn classify(error: &wasmtime::Error, store: &mut Store<State>) -> (CallError, Cause) {
+    let kind = kind(error, store);
+    let host_call = match kind {
+        CallError::HostCall => Some(store.data().blamed(&error.root_cause().to_string())),
+        _ => None,
+    };
+    (kind, Cause::of(error, host_call))
+}
+
+fn kind(error: &wasmtime::Error, store: &mut Store<State>) -> CallError {
     if error.is::<DeadlinePassed>() {
         return CallError::Deadline;
     }
@@ -176,18 +198,19 @@ fn classify(error: &wasmtime::Error, state: &State) -> CallError {
     if error.is::<OutOfMemory>() {
         return CallError::OutOfMemory;
     }
-    if error.is::<Exited>() {
-        return CallError::Exited;
+    if let Some(Exited(code)) = error.downcast_ref() {
+        return CallError::Exited(*code);
     }
+    let was_refused = store.data().ceiling.refused.is_some_and(Refused::is_recent);
     match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => CallError::Deadline,
         // Guests trap when they are refused memory.
-        Some(Trap::UnreachableCodeReached) if state.ceiling.refused => CallError::OutOfMemory,
-        Some(trap) => CallError::Trap(*trap),
+        Some(Trap::UnreachableCodeReached) if was_refused => CallError::OutOfMemory,
+        Some(trap) => CallError::Trap(cause::trap(error, *trap, store)),
         // It came up while the guest ran: in a host call, by what that asked for or how.
-        None if error.is::<WasmBacktrace>() => CallError::HostCall,
+        None if error.is::<WasmBacktrace>() || error.is::<WasmCoreDump>() => CallError::HostCall,
         // It wants more than it may have, or there is, from the start.
-        None if state.ceiling.refused || error.is::<NotInstantiated>() => CallError::OutOfMemory,
+        None if was_refused || error.is::<NotInstantiated>() => CallError::OutOfMemory,
         None if error.root_cause().to_string().starts_with(TOO_LONG) => CallError::TooLong,
         None => CallError::NoResponse,
     }

@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::Linker;
-use wasmtime::{Config, Engine};
+use wasmtime::{Config, Engine, WasmBacktraceDetails};
 
+use super::cause::MAX_FRAMES;
 use super::complexity::Complexity;
 use super::in_place::IN_PLACE;
 use super::memories::Reused;
@@ -202,9 +203,12 @@ fn engine(memories: Memories, reused: Arc<Reused>) -> anyhow::Result<Engine> {
     config
         .epoch_interruption(true)
         .max_wasm_stack(WASM_STACK)
-        // A trap's name is all that is reported. That there is a frame tells an error of a
-        // host call from one of what was returned.
-        .wasm_backtrace_max_frames(Some(NonZero::<usize>::MIN))
+        // That there is a frame tells an error of a host call from one of what was returned.
+        .wasm_backtrace_max_frames(NonZero::new(MAX_FRAMES))
+        // Nothing here reads what a compiler wrote for debuggers.
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+        // A trap's globals say whether it was the stack that overflowed.
+        .coredump_on_trap(true)
         .wasm_memory64(false)
         .wasm_relaxed_simd(false);
     match memories {

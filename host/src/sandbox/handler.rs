@@ -235,13 +235,15 @@ impl Sandbox {
             for (export, item) in instance.exports(&self.engine) {
                 match item.ty {
                     ComponentItem::ComponentFunc(_) => {
-                        linked.func_new(export, |_, _, _, _| Err(NoNetwork.into()))?;
+                        let denied = NoNetwork(format!("{interface} {export}"));
+                        linked.func_new(export, move |_, _, _, _| Err(denied.clone().into()))?;
                     }
                     ComponentItem::Resource(_)
                         if DENIED_RESOURCES.contains(&(interface, export)) =>
                     {
                         let ty = ResourceType::host::<Socket>();
-                        linked.resource(export, ty, |_, _| Err(NoNetwork.into()))?;
+                        let denied = NoNetwork(format!("{interface} {export}"));
+                        linked.resource(export, ty, move |_, _| Err(denied.clone().into()))?;
                     }
                     _ => {}
                 }
@@ -303,10 +305,10 @@ fn within(what: &str, wanted: u64, most: u64) -> Result<(), Refusal> {
     }
 }
 
-/// The guest called a function of [`DENIED`].
-#[derive(Debug, thiserror::Error)]
-#[error("the handler asked for the network")]
-struct NoNetwork;
+/// The guest called this function of [`DENIED`].
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}: there is no network")]
+struct NoNetwork(String);
 
 /// A socket; there are none.
 enum Socket {}

@@ -5,6 +5,8 @@
 
 use wasmtime::ResourceLimiter;
 
+use super::cause::Refused;
+
 /// Linear memories of one instance of a component, each a reservation of address space.
 pub(super) const MEMORIES: usize = 4;
 
@@ -31,14 +33,15 @@ pub(super) struct Ceiling {
     pub(super) held: usize,
     /// The most that `held` may become, in bytes.
     limit: usize,
-    /// Whether the guest was ever refused: its trap is then "out of memory".
-    pub(super) refused: bool,
+    /// When the guest was refused memory, and has got none since: its trap is then "out of
+    /// memory".
+    pub(super) refused: Option<Refused>,
 }
 
 impl Ceiling {
     /// For an instance that takes so many bytes for its records.
     pub(super) fn new(limit: usize, records: usize) -> Self {
-        Self { held: records, limit, refused: false }
+        Self { held: records, limit, refused: None }
     }
 
     fn grow(&mut self, current: usize, desired: usize) -> bool {
@@ -46,10 +49,11 @@ impl Ceiling {
         match held {
             Some(held) if held <= self.limit => {
                 self.held = held;
+                self.refused = None;
                 true
             }
             _ => {
-                self.refused = true;
+                self.refused = Some(Refused::now());
                 false
             }
         }
@@ -105,9 +109,11 @@ mod tests {
         let mut ceiling = Ceiling::new(100, 0);
         assert!(ceiling.grow(0, 60));
         assert!(ceiling.grow(0, 40));
-        assert!(!ceiling.refused);
+        assert!(ceiling.refused.is_none());
         assert!(!ceiling.table_growing(0, 1, None).expect("no trap"));
-        assert!(ceiling.refused);
+        assert!(ceiling.refused.is_some());
+        assert!(ceiling.table_growing(1, 1, None).expect("no trap"));
+        assert!(ceiling.refused.is_none(), "it has got what it wanted since");
         assert!(!Ceiling::new(100, 41).grow(0, 60), "records are there from the start");
     }
 

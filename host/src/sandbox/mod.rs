@@ -3,10 +3,11 @@
 //! Everything an instance can reach is decided here: `engine` sets up wasmtime, `program` is what
 //! it compiled, `memories` has what instances compute in, `limits` and `complexity` cap it,
 //! `monitor` answers every WASI call, `call` runs one request under one deadline and classifies
-//! how it ended; `in_place` and `response` leave the response where it is. Nothing in here ever
+//! how it ended, `cause` says what else is known of that; `in_place` and `response` leave the response where it is. Nothing in here ever
 //! sees a socket.
 
 mod call;
+mod cause;
 mod complexity;
 mod engine;
 mod handler;
@@ -18,11 +19,12 @@ mod program;
 mod response;
 
 pub use call::{Call, CallError, Order};
+pub use cause::{Cause, Frame};
 pub use engine::{Clock, Memories, Sandbox};
 pub use handler::{Examined, Handler, Refusal, granted};
 pub use memories::{Place, REGION};
 pub use monitor::{
-    Access, Audit, Captured, Grants, Ledger, OpenFile, Preopen, Spares, Usage, measure,
+    Access, Audit, Captured, Grants, Ledger, OpenFile, OutputSink, Preopen, Spares, Usage, measure,
 };
 pub use program::Program;
 pub use response::Response;

@@ -376,3 +376,79 @@ pub fn slow_host_calls() -> String {
         &format!("{} unreachable", "(call $random (i64.const 1048576) (i32.const 0))".repeat(5000)),
     )
 }
+
+/// Writes a line to its standard output, and then does `body`.
+pub fn prints_and(line: &str, body: &str) -> String {
+    let length = line.len() + 1;
+    with_imports(
+        &format!(
+            r#"(import "wasi:io/error@0.2.0" (instance $errors (export "error" (type (sub resource)))))
+           (alias export $errors "error" (type $error))
+           (import "wasi:io/streams@0.2.0" (instance $streams
+             (export "output-stream" (type $stream (sub resource)))
+             (alias outer 1 $error (type $outer))
+             (export "error" (type $e (eq $outer)))
+             (type $kinds (variant (case "last-operation-failed" (own $e)) (case "closed")))
+             (export "stream-error" (type $failed (eq $kinds)))
+             (export "[method]output-stream.blocking-write-and-flush"
+               (func (param "self" (borrow $stream)) (param "contents" (list u8))
+                 (result (result (error $failed)))))))
+           (alias export $streams "output-stream" (type $stream))
+           (import "wasi:cli/stdout@0.2.0" (instance $stdout
+             (alias outer 1 $stream (type $outer))
+             (export "output-stream" (type $s (eq $outer)))
+             (export "get-stdout" (func (result (own $s))))))
+           (core module $mem (memory (export "memory") 1) (data (i32.const 64) "{line}\n"))
+           (core instance $mem (instantiate $mem))
+           (core func $get (canon lower (func $stdout "get-stdout")))
+           (core func $write (canon lower
+             (func $streams "[method]output-stream.blocking-write-and-flush")
+             (memory (core memory $mem "memory"))))"#
+        ),
+        r#"(with "h" (instance (export "get" (func $get)) (export "write" (func $write))))"#,
+        &format!(
+            r#"(import "h" "get" (func $get (result i32)))
+               (import "h" "write" (func $write (param i32 i32 i32 i32))) {MEMORY}"#
+        ),
+        &format!(
+            "(call $write (call $get) (i32.const 64) (i32.const {length}) (i32.const 0)) {body}"
+        ),
+    )
+}
+
+/// Ends by `exit-with-code`.
+pub fn exit_with_code(code: u8) -> String {
+    exit()
+        .replace(
+            r#""exit" (func (param "status" (result)))"#,
+            r#""exit-with-code" (func (param "status-code" u8))"#,
+        )
+        .replace(r#"(func $exit "exit")"#, r#"(func $exit "exit-with-code")"#)
+        .replace("(call $exit (i32.const 0))", &format!("(call $exit (i32.const {code}))"))
+}
+
+/// Is refused memory, does `then`, and traps.
+pub fn refused_and(then: &str) -> String {
+    handler(
+        MEMORY,
+        &format!(
+            "(local $count i32)
+             (if (i32.ne (memory.grow (i32.const 60000)) (i32.const -1)) (then (return (i32.const 0))))
+             {then} unreachable"
+        ),
+    )
+}
+
+/// Takes more and more of a stack of 32 KiB, which lies at the beginning of its memory.
+pub fn own_stack_overflow() -> String {
+    handler(
+        &format!(
+            "{MEMORY} (global $stack (mut i32) (i32.const 32768))
+             (func $deeper
+               (global.set $stack (i32.sub (global.get $stack) (i32.const 1000)))
+               (i32.store (global.get $stack) (i32.const 7))
+               (call $deeper) (call $deeper))"
+        ),
+        "(call $deeper) unreachable",
+    )
+}

@@ -3,6 +3,7 @@
 use std::thread;
 
 use super::*;
+use crate::sandbox::OutputSink as _;
 
 fn here(bytes: &[u8]) -> Mail {
     Mail::Here(bytes.to_vec())
@@ -145,4 +146,28 @@ fn no_length_and_no_place_is_believed() {
     assert!(worker.reply(0, &[b"x"], None));
     worker.of(0, RESPONSE_LENGTH).store(u64::MAX, Ordering::SeqCst);
     assert_eq!(answer(&parent, 0), Ok(Some(here(b"x"))), "there is none");
+}
+
+#[test]
+fn output_is_there_before_the_answer_and_has_a_bound() {
+    let (parent, worker) = pair();
+    let worker = Arc::new(worker);
+    let output = SharedOutput::new(&worker);
+    for number in [3, 3 + COMPARTMENTS as u64] {
+        parent.put(number, Some(&[b"request"]));
+        assert_eq!(parent.output(number), Captured::default(), "nothing of the one before");
+        output.begin(number);
+        output.write(b"one ");
+        output.write(b"two");
+        assert_eq!(parent.output(number).bytes, b"one two");
+        output.write(&vec![b'x'; Captured::MAX]);
+        output.write(b"y");
+        let Captured { bytes, dropped } = parent.output(number);
+        assert_eq!((bytes.len(), dropped), (Captured::MAX, 8));
+    }
+    // Whatever a worker says of it.
+    worker.of(3, OUTPUT_LENGTH).store(u64::MAX, Ordering::SeqCst);
+    assert_eq!(parent.output(3).bytes.len(), Captured::MAX);
+    output.begin(3);
+    output.write(b"z");
 }

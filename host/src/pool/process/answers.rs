@@ -154,7 +154,8 @@ impl Answers {
     }
 
     fn pass_on(&mut self, worker: &Ear<'_>, answer: Answer) -> Result<Heard, Nonsense> {
-        let call = ipc::decode_answer(answer, self.max_response).ok_or(Nonsense)?;
+        let captured = worker.mailbox.output(self.next);
+        let call = ipc::decode_answer(answer, captured, self.max_response).ok_or(Nonsense)?;
         let job = {
             let mut state = worker.shared.lock();
             let id = state.schedule.first(worker.place).ok_or(Nonsense)?;

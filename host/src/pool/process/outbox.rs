@@ -57,7 +57,7 @@ impl<S: Slots> Outbox<S> {
     }
 
     /// The number of the first of so many requests.
-    fn first(&self, owed: usize) -> u64 {
+    pub(super) fn first(&self, owed: usize) -> u64 {
         self.next.wrapping_sub(owed as u64)
     }
 

@@ -18,7 +18,7 @@ use super::answers::{Answers, Ear};
 use super::outbox::{Death, Outbox};
 use super::{Link, Place, Shared};
 use crate::directory::Slot;
-use crate::sandbox::CallError;
+use crate::sandbox::{Call, CallError};
 
 /// How long a killed worker's end is waited for.
 const REAP: Duration = Duration::from_secs(1);
@@ -158,8 +158,12 @@ fn lose(shared: &Shared, place: usize, number: u32, death: Death) {
         Death::Overrun => CallError::Deadline,
         Death::Other => CallError::WorkerLost,
     };
+    let first = link.outbox.first(state.schedule.owed(place));
     for lost in link.outbox.died(&mut state.schedule, place, death, Instant::now()) {
-        let _ = lost.task.reply.send(Done::lost(number, error, lost.elapsed));
+        // What it wrote before its worker died.
+        let captured = link.outbox.slots().output(first + lost.position as u64);
+        let call = Call { captured, ..Call::failed(error, lost.elapsed) };
+        let _ = lost.task.reply.send(Done::of(call, number));
     }
     shared.settle(&state);
 }

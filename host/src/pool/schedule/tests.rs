@@ -281,7 +281,7 @@ fn what_is_lost_has_run_for_as_long_as_it_has() {
     f.answer(0);
     f.now += Duration::from_millis(300);
     let lost = f.schedule.died(0, Begun::First, f.now);
-    assert_eq!(lost, [Lost { task: Small(2), elapsed: Duration::from_millis(300) }]);
+    assert_eq!(lost, [Lost { task: Small(2), elapsed: Duration::from_millis(300), position: 0 }]);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! A handler's surroundings: environment, exit, standard streams.
 
+use std::sync::Arc;
+
 use wasmtime::component::Resource;
 
 use super::audit::Argument;
@@ -32,6 +34,43 @@ impl Captured {
     }
 }
 
+/// Where the output of a call goes as it is written, so that it is there also if the call
+/// never ends.
+pub trait OutputSink: Send + Sync {
+    /// Takes what a guest has written, or counts what there is no room for.
+    fn write(&self, bytes: &[u8]);
+}
+
+/// The output of a call.
+pub(super) enum Output {
+    Captured(Captured),
+    Sink(Arc<dyn OutputSink>),
+}
+
+impl Output {
+    pub(super) fn new(sink: Option<&Arc<dyn OutputSink>>) -> Self {
+        sink.map_or_else(
+            || Self::Captured(Captured::default()),
+            |sink| Self::Sink(Arc::clone(sink)),
+        )
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Captured(captured) => captured.write(bytes),
+            Self::Sink(sink) => sink.write(bytes),
+        }
+    }
+
+    /// What was captured; nothing if that went elsewhere.
+    pub(super) fn take(&mut self) -> Captured {
+        match self {
+            Self::Captured(captured) => std::mem::take(captured),
+            Self::Sink(_) => Captured::default(),
+        }
+    }
+}
+
 impl environment::Host for State {
     fn get_environment(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
         self.audit("wasi:cli/environment", "get-environment", Argument::None);
@@ -50,14 +89,14 @@ impl environment::Host for State {
 }
 
 impl exit::Host for State {
-    fn exit(&mut self, _status: Result<(), ()>) -> wasmtime::Result<()> {
+    fn exit(&mut self, status: Result<(), ()>) -> wasmtime::Result<()> {
         self.audit("wasi:cli/exit", "exit", Argument::None);
-        Err(Exited.into())
+        Err(Exited(status.is_err().into()).into())
     }
 
-    fn exit_with_code(&mut self, _status: u8) -> wasmtime::Result<()> {
+    fn exit_with_code(&mut self, status: u8) -> wasmtime::Result<()> {
         self.audit("wasi:cli/exit", "exit-with-code", Argument::None);
-        Err(Exited.into())
+        Err(Exited(status).into())
     }
 }
 

@@ -30,7 +30,8 @@ use super::call::Order;
 use super::limits::Ceiling;
 pub use audit::Audit;
 use audit::{Argument, Outcome, Trail};
-pub use cli::Captured;
+use cli::Output;
+pub use cli::{Captured, OutputSink};
 use entries::Entries;
 use errors::{FsError, StreamError};
 use quota::Account;
@@ -71,6 +72,18 @@ const MAX_HANDLES: usize = 256;
 
 /// Bytes that one read may return, and that one write to a stream may carry.
 const MAX_TRANSFER: u64 = 1 << 20;
+
+/// The interfaces by which a guest that has run out of memory says so before it ends.
+const OF_A_LAST_MESSAGE: [&str; 5] = [
+    "wasi:cli/environment",
+    "wasi:cli/stdout",
+    "wasi:cli/stderr",
+    "wasi:cli/terminal-stderr",
+    "wasi:io/streams",
+];
+
+/// What Rust says of a panic, which no allocation is the cause of.
+const PANIC: &[u8] = b"panicked at";
 
 /// Whether the preopened directory may be changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,9 +133,11 @@ pub(super) struct State {
     table: ResourceTable,
     grants: Arc<Grants>,
     deadline: Instant,
-    captured: Captured,
+    output: Output,
     account: Account,
     trail: Option<Trail>,
+    /// The interface and the function of the host call that runs, once it has got its arguments.
+    host_call: Option<(&'static str, &'static str)>,
     pub(super) ceiling: Ceiling,
 }
 
@@ -133,8 +148,8 @@ pub(super) struct DeadlinePassed;
 
 /// The guest called `exit`.
 #[derive(Debug, thiserror::Error)]
-#[error("the handler exited")]
-pub(super) struct Exited;
+#[error("the handler exited with code {0}")]
+pub(super) struct Exited(pub(super) u8);
 
 /// Arguments beyond what the monitor takes; the call traps.
 #[derive(Debug, thiserror::Error)]
@@ -144,7 +159,7 @@ struct NotAllowed(&'static str);
 impl State {
     pub(super) fn new(
         grants: &Arc<Grants>,
-        order: Order,
+        order: Order<'_>,
         deadline: Instant,
         ceiling: Ceiling,
     ) -> Self {
@@ -154,9 +169,10 @@ impl State {
             table,
             grants: Arc::clone(grants),
             deadline,
-            captured: Captured::default(),
+            output: Output::new(order.output),
             account: Account::new(grants, order.slot, deadline),
             trail: grants.audit.clone().map(|audit| Trail::new(audit, order.request, deadline)),
+            host_call: None,
             ceiling,
         }
     }
@@ -165,14 +181,41 @@ impl State {
     pub(super) fn end(&mut self) -> Captured {
         self.table = ResourceTable::new();
         self.trail = None;
-        std::mem::take(&mut self.captured)
+        self.output.take()
     }
 
     /// A host call begins. Every one says so.
     fn audit(&mut self, interface: &'static str, function: &'static str, about: Argument<'_>) {
+        self.host_call = Some((interface, function));
+        // Whoever goes on with something else has got over the refusal.
+        if self.ceiling.refused.is_some() && !OF_A_LAST_MESSAGE.contains(&interface) {
+            self.ceiling.refused = None;
+        }
         if let Some(trail) = &mut self.trail {
             trail.begin(interface, function, about);
         }
+    }
+
+    /// A host call begins, whose arguments have not been read.
+    pub(super) fn host_call_begins(&mut self) {
+        self.host_call = None;
+    }
+
+    /// The host call that ended the guest, for this reason.
+    pub(super) fn blamed(&self, reason: &str) -> String {
+        match self.host_call {
+            Some((interface, function)) => format!("{interface} {function}: {reason}"),
+            None => reason.to_owned(),
+        }
+    }
+
+    /// What a guest writes to its standard output or error.
+    fn write_output(&mut self, bytes: &[u8]) {
+        // Whoever runs out of memory does not panic, but aborts.
+        if self.ceiling.refused.is_some() && memchr::memmem::find(bytes, PANIC).is_some() {
+            self.ceiling.refused = None;
+        }
+        self.output.write(bytes);
     }
 
     /// Gives a guest a handle.

@@ -70,12 +70,13 @@ impl State {
             let trap = self.not_allowed("a write of more than check-write permitted");
             return Err(StreamError::Trap(trap));
         }
+        if matches!(self.table.get(stream)?, OutputStream::Captured) {
+            self.write_output(bytes);
+            return Ok(());
+        }
         let stream = self.table.get_mut(stream)?;
         let written = match stream {
-            OutputStream::Captured => {
-                self.captured.write(bytes);
-                Ok(())
-            }
+            OutputStream::Captured => Ok(()),
             OutputStream::File { fd, position } => {
                 let end = position.saturating_add(bytes.len() as u64);
                 let written =

@@ -1,0 +1,71 @@
+//! The output of calls, which a worker writes where its parent finds it, however the call ends.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Mailbox;
+use crate::sandbox::{Captured, OutputSink};
+
+/// The output of the call that a worker runs.
+pub(crate) struct SharedOutput {
+    mailbox: Arc<Mailbox>,
+    /// The number of its request.
+    number: AtomicU64,
+}
+
+impl SharedOutput {
+    pub(crate) fn new(mailbox: &Arc<Mailbox>) -> Arc<Self> {
+        Arc::new(Self { mailbox: Arc::clone(mailbox), number: AtomicU64::new(0) })
+    }
+
+    /// From now on what is written is that of the call for this request.
+    pub(crate) fn begin(&self, number: u64) {
+        self.number.store(number, Ordering::Relaxed);
+    }
+}
+
+impl OutputSink for SharedOutput {
+    fn write(&self, bytes: &[u8]) {
+        self.mailbox.write_output(self.number.load(Ordering::Relaxed), bytes);
+    }
+}
+
+impl Mailbox {
+    /// Appends to the output of a request's call, as far as there is room for it.
+    fn write_output(&self, number: u64, bytes: &[u8]) {
+        let (length, dropped) =
+            (self.of(number, super::OUTPUT_LENGTH), self.of(number, super::OUTPUT_DROPPED));
+        let written = usize::try_from(length.load(Ordering::Relaxed)).unwrap_or(Captured::MAX);
+        let room = Captured::MAX.saturating_sub(written);
+        let kept = bytes.get(..room).unwrap_or(bytes);
+        if self
+            .write(self.output_bytes(number) + written.min(Captured::MAX), room, &[kept])
+            .is_some()
+        {
+            length.store((written + kept.len()) as u64, Ordering::Release);
+        }
+        let lost = (bytes.len() - kept.len()) as u64;
+        if lost > 0 {
+            dropped.fetch_add(lost, Ordering::Relaxed);
+        }
+    }
+
+    /// What the call for a request has written so far.
+    pub(crate) fn output(&self, number: u64) -> Captured {
+        let length = self.of(number, super::OUTPUT_LENGTH).load(Ordering::Acquire);
+        let length = usize::try_from(length).unwrap_or(usize::MAX).min(Captured::MAX);
+        let dropped = self.of(number, super::OUTPUT_DROPPED).load(Ordering::Relaxed);
+        let mut bytes = Vec::new();
+        if length > 0 {
+            self.append_to(&mut bytes, self.output_bytes(number), length);
+        }
+        Captured { bytes, dropped }
+    }
+
+    /// There is no output yet of a request that is about to be put in.
+    pub(super) fn clear_output(&self, number: u64) {
+        for word in [super::OUTPUT_LENGTH, super::OUTPUT_DROPPED] {
+            self.of(number, word).store(0, Ordering::Relaxed);
+        }
+    }
+}
