@@ -18,7 +18,6 @@
 //! `http` never sees WebAssembly, `sandbox` never sees a socket.
 
 pub mod audit;
-mod batch;
 pub mod cache;
 pub mod cli;
 mod clients;
@@ -29,16 +28,18 @@ pub mod demo;
 pub mod directory;
 mod escape;
 pub mod handler;
+mod housekeeping;
 pub mod http;
 pub mod inspect;
 pub mod lockdown;
 pub mod log;
-mod memory;
+mod malloc;
 pub mod metrics;
 pub mod pool;
 pub mod routing;
 pub mod run;
 pub mod sandbox;
+mod sched;
 pub mod server;
 pub mod swap;
 pub mod symbolize;

@@ -91,6 +91,11 @@ impl Routes {
         before.iter().filter(|generation| !stays(generation)).cloned().collect()
     }
 
+    /// The current generations.
+    pub(crate) fn all(&self) -> Vec<Arc<Generation>> {
+        self.table.load().to_vec()
+    }
+
     /// What all current generations are doing.
     pub(crate) fn snapshot(&self, metrics: &Metrics) -> Snapshot {
         let table = self.table.load();

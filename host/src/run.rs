@@ -15,9 +15,10 @@ use crate::config::{Config, PoolKind, Route};
 use crate::directory::Directories;
 use crate::escape;
 use crate::handler;
+use crate::housekeeping;
 use crate::lockdown::{self, Level};
 use crate::log::{self, Log};
-use crate::memory;
+use crate::malloc;
 use crate::metrics::{Metrics, Totals};
 use crate::pool::Common;
 use crate::sandbox::{Audit, measure};
@@ -51,7 +52,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     lockdown::survive_file_size_limit()?;
     lockdown::pass_on_no_descriptors();
     lockdown::forbid_core_dumps()?;
-    memory::keep_buffers();
+    malloc::tune();
     let asked = config.client.max_connections;
     let mut config = config.clone();
     config.client.max_connections = connections_within_limit(&config);
@@ -112,6 +113,7 @@ async fn serve_until_stopped(
     };
     let metrics = Arc::new(Metrics::default());
     let served = server.run(swapper.routes(), Arc::clone(&metrics), stop);
+    let housekeeping = tokio::spawn(housekeeping::run(swapper.routes(), Arc::clone(&metrics)));
     let swapping = tokio::spawn(swap_when_told(swapper, hangup, config.watch));
     tokio::pin!(served);
     let mut impatient = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -128,6 +130,7 @@ async fn serve_until_stopped(
         }
     };
     swapping.abort();
+    housekeeping.abort();
     let Totals { requests, refused, abandoned, turned_away } = metrics.totals();
     let dropped_lines = log.dropped_lines();
     tracing::info!(requests, refused, abandoned, turned_away, dropped_lines, "ended");

@@ -4,21 +4,23 @@
 //! and from then on only computes: request bytes in, answer bytes out, one at a time,
 //! until its parent ends it or ends.
 
+use std::cell::RefCell;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, ensure};
 
-use crate::batch;
 use crate::escape::{self, Parent};
 use crate::http::MAX_REQUEST_OVERHEAD;
 use crate::lockdown::{self, Level};
+use crate::malloc;
 use crate::pool::bell::Bell;
 use crate::pool::ipc::{self, Assembler};
 use crate::pool::mailbox::{Garbage, Mail, Mailbox, SMALL_ANSWER, SharedOutput, TRAY, TRAYS};
 use crate::pool::may_wait;
 use crate::sandbox::{Order, OutputSink, Place, Response};
+use crate::sched;
 use crate::zygote::Prepared;
 
 /// Bytes of memory that a worker may have besides that of the instance and of messages:
@@ -47,7 +49,7 @@ pub(crate) fn run(own: Own, prepared: &Prepared) -> anyhow::Result<()> {
     let output: Arc<dyn OutputSink> = Arc::clone(&shared_output) as _;
     let shared = sandbox.share(memory.as_fd(), TRAY as u64, TRAYS);
     drop(memory);
-    batch::enter();
+    sched::set_batch_policy();
     let confined = shared.context("sharing the memory of instances");
     let confined = confined.and_then(|()| confine(prepared)).map_err(|error| format!("{error:#}"));
     ipc::send(&socket, &ipc::hello(&confined)?)?;
@@ -62,9 +64,16 @@ pub(crate) fn run(own: Own, prepared: &Prepared) -> anyhow::Result<()> {
     // Answers that the parent was not woken for.
     let mut unheard = 0;
     // Responses that lie in trays.
-    let mut served: Vec<(Response, Place)> = Vec::with_capacity(TRAYS);
+    let served: RefCell<Vec<(Response, Place)>> = RefCell::new(Vec::with_capacity(TRAYS));
     for number in 0.. {
-        let mail = mailbox.next(number).map_err(|Garbage| anyhow!("no request"))?;
+        let trim = || {
+            served.borrow_mut().retain(|(_, place)| mailbox.is_full(place.region));
+            // All that is of nobody now: it is idle.
+            sandbox.trim();
+            sandbox.trim();
+            malloc::trim();
+        };
+        let mail = mailbox.next(number, trim).map_err(|Garbage| anyhow!("no request"))?;
         let request = match mail {
             Mail::Here(request) => request,
             Mail::BySocket => {
@@ -74,7 +83,7 @@ pub(crate) fn run(own: Own, prepared: &Prepared) -> anyhow::Result<()> {
             }
         };
         let (logged, request) = ipc::decode_request(&request).context("no request")?;
-        served.retain(|(_, place)| mailbox.is_full(place.region));
+        served.borrow_mut().retain(|(_, place)| mailbox.is_full(place.region));
         shared_output.begin(number);
         let call = match init.escaped {
             false => {
@@ -98,7 +107,7 @@ pub(crate) fn run(own: Own, prepared: &Prepared) -> anyhow::Result<()> {
             let answer = ipc::message(number, &[&head, response.bytes()]);
             ipc::send(&socket, &answer.context("an answer too long")?)?;
         } else if let Some(place) = place {
-            served.push((response, place));
+            served.borrow_mut().push((response, place));
         }
         unheard += 1;
         // Should the next call take longer, the parent looks before it has ended.

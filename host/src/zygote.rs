@@ -21,7 +21,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use crate::directory::ServedDir;
 use crate::handler;
 use crate::lockdown;
-use crate::memory;
+use crate::malloc;
 use crate::pool::ipc::{self, Assembler, Init};
 use crate::sandbox::{Audit, Clock, Handler, Ledger, Sandbox};
 use crate::worker::{self, Own};
@@ -52,7 +52,7 @@ pub fn run(parent: i32) -> anyhow::Result<()> {
         signal_hook::flag::register(signal, Arc::default())?;
     }
     lockdown::survive_file_size_limit()?;
-    memory::keep_buffers();
+    malloc::tune();
     let socket = UnixDatagram::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     let code = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
     close_standard_streams()?;

@@ -4,8 +4,10 @@
 //! one that is there when it is done. All others wait here, where a client that goes
 //! away leaves without a trace, where no address has more than its share of the
 //! places, and where the next place goes to the address that has waited longest for
-//! one, so that whoever floods the queue delays himself.
+//! one, so that whoever floods the queue delays himself. Nor can one address have all
+//! workers of a large pool, with calls that take long: some are for others.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,11 +23,15 @@ pub(super) struct Admission {
     max_waiting: usize,
     /// Requests of one address that may wait here.
     max_waiting_each: usize,
+    /// Places that one address may have.
+    max_held_each: usize,
 }
 
 #[derive(Debug)]
 struct State {
     free: usize,
+    /// How many places each address has.
+    held: HashMap<IpAddr, usize>,
     /// Places that are taken away as soon as they are given back.
     owed: usize,
     waiting: usize,
@@ -36,30 +42,43 @@ struct State {
     turns: VecDeque<IpAddr>,
 }
 
-/// A place in the pool; it is given on when this is dropped.
+/// A place in the pool, of that address; it is given on when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Slot(Arc<Admission>);
+pub(crate) struct Slot(Arc<Admission>, IpAddr);
+
+/// Of so many workers that a pool may have, one is for others than the address that has all the
+/// rest.
+const ONE_FOR_OTHERS: usize = 8;
 
 impl Admission {
-    /// For a pool of that many workers, and a queue of which an address may fill
-    /// `share` places.
-    pub(super) fn new(workers: usize, queue: usize, share: usize) -> Self {
+    /// For a pool of that many workers, which may become `max_workers`, and a queue of which an
+    /// address may fill `share` places.
+    pub(super) fn new(workers: usize, max_workers: usize, queue: usize, share: usize) -> Self {
         let share = share.min(queue);
         // These may all be of one address, and count for its share, of which they
         // leave something: else nobody could line up behind them.
         let ahead = workers.min(share / 2);
+        let all = max_workers.saturating_add(ahead);
         let state = State {
             free: workers.saturating_add(ahead),
+            held: HashMap::new(),
             owed: 0,
             waiting: 0,
             last_ticket: 0,
             lines: HashMap::new(),
             turns: VecDeque::new(),
         };
+        // An address that may have the whole queue may have all workers, too: it stands for many.
+        let max_held_each = match max_workers / ONE_FOR_OTHERS {
+            0 => all,
+            _ if share == queue => all,
+            for_others => max_workers - for_others,
+        };
         Self {
             state: Mutex::new(state),
             max_waiting: queue - ahead,
             max_waiting_each: share - ahead,
+            max_held_each,
         }
     }
 
@@ -70,9 +89,8 @@ impl Admission {
     pub(super) async fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Slot, Busy> {
         let mut waiting = {
             let mut state = self.lock();
-            if state.free > 0 {
-                state.free -= 1;
-                return Ok(Slot(Arc::clone(self)));
+            if state.free > 0 && state.take(address, self.max_held_each) {
+                return Ok(Slot(Arc::clone(self), address));
             }
             let line = state.lines.get(&address).map_or(0, BTreeMap::len);
             if state.waiting >= self.max_waiting || line >= self.max_waiting_each {
@@ -86,7 +104,7 @@ impl Admission {
             let _ = turn.await;
         }
         waiting.turn = None;
-        Ok(Slot(Arc::clone(self)))
+        Ok(Slot(Arc::clone(self), address))
     }
 
     /// Requests that wait here.
@@ -96,7 +114,7 @@ impl Admission {
 
     /// The pool has a worker more.
     pub(super) fn grow(&self) {
-        self.release();
+        self.give_on(&mut self.lock());
     }
 
     /// The pool has a worker less.
@@ -108,16 +126,29 @@ impl Admission {
         }
     }
 
-    fn release(&self) {
+    /// An address has a place less.
+    fn release(&self, address: IpAddr) {
         let mut state = self.lock();
-        if state.owed > 0 {
-            state.owed -= 1;
-            return;
+        if let Entry::Occupied(mut held) = state.held.entry(address) {
+            match held.get().checked_sub(1) {
+                None | Some(0) => drop(held.remove()),
+                Some(fewer) => *held.get_mut() = fewer,
+            }
         }
-        match state.next() {
-            // It is heard: who leaves takes himself out of the queue first.
-            Some(next) => drop(next.send(())),
+        self.give_on(&mut state);
+    }
+
+    /// There is a place more, unless one was owed.
+    fn give_on(&self, state: &mut State) {
+        match state.owed.checked_sub(1) {
+            Some(owed) => state.owed = owed,
             None => state.free += 1,
+        }
+        while state.free > 0
+            && let Some(next) = state.next(self.max_held_each)
+        {
+            // It is heard: who leaves takes himself out of the queue first.
+            let _ = next.send(());
         }
     }
 
@@ -139,9 +170,22 @@ impl State {
         (self.last_ticket, turn)
     }
 
-    /// Takes whose turn it is out of the queue.
-    fn next(&mut self) -> Option<oneshot::Sender<()>> {
-        let address = self.turns.pop_front()?;
+    /// Takes a free place for an address, unless it has as many as it may.
+    fn take(&mut self, address: IpAddr, most: usize) -> bool {
+        let held = self.held.entry(address).or_default();
+        let may = *held < most;
+        if may {
+            *held += 1;
+            self.free -= 1;
+        }
+        may
+    }
+
+    /// Takes whose turn it is out of the queue, with a free place.
+    fn next(&mut self, most: usize) -> Option<oneshot::Sender<()>> {
+        let may = |address| self.held.get(address).is_none_or(|held| *held < most);
+        let at = self.turns.iter().position(may)?;
+        let address = self.turns.remove(at)?;
         let line = self.lines.get_mut(&address)?;
         let (_, next) = line.pop_first()?;
         self.waiting -= 1;
@@ -150,6 +194,7 @@ impl State {
         } else {
             self.turns.push_back(address);
         }
+        self.take(address, most);
         Some(next)
     }
 
@@ -181,14 +226,14 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if self.turn.is_some() && !self.admission.lock().leave(self.address, self.ticket) {
             // It was its turn just when it left.
-            self.admission.release();
+            self.admission.release(self.address);
         }
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.release();
+        self.0.release(self.1);
     }
 }
 
@@ -227,7 +272,7 @@ mod tests {
 
     #[test]
     fn addresses_take_turns() {
-        let admission = Arc::new(Admission::new(1, 100, 50));
+        let admission = Arc::new(Admission::new(1, 1, 100, 50));
         let mut slots: Vec<Slot> =
             (0..2).map(|_| slot(&mut enter(&admission, A)).expect("free")).collect();
         let mut flood: Vec<_> = (0..10).map(|_| enter(&admission, A)).collect();
@@ -244,7 +289,7 @@ mod tests {
 
     #[test]
     fn an_address_has_its_share_of_the_queue() {
-        let admission = Arc::new(Admission::new(1, 5, 3));
+        let admission = Arc::new(Admission::new(1, 1, 5, 3));
         let running: Vec<_> = (0..2).map(|_| slot(&mut enter(&admission, A))).collect();
         let waiting = [enter(&admission, A), enter(&admission, A)];
         assert!(matches!(poll(&mut enter(&admission, A)), Poll::Ready(Err(Busy))));
@@ -259,7 +304,7 @@ mod tests {
 
     #[test]
     fn a_short_queue_has_room_for_a_second_address() {
-        let admission = Arc::new(Admission::new(4, 4, 2));
+        let admission = Arc::new(Admission::new(4, 4, 4, 2));
         let flood: Vec<_> = (0..6).map(|_| enter(&admission, A)).collect();
         assert!(matches!(poll(&mut enter(&admission, A)), Poll::Ready(Err(Busy))));
         assert!(poll(&mut enter(&admission, B)).is_pending());
@@ -269,7 +314,7 @@ mod tests {
     #[test]
     fn the_queue_is_bounded() {
         // Two wait: one in the pool, behind the other, and one here.
-        let admission = Arc::new(Admission::new(1, 2, 2));
+        let admission = Arc::new(Admission::new(1, 1, 2, 2));
         let mut all: Vec<_> = (0..3).map(|_| enter(&admission, A)).collect();
         assert!(matches!(poll(&mut enter(&admission, B)), Poll::Ready(Err(Busy))));
         assert!(slot(&mut all[0]).is_some());
@@ -278,7 +323,7 @@ mod tests {
 
     #[test]
     fn who_leaves_makes_room() {
-        let admission = Arc::new(Admission::new(1, 3, 3));
+        let admission = Arc::new(Admission::new(1, 1, 3, 3));
         let running: Vec<_> = (0..2).map(|_| slot(&mut enter(&admission, A))).collect();
         let (gone, granted) = (enter(&admission, A), enter(&admission, B));
         drop(gone);
@@ -287,5 +332,27 @@ mod tests {
         // It has its place, and goes before it hears of it.
         drop(granted);
         assert_eq!(admission.lock().free, 2);
+    }
+
+    #[test]
+    fn one_address_leaves_workers_of_a_large_pool_to_others() {
+        for (max_workers, share, most) in [(16, 50, 14), (16, 100, 26), (7, 50, 17)] {
+            let admission = Arc::new(Admission::new(10, max_workers, 100, share));
+            for _ in 10..max_workers {
+                admission.grow();
+            }
+            let mut flood: Vec<_> = (0..most).map(|_| slot(&mut enter(&admission, A))).collect();
+            assert!(flood.iter().all(Option::is_some), "{max_workers}, {share}");
+            let mut next = enter(&admission, A);
+            assert!(slot(&mut next).is_none(), "{max_workers}, {share}");
+            if max_workers - most.min(max_workers) > 0 {
+                let other = slot(&mut enter(&admission, B));
+                assert!(other.is_some(), "a place for others");
+                drop(other);
+                assert!(slot(&mut next).is_none(), "not what another has given back");
+            }
+            flood.pop();
+            assert!(slot(&mut next).is_some(), "what it has given back itself");
+        }
     }
 }

@@ -53,15 +53,17 @@ pub(crate) const SMALL_ANSWER: usize = 16 << 10;
 /// that none has needed take no memory.
 pub(crate) const TRAYS: usize = COMPARTMENTS + 1;
 
-/// Words of 64 bits at the start: [`BELL`] to [`PARENT_SLEEPS`], and from [`FULL`] on one for
+/// Words of 64 bits at the start: [`BELL`] to [`TRIM`], and from [`FULL`] on one for
 /// each tray.
 const HEAD: usize = FULL + TRAYS;
 /// Counts what was put in; the worker sleeps on it.
 const BELL: usize = 0;
 const WORKER_SLEEPS: usize = 1;
 const PARENT_SLEEPS: usize = 2;
+/// Whether the worker is to give back memory.
+const TRIM: usize = 3;
 /// Whether a tray has an answer.
-const FULL: usize = 3;
+const FULL: usize = 4;
 
 /// Words of a compartment before its bytes.
 const WORDS: usize = 9;
@@ -156,11 +158,21 @@ impl Mailbox {
         self.clear_output(number);
         self.of(number, REQUEST_LENGTH).store(length, Ordering::Relaxed);
         self.handover(number).put();
+        self.wake_worker();
+    }
+
+    fn wake_worker(&self) {
         self.word(BELL).fetch_add(1, Ordering::SeqCst);
         if self.word(WORKER_SLEEPS).swap(0, Ordering::SeqCst) != 0 {
             // Nobody sleeps there if it fails.
             let _ = futex::wake(self.bell(), futex::Flags::empty(), 1);
         }
+    }
+
+    /// Asks a worker that sleeps to give back memory.
+    pub(crate) fn ask_to_trim(&self) {
+        self.word(TRIM).store(1, Ordering::Relaxed);
+        self.wake_worker();
     }
 
     /// Takes the answer to that request, if it is there.
@@ -197,8 +209,9 @@ impl Mailbox {
         before == 0
     }
 
-    /// The worker's next request, for which it sleeps.
-    pub(crate) fn next(&self, number: u64) -> Result<Mail, Garbage> {
+    /// The worker's next request, for which it sleeps. Calls `trim` when it is asked to give back
+    /// memory meanwhile.
+    pub(crate) fn next(&self, number: u64, trim: impl Fn()) -> Result<Mail, Garbage> {
         loop {
             let bell = self.bell().load(Ordering::SeqCst);
             if self.handover(number).take() {
@@ -215,6 +228,10 @@ impl Mailbox {
                 let _ = futex::wait(self.bell(), futex::Flags::empty(), bell, None);
             }
             self.word(WORKER_SLEEPS).store(0, Ordering::SeqCst);
+            if self.word(TRIM).load(Ordering::Relaxed) != 0 {
+                self.word(TRIM).store(0, Ordering::Relaxed);
+                trim();
+            }
         }
     }
 

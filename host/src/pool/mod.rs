@@ -11,6 +11,7 @@ pub(crate) mod ipc;
 mod launch;
 pub(crate) mod mailbox;
 mod payload;
+mod priority;
 mod process;
 mod schedule;
 mod thread;
@@ -144,7 +145,9 @@ impl Pool {
         pace: Pace,
     ) -> anyhow::Result<(Self, Level)> {
         let workers = usize::try_from(route.workers)?;
-        let admission = Arc::new(Admission::new(workers, common.queue, common.share));
+        let max_workers = usize::try_from(route.max_workers)?;
+        let admission = Admission::new(workers, max_workers, common.queue, common.share);
+        let admission = Arc::new(admission);
         let load = Arc::new(Load::default());
         let around = Around {
             common,
@@ -206,6 +209,14 @@ impl Pool {
             // A worker that vanished without a word took the request with it.
             Done::lost(0, CallError::WorkerLost, Duration::ZERO)
         })
+    }
+
+    /// Gives back memory that no call has needed since this was called before.
+    pub(crate) async fn trim(&self) {
+        match &self.kind {
+            Kind::Thread(pool) => pool.trim().await,
+            Kind::Process(pool) => pool.trim(),
+        }
     }
 
     /// Requests in a worker, and requests that wait for one.

@@ -26,10 +26,12 @@ use super::growth::{self, Change, Growth, HELD_UP};
 use super::ipc;
 use super::launch::{Launcher, send};
 use super::mailbox::{self, Mailbox};
+use super::priority::{LOOK_AFTER, NICENESS, Priorities};
 use super::schedule::{AHEAD, Orders, Schedule, Shape, Task};
 use super::{Around, Job, Pace, rest};
 use crate::lockdown::Level;
 use crate::metrics::Load;
+use crate::sched;
 
 /// How far past its deadline a worker is killed; a handler that sleeps in a host
 /// call ends by itself before.
@@ -68,6 +70,7 @@ struct State {
     links: Vec<Option<Link>>,
     places: Vec<Place>,
     growth: Growth,
+    priorities: Priorities,
     /// When the watch looks again by itself; `None` while it sleeps.
     pause: Option<Duration>,
     /// The pool is over: all its requests are dealt with.
@@ -91,8 +94,19 @@ struct Link {
     outbox: Outbox<Arc<Mailbox>>,
     /// Has the worker's task look for answers for which it was not woken.
     look: Arc<Notify>,
+    process_id: i32,
+    /// Its priority was lowered, so that it is replaced after its call.
+    is_lowered: bool,
+    /// The number of its next request when it was last looked at, and when it was last asked to
+    /// give back memory.
+    seen: Option<u64>,
+    trimmed: Option<u64>,
+    /// It is being killed, for its call has overrun its deadline.
+    is_late: bool,
     /// Tells the worker's task to kill it.
     overrun: Arc<Notify>,
+    /// Tells the worker's task to replace it, which has nothing to do.
+    renewed: Arc<Notify>,
     /// Tells the worker's task to end it, and itself.
     retired: Arc<Notify>,
 }
@@ -130,6 +144,7 @@ impl ProcessPool {
                 links: (0..places).map(|_| None).collect(),
                 places: (0..places).map(place).collect(),
                 growth: Growth::new(usual, places),
+                priorities: Priorities::new(places),
                 pause: None,
                 closed: false,
             }),
@@ -178,6 +193,21 @@ impl ProcessPool {
         let order = state.schedule.submit(job, Instant::now());
         state.send(order.into_iter().collect());
         self.shared.settle(&state);
+    }
+}
+
+impl ProcessPool {
+    /// Has workers give back memory that have had no request since the last time.
+    pub(super) fn trim(&self) {
+        let mut state = self.shared.lock();
+        for link in state.links.iter_mut().flatten() {
+            let number = link.outbox.next_number();
+            if link.seen == Some(number) && link.trimmed != Some(number) {
+                link.trimmed = Some(number);
+                link.outbox.slots().ask_to_trim();
+            }
+            link.seen = Some(number);
+        }
     }
 }
 
@@ -243,12 +273,44 @@ impl State {
     /// Has a worker killed whose call has overrun its deadline, unless it has answered.
     fn end_overrun(&mut self, place: usize, now: Instant) {
         let Some(Some(link)) = self.links.get_mut(place) else { return };
-        let (condemned, orders) = link.outbox.overrun(&mut self.schedule, place, now);
+        if link.is_late {
+            return;
+        }
+        let (condemned, orders) = link.outbox.condemn(&mut self.schedule, place, now);
         match condemned {
             true => link.overrun.notify_one(),
             false => link.look.notify_one(),
         }
+        link.is_late = condemned;
         self.send(orders);
+    }
+
+    /// Has a worker whose call has computed for long give way to others. It gets nothing more.
+    fn lower_priority(&mut self, place: usize, now: Instant) {
+        let (Some(call), Some(Some(link))) =
+            (self.schedule.first(place), self.links.get_mut(place))
+        else {
+            return;
+        };
+        let worker = sched::Worker::Process(link.process_id);
+        if link.is_lowered
+            || !sched::processor_time(worker)
+                .is_some_and(|time| self.priorities.look(place, call, time))
+        {
+            return;
+        }
+        let (condemned, orders) = link.outbox.condemn(&mut self.schedule, place, now);
+        link.is_lowered = condemned && sched::set_niceness(worker, NICENESS).is_ok();
+        self.send(orders);
+    }
+
+    /// A worker has answered. If its priority was lowered, another takes its place.
+    fn renew(&self, place: usize) {
+        if let Some(Some(link)) = self.links.get(place)
+            && link.is_lowered
+        {
+            link.renewed.notify_one();
+        }
     }
 
     /// Sends what the schedule ordered.
@@ -322,6 +384,9 @@ async fn watch(shared: Arc<Shared>) {
             }
             for place in state.schedule.overrun(shared.timeout + KILL_AFTER, now) {
                 state.end_overrun(place, now);
+            }
+            for place in state.schedule.overrun(LOOK_AFTER, now) {
+                state.lower_priority(place, now);
             }
             state.hear_all();
             let orders = state.schedule.promote(now);

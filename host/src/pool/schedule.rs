@@ -101,7 +101,7 @@ pub(super) struct Schedule<T> {
 struct Place<T> {
     /// What it was sent and has not answered: the one that runs, and those ahead.
     sent: VecDeque<Sent<T>>,
-    /// Its worker is about to be killed, and gets nothing more.
+    /// Its worker is about to end, and gets nothing more.
     is_condemned: bool,
 }
 
@@ -184,8 +184,8 @@ impl<T: Task> Schedule<T> {
         self.refill(place, now)
     }
 
-    /// A worker is about to be killed: from now on it gets nothing. What it was sent stays its
-    /// own until it has [`died`](Self::died), or answers before that.
+    /// A worker is about to end: from now on it gets nothing. What it was sent stays its own
+    /// until it has [`died`](Self::died), or answers before that.
     pub(super) fn condemn(&mut self, place: usize) {
         self.idle.retain(|idle| *idle != place);
         if let Some(place) = self.places.get_mut(place) {
@@ -304,10 +304,10 @@ impl<T: Task> Schedule<T> {
         self.promote(now)
     }
 
-    /// Workers whose running request began that long ago, and which are not condemned yet.
+    /// Workers whose running request began that long ago.
     pub(super) fn overrun(&self, limit: Duration, now: Instant) -> Vec<usize> {
-        let overrun = |place: &Place<T>| !place.is_condemned && place.has_run(limit, now);
-        self.working().filter(|(_, place)| overrun(place)).map(|(at, _)| at).collect()
+        let overrun = |(at, place): (usize, &Place<T>)| place.has_run(limit, now).then_some(at);
+        self.working().filter_map(overrun).collect()
     }
 
     /// A request that was sent and not answered.

@@ -13,6 +13,7 @@ mod watch;
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle, ScopedJoinHandle};
 use std::time::{Duration, Instant};
@@ -20,20 +21,22 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
 use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
 
 use self::lane::Lane;
 use self::watch::watch;
 
 use super::admission::Admission;
 use super::growth::Growth;
+use super::priority::Priorities;
 use super::schedule::{self, PATIENCE, Schedule, Shape};
 use super::{Around, Done, Job, Pace, Payload, may_wait};
-use crate::batch;
 use crate::directory::{self, ServedDir};
 use crate::escape;
 use crate::lockdown::{self, Level};
 use crate::metrics::Load;
 use crate::sandbox::{Call, CallError, Order};
+use crate::sched;
 
 /// A worker's native stack, in bytes: what guests may use, and as much again
 /// for the host's frames below and above.
@@ -68,6 +71,7 @@ struct State {
     /// Workers that were replaced, and have not come back.
     stuck: Vec<JoinHandle<()>>,
     growth: Growth,
+    priorities: Priorities,
     /// Answers that are there and not passed on; the watch does so when it looks again.
     answers: Vec<Answer>,
     /// When workers that are missing may be started; `None` for now.
@@ -92,6 +96,8 @@ enum Place {
     More(Seat),
     /// It has a worker, unless that is about to be replaced.
     Kept(Option<Seat>),
+    /// Its worker has ended after a call that computed for long, and is about to be replaced.
+    Renewed,
 }
 
 /// A worker as the schedule reaches it.
@@ -104,6 +110,10 @@ struct Seat {
 struct Worker {
     place: usize,
     next: Mutex<Next>,
+    /// As the kernel has it; 0 until it runs.
+    thread_id: AtomicI32,
+    /// Its priority was lowered, so that it ends after its call.
+    is_lowered: AtomicBool,
 }
 
 /// What a worker is to do.
@@ -153,6 +163,7 @@ impl ThreadPool {
                 places: (0..places).map(|_| Place::Empty).collect(),
                 stuck: Vec::new(),
                 growth: Growth::new(usual, places),
+                priorities: Priorities::new(places),
                 answers: Vec::new(),
                 try_again: None,
                 pause: None,
@@ -196,6 +207,17 @@ impl ThreadPool {
         let answers = mem::take(&mut state.answers);
         drop(state);
         pass_on(answers);
+    }
+}
+
+impl ThreadPool {
+    /// Gives back memories of instances that were not needed since the last time.
+    pub(super) async fn trim(&self) {
+        let shared = Arc::clone(&self.shared);
+        // To unmap memory takes time.
+        let trim = move || shared.lanes.iter().for_each(|lane| lane.sandbox.trim());
+        // It fails when the server ends.
+        let _ = spawn_blocking(trim).await;
     }
 }
 
@@ -254,7 +276,7 @@ impl Shared {
         let mut state = self.lock();
         if let Some(place) = state.places.get_mut(place) {
             *place = match place {
-                Place::Kept(_) => Place::Kept(None),
+                Place::Kept(_) | Place::Renewed => Place::Kept(None),
                 Place::More(_) | Place::Empty => Place::Empty,
             };
         }
@@ -267,12 +289,20 @@ impl Shared {
     /// request. Whether it was still wanted: if not, the worker has been replaced.
     fn finish(&self, worker: &Worker, id: u64, call: Call<Payload>, request: Bytes) -> bool {
         let mut state = self.lock();
+        let ends = worker.is_lowered.load(Ordering::Relaxed);
+        if ends {
+            state.schedule.condemn(worker.place);
+        }
         let answered = state.schedule.answered(worker.place, id, Instant::now());
         let Some((job, orders)) = answered else { return false };
         let is_busy = orders.iter().any(|order| order.place == worker.place);
         let elapsed = call.elapsed;
         state.hand_out(orders);
-        let is_busy = is_busy || state.relieve(worker);
+        if ends {
+            state.set(worker.place, Place::Renewed);
+            self.busy.notify_one();
+        }
+        let is_busy = is_busy || (!ends && state.relieve(worker));
         self.settle(&state);
         let done = Done { call, worker: number(worker.place), _request: request };
         state.answers.push(Answer { job, done });
@@ -282,7 +312,7 @@ impl Shared {
         let answers = mem::take(&mut state.answers);
         drop(state);
         pass_on(answers);
-        true
+        !ends
     }
 }
 
@@ -332,7 +362,7 @@ impl State {
 impl Place {
     fn seat(&self) -> Option<&Seat> {
         match self {
-            Self::Empty => None,
+            Self::Empty | Self::Renewed => None,
             Self::More(seat) => Some(seat),
             Self::Kept(seat) => seat.as_ref(),
         }
@@ -395,7 +425,12 @@ fn spawn(shared: &Arc<Shared>, place: usize) -> anyhow::Result<(Seat, Confined)>
     let number = number(place);
     let context = || format!("starting worker thread {number}");
     let slot = shared.dir.enlist().with_context(context)?;
-    let worker = Arc::new(Worker { place, next: Mutex::default() });
+    let worker = Arc::new(Worker {
+        place,
+        next: Mutex::default(),
+        thread_id: AtomicI32::new(0),
+        is_lowered: AtomicBool::new(false),
+    });
     let (sender, confined) = mpsc::channel();
     let thread = thread::Builder::new()
         .name(format!("worker-{number}"))
@@ -403,7 +438,8 @@ fn spawn(shared: &Arc<Shared>, place: usize) -> anyhow::Result<(Seat, Confined)>
         .spawn({
             let (shared, worker) = (Arc::clone(shared), Arc::clone(&worker));
             move || {
-                batch::enter();
+                sched::set_batch_policy();
+                worker.thread_id.store(rustix::thread::gettid().as_raw_pid(), Ordering::Relaxed);
                 let level = lockdown::confine_thread(shared.dir.fd(), shared.dir.is_read_only());
                 let is_confined = level.is_ok();
                 if let Err(mpsc::SendError(Err(error))) = sender.send(level) {

@@ -133,6 +133,11 @@ impl Sandbox {
         self.memories.share(fd, offset, regions)
     }
 
+    /// Gives back memories that no instance has needed since this was called before.
+    pub fn trim(&self) {
+        self.memories.trim();
+    }
+
     /// What says when the time of a call is up that begins now, with the deadline `at`. By ticks it is as
     /// late as for what computes.
     pub(super) fn deadline(&self, at: Instant) -> Deadline {

@@ -18,7 +18,9 @@ use std::os::fd::BorrowedFd;
 use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect, munmap};
+use rustix::mm::{
+    Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, munmap,
+};
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
 /// Bytes of a memory that stay accessible, and are cleared by writing to them. What lies beyond
@@ -70,7 +72,7 @@ impl Reused {
         let mappings: Vec<_> =
             offsets.map(|at| Mapping::shared(self.capacity, fd, at)).collect::<io::Result<_>>()?;
         if self.shared.set(mappings.iter().map(|mapping| mapping.base.addr()).collect()).is_ok() {
-            self.free.lock().extend(mappings);
+            self.free.lock().mappings.extend(mappings);
         }
         Ok(())
     }
@@ -94,6 +96,15 @@ impl Reused {
         self.place(memory.bytes()).is_some().then_some(memory)
     }
 
+    /// Gives back what no instance has needed since this was called before.
+    pub(super) fn trim(&self) {
+        let unneeded = self.free.lock().take_unneeded();
+        let shared = unneeded.into_iter().filter(|mapping| mapping.stays);
+        let emptied: Vec<_> = shared.map(Mapping::emptied).collect();
+        // Each of the others is unmapped as it is dropped. These are the last to be needed.
+        self.free.lock().mappings.splice(0..0, emptied);
+    }
+
     fn memory(&self, size: usize) -> wasmtime::Result<Memory> {
         // The last one, of which most is in a cache.
         let free = self.free.lock().pop();
@@ -106,12 +117,35 @@ impl Reused {
 
 /// Memories of nobody.
 #[derive(Default)]
-struct Free(Mutex<Vec<Mapping>>);
+struct Free(Mutex<Stack>);
+
+/// Memories of nobody, those that were given back last at the end.
+#[derive(Default)]
+struct Stack {
+    mappings: Vec<Mapping>,
+    /// So many, from the beginning, were of nobody ever since the last look.
+    unneeded: usize,
+}
 
 impl Free {
-    fn lock(&self) -> MutexGuard<'_, Vec<Mapping>> {
+    fn lock(&self) -> MutexGuard<'_, Stack> {
         // Whoever panics here has taken one out, or not.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stack {
+    fn pop(&mut self) -> Option<Mapping> {
+        let mapping = self.mappings.pop();
+        self.unneeded = self.unneeded.min(self.mappings.len());
+        mapping
+    }
+
+    /// Takes out what was not needed since this was called before.
+    fn take_unneeded(&mut self) -> Vec<Mapping> {
+        let unneeded = self.mappings.drain(..self.unneeded).collect();
+        self.unneeded = self.mappings.len();
+        unneeded
     }
 }
 
@@ -185,6 +219,17 @@ impl Mapping {
         }
     }
 
+    /// Shared memory without its pages, which are zero when they are needed again. If that fails,
+    /// they stay.
+    fn emptied(mut self) -> Self {
+        let kept = self.dirty.next_multiple_of(PAGE).min(self.accessible);
+        // SAFETY: all of it lies in what is shared, and is nobody else's.
+        if kept > 0 && unsafe { madvise(self.base.cast(), kept, Advice::LinuxRemove) }.is_ok() {
+            self.dirty = 0;
+        }
+        self
+    }
+
     /// Whoever had it wrote to no more than the first so many bytes. What lies beyond [`KEPT`] goes
     /// back to the kernel.
     fn give_back(&mut self, size: usize) -> io::Result<()> {
@@ -246,7 +291,7 @@ impl Drop for Memory {
     fn drop(&mut self) {
         let mut mapping = std::mem::take(&mut self.mapping);
         if mapping.give_back(self.size).is_ok() {
-            self.free.lock().push(mapping);
+            self.free.lock().mappings.push(mapping);
         }
     }
 }
@@ -313,7 +358,7 @@ mod tests {
         }
         assert!(places.iter().all(|place| *place == places[0]), "it is the same one");
         let free = memories.free.lock();
-        assert!(free.iter().all(|mapping| mapping.accessible <= KEPT));
+        assert!(free.mappings.iter().all(|mapping| mapping.accessible <= KEPT));
     }
 
     /// What may be done at an address, as `/proc/self/maps` has it.
@@ -363,7 +408,7 @@ mod tests {
         one.bytes_mut().fill(1);
         assert!(other.bytes().iter().all(|byte| *byte == 0));
         drop((one, other));
-        assert_eq!(memories.free.lock().len(), 2);
+        assert_eq!(memories.free.lock().mappings.len(), 2);
     }
 
     #[test]
@@ -402,5 +447,47 @@ mod tests {
         drop(two);
         assert!(memories.copy(&[1; REGION]).is_some());
         assert!(memories.copy(&[1; REGION + 1]).is_none(), "it does not fit");
+    }
+
+    #[test]
+    fn what_was_not_needed_for_a_while_is_given_back() {
+        let memories = Reused::new(1 << 20);
+        let count = || memories.free.lock().mappings.len();
+        let need = |many: usize| {
+            drop((0..many).map(|_| memories.memory(PAGE).expect("memory")).collect::<Vec<_>>());
+        };
+        need(5);
+        memories.trim();
+        assert_eq!(count(), 5, "all of them were needed just now");
+        need(2);
+        memories.trim();
+        assert_eq!(count(), 2);
+        memories.trim();
+        assert_eq!(count(), 0);
+        need(1);
+        assert_eq!(count(), 1);
+    }
+
+    #[test]
+    fn shared_memory_that_is_given_back_is_zero_and_takes_no_pages() {
+        let file = memfd_create("memories", MemfdFlags::CLOEXEC).expect("memory");
+        rustix::fs::ftruncate(&file, 2 * REGION as u64).expect("memory");
+        let pages = || rustix::fs::fstat(&file).expect("a file").st_blocks / 8;
+        let memories = Reused::new(16 << 20);
+        memories.share(file.as_fd(), 0, 2).expect("two regions");
+        let fill = || {
+            let mut both = [(); 2].map(|()| memories.memory(REGION).expect("memory"));
+            for memory in &mut both {
+                assert!(memory.bytes().iter().all(|byte| *byte == 0));
+                memory.bytes_mut().fill(7);
+                assert!(memories.place(memory.bytes()).is_some(), "it is shared");
+            }
+        };
+        fill();
+        assert_eq!(pages(), 2 * (REGION as i64) / 4096);
+        memories.trim();
+        memories.trim();
+        assert_eq!(pages(), 0);
+        fill();
     }
 }

@@ -218,6 +218,22 @@ pub fn sleeper(nanoseconds: u64) -> String {
     sleeps(&format!("(call $sleep (i64.const {nanoseconds}))"))
 }
 
+/// Fills 2 MiB in each of four memories, sleeps for that many nanoseconds, and answers 204.
+pub fn four_memories_and_a_nap(nanoseconds: u64) -> String {
+    let fill = |memory: u32, from: u32| {
+        let bytes = (2 << 20) - from;
+        format!(
+            "(drop (memory.grow {memory} (i32.const {})))
+             (memory.fill {memory} (i32.const {from}) (i32.const 1) (i32.const {bytes}))",
+            if memory == 0 { 30 } else { 31 }
+        )
+    };
+    let filled: String =
+        (0..4).map(|memory| fill(memory, if memory == 0 { 2 << 16 } else { 0 })).collect();
+    sleeps(&format!("{filled} (call $sleep (i64.const {nanoseconds}))"))
+        .replace(MEMORY, &format!("{MEMORY} (memory 1) (memory 1) (memory 1)"))
+}
+
 /// Computes for that many nanoseconds when it is asked for `/s`, and answers 204.
 pub fn computes_when_asked(nanoseconds: u64) -> String {
     with_imports(

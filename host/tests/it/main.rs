@@ -6,6 +6,7 @@ use host::http;
 
 mod atomic;
 mod audit;
+mod burst;
 mod causes;
 mod client;
 mod components;

@@ -276,6 +276,18 @@ impl Server {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
+    /// Memory of the server and all that it has started, in KiB; what several share counts once.
+    pub fn all_memory(&self) -> usize {
+        let processes = [self.workers(), self.zygotes(), vec![self.pid()]].concat();
+        let proportional = |pid: &u32| {
+            // It may have ended.
+            let all = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+            let line = all.lines().find(|line| line.starts_with("Pss:"))?;
+            line.split_whitespace().nth(1)?.parse::<usize>().ok()
+        };
+        processes.iter().filter_map(proportional).sum()
+    }
+
     /// Processor time of the server without its workers, in clock ticks.
     pub fn cpu_ticks(&self) -> u64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();

@@ -49,7 +49,7 @@ fn requests_and_answers_pass_in_their_order() {
         }
         for number in numbers {
             let request = [&b"ask "[..], &number.to_le_bytes()].concat();
-            assert_eq!(worker.next(number), Ok(here(&request)));
+            assert_eq!(worker.next(number, || {}), Ok(here(&request)));
             assert!(parent.handover(number).has_begun());
             assert_eq!(answer(&parent, number), Ok(None));
             assert!(worker.reply(number, &[&request], None));
@@ -64,7 +64,7 @@ fn what_the_worker_has_not_taken_can_be_taken_back() {
     for number in 0..3 {
         parent.put(number, Some(&[b"x"]));
     }
-    assert_eq!(worker.next(0), Ok(here(b"x")));
+    assert_eq!(worker.next(0, || {}), Ok(here(b"x")));
     assert!(
         parent.handover(2).take_back()
             && parent.handover(1).take_back()
@@ -72,18 +72,18 @@ fn what_the_worker_has_not_taken_can_be_taken_back() {
     );
     assert!(!parent.handover(1).take_back(), "only once");
     parent.put(1, Some(&[b"y"]));
-    assert_eq!(worker.next(1), Ok(here(b"y")));
+    assert_eq!(worker.next(1, || {}), Ok(here(b"y")));
 }
 
 #[test]
 fn what_does_not_fit_comes_by_the_socket() {
     let (parent, worker) = pair();
     parent.put(0, None);
-    assert_eq!(worker.next(0), Ok(Mail::BySocket));
+    assert_eq!(worker.next(0, || {}), Ok(Mail::BySocket));
     assert!(!worker.reply(0, &[&[0; SMALL_ANSWER], &[0]], None));
     assert_eq!(answer(&parent, 0), Ok(Some(Mail::BySocket)));
     parent.put(1, Some(&[&[1; MAX_REQUEST], &[]]));
-    assert_eq!(worker.next(1), Ok(here(&[1; MAX_REQUEST])));
+    assert_eq!(worker.next(1, || {}), Ok(here(&[1; MAX_REQUEST])));
     assert!(worker.reply(1, &[&[2; SMALL_ANSWER]], None));
     assert_eq!(answer(&parent, 1), Ok(Some(here(&[2; SMALL_ANSWER]))));
     // A head that does not fit takes its response with it.
@@ -113,7 +113,7 @@ fn a_tray_is_free_again_once_its_response_is_taken() {
 fn who_sleeps_is_woken() {
     let (parent, worker) = pair();
     thread::scope(|scope| {
-        let asleep = scope.spawn(|| worker.next(0));
+        let asleep = scope.spawn(|| worker.next(0, || {}));
         while parent.word(WORKER_SLEEPS).load(Ordering::SeqCst) == 0 {
             thread::yield_now();
         }

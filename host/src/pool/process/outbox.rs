@@ -40,6 +40,11 @@ impl<S: Slots> Outbox<S> {
         number
     }
 
+    /// The number of the next request.
+    pub(super) fn next_number(&self) -> u64 {
+        self.next
+    }
+
     /// Takes requests back that the worker has not begun, the last one first and at most
     /// `most`. Returns how many.
     pub(super) fn take_back(&mut self, most: usize) -> usize {
@@ -61,10 +66,10 @@ impl<S: Slots> Outbox<S> {
         self.next.wrapping_sub(owed as u64)
     }
 
-    /// A worker's call has overrun its deadline. Takes back what waits behind, and condemns the
-    /// worker, unless that has answered meanwhile; whether it did condemn it. Nothing is in
-    /// its hands then but that call.
-    pub(super) fn overrun<T: Task>(
+    /// A worker is to end with its call. Takes back what waits behind, and condemns the worker,
+    /// unless that has answered meanwhile; whether it did condemn it. Nothing is in its hands then
+    /// but that call.
+    pub(super) fn condemn<T: Task>(
         &mut self,
         schedule: &mut Schedule<T>,
         place: usize,

@@ -40,12 +40,18 @@ pub(super) async fn keep(shared: Arc<Shared>, place: usize, mut worker: Worker) 
     loop {
         let Worker { mut child, socket, mailbox, bell, mut slot } = worker;
         let (socket, mailbox) = (Arc::new(socket), Arc::new(mailbox));
-        let [look, overrun, retired] = [(); 3].map(|()| Arc::new(Notify::new()));
+        let [look, overrun, renewed, retired] = [(); 4].map(|()| Arc::new(Notify::new()));
         let link = Link {
             socket: Arc::clone(&socket),
             outbox: Outbox::new(Arc::clone(&mailbox)),
             look: Arc::clone(&look),
+            process_id: child.id(),
+            is_lowered: false,
+            seen: None,
+            trimmed: None,
+            is_late: false,
             overrun: Arc::clone(&overrun),
+            renewed: Arc::clone(&renewed),
             retired: Arc::clone(&retired),
         };
         if !take_in(&shared, place, link) {
@@ -65,17 +71,24 @@ pub(super) async fn keep(shared: Arc<Shared>, place: usize, mut worker: Worker) 
         let (why, death) = tokio::select! {
             biased;
             () = retired.notified() => return retire(&shared, place, child, slot).await,
-            () = overrun.notified() => ("it overran its deadline".into(), Death::Overrun),
-            Nonsense = answers.hear(&ear) => ("its answer makes no sense".into(), Death::Other),
-            status = child.wait() => (end(status), Death::Other),
+            () = overrun.notified() => (Some("it overran its deadline".into()), Death::Overrun),
+            Nonsense = answers.hear(&ear) => {
+                (Some("its answer makes no sense".into()), Death::Other)
+            }
+            () = renewed.notified() => (None, Death::Other),
+            status = child.wait() => (Some(end(status)), Death::Other),
         };
         shared.lock().schedule.condemn(place);
-        slot.suspect();
+        if why.is_some() {
+            slot.suspect();
+        }
         reap(&shared, child, slot).await;
         // What it said before it died still counts.
         let _ = answers.hear_rest(&ear);
         lose(&shared, place, number, death);
-        tracing::warn!(worker = number, pid, "a worker is replaced: {why}");
+        if let Some(why) = why {
+            tracing::warn!(worker = number, pid, "a worker is replaced: {why}");
+        }
         worker = match relaunch(&shared, place, number).await {
             Some(worker) => worker,
             None => return vacate(&shared, place),

@@ -191,7 +191,7 @@ fn scenario() {
             thread::yield_now();
             continue;
         }
-        let (condemned, orders) = outbox.overrun(schedule, 0, now);
+        let (condemned, orders) = outbox.condemn(schedule, 0, now);
         guard.send(orders);
         if condemned {
             break Death::Overrun;

@@ -1,4 +1,4 @@
-//! The allocator's settings.
+//! The allocator's settings, and what it gives back.
 
 /// Blocks up to this many bytes are kept for the next request when they are freed, instead of
 /// given back to the kernel, which has to clear each page of them anew.
@@ -9,11 +9,18 @@ const KEPT: i32 = 16 << 20;
 
 /// Has buffers of usual requests and responses come from memory that stays mapped.
 #[expect(unsafe_code, reason = "no safe interface sets parameters of the allocator")]
-pub(crate) fn keep_buffers() {
+pub(crate) fn tune() {
     for (parameter, bytes) in
         [(libc::M_MMAP_THRESHOLD, LARGEST_KEPT), (libc::M_TRIM_THRESHOLD, KEPT)]
     {
         // SAFETY: these parameters may be set at any time, to any value.
         unsafe { libc::mallopt(parameter, bytes) };
     }
+}
+
+/// Gives back what is free, wherever it lies. Takes milliseconds, in which others may wait.
+#[expect(unsafe_code, reason = "no safe interface trims the allocator's memory")]
+pub(crate) fn trim() {
+    // SAFETY: it may be called at any time, and touches only what nobody has.
+    unsafe { libc::malloc_trim(0) };
 }

@@ -1,0 +1,41 @@
+//! What is done now and then, beside all requests: memory that a burst needed is given back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use crate::malloc;
+use crate::metrics::Metrics;
+use crate::routing::Routes;
+
+/// How often it is looked after. What was not needed from one time to the next is given back.
+const EVERY: Duration = Duration::from_secs(4);
+
+/// Requests from one time to the next with which the allocator's memory may be trimmed: who
+/// allocates meanwhile may wait for milliseconds.
+const QUIET: u64 = 100;
+
+/// Looks after the pools of all handlers, until it is dropped.
+pub(crate) async fn run(routes: Arc<Routes>, metrics: Arc<Metrics>) {
+    let mut before = 0;
+    let mut is_trimmed = true;
+    loop {
+        sleep(EVERY).await;
+        let requests = metrics.totals().requests;
+        let since = requests - before;
+        before = requests;
+        is_trimmed &= since == 0;
+        if is_trimmed {
+            continue;
+        }
+        for generation in routes.all() {
+            generation.pool.trim().await;
+        }
+        if since <= QUIET {
+            // It fails when the server ends.
+            is_trimmed = spawn_blocking(malloc::trim).await.is_ok() && since == 0;
+        }
+    }
+}
