@@ -118,6 +118,8 @@ impl Server {
         LazyLock::force(&DESCRIPTORS);
         let scratch = tempfile::tempdir().unwrap();
         let dir = scratch.path().join("folder");
+        // Where a directory that no one names is made.
+        command.current_dir(scratch.path());
         command.args(["--pool", pool, "--port", "0", "--workers", "3"]);
         if !args.contains(&"--config") {
             command.arg("--dir").arg(&dir);
