@@ -88,7 +88,7 @@ fn a_body_that_never_pauses_is_late_all_the_same_and_starves_nobody(pool: &str) 
 
 for_each_pool!(empty_lines_without_end_are_refused);
 fn empty_lines_without_end_are_refused(pool: &str) {
-    let server = Server::start(pool, &[]);
+    let server = Server::start(pool, &["--idle-timeout", "1h", "--header-timeout", "1h"]);
     let mut client = server.connect();
     client.send_until_closed(&b"\r\n".repeat(50_000));
     assert_eq!(server.get("/").status, 200, "{pool}");
