@@ -258,11 +258,14 @@ mod tests {
         assert_eq!(framing.awaited(&buffer), Awaited::Start);
     }
 
-    /// Feeds a stream as a connection does: the most that was held of it.
-    fn held(max_request: usize, stream: &[u8]) -> usize {
+    /// Feeds a stream as a connection does: the message, and the most that was held of it.
+    fn held(max_request: usize, stream: &[u8]) -> (usize, usize) {
         let (mut framing, mut buffer) = (Framing::new(max_request), BytesMut::new());
         let (mut rest, mut most) = (stream, 0);
-        while framing.step(&mut buffer).expect("accepted").is_none() {
+        loop {
+            if let Some(request) = framing.step(&mut buffer).expect("accepted") {
+                return (request.message.len(), most);
+            }
             let room = framing.room(&buffer);
             most = most.max(framing.digested() + buffer.len() + room);
             let (read, after) = rest.split_at(room.min(rest.len()));
@@ -270,7 +273,6 @@ mod tests {
             buffer.extend_from_slice(read);
             rest = after;
         }
-        most
     }
 
     #[test]
@@ -286,7 +288,8 @@ mod tests {
         let chunked =
             head("Transfer-Encoding: chunked") + &format!("{BODY:x}\r\n{body}\r\n0\r\n\r\n");
         for stream in [sized, chunked] {
-            let most = held(BODY, (stream + "GET /").as_bytes());
+            let (message, most) = held(BODY, (stream + "GET /").as_bytes());
+            assert!(message <= BODY + crate::http::MAX_REQUEST_OVERHEAD, "{message}");
             assert!(most > BODY, "all of it is held: {most}");
             assert!(most <= BODY + crate::http::MAX_BUFFER_OVERHEAD, "{most}");
         }
