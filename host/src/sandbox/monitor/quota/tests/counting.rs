@@ -119,6 +119,23 @@ fn a_file_of_unknown_length_fills_the_directory_unless_it_is_found() {
 }
 
 #[test]
+fn a_directory_in_place_of_the_file_that_was_found_has_no_length() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let grants = grants(dir.path(), Usage { bytes: 100, entries: 10 });
+    let [one, other] = [0, 1].map(|slot| account(&grants, slot));
+    let file = create(&one, "a").expect("room");
+    let mut register = one.register().expect("a place");
+    register.expect(&fstat(&file).expect("it is open"));
+    drop(file);
+    unlink(&one, "a").expect("unlinked");
+    let open = || openat(&*one.dir, ".", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty());
+    let directory = OpenFile::open(register, open).expect("it is there");
+    assert_eq!(directory.1, FileType::Directory);
+    count_while(&other, || {});
+    assert!(fits(&one, 100) && !other.ledger.is_stale());
+}
+
+#[test]
 fn what_the_operator_adds_is_seen_when_a_count_is_due() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut account = account(&grants(dir.path(), Usage { bytes: 100, entries: 10 }), 0);
