@@ -190,6 +190,25 @@ mod tests {
     }
 
     #[test]
+    fn a_line_has_a_bound_before_it_is_whole() {
+        // The CR may be there already.
+        for (length, is_taken) in [(MAX_SIZE_LINE + 1, true), (MAX_SIZE_LINE + 2, false)] {
+            let line = format!("1;{}", "x".repeat(length - 2));
+            assert_eq!(decode(line.as_bytes()).is_ok(), is_taken, "{length}");
+        }
+    }
+
+    #[test]
+    fn extensions_have_a_bound_over_all_chunks() {
+        let chunk = |length: usize| format!("1;{}\r\na\r\n", "x".repeat(length - 2));
+        let excess = |length: usize| length - 2 - 16;
+        let many = chunk(MAX_SIZE_LINE).repeat(16);
+        let left = MAX_EXCESS - 16 * excess(MAX_SIZE_LINE) + 2 + 16;
+        assert_eq!(decode((many.clone() + &chunk(left)).as_bytes()), Ok(None));
+        assert!(decode((many + &chunk(left + 1)).as_bytes()).is_err());
+    }
+
+    #[test]
     fn bodies_over_the_limit_are_rejected_before_they_arrive() {
         for input in ["65\r\n", "FFFFFFFFFFFFFFFF\r\n", "64\r\n"] {
             let result = decode(input.as_bytes());

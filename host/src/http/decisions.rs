@@ -77,7 +77,9 @@ fn heads() -> Vec<(String, u16)> {
         ("CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", TAKEN),
         ("GET * HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("GET x HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("OPTIONS x HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("GET /#x HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("GET /\0 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("GET /\t HTTP/1.1\r\nHost: a\r\n\r\n", 400),
@@ -91,6 +93,7 @@ fn heads() -> Vec<(String, u16)> {
         ("G(T / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("G\u{e9}T / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         (" GET / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("A-METHOD-OF-EXACTLY-32-CHARACTER / HTTP/1.1\r\nHost: a\r\n\r\n", TAKEN),
         ("A-METHOD-OF-MORE-THAN-32-CHARACTERS / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("\x16\x03\x01\x02\0\x01\0\x01\u{fc}\x03\x03\r\n\r\n", 400),
         // The request line: one space between its parts, and nothing else.
@@ -180,10 +183,13 @@ fn codings() -> Vec<(String, u16)> {
 /// The chunked coding: RFC 9112, 7.1.
 fn chunks() -> Vec<(String, u16)> {
     let digits = format!("{:017}\r\n", 3);
-    let extension = format!("3;{}\r\nabc\r\n0\r\n\r\n", "x".repeat(2000));
+    let long = format!("3;{}\r\nabc\r\n0\r\n\r\n", "x".repeat(1022));
+    let extension = format!("3;{}\r\nabc\r\n0\r\n\r\n", "x".repeat(1023));
     let extensions = format!("1;{}\r\na\r\n", "x".repeat(1000)).repeat(17) + "0\r\n\r\n";
     let signed = format!("A;{}\r\n0123456789\r\n", "x".repeat(85)).repeat(90) + "0\r\n\r\n";
-    let trailers = format!("0\r\nX: {}\r\n\r\n", "x".repeat(9000));
+    let trailer = format!("0\r\nX: {}\r\n\r\n", "x".repeat(9000));
+    let trailers = |n| format!("0\r\n{}\r\n", format!("X: {}\r\n", "x".repeat(997)).repeat(n));
+    let (many, too_many) = (trailers(8), trailers(9));
     let rows = [
         ("0\r\n\r\n", TAKEN),
         ("3\r\nabc\r\n0\r\n\r\n", TAKEN),
@@ -216,9 +222,12 @@ fn chunks() -> Vec<(String, u16)> {
         ("3e9\r\n", 413),
         (&digits, 400),
         (&signed, TAKEN),
+        (&long, TAKEN),
         (&extension, 400),
         (&extensions, 400),
-        (&trailers, 400),
+        (&trailer, 400),
+        (&many, TAKEN),
+        (&too_many, 400),
     ];
     rows.map(|(body, status)| (post("Transfer-Encoding: chunked\r\n", body), status)).into()
 }

@@ -258,6 +258,79 @@ mod tests {
         assert_eq!(framing.awaited(&buffer), Awaited::Start);
     }
 
+    /// Feeds a stream as a connection does: the message, and the most that was held of it.
+    fn held(max_request: usize, stream: &[u8]) -> (usize, usize) {
+        let (mut framing, mut buffer) = (Framing::new(max_request), BytesMut::new());
+        let (mut rest, mut most) = (stream, 0);
+        loop {
+            if let Some(request) = framing.step(&mut buffer).expect("accepted") {
+                return (request.message.len(), most);
+            }
+            let room = framing.room(&buffer);
+            most = most.max(framing.digested() + buffer.len() + room);
+            let (read, after) = rest.split_at(room.min(rest.len()));
+            assert!(!read.is_empty(), "there is room, and more to come");
+            buffer.extend_from_slice(read);
+            rest = after;
+        }
+    }
+
+    #[test]
+    fn what_is_held_of_a_request_has_a_bound() {
+        const BODY: usize = 1 << 20;
+        let body = "x".repeat(BODY);
+        let field = |framing: &str| format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\nA: ");
+        let head = |framing: &str| {
+            let field = field(framing);
+            field.clone() + &"a".repeat(crate::http::head::MAX_HEAD - field.len() - 4) + "\r\n\r\n"
+        };
+        let sized = head(&format!("Content-Length: {BODY}")) + &body;
+        let chunked =
+            head("Transfer-Encoding: chunked") + &format!("{BODY:x}\r\n{body}\r\n0\r\n\r\n");
+        for stream in [sized, chunked] {
+            let (message, most) = held(BODY, (stream + "GET /").as_bytes());
+            assert!(message <= BODY + crate::http::MAX_REQUEST_OVERHEAD, "{message}");
+            assert!(most > BODY, "all of it is held: {most}");
+            assert!(most <= BODY + crate::http::MAX_BUFFER_OVERHEAD, "{most}");
+        }
+    }
+
+    #[test]
+    fn reads_have_room_for_what_is_to_come() {
+        let room = |stream: &str| {
+            let (mut framing, mut buffer) = (Framing::new(10 << 20), BytesMut::from(stream));
+            assert_eq!(framing.step(&mut buffer), Ok(None));
+            (framing.room(&buffer), framing.digested())
+        };
+        let head = |framing: &str| format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n");
+        assert_eq!(room(""), (8192, 0));
+        assert_eq!(room(&head("Content-Length: 9000")), (9000, 0));
+        assert_eq!(room(&head("Content-Length: 9000000")), (262_144, 0));
+        assert_eq!(room(&(head("Content-Length: 9000") + &"x".repeat(8990))), (8192, 0));
+        let chunked = head("Transfer-Encoding: chunked");
+        assert_eq!(room(&chunked), (8192, chunked.len()));
+        for (length, expected) in [(10_000, 10_000), (100_000, 65_536)] {
+            let stream = format!("{chunked}{length:x}\r\n{}", "x".repeat(length));
+            assert_eq!(room(&stream), (expected, chunked.len() + length));
+        }
+    }
+
+    #[test]
+    fn a_client_that_waits_to_continue_is_known_before_its_body() {
+        for (fields, expected) in [("Expect: 100-continue\r\n", true), ("", false)] {
+            for length in ["Content-Length: 3", "Transfer-Encoding: chunked"] {
+                let mut framing = Framing::new(MAX_REQUEST);
+                let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}{length}\r\n");
+                let mut buffer = BytesMut::from(&*head);
+                assert_eq!(framing.step(&mut buffer), Ok(None));
+                assert!(!framing.expects_continue(), "its head is not whole");
+                buffer.extend_from_slice(b"\r\n");
+                assert_eq!(framing.step(&mut buffer), Ok(None));
+                assert_eq!(framing.expects_continue(), expected, "{head}");
+            }
+        }
+    }
+
     #[test]
     fn what_follows_a_long_body_does_not_keep_its_memory() {
         let mut buffer =

@@ -376,6 +376,36 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_become_a_request_is_rejected_as_soon_as_it_is_there() {
+        for (bytes, why) in [
+            ("\x16\x03\x01", "this is not HTTP"),
+            ("GET / HTTP/1.1\nHost: a\n\n", "a line does not end in CR LF"),
+            ("GET / HTTP/1.1\r\nHost: a\r\n\n", "a line does not end in CR LF"),
+            ("GET / HTTP/1.1\r\nHo st: a\r\n\r\n", "a field's name is not well-formed"),
+            ("GET / HTTP/1.1\r\nA: \0\r\n\r\n", "a field's value is not well-formed"),
+        ] {
+            assert_eq!(scan(bytes.as_bytes()), Err(Reject::Bad(why)), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_version_that_is_known_is_not_read_as_a_later_one() {
+        for version in ["HTTP/1.0", "HTTP/1.1"] {
+            let head = format!("GET / {version}\r\nHost: a\r\n\r\n");
+            assert!(as_http11(head.as_bytes()).is_err(), "it would be read for ever");
+        }
+    }
+
+    #[test]
+    fn method_and_version_decide_what_the_answer_is() {
+        let head = |line: &str| head(&format!("{line}\r\nHost: a\r\nExpect: 100-continue\r\n\r\n"));
+        assert!(head("HEAD / HTTP/1.1").is_head);
+        assert!(!head("GET / HTTP/1.1").is_head);
+        assert!(head("GET / HTTP/1.1").expects_continue);
+        assert!(!head("GET / HTTP/1.0").expects_continue);
+    }
+
+    #[test]
     fn connections_persist_as_the_version_says() {
         for (text, expected) in [
             ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", true),

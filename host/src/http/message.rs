@@ -79,7 +79,9 @@ pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use crate::http::HeadScanner;
+    use bytes::BytesMut;
+
+    use crate::http::{HeadScanner, READ};
 
     fn request(text: &str, body: &str) -> String {
         let head = HeadScanner::default().scan(text.as_bytes(), 1000);
@@ -101,5 +103,26 @@ mod tests {
             request(text, "ab"),
             "POST /x HTTP/1.1\r\nHost: a\r\nY: 2\r\nContent-Length: 2\r\n\r\nab"
         );
+    }
+
+    #[test]
+    fn nor_does_it_before_a_long_body() {
+        let length = 2 * READ;
+        let mut buffer = BytesMut::from(&*format!(
+            "POST /x HTTP/1.1\r\nHost: a\r\nConnection: X-Hop\r\nX-Hop: 1\r\n\
+             Content-Length: {length}\r\n\r\n"
+        ));
+        let head = HeadScanner::default().scan(&buffer, length).expect("accepted");
+        buffer.resize(buffer.len() + length, b'x');
+        let request = head.expect("complete").take_request(&mut buffer);
+        let expected = format!("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
+        assert_eq!(request[..expected.len()], *expected.as_bytes());
+        assert_eq!((request.len(), buffer.len()), (expected.len() + length, 0));
+    }
+
+    #[test]
+    fn the_request_line_is_no_field() {
+        let text = "GET http://a/ HTTP/1.1\r\nHost: a\r\nConnection: GET http\r\n\r\n";
+        assert_eq!(request(text, ""), "GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n");
     }
 }

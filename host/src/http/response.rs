@@ -260,10 +260,25 @@ mod tests {
 
     #[test]
     fn the_hosts_errors_are_well_formed() {
-        for status in [400, 408, 413, 414, 417, 431, 500, 501, 502, 503, 504, 505] {
+        for (status, reason) in [
+            (400, "Bad Request"),
+            (408, "Request Timeout"),
+            (413, "Content Too Large"),
+            (414, "URI Too Long"),
+            (417, "Expectation Failed"),
+            (431, "Request Header Fields Too Large"),
+            (500, "Internal Server Error"),
+            (501, "Not Implemented"),
+            (502, "Bad Gateway"),
+            (503, "Service Unavailable"),
+            (504, "Gateway Timeout"),
+            (505, "HTTP Version Not Supported"),
+        ] {
             let response = error_response(status, "why", &REPLY);
-            let checked = check(std::str::from_utf8(&response).expect("text"), false);
-            assert_eq!(checked.expect("well-formed").status, status);
+            let text = std::str::from_utf8(&response).expect("text");
+            assert_eq!(check(text, false).expect("well-formed").status, status);
+            assert!(text.starts_with(&format!("HTTP/1.1 {status} {reason}\r\n")), "{text}");
+            assert_eq!(text.contains("\r\nRetry-After: 1\r\n"), status == 503, "{text}");
         }
     }
 }

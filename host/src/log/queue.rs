@@ -241,7 +241,7 @@ mod tests {
 
     impl Write for Blocked {
         fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
-            let _ = self.0.recv();
+            let _ = self.0.recv_timeout(Duration::from_secs(60));
             let line = lines.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default();
             self.1.lock().expect("not poisoned").extend_from_slice(line);
             Ok(line.len())

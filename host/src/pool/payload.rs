@@ -128,6 +128,7 @@ mod tests {
     use std::io::Read as _;
     use std::os::unix::net::UnixStream;
     use std::sync::Arc;
+    use std::time::Duration;
 
     use tokio::sync::Semaphore;
 
@@ -162,6 +163,7 @@ mod tests {
             let (ours, mut theirs) = UnixStream::pair().expect("sockets");
             assert_eq!(payload.skip(1).write(b"head ", &ours).expect("room"), 9);
             drop(ours);
+            theirs.set_read_timeout(Some(Duration::from_secs(60))).expect("a socket");
             let mut got = Vec::new();
             theirs.read_to_end(&mut got).expect("bytes");
             assert_eq!(got, b"head ello");

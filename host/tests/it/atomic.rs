@@ -1,11 +1,11 @@
 //! Uploads replace a file as a whole, whatever dies in the middle.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
 
-use crate::support::{Server, for_each_pool, kill, noise};
+use crate::support::{Server, SetOnDrop, for_each_pool, kill, noise};
 
 /// Bytes of the old and the new content: many writes each.
 const SIZE: usize = 3 << 20;
@@ -40,14 +40,14 @@ fn a_reader_sees_the_old_or_the_new_file_whole(pool: &str) {
         let mut writer = server.connect();
         let (versions, done) = (&versions, &done);
         scope.spawn(move || {
+            let _done = SetOnDrop(done);
             for round in 1..=20 {
                 let upload = writer.request("PUT", "/upload/x", &versions[round % 2]);
                 assert_eq!(upload.status, 200);
             }
-            done.store(true, Ordering::Release);
         });
         let mut client = server.connect();
-        while !done.load(Ordering::Acquire) {
+        while !done.load(Ordering::SeqCst) {
             let download = client.request("GET", "/download/x", b"");
             assert_eq!(download.status, 200);
             assert!(versions.contains(&download.body), "{pool}: a mixture");
@@ -59,19 +59,18 @@ for_each_pool!(a_file_that_is_replaced_is_never_missing);
 fn a_file_that_is_replaced_is_never_missing(pool: &str) {
     let server = Server::start(pool, &[]);
     assert_eq!(server.request("PUT", "/upload/x", b"x").status, 200);
-    let uploading = AtomicUsize::new(2);
+    let done = [(); 2].map(|()| AtomicBool::new(false));
     std::thread::scope(|scope| {
-        let uploading = &uploading;
-        for _ in 0..2 {
+        for done in &done {
             let (mut client, mut reader) = (server.connect(), server.connect());
             scope.spawn(move || {
+                let _done = SetOnDrop(done);
                 for _ in 0..1000 {
                     assert_eq!(client.request("PUT", "/upload/x", b"x").status, 200);
                 }
-                uploading.fetch_sub(1, Ordering::Release);
             });
             scope.spawn(move || {
-                while uploading.load(Ordering::Acquire) > 0 {
+                while !done.load(Ordering::SeqCst) {
                     assert_eq!(reader.request("GET", "/download/x", b"").status, 200, "{pool}");
                 }
             });

@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Server, eventually, for_each_pool, host};
+use crate::support::{Server, eventually, for_each_pool, host, in_time, output};
 
 const PROBE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../handlers/probe.wasm");
 const HOSTILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../handlers/hostile.wasm");
@@ -89,7 +89,7 @@ fn a_handler_that_is_ended_leaves_its_trail(pool: &str) {
 
 #[test]
 fn a_file_that_cannot_be_written_is_said_so_at_the_start() {
-    let output = host().args(["--port", "0", "--audit", "/nonexistent/audit"]).output().unwrap();
+    let output = output(host().args(["--port", "0", "--audit", "/nonexistent/audit"]));
     assert_eq!(output.status.code(), Some(1));
     let line = String::from_utf8(output.stderr).unwrap();
     assert!(line.starts_with("error: --audit /nonexistent/audit: "), "{line}");
@@ -111,7 +111,8 @@ fn an_audit_that_nobody_reads_ends_calls_and_not_the_server(pool: &str) {
     server.signal(Signal::TERM);
     assert!(server.wait().success(), "{pool}");
     drop(server);
-    for line in reading.join().unwrap().unwrap().lines() {
+    let text = in_time("the end of the audit", || reading.join().unwrap().unwrap());
+    for line in text.lines() {
         serde_json::from_str::<Value>(line).expect(line);
     }
 }

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
-use crate::support::{Server, clean, for_each_pool, noise};
+use crate::support::{PATIENCE, Server, clean, finish, for_each_pool, noise, output};
 
 fn client(server: &Server, args: &[&str]) -> Command {
     let mut command = clean(env!("CARGO_BIN_EXE_client"));
@@ -13,7 +13,7 @@ fn client(server: &Server, args: &[&str]) -> Command {
 }
 
 fn run(server: &Server, args: &[&str]) -> Output {
-    client(server, args).output().unwrap()
+    output(&mut client(server, args))
 }
 
 fn stdout(server: &Server, args: &[&str]) -> String {
@@ -64,7 +64,7 @@ fn failures_have_a_status_and_one_line() {
 fn without_a_server_it_says_what_it_tried() {
     // A port on which nothing can listen stands for a machine without servers.
     let mut command = clean(env!("CARGO_BIN_EXE_client"));
-    let output = command.args(["--host", "127.255.255.254", "list"]).output().unwrap();
+    let output = output(command.args(["--host", "127.255.255.254", "list"]));
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(
@@ -83,7 +83,7 @@ fn the_menu_leads_through_everything() {
         .write_all("2\nnote.txt\n  some text \n1\n4\n9\n3\nnote.txt\n3\nnote.txt\n6\n".as_bytes())
         .unwrap();
     drop(stdin);
-    let output = menu.wait_with_output().unwrap();
+    let output = finish(menu, PATIENCE);
     assert!(output.status.success());
     let text = String::from_utf8(output.stdout).unwrap();
     for part in [
@@ -106,6 +106,6 @@ fn the_end_of_input_leaves_the_menu() {
         let mut menu =
             client(&server, &[]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         menu.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-        assert!(menu.wait_with_output().unwrap().status.success(), "{input:?}");
+        assert!(finish(menu, PATIENCE).status.success(), "{input:?}");
     }
 }

@@ -9,7 +9,7 @@ use rustix::net::sockopt;
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 use crate::components;
-use crate::support::{Client, DESCRIPTORS, Server, eventually, for_each_pool};
+use crate::support::{Client, DESCRIPTORS, PATIENCE, Server, eventually, for_each_pool};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -300,9 +300,10 @@ fn a_server_that_ends_under_load_cuts_nobody_off(pool: &str) {
             .map(|_| {
                 let (ending, answers) = (&ending, &answers);
                 scope.spawn(move || {
-                    let mut client = Client::new(TcpStream::connect(("127.0.0.1", port)).unwrap());
-                    let mut served = 0;
+                    let mut client = Client::connect(port);
+                    let (mut served, began) = (0, Instant::now());
                     loop {
+                        assert!(began.elapsed() < 2 * PATIENCE, "it does not end");
                         // A connection that just idled is closed, and so not written to.
                         if std::io::Write::write_all(&mut client.stream, GET.as_bytes()).is_err()
                             || !client.has_more()

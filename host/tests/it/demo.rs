@@ -4,14 +4,17 @@
 //! that is for who runs `host demo` by itself, as `.ci/run` does.
 
 use std::collections::HashMap;
+use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::support::host;
+use crate::support::{PATIENCE, finish, host, output};
 
 #[test]
 fn every_attack_of_the_catalogue_is_stopped_on_both_pools() {
-    let output = host().args(["demo", "--json"]).output().unwrap();
+    let mut demo = host();
+    demo.args(["demo", "--json"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = finish(demo.spawn().unwrap(), 5 * PATIENCE);
     let text = String::from_utf8(output.stdout).unwrap();
     let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let faults: Vec<_> = rows.iter().filter(|row| !row["fault"].is_null()).collect();
@@ -33,7 +36,7 @@ fn every_attack_of_the_catalogue_is_stopped_on_both_pools() {
 
 #[test]
 fn an_attack_that_does_not_exist_is_an_error() {
-    let output = host().args(["demo", "--only", "nonsense"]).output().unwrap();
+    let output = output(host().args(["demo", "--only", "nonsense"]));
     assert_eq!(output.status.code(), Some(1));
     let line = String::from_utf8(output.stderr).unwrap();
     assert_eq!(line, "error: --only: there is no attack 'nonsense'\n");

@@ -1,12 +1,11 @@
 //! What worker processes, their zygote and their parent make of each other's nonsense.
 
-use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
-use std::process::{Child, Stdio};
+use std::process::{Child, Output, Stdio};
 use std::thread;
 
-use crate::support::{Server, eventually, host, noise};
+use crate::support::{PATIENCE, Server, eventually, finish, host, noise};
 
 /// Messages of all kinds that no worker sends, or not now: an identifier, a length and
 /// a payload, each of which may be right by chance.
@@ -85,16 +84,15 @@ fn zygote() -> (Child, UnixDatagram) {
 fn a_zygote_whose_parent_talks_nonsense_ends_with_an_error() {
     // A zygote dies with the thread that started it.
     for seed in 0..20 {
-        let (mut child, parent) = zygote();
+        let (child, parent) = zygote();
         // In place of the descriptors, and then of the first message.
         for part in 0..4 {
             // It may have ended already.
             let _ = parent.send(&nonsense(4 * seed + part));
         }
         drop(parent);
-        let mut said = String::new();
-        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        let status = child.wait().unwrap();
+        let Output { status, stderr, .. } = finish(child, PATIENCE);
+        let said = String::from_utf8(stderr).unwrap();
         assert_eq!(status.code(), Some(1), "{seed}: {status}, {said}");
         assert!(said.starts_with("error: ") && said.lines().count() == 1, "{seed}: {said}");
     }

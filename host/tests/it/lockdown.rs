@@ -5,7 +5,7 @@ use std::process::{Child, Stdio};
 
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 
-use crate::support::{Server, for_each_pool, host};
+use crate::support::{PATIENCE, Server, finish, for_each_pool, host, in_time};
 
 /// Starts `host` as if on a kernel without Landlock.
 fn without_landlock(arguments: &[&str]) -> Child {
@@ -35,7 +35,7 @@ fn a_sandbox_that_is_required_is_there_or_the_server_does_not_start(pool: &str) 
     let served = dir.path().join("folder");
     let arguments = ["--pool", pool, "--dir", served.to_str().unwrap()];
     let child = without_landlock(&[&arguments[..], &["--require-sandbox"]].concat());
-    let output = child.wait_with_output().unwrap();
+    let output = finish(child, PATIENCE);
     assert_eq!(output.status.code(), Some(1), "{pool}");
     let line = String::from_utf8(output.stderr).unwrap();
     let expected = "error: --require-sandbox: this kernel offers no more than \
@@ -43,7 +43,8 @@ fn a_sandbox_that_is_required_is_there_or_the_server_does_not_start(pool: &str) 
     assert_eq!(line, expected, "{pool}");
 
     let mut child = without_landlock(&arguments);
-    let banner = BufReader::new(child.stderr.take().unwrap()).lines().nth(1).unwrap().unwrap();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let banner = in_time("the banner", || stderr.lines().nth(1).unwrap().unwrap());
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(banner.contains("wasm, no landlock + seccomp"), "{pool}: {banner}");

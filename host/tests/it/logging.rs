@@ -5,11 +5,11 @@ use std::process::Stdio;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
-use crate::support::{Client, eventually, for_each_pool, host};
+use crate::support::{Client, PATIENCE, eventually, finish, for_each_pool, host, in_time};
 
 fn connect(banner: &str) -> Client {
     let port: u16 = banner.lines().next().unwrap().rsplit(' ').next().unwrap().parse().unwrap();
-    Client::new(std::net::TcpStream::connect(("127.0.0.1", port)).unwrap())
+    Client::connect(port)
 }
 
 /// How many lines the log says were dropped.
@@ -32,8 +32,11 @@ fn a_standard_error_that_nobody_reads_delays_no_request(pool: &str) {
         .spawn()
         .unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
-    let mut banner = String::new();
-    stderr.read_line(&mut banner).unwrap();
+    let (stderr, banner) = in_time("the banner", move || {
+        let mut banner = String::new();
+        stderr.read_line(&mut banner).unwrap();
+        (stderr, banner)
+    });
     let mut client = connect(&banner);
     let target = format!("/listdir?{}", "x".repeat(500));
     let count = 20_000;
@@ -52,7 +55,7 @@ fn a_standard_error_that_nobody_reads_delays_no_request(pool: &str) {
     };
     eventually("each line is there or counted", &mut read);
     rustix::process::kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    assert!(child.wait().unwrap().success(), "{pool}");
+    assert!(finish(child, PATIENCE).status.success(), "{pool}");
     assert_eq!(requests(&log) + reported(&log), count, "{pool}");
 }
 
@@ -60,7 +63,7 @@ for_each_pool!(a_full_disk_under_standard_error_delays_no_request);
 fn a_full_disk_under_standard_error_delays_no_request(pool: &str) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
-    let mut child = host()
+    let child = host()
         .args(["--pool", pool, "--port", "0", "--workers", "2", "--dir"])
         .arg(dir.path().join("folder"))
         .stderr(std::fs::File::create(&path).unwrap())
@@ -82,7 +85,7 @@ fn a_full_disk_under_standard_error_delays_no_request(pool: &str) {
     assert_eq!(client.request("GET", "/", b"").status, 200, "{pool}");
     eventually("the report", || log().contains("log lines were dropped"));
     rustix::process::kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    assert!(child.wait().unwrap().success(), "{pool}");
+    assert!(finish(child, PATIENCE).status.success(), "{pool}");
     // All but the line that was cut off, which counts as dropped.
     let (before, after) = (log()[..most].to_owned(), log()[most..].to_owned());
     let whole = before.rsplit_once('\n').unwrap().0.to_owned() + "\n" + &after;

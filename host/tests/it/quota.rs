@@ -1,14 +1,12 @@
 //! The quota: what the directory may hold, whoever asks, on both pools.
 
+use std::collections::VecDeque;
 use std::fs;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::support::{Server, for_each_pool};
+use rustix::process::Signal;
 
-fn size(dir: &Path) -> u64 {
-    fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().metadata().map_or(0, |m| m.len())).sum()
-}
+use crate::support::{Server, eventually, for_each_pool, kill};
 
 for_each_pool!(a_full_directory_refuses_an_upload_and_keeps_the_old_file);
 fn a_full_directory_refuses_an_upload_and_keeps_the_old_file(pool: &str) {
@@ -33,7 +31,7 @@ fn entries_have_a_limit_of_their_own(pool: &str) {
     assert_eq!([put("a"), put("b"), put("c"), put("d")], [200, 200, 200, 507], "{pool}");
     fs::remove_file(server.dir.join("a")).unwrap();
     // The operator is not heard at once, but soon.
-    crate::support::eventually("room for another", || put("d") == 200);
+    eventually("room for another", || put("d") == 200);
     assert_eq!(put("e"), 507, "{pool}");
 }
 
@@ -44,8 +42,9 @@ fn what_the_operator_put_there_counts_too(pool: &str) {
     fs::write(server.dir.join("deep/er/file"), vec![0; 900_000]).unwrap();
     assert_eq!(server.request("PUT", "/upload/a", &vec![1; 200_000]).status, 507, "{pool}");
     assert_eq!(server.request("PUT", "/upload/a", &vec![1; 100_000]).status, 200, "{pool}");
-    assert!(!server.has_said("already holds more"));
+    // What was said when it started comes before this.
     server.wait_for_line("status=507");
+    assert!(!server.has_said("already holds more"), "{pool}: it was empty then");
 }
 
 #[test]
@@ -61,40 +60,75 @@ fn a_directory_that_is_too_full_from_the_start_is_said_to_be() {
 
 for_each_pool!(uploads_at_the_same_time_do_not_get_past_the_quota_together);
 fn uploads_at_the_same_time_do_not_get_past_the_quota_together(pool: &str) {
-    let server = Server::start(pool, &["--quota", "1MiB", "--workers", "6"]);
-    let (done, dir) = (AtomicBool::new(false), server.dir.clone());
-    let most = std::thread::scope(|scope| {
-        let watcher = scope.spawn(|| {
-            let mut most = 0;
-            while !done.load(Ordering::Relaxed) {
-                most = most.max(size(&dir));
-            }
-            most
-        });
+    const QUOTA: u64 = 1 << 20;
+    const LENGTH: usize = 150_000;
+    let workers = ["--workers", "6", "--max-workers", "6"];
+    let server = Server::start(pool, &[&["--quota", "1MiB"], &workers[..]].concat());
+    let answered = AtomicUsize::new(0);
+    let held = std::thread::scope(|scope| {
         let clients: Vec<_> = (0..6)
             .map(|client| {
-                let mut connection = server.connect();
+                let (mut connection, answered) = (server.connect(), &answered);
                 scope.spawn(move || {
-                    let mut statuses = Vec::new();
-                    for n in 0..20 {
+                    let (mut statuses, mut kept) = (Vec::new(), VecDeque::new());
+                    for n in 0..40 {
                         let (put, delete) =
                             (format!("/upload/{client}-{n}"), format!("/delete/{client}-{n}"));
-                        let status = connection.request("PUT", &put, &vec![1; 150_000]).status;
-                        statuses.push(status);
-                        connection.request("DELETE", &delete, b"");
+                        statuses.push(connection.request("PUT", &put, &vec![1; LENGTH]).status);
+                        answered.fetch_add(1, Ordering::SeqCst);
+                        match statuses.last() {
+                            Some(200) => kept.push_back(delete),
+                            // Room for one more, which somebody takes.
+                            _ => kept.pop_front().into_iter().for_each(|oldest| {
+                                assert_eq!(connection.request("DELETE", &oldest, b"").status, 200);
+                            }),
+                        }
+                    }
+                    for file in kept {
+                        assert_eq!(connection.request("DELETE", &file, b"").status, 200);
                     }
                     statuses
                 })
             })
             .collect();
+        let (mut held, mut looked) = (Vec::new(), 0);
+        while clients.iter().any(|client| !client.is_finished()) {
+            let now = answered.load(Ordering::SeqCst);
+            if now > looked {
+                looked = now;
+                held.push(size_at_rest(&server));
+            }
+            std::thread::yield_now();
+        }
         let statuses: Vec<_> =
             clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
         assert!(statuses.iter().all(|status| [200, 507].contains(status)), "{statuses:?}");
-        assert!(statuses.contains(&200));
-        done.store(true, Ordering::Relaxed);
-        watcher.join().unwrap()
+        let refused = statuses.iter().filter(|status| **status == 507).count();
+        assert!(refused >= 6, "each has more than there is room for: {statuses:?}");
+        held
     });
-    assert!(most <= 1 << 20, "{pool}: {most}");
+    let most = held.iter().copied().max().unwrap_or_default();
+    assert!(most <= QUOTA, "{pool}: {held:?}");
+    assert!(most + LENGTH as u64 > QUOTA, "{pool}: it was never full: {held:?}");
     // Whatever was in flight, in the end all of it is free again.
     assert_eq!(server.request("PUT", "/upload/z", &vec![1; 1_000_000]).status, 200, "{pool}");
+}
+
+/// Bytes in the directory at one moment: while they are added up, the server is stopped.
+fn size_at_rest(server: &Server) -> u64 {
+    let processes = [vec![server.pid()], server.zygotes(), server.workers()].concat();
+    let send = |signal| processes.iter().for_each(|pid| kill(*pid, signal));
+    send(Signal::STOP);
+    eventually("all of it is stopped", || processes.iter().all(|pid| is_stopped(*pid)));
+    let sizes = fs::read_dir(&server.dir).unwrap().map(|entry| entry.unwrap().metadata());
+    let size = sizes.map(|metadata| metadata.unwrap().len()).sum();
+    send(Signal::CONT);
+    size
+}
+
+fn is_stopped(pid: u32) -> bool {
+    fs::read_dir(format!("/proc/{pid}/task")).unwrap().all(|task| {
+        let stat = fs::read_to_string(task.unwrap().path().join("stat")).unwrap_or_default();
+        stat.rsplit(") ").next().is_some_and(|state| state.starts_with('T'))
+    })
 }

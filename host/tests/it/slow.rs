@@ -73,7 +73,7 @@ fn a_body_that_never_pauses_is_late_all_the_same_and_starves_nobody(pool: &str) 
                 );
                 let chunks = "1\r\nx\r\n".repeat(10_000);
                 // Until it is told, and then until nobody listens any more.
-                scope.spawn(move || while client.stream.write_all(chunks.as_bytes()).is_ok() {})
+                scope.spawn(move || client.send_until_closed(chunks.as_bytes()))
             })
             .collect();
         let mut served = 0;
@@ -88,9 +88,9 @@ fn a_body_that_never_pauses_is_late_all_the_same_and_starves_nobody(pool: &str) 
 
 for_each_pool!(empty_lines_without_end_are_refused);
 fn empty_lines_without_end_are_refused(pool: &str) {
-    let server = Server::start(pool, &[]);
+    let server = Server::start(pool, &["--idle-timeout", "1h", "--header-timeout", "1h"]);
     let mut client = server.connect();
-    while client.stream.write_all(&b"\r\n".repeat(50_000)).is_ok() {}
+    client.send_until_closed(&b"\r\n".repeat(50_000));
     assert_eq!(server.get("/").status, 200, "{pool}");
 }
 
@@ -254,8 +254,7 @@ fn a_client_that_never_stops_sending_is_not_listened_to_for_ever(pool: &str) {
     let mut client = server.connect();
     client.send("PUT /upload/x HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999\r\n\r\n");
     assert_eq!(client.response().status, 413, "{pool}");
-    let piece = [0; 1 << 16];
-    while client.stream.write_all(&piece).is_ok() {}
+    client.send_until_closed(&[0; 1 << 16]);
     let _ = client.stream.shutdown(Shutdown::Both);
     eventually("it is let go", || server.descriptors() <= idle);
 }

@@ -5,11 +5,11 @@ use std::process::Output;
 use rustix::process::Signal;
 
 use crate::components;
-use crate::support::{Server, eventually, for_each_pool, host};
+use crate::support::{Server, eventually, for_each_pool, host, in_time, output};
 
 fn run(args: &[&str]) -> Output {
     let dir = tempfile::tempdir().unwrap();
-    host().args(args).current_dir(dir.path()).output().unwrap()
+    output(host().args(args).current_dir(dir.path()))
 }
 
 /// The server does not start: exit status, one line, and what is in it.
@@ -88,7 +88,7 @@ fn what_cannot_start_is_one_line_and_status_1(pool: &str) {
 fn inspect_says_what_a_handler_asks_for_and_whether_it_is_accepted() {
     let handlers = concat!(env!("CARGO_MANIFEST_DIR"), "/../handlers");
     let inspect = |path: &str| {
-        let output = host().args(["inspect", path]).output().unwrap();
+        let output = output(host().args(["inspect", path]));
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (output.status.code(), text(output.stdout), text(output.stderr))
     };
@@ -209,7 +209,8 @@ fn the_banner_says_what_is_served(pool: &str) {
         .spawn()
         .unwrap();
     let stderr = std::io::BufReader::new(child.stderr.take().unwrap());
-    let lines: Vec<_> = std::io::BufRead::lines(stderr).take(2).map(Result::unwrap).collect();
+    let lines = std::io::BufRead::lines(stderr).take(2).map(Result::unwrap);
+    let lines = in_time("the banner", || lines.collect::<Vec<_>>());
     let start = format!("{name} Pool HTTP Server running on port ");
     assert!(
         lines[0].strip_prefix(&start).is_some_and(|port| port.parse::<u16>().is_ok()),
@@ -238,11 +239,9 @@ fn a_flag_wins_over_a_variable_and_both_over_the_file() {
     let flag = Server::start("thread", &["--config", config, "--max-request", "30"]);
     assert_eq!(limit(&flag), Some(30));
     // The variable against the file, with a value that is refused.
-    let output = host()
-        .args(["--config", config, "--port", "0"])
-        .env("SWAPBOX_HEADER_TIMEOUT", "0s")
-        .output()
-        .unwrap();
+    let mut command = host();
+    command.args(["--config", config, "--port", "0"]).env("SWAPBOX_HEADER_TIMEOUT", "0s");
+    let output = output(&mut command);
     assert!(String::from_utf8_lossy(&output.stderr).contains("--header-timeout"));
 }
 

@@ -1,7 +1,10 @@
 //! A server in a fresh directory, and a client that speaks raw bytes.
 
-use std::io::{BufRead as _, BufReader, Read, Write as _};
-use std::net::{SocketAddr, TcpStream};
+mod bounds;
+mod connection;
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -11,6 +14,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
+
+pub use self::bounds::{PATIENCE, SetOnDrop, eventually, finish, in_time, output};
+pub use self::connection::{Client, Response};
 
 /// Makes two tests of a function, one for each kind of pool: every promise holds on both.
 macro_rules! for_each_pool {
@@ -29,9 +35,6 @@ macro_rules! for_each_pool {
     };
 }
 pub(crate) use for_each_pool;
-
-/// How long anything may take before a test gives up on it.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// As many descriptors as this process may have; to ask is to have them.
 pub static DESCRIPTORS: LazyLock<u64> = LazyLock::new(|| {
@@ -115,6 +118,8 @@ impl Server {
         LazyLock::force(&DESCRIPTORS);
         let scratch = tempfile::tempdir().unwrap();
         let dir = scratch.path().join("folder");
+        // Where a directory that no one names is made.
+        command.current_dir(scratch.path());
         command.args(["--pool", pool, "--port", "0", "--workers", "3"]);
         if !args.contains(&"--config") {
             command.arg("--dir").arg(&dir);
@@ -170,7 +175,7 @@ impl Server {
     }
 
     pub fn connect(&self) -> Client {
-        Client::new(TcpStream::connect(("127.0.0.1", self.port)).unwrap())
+        Client::connect(self.port)
     }
 
     /// A connection from another address of this machine, such as 127.0.0.2.
@@ -329,117 +334,6 @@ impl Drop for Server {
 pub fn kill(pid: u32, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_raw(pid.try_into().unwrap()).unwrap();
     let _ = rustix::process::kill_process(pid, signal);
-}
-
-/// Waits until something holds, by looking again and again.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// A client's end of a connection.
-pub struct Client {
-    pub stream: TcpStream,
-    read: Vec<u8>,
-    /// How long it waits before each read.
-    pause: Duration,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-pub struct Response {
-    pub status: u16,
-    pub head: String,
-    pub body: Vec<u8>,
-}
-
-impl Response {
-    pub fn field(&self, name: &str) -> Option<&str> {
-        self.head.split("\r\n").skip(1).find_map(|line| {
-            let (key, value) = line.split_once(": ")?;
-            key.eq_ignore_ascii_case(name).then_some(value)
-        })
-    }
-
-    pub fn text(&self) -> &str {
-        std::str::from_utf8(&self.body).unwrap()
-    }
-}
-
-impl Client {
-    pub fn new(stream: TcpStream) -> Self {
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self { stream, read: Vec::new(), pause: Duration::ZERO }
-    }
-
-    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream.write_all(bytes.as_ref()).unwrap();
-    }
-
-    pub fn request(&mut self, method: &str, target: &str, body: &[u8]) -> Response {
-        let length = body.len();
-        let head =
-            format!("{method} {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
-        self.send([head.as_bytes(), body].concat());
-        self.response_to(method)
-    }
-
-    pub fn response(&mut self) -> Response {
-        self.response_to("GET")
-    }
-
-    /// Reads exactly one response, with a pause after each read.
-    pub fn response_slowly(&mut self, pause: Duration) -> Response {
-        self.pause = pause;
-        self.response()
-    }
-
-    /// Reads exactly one response; what follows it stays for the next.
-    pub fn response_to(&mut self, method: &str) -> Response {
-        let end = loop {
-            if let Some(at) = self.read.windows(4).position(|window| window == b"\r\n\r\n") {
-                break at + 4;
-            }
-            assert!(self.read_more(), "the connection ended in a head: {:?}", self.shown());
-        };
-        let head = String::from_utf8(self.read.drain(..end).collect()).unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let mut response = Response { status, head, body: Vec::new() };
-        let length = match (method, status) {
-            ("HEAD", _) | (_, 100..200 | 204 | 304) => 0,
-            _ => response.field("content-length").map_or(0, |length| length.parse().unwrap()),
-        };
-        while self.read.len() < length {
-            assert!(self.read_more(), "the connection ended in a body: {}", response.head);
-        }
-        response.body = self.read.drain(..length).collect();
-        response
-    }
-
-    /// Whether the server has anything to say before it closes the connection.
-    pub fn has_more(&mut self) -> bool {
-        !self.read.is_empty() || self.stream.peek(&mut [0]).is_ok_and(|read| read > 0)
-    }
-
-    /// Whether the server has closed the connection, with nothing more to say.
-    pub fn is_closed(&mut self) -> bool {
-        self.read.is_empty() && !self.read_more()
-    }
-
-    fn read_more(&mut self) -> bool {
-        let mut buffer = [0; 64 << 10];
-        std::thread::sleep(self.pause);
-        let read = self.stream.read(&mut buffer).unwrap();
-        self.read.extend_from_slice(&buffer[..read]);
-        read > 0
-    }
-
-    fn shown(&self) -> String {
-        String::from_utf8_lossy(&self.read).into_owned()
-    }
 }
 
 /// Bytes that look like nothing, the same for the same seed.

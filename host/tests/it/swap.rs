@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::components;
-use crate::support::{Client, Server, eventually, for_each_pool, kill};
+use crate::support::{Client, Server, SetOnDrop, eventually, for_each_pool, kill};
 
 /// How long the servers are under load.
 fn seconds() -> u64 {
@@ -110,7 +110,7 @@ fn ask(mut connect: impl FnMut() -> Client, close: bool, done: &AtomicBool) -> V
     let bodies = [1, 2].map(body);
     let mut served = Vec::new();
     let mut client = connect();
-    while !done.load(Ordering::Relaxed) {
+    while !done.load(Ordering::SeqCst) {
         if close {
             client = connect();
         }
@@ -139,10 +139,10 @@ fn no_request_is_lost_while_handlers_are_swapped(pool: &str) {
     let ends = Instant::now() + Duration::from_secs(seconds());
     let (mut refused, mut after_second) = (0, None);
     let served: Vec<Served> = thread::scope(|scope| {
+        let ending = SetOnDrop(&done);
         let clients: Vec<_> = (0..16)
             .map(|number| {
-                let connect =
-                    move || Client::new(std::net::TcpStream::connect(("127.0.0.1", port)).unwrap());
+                let connect = move || Client::connect(port);
                 let done = &done;
                 scope.spawn(move || ask(connect, number % 2 == 0, done))
             })
@@ -180,7 +180,7 @@ fn no_request_is_lost_while_handlers_are_swapped(pool: &str) {
                 after_second = Some((server.all_workers().len(), server.memory("VmRSS")));
             }
         }
-        done.store(true, Ordering::Relaxed);
+        drop(ending);
         clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
     });
 
@@ -250,11 +250,11 @@ fn a_worker_that_is_killed_during_a_swap_costs_its_own_request_at_most() {
     let done = AtomicBool::new(false);
     let kills = 10;
     let lost: usize = thread::scope(|scope| {
+        let ending = SetOnDrop(&done);
         let client = scope.spawn(|| {
-            let stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
-            let mut client = Client::new(stream);
+            let mut client = Client::connect(port);
             let mut lost = 0;
-            while !done.load(Ordering::Relaxed) {
+            while !done.load(Ordering::SeqCst) {
                 lost += usize::from(client.request("GET", "/", b"").status != 204);
             }
             lost
@@ -268,7 +268,7 @@ fn a_worker_that_is_killed_during_a_swap_costs_its_own_request_at_most() {
             }
             server.wait_for_line("handler swapped");
         }
-        done.store(true, Ordering::Relaxed);
+        drop(ending);
         client.join().unwrap()
     });
     assert!(lost <= kills, "{lost}");

@@ -1,6 +1,8 @@
 //! Both sides of a mailbox, well-behaved and not.
 
+use std::sync::mpsc::channel;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::sandbox::OutputSink as _;
@@ -112,14 +114,16 @@ fn a_tray_is_free_again_once_its_response_is_taken() {
 #[test]
 fn who_sleeps_is_woken() {
     let (parent, worker) = pair();
-    thread::scope(|scope| {
-        let asleep = scope.spawn(|| worker.next(0, || {}));
-        while parent.word(WORKER_SLEEPS).load(Ordering::SeqCst) == 0 {
-            thread::yield_now();
-        }
-        parent.put(0, Some(&[b"x"]));
-        assert_eq!(asleep.join().expect("no panic"), Ok(here(b"x")));
-    });
+    let (sender, woken) = channel();
+    thread::spawn(move || sender.send((worker.next(0, || {}), worker)));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while parent.word(WORKER_SLEEPS).load(Ordering::SeqCst) == 0 {
+        assert!(Instant::now() < deadline, "it does not go to sleep");
+        thread::yield_now();
+    }
+    parent.put(0, Some(&[b"x"]));
+    let (mail, worker) = woken.recv_timeout(Duration::from_secs(60)).expect("it wakes");
+    assert_eq!(mail, Ok(here(b"x")));
     assert!(parent.parent_sleeps());
     assert!(!parent.parent_sleeps(), "it has not been woken");
     assert!(worker.parent_is_to_wake());

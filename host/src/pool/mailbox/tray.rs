@@ -81,6 +81,7 @@ impl Drop for Tray {
 mod tests {
     use std::io::Read as _;
     use std::os::unix::net::UnixStream;
+    use std::time::Duration;
 
     use super::super::tests::{pair, reply_in_tray};
     use super::super::{Mail, Place};
@@ -113,6 +114,7 @@ mod tests {
         let (response, mut tray) = tray(1 << 20);
         let (ours, mut theirs) = UnixStream::pair().expect("sockets");
         ours.set_nonblocking(true).expect("a socket");
+        theirs.set_read_timeout(Some(Duration::from_secs(60))).expect("a socket");
         let (mut got, mut head) = (Vec::new(), &b"head"[..]);
         while !head.is_empty() || tray.len() > 0 {
             let written = tray.write(head, &ours).expect("room");

@@ -167,6 +167,14 @@ mod tests {
     }
 
     #[test]
+    fn a_link_to_a_directory_is_not_followed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::os::unix::fs::symlink("/", dir.path().join("out")).expect("a link");
+        let root = fs::File::open(dir.path()).expect("the directory");
+        assert!(open(&root, c"out").is_err());
+    }
+
+    #[test]
     fn a_depth_beyond_all_descriptors_and_paths_is_counted() {
         let dir = tempfile::tempdir().expect("a directory");
         let mut current = OwnedFd::from(fs::File::open(dir.path()).expect("the directory"));

@@ -1,5 +1,7 @@
 //! Calls that change one directory at the same time, and what it then holds.
 
+mod counting;
+
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;

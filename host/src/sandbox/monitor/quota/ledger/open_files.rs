@@ -245,6 +245,20 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_closed_takes_no_other_with_it() {
+        let ledger = counted(0, 0);
+        let [first, second] = [7, 8].map(|id| {
+            let place = ledger.take_place(0).expect("a place");
+            ledger.identify(place, id);
+            place
+        });
+        ledger.leave(first);
+        assert_eq!(ledger.open_files(1).lengths, HashMap::from([(8, 0)]));
+        ledger.leave(second);
+        assert_eq!(ledger.places_of(0), 0, "none is looked at any more");
+    }
+
+    #[test]
     fn a_slot_has_so_many_places_and_no_more() {
         let ledger = counted(0, 0);
         let places: Vec<_> = std::iter::from_fn(|| ledger.take_place(0)).collect();

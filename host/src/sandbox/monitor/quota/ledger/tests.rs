@@ -34,6 +34,49 @@ fn both_numbers_must_fit() {
 }
 
 #[test]
+fn before_the_first_count_no_quota_has_room() {
+    let ledger = Ledger::new(usage(Ledger::MAX_BYTES, 10), 1).expect("memory");
+    assert!(!fits(&ledger, usage(1, 0)));
+}
+
+#[test]
+fn a_count_that_nothing_came_between_is_not_stale() {
+    let ledger = counted(10, 1);
+    assert!(!ledger.is_stale());
+    ledger.stale();
+    assert!(ledger.is_stale());
+}
+
+#[test]
+fn a_count_from_before_others_is_not_taken_after_a_worker_was_bad() {
+    let ledger = Ledger::new(usage(100, 10), 2).expect("memory");
+    ledger.enlist(1);
+    let ((early, _), (late, _)) = (ledger.begin_count(0), ledger.begin_count(1));
+    ledger.end_count(late, usage(50, 1));
+    ledger.distrust(usage(100, 10), &[0].into());
+    ledger.end_count(early, usage(0, 0));
+    assert!(!fits(&ledger, usage(1, 0)));
+}
+
+#[test]
+fn the_clock_is_that_of_all_processes() {
+    let shared = || {
+        let now = clock_gettime(ClockId::Monotonic);
+        Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32).as_millis() as u64
+    };
+    let (before, own, after) = (shared(), now(), shared());
+    assert!(
+        before <= own + CLOCKS_DIFFER && own <= after + CLOCKS_DIFFER,
+        "{before} {own} {after}"
+    );
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while now() == own {
+        assert!(Instant::now() < deadline, "it goes on");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
 fn what_moves_is_added_to_a_count_that_is_being_made() {
     let ledger = counted(90, 0);
     ledger.add_to_counts(usage(10, 0));
