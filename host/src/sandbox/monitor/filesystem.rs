@@ -28,9 +28,9 @@ const TYPES: &str = "wasi:filesystem/types";
 /// The entries of a directory, read from the kernel as the guest asks.
 pub struct DirectoryEntryStream {
     entries: Entries,
-    /// It is the preopened directory.
-    is_preopen: bool,
-    /// It counts as open for as long as this lives.
+    /// The directory itself, so that the ledger knows that it is open.
+    dir: Arc<OpenFile>,
+    /// The stream, too, counts as an open file.
     _register: Register,
 }
 
@@ -38,6 +38,10 @@ impl State {
     /// A place for one more open file.
     fn register(&self) -> Result<Register, Denial> {
         self.account.register().ok_or(Denial::OpenFiles)
+    }
+
+    fn is_preopen(&self, dir: &Arc<OpenFile>) -> bool {
+        Arc::ptr_eq(dir, &self.grants.preopen.dir)
     }
 
     /// The next entry of a stream.
@@ -55,6 +59,15 @@ impl State {
         let flags = OFlags::PATH | OFlags::NOFOLLOW;
         let open = || open_beneath(&entry.parent, entry.name, flags, Mode::empty());
         Ok(OpenFile::open(register, open)?)
+    }
+
+    /// What has that name, if something does, open so that a count knows of it.
+    fn named_if_there(&self, entry: &Entry<'_>) -> FsResult<Option<OpenFile>> {
+        match self.named(entry) {
+            Ok((file, _)) => Ok(Some(file)),
+            Err(FsError::Code(ErrorCode::NoEntry)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Opens a file that may have to be created, for which there must be room.
@@ -211,21 +224,20 @@ impl HostDescriptor for State {
     ) -> FsResult<Resource<DirectoryEntryStream>> {
         self.audit(TYPES, "descriptor.read-directory", Argument::None);
         let register = self.register()?;
-        let dir = self.table.get(&fd)?;
-        let is_preopen = Arc::ptr_eq(&dir.fd, &self.grants.preopen.dir);
-        let spare = is_preopen.then(|| self.grants.preopen.spares.take()).flatten();
+        let dir = Arc::clone(self.table.get(&fd)?.directory()?);
+        let spare = self.is_preopen(&dir).then(|| self.grants.preopen.spares.take()).flatten();
         let entries = match spare {
             Some(entries) => entries,
-            None => Entries::of(dir.directory()?)?,
+            None => Entries::of(&*dir)?,
         };
-        Ok(self.hand_out(DirectoryEntryStream { entries, is_preopen, _register: register })?)
+        Ok(self.hand_out(DirectoryEntryStream { entries, dir, _register: register })?)
     }
 
     fn create_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
         self.audit(TYPES, "descriptor.create-directory-at", Argument::Path(&path));
         let entry = Entry::directory(self.table.get(&fd)?.changeable_directory()?, &path)?;
         let mode = Mode::from_raw_mode(0o777);
-        self.account.adding_entry(|| Ok(fs::mkdirat(&entry.parent, entry.name, mode)?))
+        self.account.adding_directory(|| Ok(fs::mkdirat(&entry.parent, entry.name, mode)?))
     }
 
     fn stat(&mut self, fd: Resource<Descriptor>) -> FsResult<DescriptorStat> {
@@ -310,8 +322,9 @@ impl HostDescriptor for State {
     fn remove_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
         self.audit(TYPES, "descriptor.remove-directory-at", Argument::Path(&path));
         let entry = Entry::directory(self.table.get(&fd)?.changeable_directory()?, &path)?;
+        let (dir, _) = self.named(&entry)?;
         let flags = AtFlags::REMOVEDIR;
-        Ok(self.account.deleting(|| fs::unlinkat(&entry.parent, entry.name, flags))?)
+        self.account.deleting(Some(&dir), || Ok(fs::unlinkat(&entry.parent, entry.name, flags)?))
     }
 
     fn rename_at(
@@ -325,8 +338,11 @@ impl HostDescriptor for State {
         let old = Entry::directory(self.table.get(&fd)?.changeable_directory()?, &old_path)?;
         let new = Entry::directory(self.table.get(&new_fd)?.changeable_directory()?, &new_path)?;
         let (file, file_type) = self.named(&old)?;
-        let _replaced = hold(&new);
-        self.account.moving(&file, file_type, || {
+        let (_held, replaced) = match file_type {
+            FileType::Directory => (None, self.named_if_there(&new)?),
+            _ => (hold(&new), None),
+        };
+        self.account.moving(&file, file_type, replaced.as_ref(), || {
             Ok(fs::renameat(&old.parent, old.name, &new.parent, new.name)?)
         })
     }
@@ -349,7 +365,7 @@ impl HostDescriptor for State {
         self.audit(TYPES, "descriptor.unlink-file-at", Argument::Path(&path));
         let entry = Entry::file(self.table.get(&fd)?.changeable_directory()?, &path)?;
         let flags = AtFlags::empty();
-        Ok(self.account.deleting(|| fs::unlinkat(&entry.parent, entry.name, flags))?)
+        self.account.deleting(None, || Ok(fs::unlinkat(&entry.parent, entry.name, flags)?))
     }
 
     fn is_same_object(
@@ -392,8 +408,9 @@ impl HostDirectoryEntryStream for State {
     }
 
     fn drop(&mut self, stream: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {
-        let DirectoryEntryStream { entries, is_preopen, .. } = self.table.delete(stream)?;
-        if is_preopen {
+        // Dropped in reverse order: the ledger knows of the directory until it is closed.
+        let DirectoryEntryStream { dir, entries, .. } = self.table.delete(stream)?;
+        if self.is_preopen(&dir) {
             self.grants.preopen.spares.keep(entries);
         }
         Ok(())
