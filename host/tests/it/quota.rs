@@ -1,6 +1,8 @@
 //! The quota: what the directory may hold, whoever asks, on both pools.
 
+use std::collections::HashSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,6 +10,60 @@ use crate::support::{POOLS, Server};
 
 fn size(dir: &Path) -> u64 {
     fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().metadata().map_or(0, |m| m.len())).sum()
+}
+
+const HOSTILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../handlers/hostile.wasm");
+
+/// What `du` says of a directory, and how many entries there are in it.
+fn disk_usage(dir: &Path) -> (u64, u64) {
+    fn add(path: &Path, seen: &mut HashSet<u64>, entries: &mut u64) -> u64 {
+        // It may be gone.
+        let Ok(metadata) = fs::symlink_metadata(path) else { return 0 };
+        let own = if seen.insert(metadata.ino()) { metadata.blocks() * 512 } else { 0 };
+        let below = fs::read_dir(path).into_iter().flatten().flatten().map(|entry| {
+            *entries += 1;
+            add(&entry.path(), seen, entries)
+        });
+        own + below.sum::<u64>()
+    }
+    let mut entries = 0;
+    (add(dir, &mut HashSet::new(), &mut entries), entries)
+}
+
+#[test]
+fn directories_that_grow_do_not_get_past_the_quota() {
+    const QUOTA: u64 = 2 << 20;
+    for pool in POOLS {
+        let server = Server::start(pool, &["--quota", "2MiB", "--handler", HOSTILE]);
+        let (done, dir) = (AtomicBool::new(false), server.dir.clone());
+        std::thread::scope(|scope| {
+            let watcher = scope.spawn(|| {
+                loop {
+                    let last = done.load(Ordering::Relaxed);
+                    let (used, entries) = disk_usage(&dir);
+                    assert!(used <= QUOTA + entries * 4096, "{pool}: {used}, {entries} entries");
+                    if last {
+                        break used;
+                    }
+                }
+            });
+            let attackers: Vec<_> = (0..2)
+                .map(|_| {
+                    let mut connection = server.connect();
+                    scope.spawn(move || connection.request("GET", "/directory-growth", b""))
+                })
+                .collect();
+            for attacker in attackers {
+                let response = attacker.join().unwrap();
+                assert!(response.text().starts_with("blocked"), "{pool}: {}", response.text());
+            }
+            done.store(true, Ordering::Relaxed);
+            let used = watcher.join().unwrap();
+            assert!(used >= QUOTA / 10 * 9, "{pool}: {used}");
+        });
+        assert_eq!(server.get("/clean").status, 200, "{pool}");
+        assert_eq!(fs::read_dir(&server.dir).unwrap().count(), 0, "{pool}: all can be removed");
+    }
 }
 
 #[test]
