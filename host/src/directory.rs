@@ -164,7 +164,8 @@ impl ServedDir {
         let Directory { fd, ledger, .. } = &*self.directory;
         let guest_path = self.config.guest.clone();
         let spares = Spares::default();
-        let preopen = Preopen { dir: Arc::clone(fd), guest_path, access, spares };
+        let (dir, block_size) = (Arc::clone(fd), fd.block_size());
+        let preopen = Preopen { dir, guest_path, access, spares, block_size };
         Grants { preopen, env, ledger: Arc::clone(ledger), audit }
     }
 }

@@ -109,6 +109,28 @@ pub fn links() -> Outcome {
     through(format!("{MANY} links"))
 }
 
+/// Gives one file long names in ever new directories, and takes them away again: of entries
+/// there are few at any time, but directories do not shrink.
+pub fn directory_growth() -> Outcome {
+    let directory = directory::granted()?;
+    create(&directory, "grown")?;
+    let directories = 1000;
+    for number in 0..directories {
+        let name = format!("g{number}");
+        or_there(directory.create_directory_at(&name))?;
+        let inner = directory::open(&directory, &name)?;
+        let names: Vec<_> = (0..100).map(|link| format!("{link:0>248}")).collect();
+        for name in &names {
+            or_there(directory.link_at(PathFlags::empty(), "grown", &inner, name))?;
+        }
+        for name in &names {
+            // Another call may do the same.
+            let _ = inner.unlink_file_at(name);
+        }
+    }
+    through(format!("{directories} directories that have grown"))
+}
+
 /// What an earlier call has made is as good as made now.
 fn or_there(made: Result<(), ErrorCode>) -> Result<(), ErrorCode> {
     made.or_else(|code| if matches!(code, ErrorCode::Exist) { Ok(()) } else { Err(code) })

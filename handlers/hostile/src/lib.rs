@@ -71,6 +71,7 @@ const ATTACKS: &[Attack] = &[
     ("small-appends", "appends little by little without end", disk::small_appends),
     ("unlinked", "fills the disk with files of no name", disk::unlinked),
     ("links", "makes hard links without end", disk::links),
+    ("directory-growth", "bloats directories with names that go", disk::directory_growth),
     ("names", "creates names that are hard to show", disk::names),
     ("clean", "removes all that is in the directory", directory::clean),
     ("open-files", "opens files without end", handles::open_files),

@@ -81,7 +81,7 @@ pub struct Settings {
     /// Ceiling over all memories and tables of one instance together [default: 128MiB]
     #[arg(long, env = "SWAPBOX_MEMORY", hide_env = true, value_name = "SIZE")]
     pub memory: Option<Size>,
-    /// Bytes that the directory may hold [default: 1GiB]
+    /// Bytes of files and directories that the directory may hold [default: 1GiB]
     #[arg(long, env = "SWAPBOX_QUOTA", hide_env = true, value_name = "SIZE")]
     pub quota: Option<Size>,
     /// Files, directories and links that the directory may hold [default: 10000]

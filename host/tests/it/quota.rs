@@ -1,12 +1,66 @@
 //! The quota: what the directory may hold, whoever asks, on both pools.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::process::Signal;
 
 use crate::support::{Server, eventually, for_each_pool, kill};
+
+const HOSTILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../handlers/hostile.wasm");
+
+/// What `du` says of a directory, and how many entries there are in it.
+fn disk_usage(dir: &Path) -> (u64, u64) {
+    fn add(path: &Path, seen: &mut HashSet<u64>, entries: &mut u64) -> u64 {
+        // It may be gone.
+        let Ok(metadata) = fs::symlink_metadata(path) else { return 0 };
+        let own = if seen.insert(metadata.ino()) { metadata.blocks() * 512 } else { 0 };
+        let below = fs::read_dir(path).into_iter().flatten().flatten().map(|entry| {
+            *entries += 1;
+            add(&entry.path(), seen, entries)
+        });
+        own + below.sum::<u64>()
+    }
+    let mut entries = 0;
+    (add(dir, &mut HashSet::new(), &mut entries), entries)
+}
+
+for_each_pool!(directories_that_grow_do_not_get_past_the_quota);
+fn directories_that_grow_do_not_get_past_the_quota(pool: &str) {
+    const QUOTA: u64 = 2 << 20;
+    let server = Server::start(pool, &["--quota", "2MiB", "--handler", HOSTILE]);
+    let (done, dir) = (AtomicBool::new(false), server.dir.clone());
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            loop {
+                let last = done.load(Ordering::Relaxed);
+                let (used, entries) = disk_usage(&dir);
+                assert!(used <= QUOTA + entries * 4096, "{pool}: {used}, {entries} entries");
+                if last {
+                    break used;
+                }
+            }
+        });
+        let attackers: Vec<_> = (0..2)
+            .map(|_| {
+                let mut connection = server.connect();
+                scope.spawn(move || connection.request("GET", "/directory-growth", b""))
+            })
+            .collect();
+        for attacker in attackers {
+            let response = attacker.join().unwrap();
+            assert!(response.text().starts_with("blocked"), "{pool}: {}", response.text());
+        }
+        done.store(true, Ordering::Relaxed);
+        let used = watcher.join().unwrap();
+        assert!(used >= QUOTA / 10 * 9, "{pool}: {used}");
+    });
+    assert_eq!(server.get("/clean").status, 200, "{pool}");
+    assert_eq!(fs::read_dir(&server.dir).unwrap().count(), 0, "{pool}: all can be removed");
+}
 
 for_each_pool!(a_full_directory_refuses_an_upload_and_keeps_the_old_file);
 fn a_full_directory_refuses_an_upload_and_keeps_the_old_file(pool: &str) {

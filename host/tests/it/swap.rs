@@ -337,7 +337,7 @@ fn tables_have_directories_and_limits_of_their_own_and_change_with_the_file(pool
         let text = [
             // The file handler knows no prefix, so `/listdir` is one.
             table("/listdir", ""),
-            table("/upload", "quota = 10"),
+            table("/upload", "quota = '48KiB'"),
             table("/bad", &loops),
             more.to_owned(),
         ];
@@ -348,7 +348,7 @@ fn tables_have_directories_and_limits_of_their_own_and_change_with_the_file(pool
     // A directory on the command line would be that of every handler.
     let mut server = Server::with_config(pool, &config);
     assert_eq!(server.request("PUT", "/upload/x", b"small").status, 200, "{pool}");
-    assert_eq!(server.request("PUT", "/upload/y", b"too large").status, 507, "{pool}");
+    assert_eq!(server.request("PUT", "/upload/y", &[b'y'; 48 << 10]).status, 507, "{pool}");
     assert_eq!(server.get("/listdir").text(), "[]", "{pool}: of another directory");
     assert_eq!(fs::read(scratch.path().join("upload/x")).unwrap(), b"small");
 

@@ -48,14 +48,14 @@ impl Descriptor {
         }
     }
 
-    pub(super) fn directory(&self) -> Result<&OpenFile, ErrorCode> {
+    pub(super) fn directory(&self) -> Result<&Arc<OpenFile>, ErrorCode> {
         match self.kind {
             Kind::Directory => Ok(&self.fd),
             Kind::File { .. } => Err(ErrorCode::NotDirectory),
         }
     }
 
-    pub(super) fn changeable_directory(&self) -> FsResult<&OpenFile> {
+    pub(super) fn changeable_directory(&self) -> FsResult<&Arc<OpenFile>> {
         self.may_change()?;
         Ok(self.directory()?)
     }

@@ -193,7 +193,7 @@ impl error::HostError for State {
 }
 
 /// The WASI code for an error number of the kernel.
-fn error_code(errno: Errno) -> ErrorCode {
+pub(super) fn error_code(errno: Errno) -> ErrorCode {
     match errno {
         Errno::ACCESS => ErrorCode::Access,
         Errno::AGAIN => ErrorCode::WouldBlock,

@@ -17,7 +17,7 @@ use super::descriptor::{Descriptor, Kind, same_object};
 use super::entries::{self, Entries};
 use super::errors::{Denial, FsError, FsResult};
 use super::metadata::{descriptor_stat, metadata_hash, timestamps};
-use super::paths::{Entry, open_beneath, stays_below};
+use super::paths::{Entry, open_beneath, open_slashed, stays_below};
 use super::quota::{OpenFile, Register};
 use super::streams::{InputStream, OutputStream, read_at, write_all_at};
 use super::{Access, State};
@@ -28,9 +28,9 @@ const TYPES: &str = "wasi:filesystem/types";
 /// The entries of a directory, read from the kernel as the guest asks.
 pub struct DirectoryEntryStream {
     entries: Entries,
-    /// It is the preopened directory.
-    is_preopen: bool,
-    /// It counts as open for as long as this lives.
+    /// The directory itself, so that the ledger knows that it is open.
+    dir: Arc<OpenFile>,
+    /// The stream, too, counts as an open file.
     _register: Register,
 }
 
@@ -38,6 +38,10 @@ impl State {
     /// A place for one more open file.
     fn register(&self) -> Result<Register, Denial> {
         self.account.register().ok_or(Denial::OpenFiles)
+    }
+
+    fn is_preopen(&self, dir: &Arc<OpenFile>) -> bool {
+        Arc::ptr_eq(dir, &self.grants.preopen.dir)
     }
 
     /// The next entry of a stream.
@@ -57,6 +61,15 @@ impl State {
         Ok(OpenFile::open(register, open)?)
     }
 
+    /// What has that name, if something does, open so that a count knows of it.
+    fn named_if_there(&self, entry: &Entry<'_>) -> FsResult<Option<OpenFile>> {
+        match self.named(entry) {
+            Ok((file, _)) => Ok(Some(file)),
+            Err(FsError::Code(ErrorCode::NoEntry)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Opens a file that may have to be created, for which there must be room.
     fn create_at(
         &self,
@@ -68,7 +81,12 @@ impl State {
     ) -> FsResult<Descriptor> {
         let dir = self.table.get(fd)?;
         dir.may_change()?;
-        if !open.contains(OpenFlags::EXCLUSIVE) && dir.stat_at(path_flags, path).is_ok() {
+        if !open.intersects(OpenFlags::EXCLUSIVE | OpenFlags::DIRECTORY)
+            && let Ok(stat) = dir.stat_at(path_flags, path)
+        {
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                return Err(ErrorCode::IsDirectory.into());
+            }
             let existing = open & !OpenFlags::CREATE;
             match dir.open_at(path_flags, path, existing, flags, self.register()?) {
                 // Gone meanwhile: it must be created after all.
@@ -211,21 +229,20 @@ impl HostDescriptor for State {
     ) -> FsResult<Resource<DirectoryEntryStream>> {
         self.audit(TYPES, "descriptor.read-directory", Argument::None);
         let register = self.register()?;
-        let dir = self.table.get(&fd)?;
-        let is_preopen = Arc::ptr_eq(&dir.fd, &self.grants.preopen.dir);
-        let spare = is_preopen.then(|| self.grants.preopen.spares.take()).flatten();
+        let dir = Arc::clone(self.table.get(&fd)?.directory()?);
+        let spare = self.is_preopen(&dir).then(|| self.grants.preopen.spares.take()).flatten();
         let entries = match spare {
             Some(entries) => entries,
-            None => Entries::of(dir.directory()?)?,
+            None => Entries::of(&*dir)?,
         };
-        Ok(self.hand_out(DirectoryEntryStream { entries, is_preopen, _register: register })?)
+        Ok(self.hand_out(DirectoryEntryStream { entries, dir, _register: register })?)
     }
 
     fn create_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
         self.audit(TYPES, "descriptor.create-directory-at", Argument::Path(&path));
-        let entry = Entry::directory(self.table.get(&fd)?.changeable_directory()?, &path)?;
+        let entry = Entry::new(self.table.get(&fd)?.changeable_directory()?, &path)?;
         let mode = Mode::from_raw_mode(0o777);
-        self.account.adding_entry(|| Ok(fs::mkdirat(&entry.parent, entry.name, mode)?))
+        self.account.adding_directory(|| Ok(fs::mkdirat(&entry.parent, entry.given, mode)?))
     }
 
     fn stat(&mut self, fd: Resource<Descriptor>) -> FsResult<DescriptorStat> {
@@ -268,11 +285,18 @@ impl HostDescriptor for State {
         if old_flags.contains(PathFlags::SYMLINK_FOLLOW) {
             return Err(ErrorCode::Invalid.into());
         }
-        let old = Entry::file(self.table.get(&fd)?.changeable_directory()?, &old_path)?;
-        let new = Entry::file(self.table.get(&new_fd)?.changeable_directory()?, &new_path)?;
+        let dir = self.table.get(&fd)?.changeable_directory()?;
+        let new_dir = self.table.get(&new_fd)?.changeable_directory()?;
+        if let Some(old) = open_slashed(dir, &old_path)? {
+            let new = Entry::new(new_dir, &new_path)?;
+            // The kernel says why not: a directory has one name.
+            return Ok(fs::linkat(old, ".", &new.parent, new.given, AtFlags::empty())?);
+        }
+        let old = Entry::new(dir, &old_path)?;
         let (file, _) = self.named(&old)?;
+        let new = Entry::new(new_dir, &new_path)?;
         self.account.linking(&file, || {
-            Ok(fs::linkat(&old.parent, old.name, &new.parent, new.name, AtFlags::empty())?)
+            Ok(fs::linkat(&old.parent, old.name, &new.parent, new.given, AtFlags::empty())?)
         })
     }
 
@@ -299,7 +323,11 @@ impl HostDescriptor for State {
 
     fn readlink_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<String> {
         self.audit(TYPES, "descriptor.readlink-at", Argument::Path(&path));
-        let entry = Entry::file(self.table.get(&fd)?.directory()?, &path)?;
+        let dir = self.table.get(&fd)?.directory()?;
+        if open_slashed(dir, &path)?.is_some() {
+            return Err(ErrorCode::Invalid.into());
+        }
+        let entry = Entry::new(dir, &path)?;
         let target = fs::readlinkat(&entry.parent, entry.name, Vec::new())?;
         let target = target.into_string().map_err(|_| ErrorCode::IllegalByteSequence)?;
         // A link that leads out was not made by a handler: it says nothing of
@@ -309,9 +337,10 @@ impl HostDescriptor for State {
 
     fn remove_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
         self.audit(TYPES, "descriptor.remove-directory-at", Argument::Path(&path));
-        let entry = Entry::directory(self.table.get(&fd)?.changeable_directory()?, &path)?;
+        let entry = Entry::new(self.table.get(&fd)?.changeable_directory()?, &path)?;
+        let (dir, _) = self.named(&entry)?;
         let flags = AtFlags::REMOVEDIR;
-        Ok(self.account.deleting(|| fs::unlinkat(&entry.parent, entry.name, flags))?)
+        self.account.deleting(Some(&dir), || Ok(fs::unlinkat(&entry.parent, entry.given, flags)?))
     }
 
     fn rename_at(
@@ -322,12 +351,15 @@ impl HostDescriptor for State {
         new_path: String,
     ) -> FsResult<()> {
         self.audit(TYPES, "descriptor.rename-at", Argument::Paths(&old_path, &new_path));
-        let old = Entry::directory(self.table.get(&fd)?.changeable_directory()?, &old_path)?;
-        let new = Entry::directory(self.table.get(&new_fd)?.changeable_directory()?, &new_path)?;
+        let old = Entry::new(self.table.get(&fd)?.changeable_directory()?, &old_path)?;
+        let new = Entry::new(self.table.get(&new_fd)?.changeable_directory()?, &new_path)?;
         let (file, file_type) = self.named(&old)?;
-        let _replaced = hold(&new);
-        self.account.moving(&file, file_type, || {
-            Ok(fs::renameat(&old.parent, old.name, &new.parent, new.name)?)
+        let (_held, replaced) = match file_type {
+            FileType::Directory => (None, self.named_if_there(&new)?),
+            _ => (hold(&new), None),
+        };
+        self.account.moving(&file, file_type, replaced.as_ref(), || {
+            Ok(fs::renameat(&old.parent, old.given, &new.parent, new.given)?)
         })
     }
 
@@ -338,18 +370,18 @@ impl HostDescriptor for State {
         path: String,
     ) -> FsResult<()> {
         self.audit(TYPES, "descriptor.symlink-at", Argument::Paths(&path, &target));
-        let entry = Entry::file(self.table.get(&fd)?.changeable_directory()?, &path)?;
+        let entry = Entry::new(self.table.get(&fd)?.changeable_directory()?, &path)?;
         if !stays_below(&target) {
             return Err(Denial::LinkOut.into());
         }
-        self.account.adding_entry(|| Ok(fs::symlinkat(&*target, &entry.parent, entry.name)?))
+        self.account.adding_entry(|| Ok(fs::symlinkat(&*target, &entry.parent, entry.given)?))
     }
 
     fn unlink_file_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
         self.audit(TYPES, "descriptor.unlink-file-at", Argument::Path(&path));
-        let entry = Entry::file(self.table.get(&fd)?.changeable_directory()?, &path)?;
+        let entry = Entry::new(self.table.get(&fd)?.changeable_directory()?, &path)?;
         let flags = AtFlags::empty();
-        Ok(self.account.deleting(|| fs::unlinkat(&entry.parent, entry.name, flags))?)
+        self.account.deleting(None, || Ok(fs::unlinkat(&entry.parent, entry.given, flags)?))
     }
 
     fn is_same_object(
@@ -392,8 +424,9 @@ impl HostDirectoryEntryStream for State {
     }
 
     fn drop(&mut self, stream: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {
-        let DirectoryEntryStream { entries, is_preopen, .. } = self.table.delete(stream)?;
-        if is_preopen {
+        // Dropped in reverse order: the ledger knows of the directory until it is closed.
+        let DirectoryEntryStream { dir, entries, .. } = self.table.delete(stream)?;
+        if self.is_preopen(&dir) {
             self.grants.preopen.spares.keep(entries);
         }
         Ok(())
@@ -407,3 +440,6 @@ fn hold(entry: &Entry<'_>) -> Option<OwnedFd> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW;
     open_beneath(&entry.parent, entry.name, flags, Mode::empty()).ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -103,8 +103,10 @@ pub struct Preopen {
     pub guest_path: String,
     /// What may be done in it.
     pub access: Access,
-    /// It again, for listings.
+    /// The directory, opened again for listings.
     pub spares: Spares,
+    /// Bytes of a block of the file system that it is in.
+    pub block_size: u64,
 }
 
 /// All that a handler is granted, fixed when it is loaded.

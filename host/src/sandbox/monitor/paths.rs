@@ -1,8 +1,11 @@
 //! Guest paths, resolved by the kernel beneath a directory and never above it.
 //!
 //! Calls that take only a name (unlink, rename, …) get the directory of the
-//! path's last component and that component alone, without a trailing slash,
-//! so that the kernel has nothing left to resolve or to follow.
+//! path's last component and that component alone, so that the kernel has
+//! nothing left to resolve or to follow. A trailing slash says that it is a
+//! directory. Where the kernel follows nothing all the same, it gets the slash
+//! and judges; elsewhere a slash would make it follow a symbolic link, out of the
+//! directory too, and so what is there is opened beneath instead.
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
@@ -55,36 +58,46 @@ impl AsFd for Parent<'_> {
 /// A path as the directory of its last component and that component.
 pub(super) struct Entry<'a> {
     pub(super) parent: Parent<'a>,
+    /// The component, without trailing slashes.
     pub(super) name: &'a str,
+    /// The component with the slashes that were given, for calls that do not follow it if it
+    /// is a symbolic link: rename, mkdir, rmdir, unlink, symlink, and the new name of link.
+    pub(super) given: &'a str,
 }
 
 impl<'a> Entry<'a> {
-    /// An entry that may be a directory: a trailing slash is accepted.
-    pub(super) fn directory(dir: &'a impl AsFd, path: &'a str) -> Result<Self, Errno> {
-        let trimmed = path.trim_end_matches('/');
-        Self::file(dir, if trimmed.is_empty() { path } else { trimmed })
-    }
-
-    /// An entry that is not a directory: a trailing slash is an error.
-    pub(super) fn file(dir: &'a impl AsFd, path: &'a str) -> Result<Self, Errno> {
+    pub(super) fn new(dir: &'a impl AsFd, path: &'a str) -> Result<Self, Errno> {
         if path.starts_with('/') {
             return Err(Errno::XDEV);
         }
-        let (parent, name) = match path.rsplit_once('/') {
-            Some((parent, name)) => {
+        let trimmed = path.trim_end_matches('/');
+        let (parent, start) = match trimmed.rfind('/') {
+            Some(slash) => {
                 let flags = OFlags::PATH | OFlags::DIRECTORY;
+                let (parent, _) = trimmed.split_at(slash);
                 let parent = open_beneath(dir, parent, flags, Mode::empty())?;
-                (Parent::Below(parent), name)
+                (Parent::Below(parent), slash + 1)
             }
-            None => (Parent::Same(dir.as_fd()), path),
+            None => (Parent::Same(dir.as_fd()), 0),
         };
+        let (_, name) = trimmed.split_at(start);
+        let (_, given) = path.split_at(start);
         match name {
-            "" if path.is_empty() => Err(Errno::NOENT),
-            "" => Err(Errno::NOTDIR),
+            "" => Err(Errno::NOENT),
             "." | ".." => Err(Errno::INVAL),
-            _ => Ok(Self { parent, name }),
+            _ => Ok(Self { parent, name, given }),
         }
     }
+}
+
+/// The directory that a path says, by a trailing slash, that it leads to, maybe by a symbolic
+/// link; none without a trailing slash.
+///
+/// # Errors
+/// As [`open_beneath`]; `NOTDIR` when there is something else.
+pub(super) fn open_slashed(dir: impl AsFd, path: &str) -> Result<Option<OwnedFd>, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    path.ends_with('/').then(|| open_beneath(dir, path, flags, Mode::empty())).transpose()
 }
 
 /// Whether a path is one plain component: nothing in it can be followed.

@@ -7,12 +7,14 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Stat, fstat};
 use rustix::io::Errno;
 
-use super::super::descriptor::size;
 use super::ledger::{Ledger, Place};
-use super::measure::{FileId, identity};
+use super::measure::{FileId, block_size, identity, occupied};
 
 /// How often a file is opened that is replaced meanwhile.
 const ATTEMPTS: usize = 100;
+
+/// Bytes of a block of a file system that does not say.
+const USUAL_BLOCK: u64 = 4096;
 
 /// A file or directory that is open, and in the ledger for as long as it is.
 #[derive(Debug)]
@@ -80,6 +82,20 @@ impl OpenFile {
         Growing(self.register.as_ref())
     }
 
+    /// Says, until the result is dropped, that it may be longer than anybody knows: whoever
+    /// counts and does not find it waits.
+    pub(super) fn of_unknown_length(&self) -> Growing<'_> {
+        if let Some(Register { ledger, place, .. }) = &self.register {
+            ledger.set_unknown(*place);
+        }
+        Growing(self.register.as_ref())
+    }
+
+    /// Bytes of a block of the file system that it is in.
+    pub(crate) fn block_size(&self) -> u64 {
+        fstat(&self.fd).map_or(USUAL_BLOCK, |stat| block_size(&stat))
+    }
+
     /// The greatest length that any call which has it open knows of.
     pub(super) fn known_length(&self) -> u64 {
         let known = |register: &Register| register.ledger.known_length(register.place);
@@ -133,7 +149,7 @@ impl Register {
     /// What is about to be opened, as it was just found. To know it beforehand saves a look
     /// at it afterwards.
     pub(in super::super) fn expect(&mut self, stat: &Stat) {
-        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+        if is_known(FileType::from_raw_mode(stat.st_mode)) {
             self.identify(identity(stat));
             self.expected = Some(identity(stat));
         }
@@ -144,17 +160,17 @@ impl Register {
     fn look_at(&self, fd: &OwnedFd) -> Result<Option<FileType>, Errno> {
         let mut stat = fstat(fd)?;
         let file_type = FileType::from_raw_mode(stat.st_mode);
-        if file_type == FileType::RegularFile {
+        if is_known(file_type) {
             if self.expected != Some(identity(&stat)) {
                 self.identify(identity(&stat));
                 stat = fstat(fd)?;
             }
             // It was identified before: whoever deletes it now leaves a file that the ledger
-            // knows is open.
-            if stat.st_nlink == 0 {
+            // knows is open. A directory that was deleted before does not grow any more.
+            if stat.st_nlink == 0 && file_type == FileType::RegularFile {
                 return Ok(None);
             }
-            self.ledger.at_least(self.place, size(&stat));
+            self.ledger.at_least(self.place, occupied(&stat));
             self.ledger.set_growing(self.place, 0);
         } else if self.expected.is_some() {
             self.ledger.anonymous(self.place);
@@ -166,6 +182,11 @@ impl Register {
     fn identify(&self, file: FileId) {
         self.ledger.identify(self.place, file);
     }
+}
+
+/// Whether the ledger knows which files of this type are open.
+fn is_known(file_type: FileType) -> bool {
+    matches!(file_type, FileType::RegularFile | FileType::Directory)
 }
 
 impl Drop for Register {

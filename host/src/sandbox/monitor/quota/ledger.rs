@@ -10,6 +10,7 @@
 //! read with saturating arithmetic, and the memory can be neither grown nor shrunk.
 
 mod open_files;
+mod pause;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -29,11 +30,11 @@ use super::Usage;
 /// Files, directories and directory streams that one call may have open at a time.
 pub(super) const OPEN_FILES: usize = 64;
 
-/// Words before those of the slots: [`BYTES`] to [`USED`].
-const HEAD: usize = 7;
-/// Words of one slot: [`HELD_BYTES`] to [`OPEN`], then those of each file that may be open.
+/// Words before those of the slots: [`BYTES`] to [`PAUSED`].
+const HEAD: usize = 8;
+/// Words of one slot: [`HELD_BYTES`] to [`CHANGING`], then those of each file that may be open.
 const SLOT: usize = SLOT_HEAD + PLACE * OPEN_FILES;
-const SLOT_HEAD: usize = 4;
+const SLOT_HEAD: usize = 5;
 /// Of a slot: what the change that is being made may add.
 const HELD_BYTES: usize = 0;
 const HELD_ENTRIES: usize = 1;
@@ -41,6 +42,8 @@ const HELD_ENTRIES: usize = 1;
 const COUNTING: usize = 2;
 /// Of a slot: how many of its places may have a file, from the first on.
 const OPEN: usize = 3;
+/// Of a slot: whether its worker makes a change.
+const CHANGING: usize = 4;
 
 /// Words of one open file.
 const PLACE: usize = 3;
@@ -57,6 +60,8 @@ const QUOTA_BYTES: usize = 4;
 const QUOTA_ENTRIES: usize = 5;
 /// How many slots have ever been used, from the first on.
 const USED: usize = 6;
+/// Until when, in milliseconds of the monotonic clock, no change is to be begun.
+const PAUSED: usize = 7;
 
 /// The low bits of a number that counts the directory; those above say by which count.
 pub(super) const VALUE: u64 = (1 << 48) - 1;
@@ -147,8 +152,7 @@ impl Ledger {
     /// The worker with this slot is gone, and its open files and unfinished change with it.
     pub fn forget(&self, slot: u32) {
         self.close_all(slot, true);
-        self.hold(slot, Usage::default());
-        self.set_counting(slot, false);
+        self.say_nothing(slot);
         self.stale();
     }
 
@@ -157,8 +161,7 @@ impl Ledger {
     pub fn distrust(&self, quota: Usage, live: &BTreeSet<u32>) {
         for slot in self.used().filter(|slot| !live.contains(slot)) {
             self.close_all(slot, false);
-            self.hold(slot, Usage::default());
-            self.set_counting(slot, false);
+            self.say_nothing(slot);
         }
         let used = live.last().map_or(0, |last| u64::from(*last) + 1);
         self.word(USED).store(used, Ordering::SeqCst);
@@ -168,7 +171,15 @@ impl Ledger {
                 .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| Some(now & !VALUE | value));
         }
         self.word(COUNTED).store(0, Ordering::SeqCst);
+        self.word(PAUSED).store(0, Ordering::SeqCst);
         self.set_quota(quota);
+    }
+
+    /// The worker with this slot neither makes a change nor counts.
+    fn say_nothing(&self, slot: u32) {
+        self.hold(slot, Usage::default());
+        self.set_counting(slot, false);
+        self.set_changing(slot, false);
     }
 
     /// Says what the change that begins may add to the directory; nothing when it is over.

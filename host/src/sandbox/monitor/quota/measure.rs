@@ -1,4 +1,8 @@
 //! Counts a directory, at any depth, with one or two descriptors.
+//!
+//! A file counts with its length, unless it has more blocks than that takes: they were
+//! allocated ahead, or say where the others are. A directory counts with its blocks, or with
+//! its length where the file system does not say how many it has.
 
 use std::collections::HashSet;
 use std::ffi::CString;
@@ -18,27 +22,38 @@ struct Level {
     id: (u64, u64),
 }
 
-/// The identity of a regular file, as the ledger knows it.
+/// Bytes of one of the blocks of which `stat` tells, whatever the file system's own are.
+const STAT_BLOCK: u64 = 512;
+
+/// Bytes that a block of a file system can have.
+const BLOCK_SIZES: std::ops::RangeInclusive<u64> = 512..=64 << 10;
+
+/// The identity of a regular file or directory, as the ledger knows it.
 pub(super) type FileId = u64;
 
 /// What a directory holds.
 #[derive(Debug, Default)]
 pub(super) struct Measured {
     pub(super) usage: Usage,
-    /// The regular files with their lengths.
+    /// The regular files and directories, with the bytes that each takes.
     pub(super) files: Vec<(FileId, u64)>,
     /// Those that have several names.
     linked: HashSet<FileId>,
 }
 
 impl Measured {
-    /// Whether the file was found.
+    /// Whether the file or directory was found.
     pub(super) fn found(&self, file: FileId) -> bool {
         self.files.iter().any(|(found, _)| *found == file)
     }
+
+    fn add(&mut self, stat: &Stat) {
+        self.usage = self.usage.plus(Usage::bytes(occupied(stat)));
+        self.files.push((identity(stat), occupied(stat)));
+    }
 }
 
-/// Bytes and entries below `root`; counting stops as soon as there are more than `most`.
+/// Bytes of `root` and of all below it, and entries below it; counting stops as soon as there are more than `most`.
 ///
 /// # Errors
 /// `TIME` when the deadline passes, `AGAIN` when directories are moved meanwhile;
@@ -51,7 +66,7 @@ pub fn measure(
     Ok(measure_files(root, most, deadline)?.usage)
 }
 
-/// The same, with all files that were found.
+/// Like [`measure`], with all files and directories that were found.
 pub(super) fn measure_files(
     root: impl AsFd,
     most: Usage,
@@ -73,8 +88,14 @@ pub(super) fn measure_files(
                     current = child;
                     levels.push(count(&current, &mut measured, most)?);
                 }
-                // Gone meanwhile, or none that a handler could read either.
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => {}
+                // No handler could read it either.
+                Err(Errno::ACCESS) => {
+                    if let Ok(stat) = statat(&current, &name, AtFlags::SYMLINK_NOFOLLOW) {
+                        measured.add(&stat);
+                    }
+                }
+                // Gone meanwhile.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
                 Err(errno) => return Err(errno),
             }
         } else {
@@ -95,9 +116,8 @@ fn open(dir: impl AsFd, name: &std::ffi::CStr) -> rustix::io::Result<OwnedFd> {
     openat(dir, name, flags, Mode::empty())
 }
 
-/// Adds a directory's own entries to what was measured, and lists its subdirectories.
+/// Adds a directory and its own entries to what was measured, and lists its subdirectories.
 fn count(dir: &OwnedFd, measured: &mut Measured, most: Usage) -> rustix::io::Result<Level> {
-    let Measured { usage, files, linked } = measured;
     let mut todo = Vec::new();
     for entry in Dir::read_from(dir)? {
         let entry = entry?;
@@ -105,8 +125,8 @@ fn count(dir: &OwnedFd, measured: &mut Measured, most: Usage) -> rustix::io::Res
         if matches!(name.to_bytes(), b"." | b"..") {
             continue;
         }
-        usage.entries += 1;
-        if !usage.fits(most) {
+        measured.usage.entries += 1;
+        if !measured.usage.fits(most) {
             break;
         }
         match entry.file_type() {
@@ -118,22 +138,39 @@ fn count(dir: &OwnedFd, measured: &mut Measured, most: Usage) -> rustix::io::Res
                     FileType::Directory => todo.push(name.to_owned()),
                     // Found by another of its names already.
                     FileType::RegularFile
-                        if stat.st_nlink > 1 && !linked.insert(identity(&stat)) => {}
-                    FileType::RegularFile => {
-                        *usage = usage.plus(Usage::bytes(size(&stat)));
-                        files.push((identity(&stat), size(&stat)));
-                    }
+                        if stat.st_nlink > 1 && !measured.linked.insert(identity(&stat)) => {}
+                    FileType::RegularFile => measured.add(&stat),
                     _ => {}
                 }
             }
             _ => {}
         }
     }
-    Ok(Level { todo, id: id(&fstat(dir)?) })
+    let stat = fstat(dir)?;
+    measured.add(&stat);
+    Ok(Level { todo, id: id(&stat) })
 }
 
 fn id(stat: &Stat) -> (u64, u64) {
     (stat.st_dev, stat.st_ino)
+}
+
+/// Bytes that count for a regular file or directory.
+#[allow(clippy::useless_conversion, reason = "blocks have other types on some machines")]
+pub(super) fn occupied(stat: &Stat) -> u64 {
+    let blocks = u64::try_from(stat.st_blocks).unwrap_or_default().saturating_mul(STAT_BLOCK);
+    let least = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => size(stat),
+        _ => size(stat).checked_next_multiple_of(block_size(stat)).unwrap_or(u64::MAX),
+    };
+    if blocks > least { blocks } else { size(stat) }
+}
+
+/// Bytes of a block of the file system.
+#[allow(clippy::useless_conversion, reason = "block sizes have other types on some machines")]
+pub(super) fn block_size(stat: &Stat) -> u64 {
+    let size = u64::try_from(stat.st_blksize).unwrap_or_default();
+    size.clamp(*BLOCK_SIZES.start(), *BLOCK_SIZES.end())
 }
 
 /// A number for each file of a file system; those of several are unlikely to meet.
@@ -160,8 +197,10 @@ mod tests {
         fs::hard_link(path.join("y"), path.join("a/z")).expect("a link");
         std::os::unix::fs::symlink("/", path.join("out")).expect("a link");
         let root = fs::File::open(path).expect("the directory");
-        assert_eq!(measure(&root, PLENTY, None), Ok(Usage { bytes: 120, entries: 7 }));
-        let few = measure(&root, Usage { bytes: 1000, entries: 3 }, None).expect("counted");
+        // The root itself is a directory, too.
+        let bytes = 120 + 4 * occupied(&fstat(&root).expect("it is open"));
+        assert_eq!(measure(&root, PLENTY, None), Ok(Usage { bytes, entries: 7 }));
+        let few = measure(&root, Usage { bytes, entries: 3 }, None).expect("counted");
         assert_eq!(few.entries, 4, "it stops there");
         assert_eq!(measure(&root, PLENTY, Some(Instant::now())), Err(Errno::TIME));
     }
@@ -185,6 +224,7 @@ mod tests {
         }
         let root = fs::File::open(dir.path()).expect("the directory");
         let all = measure(&root, PLENTY, None);
-        assert_eq!(all, Ok(Usage { bytes: 0, entries: depth }));
+        let bytes = (depth + 1) * occupied(&fstat(&root).expect("it is open"));
+        assert_eq!(all, Ok(Usage { bytes, entries: depth }));
     }
 }

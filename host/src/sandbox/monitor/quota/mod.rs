@@ -6,32 +6,44 @@
 //! Instead, when a reservation does not fit, the directory is counted anew, and that
 //! count is what the ledger says from then on.
 //!
-//! Calls go on while one of them counts, and this is how none gets past it:
+//! Calls may go on while one of them counts, and this is how none gets past it:
 //!
 //! - What a change may add is announced, reserved, added, and then taken back from the
 //!   announcements. A count includes what others had announced when it began, and what
 //!   was reserved since.
 //! - A file that is written to may have become shorter since its length was looked at. So a
 //!   count takes a file that is growing to be as long as it is about to be, and one that
-//!   may become shorter to be as long as it was.
+//!   may become shorter to be as long as it was. To say to what length a file is growing, from
+//!   before its length is looked at until it has grown, is an announcement, too: a count that
+//!   began later takes it to be that long, or finds it so.
+//! - A call's own count does not include what it is about to change. So the call looks at the
+//!   file anew after it, and announces anew.
 //! - What moves may do so where the count looks later or has already looked; a file may
 //!   have no name any more, and takes its space for as long as a call has it open. So the
 //!   ledger knows which files are open, and how long they have become; what moves is open
 //!   meanwhile. A count includes those that it did not find. It waits a moment for the length
 //!   of one that has only just been opened, and else takes it to fill the directory.
+//! - A directory, too, may be open and have no name any more. Whoever removes it says how long
+//!   it is in the end, which nobody knows meanwhile: what has no name does not grow.
 //! - What is over between two looks of a count at the ledger is reserved once more if it may
 //!   have escaped the count.
 //!
 //! So the directory is never known to hold less than it does; the quota can only be
-//! reached too early, until the next count.
+//! reached too early, until the next count. To make that rare, calls begin no change while
+//! another counts for want of room (`reserve`).
 //!
-//! A file counts with its length, whether or not it has holes, and each of its names as an
-//! entry.
+//! A file counts with its length, whether or not it has holes, or with its blocks if they are
+//! more than that takes, and each of its names as an entry. A directory counts with what it
+//! takes itself, the served one included. It grows with the names in it, and on most file
+//! systems does not shrink: so each change that adds a name reserves as many blocks as that
+//! may cost. What the disk holds is therefore within the quota, but for the part of a block
+//! that each file leaves unused, and one block for each symbolic link.
 
 mod count;
 mod file;
 mod ledger;
 mod measure;
+mod reserve;
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -41,27 +53,32 @@ use rustix::fs::{FileType, fstat, ftruncate};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use self::count::Count;
 pub use self::file::OpenFile;
 pub(super) use self::file::Register;
 pub use self::ledger::Ledger;
 pub use self::measure::measure;
+use self::measure::occupied;
+use self::reserve::Needs;
 use super::Grants;
 use super::descriptor::size;
-
-/// A count that does not fit is not repeated for this long, unless it may have become less.
-const RECOUNT_PAUSE: Duration = Duration::from_millis(100);
-
-/// How often a count is repeated because others made changes meanwhile.
-const RECOUNTS: usize = 3;
 
 /// A count is repeated after this long even while all fits: the operator, too, adds files.
 const RECOUNT_EVERY: Duration = Duration::from_secs(10);
 
-/// Bytes of files, and entries: files, directories and links, at any depth.
+/// For this long at most a call waits, all in all, for others that count or make changes.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Blocks by which a directory may grow for one more name. In ext4 that is a leaf of its tree,
+/// and with it an inner node or another level, or one more block of extents.
+const BLOCKS_OF_A_NAME: u64 = 3;
+
+/// Blocks that a new directory takes.
+const BLOCKS_OF_A_DIRECTORY: u64 = 1;
+
+/// Bytes of files and directories, and entries: files, directories and links, at any depth.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
-    /// Lengths of all files.
+    /// What all files and directories take.
     pub bytes: u64,
     /// Names.
     pub entries: u64,
@@ -70,10 +87,6 @@ pub struct Usage {
 impl Usage {
     pub(super) fn bytes(bytes: u64) -> Self {
         Self { bytes, entries: 0 }
-    }
-
-    pub(super) fn entry() -> Self {
-        Self { bytes: 0, entries: 1 }
     }
 
     /// Whether neither number is above that of `most`.
@@ -104,8 +117,10 @@ pub(super) struct Account {
     deadline: Instant,
     /// A count is repeated after this long even while all fits.
     recount_every: Duration,
-    /// What has been announced.
-    announced: Cell<Usage>,
+    /// How long the call may still wait for others.
+    patience: Cell<Duration>,
+    /// Bytes of a block of the directory's file system.
+    block: u64,
 }
 
 impl Account {
@@ -117,7 +132,8 @@ impl Account {
             slot,
             deadline,
             recount_every: RECOUNT_EVERY,
-            announced: Cell::default(),
+            patience: Cell::new(PATIENCE),
+            block: grants.preopen.block_size,
         }
     }
 
@@ -131,21 +147,32 @@ impl Account {
         &self,
         change: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
-        self.adding(Usage::entry(), change)
+        self.adding_name(Usage { entries: 1, ..self.name() }, change)
     }
 
-    /// Makes a change that adds `more`.
-    fn adding<T, E: From<OverQuota>>(
+    /// Makes a change to a directory that adds another one.
+    pub(super) fn adding_directory<T, E: From<OverQuota>>(
+        &self,
+        change: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        let bytes = (BLOCKS_OF_A_NAME + BLOCKS_OF_A_DIRECTORY) * self.block;
+        self.adding_name(Usage { bytes, entries: 1 }, change)
+    }
+
+    /// What one more name may add to the directory that it is in.
+    fn name(&self) -> Usage {
+        Usage::bytes(BLOCKS_OF_A_NAME * self.block)
+    }
+
+    fn adding_name<T, E: From<OverQuota>>(
         &self,
         more: Usage,
         change: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
-        let _announced = self.announce(more);
-        self.draw(more)?;
+        let _change = self.reserve(|| Ok::<_, E>(Needs::of(more)))?;
         let result = change();
-        if result.is_err() {
-            self.ledger.stale();
-        }
+        // The directory has hardly grown by as much.
+        self.ledger.stale();
         result
     }
 
@@ -156,12 +183,13 @@ impl Account {
         end: u64,
         change: impl FnOnce() -> Result<T, Errno>,
     ) -> Result<T, E> {
-        let _growing = file.growing_to(end);
-        let more = Usage::bytes(end.saturating_sub(size(&fstat(file)?)));
-        self.adding(more, || {
-            file.has_grown_to(end);
-            Ok(change()?)
-        })
+        let _change = self.reserve(|| {
+            let guard = file.growing_to(end);
+            let reserved = Usage::bytes(end.saturating_sub(size(&fstat(file)?)));
+            Ok::<_, E>(Needs { guard, announced: Usage::default(), reserved })
+        })?;
+        file.has_grown_to(end);
+        Ok(self.done(change())?)
     }
 
     /// Makes `file` that long.
@@ -170,15 +198,16 @@ impl Account {
         file: &OpenFile,
         length: u64,
     ) -> Result<(), E> {
-        let _shortening = file.shortening();
-        let more = Usage::bytes(length.saturating_sub(size(&fstat(file)?)));
-        self.adding(more, || {
-            self.ledger.add_to_counts(Usage::bytes(file.known_length().saturating_sub(length)));
-            file.has_grown_to(length);
-            let resized = ftruncate(file, length);
-            self.ledger.stale();
-            Ok(resized?)
-        })
+        let _change = self.reserve(|| {
+            let guard = file.shortening();
+            let more = Usage::bytes(length.saturating_sub(size(&fstat(file)?)));
+            Ok::<_, E>(Needs { guard, announced: more, reserved: more })
+        })?;
+        self.ledger.add_to_counts(Usage::bytes(file.known_length().saturating_sub(length)));
+        file.has_grown_to(length);
+        let resized = ftruncate(file, length);
+        self.ledger.stale();
+        Ok(resized?)
     }
 
     /// Makes a change that adds `length` bytes at the end of `file`.
@@ -188,34 +217,43 @@ impl Account {
         length: u64,
         change: impl FnOnce() -> Result<T, Errno>,
     ) -> Result<T, E> {
-        self.adding(Usage::bytes(length), || {
-            // Should this be all that the call still does.
-            file.has_grown_to(size(&fstat(file)?).saturating_add(length));
-            let result = change();
-            file.has_grown_to(size(&fstat(file)?));
-            Ok(result?)
-        })
+        let _change = self.reserve(|| Ok::<_, E>(Needs::of(Usage::bytes(length))))?;
+        // Should this be all that the call still does.
+        file.has_grown_to(size(&fstat(file)?).saturating_add(length));
+        let result = change();
+        file.has_grown_to(size(&fstat(file)?));
+        Ok(self.done(result)?)
+    }
+
+    /// What came of a change for which room was reserved.
+    fn done<T>(&self, result: Result<T, Errno>) -> Result<T, Errno> {
+        if result.is_err() {
+            self.ledger.stale();
+        }
+        result
     }
 
     /// Makes a change that gives `file`, which is of that type, another name in place of its
-    /// own. It may have been that of something else.
-    pub(super) fn moving<T, E: From<Errno>>(
+    /// own. It may have been that of something else; if that was a directory, of `replaced`.
+    pub(super) fn moving<T, E: From<OverQuota>>(
         &self,
         file: &OpenFile,
         file_type: FileType,
-        change: impl FnOnce() -> Result<T, E>,
+        replaced: Option<&OpenFile>,
+        make: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
         let hidden = match file_type {
             // However much is in it.
             FileType::Directory => self.ledger.quota(),
-            _ => Usage::entry(),
+            _ => Usage { bytes: 0, entries: 1 },
         };
-        let _announced = self.announce(hidden);
+        let (change, ()) = self.reserve(|| Ok::<_, E>(Needs::of(self.name())))?;
+        change.announce(self.name().plus(hidden));
         if self.ledger.is_being_counted() {
             let length = Usage::bytes(file.known_length());
             self.ledger.add_to_counts(hidden.plus(length));
         }
-        let result = change();
+        let result = self.removing(replaced, make);
         self.ledger.stale();
         result
     }
@@ -233,72 +271,33 @@ impl Account {
         })
     }
 
-    /// Makes a change to a directory that removes an entry.
-    pub(super) fn deleting(&self, change: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
-        change()?;
+    /// Makes a change to a directory that removes an entry; if it is that of a directory, of
+    /// `dir`.
+    pub(super) fn deleting<E>(
+        &self,
+        dir: Option<&OpenFile>,
+        change: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), E> {
+        let _change = self.begin();
+        self.removing(dir, change)?;
         self.ledger.stale();
         Ok(())
     }
 
-    fn announce(&self, change: Usage) -> Announcement<'_> {
-        let before = self.announced.get();
-        self.set_announced(before.plus(change));
-        Announcement { account: self, before }
-    }
-
-    fn set_announced(&self, change: Usage) {
-        self.announced.set(change);
-        self.ledger.hold(self.slot, change);
-    }
-
-    /// Reserves room.
-    ///
-    /// # Errors
-    /// [`OverQuota`] when the directory has none, or it could not be counted in time.
-    fn draw(&self, more: Usage) -> Result<(), OverQuota> {
-        if more == Usage::default() {
-            return Ok(());
+    /// Makes a change by which `dir` may lose its name.
+    fn removing<T, E>(
+        &self,
+        dir: Option<&OpenFile>,
+        change: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        let Some(dir) = dir else { return change() };
+        let _unknown = dir.of_unknown_length();
+        let result = change();
+        if let Ok(stat) = fstat(dir) {
+            // All who have it open are told when it is closed here.
+            dir.has_grown_to(occupied(&stat));
         }
-        if self.ledger.counted() >= self.recount_every {
-            // That it is late does not keep a change that fits.
-            let _ = self.recount();
-        }
-        if self.ledger.reserve(more) {
-            return Ok(());
-        }
-        if !self.ledger.is_stale() && self.ledger.counted() < RECOUNT_PAUSE {
-            // It may have been refused before that count came to its end.
-            return if self.ledger.reserve(more) { Ok(()) } else { Err(OverQuota) };
-        }
-        for _ in 0..RECOUNTS {
-            self.recount()?;
-            if self.ledger.reserve(more) {
-                return Ok(());
-            }
-            // Unless others made changes meanwhile, which may have been counted twice.
-            if !self.ledger.is_stale() {
-                break;
-            }
-        }
-        Err(OverQuota)
-    }
-
-    fn recount(&self) -> Result<(), OverQuota> {
-        // What cannot be counted is not known to have room.
-        let count = Count::begin(&self.ledger, self.slot);
-        count.finish(&*self.dir, self.deadline).map_err(|_| OverQuota)
-    }
-}
-
-/// A change that is being made.
-struct Announcement<'a> {
-    account: &'a Account,
-    before: Usage,
-}
-
-impl Drop for Announcement<'_> {
-    fn drop(&mut self) {
-        self.account.set_announced(self.before);
+        result
     }
 }
 

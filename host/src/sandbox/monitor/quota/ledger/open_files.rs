@@ -16,7 +16,7 @@ const GROWING: usize = 2;
 
 /// In place of a length to which a file is growing: it may become shorter.
 const SHORTENING: u64 = u64::MAX;
-/// The same: nobody has looked yet how long it is.
+/// In place of such a length: nobody has looked yet how long the file is.
 const UNKNOWN: u64 = u64::MAX - 1;
 
 /// The identity of no file.
@@ -69,7 +69,7 @@ impl Ledger {
 
     /// Says which file it is. Until [`Ledger::set_growing`] its length is unknown.
     pub(in super::super) fn identify(&self, place: Place, id: u64) {
-        self.growing(place).store(UNKNOWN, Ordering::SeqCst);
+        self.set_unknown(place);
         self.id(place).store(id, Ordering::SeqCst);
     }
 
@@ -87,6 +87,11 @@ impl Ledger {
     /// The file is growing to that length; 0 when it has grown.
     pub(in super::super) fn set_growing(&self, place: Place, length: u64) {
         self.growing(place).store(length.min(VALUE), Ordering::SeqCst);
+    }
+
+    /// Nobody knows how long the file is.
+    pub(in super::super) fn set_unknown(&self, place: Place) {
+        self.growing(place).store(UNKNOWN, Ordering::SeqCst);
     }
 
     /// The file may become shorter.
