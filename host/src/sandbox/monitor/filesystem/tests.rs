@@ -12,6 +12,7 @@ use super::super::errors::error_code;
 use super::super::{Grants, Ledger, Preopen, Spares, Usage};
 use super::*;
 use crate::sandbox::call::Order;
+use crate::sandbox::limits::Ceiling;
 
 /// Calls that take one path.
 const CALLS: &[&str] = &[
@@ -53,7 +54,8 @@ impl Monitored {
         ledger.enlist(0);
         let grants = Arc::new(Grants { preopen, env: Vec::new(), ledger, audit: None });
         let deadline = Instant::now() + Duration::from_secs(60);
-        let mut state = State::new(&grants, Order { request: 0, slot: 0 }, deadline, 0);
+        let order = Order { request: 0, slot: 0, output: None };
+        let mut state = State::new(&grants, order, deadline, Ceiling::new(0, 0));
         let root = preopens::Host::get_directories(&mut state).expect("one")[0].0.rep();
         Self { state, root }
     }

@@ -12,7 +12,7 @@ use super::count::Count;
 use super::{Account, OverQuota, Usage};
 
 /// A count that does not fit is not repeated for this long, unless it may have become less.
-const RECOUNT_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const RECOUNT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often a count is repeated because others made changes meanwhile.
 const RECOUNTS: usize = 3;

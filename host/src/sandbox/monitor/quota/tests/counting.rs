@@ -1,7 +1,7 @@
 //! When the directory is counted, and what a count takes to be there that goes on meanwhile.
 
-use super::super::RECOUNT_PAUSE;
 use super::super::count::Count;
+use super::super::reserve::RECOUNT_PAUSE;
 use super::*;
 
 /// Counts on behalf of another call, while something happens.
@@ -18,7 +18,7 @@ fn fits(account: &Account, bytes: u64) -> bool {
 #[test]
 fn nothing_is_left_of_a_count() {
     let dir = tempfile::tempdir().expect("a directory");
-    let account = account(&grants(dir.path(), Usage { bytes: 100, entries: 10 }), 0);
+    let account = account(&exactly(dir.path(), 100, 10), 0);
     let count = Count::begin(&account.ledger, 0);
     assert!(account.ledger.is_being_counted());
     drop(count);
@@ -43,7 +43,7 @@ fn a_directory_that_moves_during_a_count_may_have_held_anything() {
 #[test]
 fn a_file_whose_name_may_escape_a_count_is_added_to_it() {
     let dir = tempfile::tempdir().expect("a directory");
-    let grants = grants(dir.path(), Usage { bytes: 100, entries: 10 });
+    let grants = exactly(dir.path(), 100, 10);
     let [one, other] = [0, 1].map(|slot| account(&grants, slot));
     let file = create(&one, "a").expect("room");
     write(&one, &file, 60, 0).expect("room");
@@ -56,7 +56,7 @@ fn a_file_whose_name_may_escape_a_count_is_added_to_it() {
 #[test]
 fn a_file_that_grows_during_a_count_is_as_long_as_it_will_be() {
     let dir = tempfile::tempdir().expect("a directory");
-    let grants = grants(dir.path(), Usage { bytes: 100, entries: 10 });
+    let grants = exactly(dir.path(), 100, 10);
     let [one, other] = [0, 1].map(|slot| account(&grants, slot));
     let file = create(&one, "a").expect("room");
     write(&one, &file, 10, 0).expect("room");
@@ -72,7 +72,7 @@ fn a_file_that_grows_during_a_count_is_as_long_as_it_will_be() {
 #[test]
 fn a_file_that_loses_its_name_during_a_count_counts_while_it_is_open() {
     let dir = tempfile::tempdir().expect("a directory");
-    let grants = grants(dir.path(), Usage { bytes: 100, entries: 10 });
+    let grants = exactly(dir.path(), 100, 10);
     let [one, other] = [0, 1].map(|slot| account(&grants, slot));
     let file = create(&one, "a").expect("room");
     write(&one, &file, 60, 0).expect("room");
@@ -91,7 +91,7 @@ fn a_file_that_loses_its_name_during_a_count_counts_while_it_is_open() {
 #[test]
 fn a_file_of_unknown_length_fills_the_directory_unless_it_is_found() {
     let dir = tempfile::tempdir().expect("a directory");
-    let grants = grants(dir.path(), Usage { bytes: 100, entries: 10 });
+    let grants = exactly(dir.path(), 100, 10);
     let [one, other] = [0, 1].map(|slot| account(&grants, slot));
     let file = create(&one, "a").expect("room");
     write(&one, &file, 20, 0).expect("room");
@@ -121,7 +121,7 @@ fn a_file_of_unknown_length_fills_the_directory_unless_it_is_found() {
 #[test]
 fn a_directory_in_place_of_the_file_that_was_found_has_no_length() {
     let dir = tempfile::tempdir().expect("a directory");
-    let grants = grants(dir.path(), Usage { bytes: 100, entries: 10 });
+    let grants = exactly(dir.path(), 100, 10);
     let [one, other] = [0, 1].map(|slot| account(&grants, slot));
     let file = create(&one, "a").expect("room");
     let mut register = one.register().expect("a place");
@@ -138,7 +138,7 @@ fn a_directory_in_place_of_the_file_that_was_found_has_no_length() {
 #[test]
 fn what_the_operator_adds_is_seen_when_a_count_is_due() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut account = account(&grants(dir.path(), Usage { bytes: 100, entries: 10 }), 0);
+    let mut account = account(&exactly(dir.path(), 100, 10), 0);
     let file = create(&account, "a").expect("room");
     write(&account, &file, 10, 0).expect("room");
     fs::write(dir.path().join("operator's"), [0; 80]).expect("a file");
@@ -151,7 +151,7 @@ fn what_the_operator_adds_is_seen_when_a_count_is_due() {
 fn a_full_directory_is_not_counted_for_each_refusal() {
     let dir = tempfile::tempdir().expect("a directory");
     let full = dir.path().join("operator's");
-    let account = account(&grants(dir.path(), Usage { bytes: 100, entries: 10 }), 0);
+    let account = account(&exactly(dir.path(), 100, 10), 0);
     let file = create(&account, "a").expect("room");
     // A test that is held up says nothing, and is made again.
     let refused = (0..100).any(|_| {
