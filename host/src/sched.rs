@@ -17,42 +17,30 @@ pub(crate) fn set_batch_policy() {
     unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const priority) };
 }
 
-/// Has a worker give way to others that want a processor. Only the superuser could raise it
-/// again.
+/// Has a process give way to others that want a processor. Only the superuser could raise its
+/// priority again.
 ///
 /// # Errors
 /// When it is gone.
-pub(crate) fn set_niceness(worker: Worker, niceness: i32) -> rustix::io::Result<()> {
-    let (Worker::Thread(id) | Worker::Process(id)) = worker;
-    setpriority_process(Some(Pid::from_raw(id).ok_or(rustix::io::Errno::SRCH)?), niceness)
+pub(crate) fn set_niceness(process: i32, niceness: i32) -> rustix::io::Result<()> {
+    setpriority_process(Some(Pid::from_raw(process).ok_or(rustix::io::Errno::SRCH)?), niceness)
 }
 
-/// A worker, by the id that the kernel gives it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Worker {
-    /// A thread of this process.
-    Thread(i32),
-    /// A process with one thread.
-    Process(i32),
-}
-
-/// The processor time that a worker has taken since it began; `None` when it is gone.
+/// The processor time that a process has taken since it began; `None` when it is gone.
 #[expect(unsafe_code, reason = "no safe interface has the clocks of others")]
-pub(crate) fn processor_time(worker: Worker) -> Option<Duration> {
-    // As the kernel counts them (linux/include/linux/posix-timers_types.h): the id inverted, and
-    // below it three bits, of which one stands for a thread and another for time on a processor.
-    let clock = match worker {
-        Worker::Thread(id) => (!id << 3) | 4 | 2,
-        Worker::Process(id) => (!id << 3) | 2,
-    };
+pub(crate) fn processor_time(process: i32) -> Option<Duration> {
+    let mut clock = 0;
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: it writes to what it is given, and to nothing else.
-    let result = unsafe { libc::clock_gettime(clock, &raw mut time) };
-    (result == 0).then(|| {
-        let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or_default();
-        Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or_default())
-            + Duration::from_nanos(nanoseconds)
-    })
+    // SAFETY: they write to what they are given, and to nothing else.
+    let result = unsafe {
+        match libc::clock_getcpuclockid(process, &raw mut clock) {
+            0 => libc::clock_gettime(clock, &raw mut time),
+            error => error,
+        }
+    };
+    let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or_default();
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    (result == 0).then(|| Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds))
 }
 
 #[cfg(test)]
@@ -61,12 +49,10 @@ mod tests {
 
     #[test]
     fn what_computes_takes_processor_time_and_what_is_gone_has_none() {
-        let own = Worker::Thread(rustix::thread::gettid().as_raw_pid());
+        let own = rustix::process::getpid().as_raw_pid();
         let before = processor_time(own).expect("it is here");
         while processor_time(own).expect("it is here") < before + Duration::from_millis(5) {}
-        let process = Worker::Process(rustix::process::getpid().as_raw_pid());
-        assert!(processor_time(process).expect("it is here") >= Duration::from_millis(5));
-        assert_eq!(processor_time(Worker::Process(i32::MAX >> 3)), None);
-        assert!(set_niceness(Worker::Process(i32::MAX >> 3), 1).is_err());
+        assert_eq!(processor_time(i32::MAX >> 3), None);
+        assert!(set_niceness(i32::MAX >> 3, 1).is_err());
     }
 }

@@ -1,5 +1,5 @@
-//! Which workers have computed for so long that others go first. Pure: no workers, no clock of
-//! its own.
+//! Which worker processes have computed for so long that others go first. Pure: no workers, no
+//! clock of its own. (In the thread pool, such calls take turns: `sandbox::turns`.)
 //!
 //! A call that computes for long would take turns on the processors with those that do not, of
 //! this handler and of others; eighty of them leave little to a request that takes tenths of a

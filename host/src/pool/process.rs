@@ -292,7 +292,7 @@ impl State {
         else {
             return;
         };
-        let worker = sched::Worker::Process(link.process_id);
+        let worker = link.process_id;
         if link.is_lowered
             || !sched::processor_time(worker)
                 .is_some_and(|time| self.priorities.look(place, call, time))

@@ -13,7 +13,6 @@ mod watch;
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle, ScopedJoinHandle};
 use std::time::{Duration, Instant};
@@ -28,7 +27,6 @@ use self::watch::watch;
 
 use super::admission::Admission;
 use super::growth::Growth;
-use super::priority::Priorities;
 use super::schedule::{self, PATIENCE, Schedule, Shape};
 use super::{Around, Done, Job, Pace, Payload, may_wait};
 use crate::directory::{self, ServedDir};
@@ -71,7 +69,6 @@ struct State {
     /// Workers that were replaced, and have not come back.
     stuck: Vec<JoinHandle<()>>,
     growth: Growth,
-    priorities: Priorities,
     /// Answers that are there and not passed on; the watch does so when it looks again.
     answers: Vec<Answer>,
     /// When workers that are missing may be started; `None` for now.
@@ -96,8 +93,6 @@ enum Place {
     More(Seat),
     /// It has a worker, unless that is about to be replaced.
     Kept(Option<Seat>),
-    /// Its worker has ended after a call that computed for long, and is about to be replaced.
-    Renewed,
 }
 
 /// A worker as the schedule reaches it.
@@ -110,10 +105,6 @@ struct Seat {
 struct Worker {
     place: usize,
     next: Mutex<Next>,
-    /// As the kernel has it; 0 until it runs.
-    thread_id: AtomicI32,
-    /// Its priority was lowered, so that it ends after its call.
-    is_lowered: AtomicBool,
 }
 
 /// What a worker is to do.
@@ -163,7 +154,6 @@ impl ThreadPool {
                 places: (0..places).map(|_| Place::Empty).collect(),
                 stuck: Vec::new(),
                 growth: Growth::new(usual, places),
-                priorities: Priorities::new(places),
                 answers: Vec::new(),
                 try_again: None,
                 pause: None,
@@ -276,7 +266,7 @@ impl Shared {
         let mut state = self.lock();
         if let Some(place) = state.places.get_mut(place) {
             *place = match place {
-                Place::Kept(_) | Place::Renewed => Place::Kept(None),
+                Place::Kept(_) => Place::Kept(None),
                 Place::More(_) | Place::Empty => Place::Empty,
             };
         }
@@ -289,20 +279,12 @@ impl Shared {
     /// request. Whether it was still wanted: if not, the worker has been replaced.
     fn finish(&self, worker: &Worker, id: u64, call: Call<Payload>, request: Bytes) -> bool {
         let mut state = self.lock();
-        let ends = worker.is_lowered.load(Ordering::Relaxed);
-        if ends {
-            state.schedule.condemn(worker.place);
-        }
         let answered = state.schedule.answered(worker.place, id, Instant::now());
         let Some((job, orders)) = answered else { return false };
         let is_busy = orders.iter().any(|order| order.place == worker.place);
         let elapsed = call.elapsed;
         state.hand_out(orders);
-        if ends {
-            state.set(worker.place, Place::Renewed);
-            self.busy.notify_one();
-        }
-        let is_busy = is_busy || (!ends && state.relieve(worker));
+        let is_busy = is_busy || state.relieve(worker);
         self.settle(&state);
         let done = Done { call, worker: number(worker.place), _request: request };
         state.answers.push(Answer { job, done });
@@ -312,7 +294,7 @@ impl Shared {
         let answers = mem::take(&mut state.answers);
         drop(state);
         pass_on(answers);
-        !ends
+        true
     }
 }
 
@@ -362,7 +344,7 @@ impl State {
 impl Place {
     fn seat(&self) -> Option<&Seat> {
         match self {
-            Self::Empty | Self::Renewed => None,
+            Self::Empty => None,
             Self::More(seat) => Some(seat),
             Self::Kept(seat) => seat.as_ref(),
         }
@@ -425,12 +407,7 @@ fn spawn(shared: &Arc<Shared>, place: usize) -> anyhow::Result<(Seat, Confined)>
     let number = number(place);
     let context = || format!("starting worker thread {number}");
     let slot = shared.dir.enlist().with_context(context)?;
-    let worker = Arc::new(Worker {
-        place,
-        next: Mutex::default(),
-        thread_id: AtomicI32::new(0),
-        is_lowered: AtomicBool::new(false),
-    });
+    let worker = Arc::new(Worker { place, next: Mutex::default() });
     let (sender, confined) = mpsc::channel();
     let thread = thread::Builder::new()
         .name(format!("worker-{number}"))
@@ -439,7 +416,6 @@ fn spawn(shared: &Arc<Shared>, place: usize) -> anyhow::Result<(Seat, Confined)>
             let (shared, worker) = (Arc::clone(shared), Arc::clone(&worker));
             move || {
                 sched::set_batch_policy();
-                worker.thread_id.store(rustix::thread::gettid().as_raw_pid(), Ordering::Relaxed);
                 let level = lockdown::confine_thread(shared.dir.fd(), shared.dir.is_read_only());
                 let is_confined = level.is_ok();
                 if let Err(mpsc::SendError(Err(error))) = sender.send(level) {

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wasmtime::component::WasmList;
-use wasmtime::{CallHook, OutOfMemory, Store, Trap, WasmBacktrace, WasmCoreDump};
+use wasmtime::{CallHook, OutOfMemory, Store, Trap, UpdateDeadline, WasmBacktrace, WasmCoreDump};
 
 use super::cause::{self, Cause, Refused};
-use super::engine::Sandbox;
+use super::engine::{Deadline, LONG_CALL, Sandbox};
 use super::handler::{Entry, Handler};
 use super::limits::Ceiling;
 use super::monitor::{Captured, DeadlinePassed, Exited, OutputSink, State};
 use super::response::Response;
+use super::turns::TURNS;
 
 /// Bytes of strings and lists that one host call may carry out of a guest.
 const HOSTCALL_BYTES: usize = 16 << 20;
@@ -107,6 +108,9 @@ impl Sandbox {
         // The epoch is looked at in loops and at function entries only. A guest can
         // make many slow host calls without either.
         let time = self.deadline(deadline);
+        if let Some(line) = self.line() {
+            take_turns(&mut store, line, deadline, time.clone());
+        }
         store.call_hook(move |mut store, hook| {
             match hook {
                 CallHook::CallingHost if time.has_passed() => {
@@ -141,6 +145,20 @@ impl Sandbox {
         };
         Call { result, captured, elapsed: started.elapsed(), cause }
     }
+}
+
+/// Has a call that computes for long take turns with others, until its time is up.
+fn take_turns(store: &mut Store<State>, line: usize, deadline: Instant, time: Deadline) {
+    store.set_epoch_deadline(LONG_CALL);
+    store.epoch_deadline_callback(move |mut store| {
+        let state = store.data_mut();
+        state.turn = None;
+        if time.has_passed() {
+            return Err(DeadlinePassed.into());
+        }
+        state.turn = Some(TURNS.wait(line, deadline).ok_or(DeadlinePassed)?);
+        Ok(UpdateDeadline::Continue(1))
+    });
 }
 
 /// What the handler returned.

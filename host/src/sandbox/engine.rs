@@ -26,6 +26,9 @@ use crate::config::HandlerLimits;
 /// How often a computing guest looks at the clock.
 pub(super) const TICK: Duration = Duration::from_millis(10);
 
+/// Ticks after which a call has computed for long, and takes turns with others that have.
+pub(super) const LONG_CALL: u64 = 3;
+
 /// The ticker stops after this many ticks without a call, so that an idle
 /// server uses no CPU.
 const IDLE_TICKS: u32 = 100;
@@ -157,6 +160,12 @@ impl Sandbox {
         self.ticker.as_ref().map(Ticker::running)
     }
 
+    /// Which handler's calls take turns with those of others; `None` if no thread of this
+    /// process advances the epoch, for which they would look.
+    pub(super) fn line(&self) -> Option<usize> {
+        self.ticker.as_ref().map(|ticker| Arc::as_ptr(&ticker.shared).addr())
+    }
+
     /// The deadline in ticks of the engine's epoch: never early, late by at
     /// most two ticks.
     pub(super) fn ticks_until_deadline(&self) -> u64 {
@@ -171,6 +180,7 @@ impl Sandbox {
 }
 
 /// When the time of a call is up, for its host calls.
+#[derive(Clone)]
 pub(super) enum Deadline {
     /// When there have been so many ticks: a number is read sooner than the clock.
     Ticks { shared: Arc<Shared>, last: u64 },

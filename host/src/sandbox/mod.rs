@@ -3,7 +3,7 @@
 //! Everything an instance can reach is decided here: `engine` sets up wasmtime, `program` is what
 //! it compiled, `memories` has what instances compute in, `limits` and `complexity` cap it,
 //! `monitor` answers every WASI call, `call` runs one request under one deadline and classifies
-//! how it ended, `cause` says what else is known of that; `in_place` and `response` leave the response where it is. Nothing in here ever
+//! how it ended, `cause` says what else is known of that, `turns` has calls that compute for long give way; `in_place` and `response` leave the response where it is. Nothing in here ever
 //! sees a socket.
 
 mod call;
@@ -17,6 +17,7 @@ mod memories;
 mod monitor;
 mod program;
 mod response;
+mod turns;
 
 pub use call::{Call, CallError, Order};
 pub use cause::{Cause, Frame};

@@ -2,19 +2,16 @@
 
 use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::super::growth::{self, Change, HELD_UP};
-use super::super::priority::{LOOK_AFTER, NICENESS};
 use super::super::schedule::Begun;
 use super::super::{Done, OVERDUE, rest};
 use super::{Next, Place, Shared, State, TRY_AGAIN, number, pass_on, spawn};
 use crate::sandbox::CallError;
-use crate::sched;
 
 /// How long the pool waits at its end for its workers.
 const LAST: Duration = Duration::from_millis(100);
@@ -30,8 +27,6 @@ pub(super) async fn watch(shared: Arc<Shared>) {
                 break;
             }
             give_up_stuck(&shared, &mut state, now);
-            lower_priorities(&mut state, now);
-            renew(&shared, &mut state);
             replace(&shared, &mut state, now);
             serve_nobody(&mut state);
             let orders = state.schedule.promote(now);
@@ -72,39 +67,6 @@ fn give_up_stuck(shared: &Shared, state: &mut State, now: Instant) {
             && let Place::Kept(Some(seat)) = mem::replace(place, Place::Kept(None))
         {
             state.stuck.push(seat.thread);
-        }
-    }
-}
-
-/// Has workers whose calls have computed for long give way to others.
-fn lower_priorities(state: &mut State, now: Instant) {
-    for at in state.schedule.overrun(LOOK_AFTER, now) {
-        let (Some(call), Some(seat)) =
-            (state.schedule.first(at), state.places.get(at).and_then(Place::seat))
-        else {
-            continue;
-        };
-        let worker = sched::Worker::Thread(seat.worker.thread_id.load(Ordering::Relaxed));
-        if !seat.worker.is_lowered.load(Ordering::Relaxed)
-            && let Some(time) = sched::processor_time(worker)
-            && state.priorities.look(at, call, time)
-            && sched::set_niceness(worker, NICENESS).is_ok()
-        {
-            seat.worker.is_lowered.store(true, Ordering::Relaxed);
-        }
-    }
-}
-
-/// Starts workers in the place of those that have ended since their priority was lowered. (This
-/// thread's is as usual, and theirs is that of whoever starts them.)
-fn renew(shared: &Arc<Shared>, state: &mut State) {
-    for at in 0..state.places.len() {
-        if matches!(state.places.get(at), Some(Place::Renewed)) {
-            let started = spawn(shared, at);
-            let seat = started.inspect_err(|error| {
-                tracing::error!(worker = number(at), "no replacement: {error:#}");
-            });
-            state.set(at, Place::Kept(seat.ok().map(|(seat, _)| seat)));
         }
     }
 }

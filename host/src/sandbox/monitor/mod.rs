@@ -28,6 +28,7 @@ use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable, ResourceTabl
 
 use super::call::Order;
 use super::limits::Ceiling;
+use super::turns::Turn;
 pub use audit::Audit;
 use audit::{Argument, Outcome, Trail};
 use cli::Output;
@@ -141,6 +142,8 @@ pub(super) struct State {
     /// The interface and the function of the host call that runs, once it has got its arguments.
     host_call: Option<(&'static str, &'static str)>,
     pub(super) ceiling: Ceiling,
+    /// It computes for long, and it is its turn.
+    pub(super) turn: Option<Turn>,
 }
 
 /// A host call would have slept past the deadline of the handler call.
@@ -176,6 +179,7 @@ impl State {
             trail: grants.audit.clone().map(|audit| Trail::new(audit, order.request, deadline)),
             host_call: None,
             ceiling,
+            turn: None,
         }
     }
 
@@ -183,6 +187,7 @@ impl State {
     pub(super) fn end(&mut self) -> Captured {
         self.table = ResourceTable::new();
         self.trail = None;
+        self.turn = None;
         self.output.take()
     }
 
@@ -264,6 +269,8 @@ impl State {
         let until = wake.map_or(self.deadline, |wake| wake.min(self.deadline));
         let pause = until.saturating_duration_since(Instant::now());
         if pause > Duration::ZERO {
+            // It is that of others meanwhile.
+            self.turn = None;
             std::thread::sleep(pause);
         }
         if wake.is_some_and(|wake| wake < self.deadline) {
