@@ -7,7 +7,7 @@
 //! one, so that whoever floods the queue delays himself. Nor can one address have all
 //! workers of a large pool, with calls that take long: some are for others.
 
-use std::collections::hash_map::Entry;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,7 +31,7 @@ pub(super) struct Admission {
 struct State {
     free: usize,
     /// How many places each address has.
-    held: HashMap<IpAddr, usize>,
+    held: BTreeMap<IpAddr, usize>,
     /// Places that are taken away as soon as they are given back.
     owed: usize,
     waiting: usize,
@@ -61,7 +61,7 @@ impl Admission {
         let all = max_workers.saturating_add(ahead);
         let state = State {
             free: workers.saturating_add(ahead),
-            held: HashMap::new(),
+            held: BTreeMap::new(),
             owed: 0,
             waiting: 0,
             last_ticket: 0,

@@ -7,7 +7,7 @@ use wasmtime::component::WasmList;
 use wasmtime::{CallHook, OutOfMemory, Store, Trap, UpdateDeadline, WasmBacktrace, WasmCoreDump};
 
 use super::cause::{self, Cause, Refused};
-use super::engine::{Deadline, LONG_CALL, Sandbox};
+use super::engine::{LONG_CALL, Sandbox};
 use super::handler::{Entry, Handler};
 use super::limits::Ceiling;
 use super::monitor::{Captured, DeadlinePassed, Exited, OutputSink, State};
@@ -109,7 +109,7 @@ impl Sandbox {
         // make many slow host calls without either.
         let time = self.deadline(deadline);
         if let Some(line) = self.line() {
-            take_turns(&mut store, line, deadline, time.clone());
+            take_turns(&mut store, line, deadline);
         }
         store.call_hook(move |mut store, hook| {
             match hook {
@@ -148,14 +148,11 @@ impl Sandbox {
 }
 
 /// Has a call that computes for long take turns with others, until its time is up.
-fn take_turns(store: &mut Store<State>, line: usize, deadline: Instant, time: Deadline) {
+fn take_turns(store: &mut Store<State>, line: usize, deadline: Instant) {
     store.set_epoch_deadline(LONG_CALL);
     store.epoch_deadline_callback(move |mut store| {
         let state = store.data_mut();
         state.turn = None;
-        if time.has_passed() {
-            return Err(DeadlinePassed.into());
-        }
         state.turn = Some(TURNS.wait(line, deadline).ok_or(DeadlinePassed)?);
         Ok(UpdateDeadline::Continue(1))
     });

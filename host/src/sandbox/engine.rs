@@ -180,7 +180,6 @@ impl Sandbox {
 }
 
 /// When the time of a call is up, for its host calls.
-#[derive(Clone)]
 pub(super) enum Deadline {
     /// When there have been so many ticks: a number is read sooner than the clock.
     Ticks { shared: Arc<Shared>, last: u64 },

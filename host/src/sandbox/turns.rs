@@ -25,6 +25,9 @@ impl Turns {
 
     /// Waits for a turn of a call of this handler; `None` if the deadline comes first.
     pub(super) fn wait(&self, handler: usize, deadline: Instant) -> Option<Turn> {
+        if Instant::now() >= deadline {
+            return None;
+        }
         let mut lines = self.lock();
         let ticket = lines.line_up(handler, thread::current());
         lines.call(processors());

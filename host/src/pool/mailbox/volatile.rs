@@ -7,30 +7,10 @@
 /// A word, in bytes.
 const WORD: usize = size_of::<u64>();
 
-/// Copies so many bytes.
-///
-/// # Safety
-/// All of them can be read at `from` and written at `to`, and those at `to` are nobody else's in
-/// this process.
-#[expect(unsafe_code, reason = "memory that is shared with another process")]
-unsafe fn copy(from: *const u8, to: *mut u8, length: usize) {
-    // To the first word that is aligned in the source.
-    let head = from.align_offset(WORD).min(length);
-    let words = (length - head) / WORD;
-    let tail = head + words * WORD;
-    for at in (0..head).chain(tail..length) {
-        // SAFETY: the caller's; `at` is less than `length`.
-        unsafe { to.add(at).write_volatile(from.add(at).read_volatile()) };
-    }
-    for at in (head..tail).step_by(WORD) {
-        // SAFETY: the caller's; a whole word from `at` on lies before `length`, and is aligned
-        // where it is read. It may not be where it is written: what is written there as bytes,
-        // and volatile, is the caller's own or is not looked at before it is said to be there.
-        unsafe {
-            let word = from.add(at).cast::<u64>().read_volatile();
-            to.add(at).cast::<[u8; WORD]>().write_volatile(word.to_ne_bytes());
-        }
-    }
+/// The bytes before the first word that is aligned, and those in whole words after them.
+fn parts(at: *const u8, length: usize) -> (usize, usize) {
+    let head = at.align_offset(WORD).min(length);
+    (head, head + (length - head) / WORD * WORD)
 }
 
 /// Appends so many bytes of shared memory.
@@ -40,9 +20,18 @@ unsafe fn copy(from: *const u8, to: *mut u8, length: usize) {
 #[expect(unsafe_code, reason = "memory that is shared with another process")]
 pub(super) unsafe fn append_to(bytes: &mut Vec<u8>, from: *const u8, length: usize) {
     bytes.reserve_exact(length);
-    // SAFETY: the caller's, and the vector has room for them, which are all set then.
+    let (head, tail) = parts(from, length);
+    // SAFETY: the caller's: all that is read lies before `length`, words where they are aligned.
+    // The vector has room for as much, in which nothing is read, and which is all set then.
     unsafe {
-        copy(from, bytes.as_mut_ptr().add(bytes.len()), length);
+        let to = bytes.as_mut_ptr().add(bytes.len());
+        for at in (0..head).chain(tail..length) {
+            to.add(at).write(from.add(at).read_volatile());
+        }
+        for at in (head..tail).step_by(WORD) {
+            let word = from.add(at).cast::<u64>().read_volatile();
+            to.add(at).cast::<u64>().write_unaligned(word);
+        }
         bytes.set_len(bytes.len() + length);
     }
 }
@@ -53,8 +42,19 @@ pub(super) unsafe fn append_to(bytes: &mut Vec<u8>, from: *const u8, length: usi
 /// All of them can be written at `to`, and nobody else in this process writes there now.
 #[expect(unsafe_code, reason = "memory that is shared with another process")]
 pub(super) unsafe fn write(bytes: &[u8], to: *mut u8) {
-    // SAFETY: the caller's.
-    unsafe { copy(bytes.as_ptr(), to, bytes.len()) };
+    let (head, tail) = parts(to, bytes.len());
+    let from = bytes.as_ptr();
+    // SAFETY: the caller's: all that is written lies before the length, words where they are
+    // aligned. As much is borrowed to be read.
+    unsafe {
+        for at in (0..head).chain(tail..bytes.len()) {
+            to.add(at).write_volatile(from.add(at).read());
+        }
+        for at in (head..tail).step_by(WORD) {
+            let word = from.add(at).cast::<u64>().read_unaligned();
+            to.add(at).cast::<u64>().write_volatile(word);
+        }
+    }
 }
 
 #[cfg(test)]
