@@ -21,7 +21,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::pool::bell::Bell;
 use crate::pool::mailbox::Mailbox;
-use crate::sandbox::{Call, Captured, Cause};
+use crate::sandbox::{Call, Captured};
 
 /// Longer than any deadline of the demo.
 const LONG: Duration = Duration::from_secs(6);
@@ -71,12 +71,7 @@ pub(crate) fn attempt(request: &[u8], parent: Option<Parent<'_>>) -> Call {
     let length = body.len();
     let response = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}");
     let result = Ok(response.into_bytes().into());
-    Call {
-        result,
-        captured: Captured::default(),
-        elapsed: started.elapsed(),
-        cause: Cause::default(),
-    }
+    Call { result, captured: Captured::default(), elapsed: started.elapsed(), cause: None }
 }
 
 /// Stores a request's body as an upload is stored: in a file beside, which is then renamed.

@@ -238,8 +238,10 @@ impl<'a> Connection<'a> {
         let mut host_call = None;
         let result = outcome.and_then(|(done, generation)| {
             log::captured(number, &done.call.captured);
-            host_call = done.call.cause.host_call;
-            log::backtrace(number, done.call.cause.frames, generation.symbols.clone());
+            if let Some(cause) = done.call.cause {
+                host_call = cause.host_call;
+                log::backtrace(number, cause.frames, generation.symbols.clone());
+            }
             (access.handler, access.worker) = (done.call.elapsed, done.worker);
             let response = done.call.result?;
             let outgoing = outgoing(&response, &reply)?;

@@ -231,9 +231,9 @@ pub(crate) fn answer_head<R>(call: &Call<R>) -> Option<Vec<u8>> {
         Ok(_) => (0, 0),
         Err(error) => encode_error(*error),
     };
-    let cause = match call.cause.is_empty() {
-        true => Vec::new(),
-        false => serde_json::to_vec(&call.cause).ok()?,
+    let cause = match &call.cause {
+        None => Vec::new(),
+        Some(cause) => serde_json::to_vec(cause).ok()?,
     };
     let mut head = Vec::with_capacity(ANSWER_HEAD + cause.len());
     head.extend_from_slice(&[outcome, detail]);
@@ -261,8 +261,8 @@ pub(crate) fn decode_answer(
     }
     bytes.advance(ANSWER_HEAD);
     let cause = match length {
-        0 => Cause::default(),
-        _ => serde_json::from_slice(&bytes.split_to(length)).ok()?,
+        0 => None,
+        _ => Some(serde_json::from_slice(&bytes.split_to(length)).ok()?),
     };
     let response = match answer.response {
         None => Payload::from(bytes),
@@ -335,8 +335,11 @@ mod tests {
     fn check(result: Result<Vec<u8>, CallError>) {
         let frame = Frame { function: Some("f".into()), index: 7, offset: None };
         let cause = match &result {
-            Ok(_) => Cause::default(),
-            Err(_) => Cause { host_call: Some("wasi:cli/exit exit".into()), frames: vec![frame] },
+            Ok(_) => None,
+            Err(_) => {
+                let host_call = Some("wasi:cli/exit exit".into());
+                Some(Box::new(Cause { host_call, frames: vec![frame] }))
+            }
         };
         let (captured, elapsed) = (Captured::default(), Duration::from_micros(3));
         let call = Call { result, captured, elapsed, cause };
@@ -403,9 +406,9 @@ mod tests {
     #[test]
     fn an_answer_has_no_longer_response_than_it_may() {
         let payload = |response: usize| {
-            let (captured, cause) = (Captured::default(), Cause::default());
+            let (captured, elapsed) = (Captured::default(), Duration::ZERO);
             let result = Ok(vec![0; response]);
-            let call = Call { result, captured, elapsed: Duration::ZERO, cause };
+            let call = Call { result, captured, elapsed, cause: None };
             answer(1, &call)[Start::BYTES..].to_vec()
         };
         assert!(decode(payload(100), 100).is_some());

@@ -38,14 +38,13 @@ pub struct Call<R = Response> {
     /// Wall-clock time from before instantiation until the response is there.
     pub elapsed: Duration,
     /// What else is known of a failure.
-    pub cause: Cause,
+    pub cause: Option<Box<Cause>>,
 }
 
 impl<R> Call<R> {
     /// One that came to nothing.
     pub(crate) fn failed(error: CallError, elapsed: Duration) -> Self {
-        let (captured, cause) = (Captured::default(), Cause::default());
-        Self { result: Err(error), captured, elapsed, cause }
+        Self { result: Err(error), captured: Captured::default(), elapsed, cause: None }
     }
 
     /// The same, with the response as `take` gives it.
@@ -132,15 +131,13 @@ impl Sandbox {
         let answered = run(&mut store, handler, request)
             .map_err(|error| classify(&error, &mut store))
             .and_then(|answer| match answer {
-                Answer::InPlace(list) if list.len() > response => {
-                    Err((CallError::TooLong, Cause::default()))
-                }
+                Answer::InPlace(list) if list.len() > response => Err((CallError::TooLong, None)),
                 answer => Ok(answer),
             });
         let captured = store.data_mut().end();
         let (result, cause) = match answered {
-            Ok(Answer::InPlace(list)) => (Ok(Response::in_place(store, list)), Cause::default()),
-            Ok(Answer::Copied(bytes)) => (Ok(bytes.into()), Cause::default()),
+            Ok(Answer::InPlace(list)) => (Ok(Response::in_place(store, list)), None),
+            Ok(Answer::Copied(bytes)) => (Ok(bytes.into()), None),
             Err((error, cause)) => (Err(error), cause),
         };
         Call { result, captured, elapsed: started.elapsed(), cause }
@@ -196,13 +193,13 @@ struct NotInstantiated;
 const TOO_LONG: &str = "too much data is being copied";
 
 /// The one place where wasmtime's errors are told apart.
-fn classify(error: &wasmtime::Error, store: &mut Store<State>) -> (CallError, Cause) {
+fn classify(error: &wasmtime::Error, store: &mut Store<State>) -> (CallError, Option<Box<Cause>>) {
     let kind = kind(error, store);
     let host_call = match kind {
         CallError::HostCall => Some(store.data().blamed(&error.root_cause().to_string())),
         _ => None,
     };
-    (kind, Cause::of(error, host_call))
+    (kind, Cause::of(error, host_call).map(Box::new))
 }
 
 fn kind(error: &wasmtime::Error, store: &mut Store<State>) -> CallError {

@@ -47,8 +47,9 @@ impl Cause {
     /// Bytes of the longest, as JSON in which each byte of a text may become six.
     pub(crate) const MAX_JSON: usize = (MAX_FRAMES + 2) * (6 * MAX_TEXT + 64);
 
-    /// What an error says of where it came from; with `host_call` as the one that raised it.
-    pub(super) fn of(error: &wasmtime::Error, host_call: Option<String>) -> Self {
+    /// What an error says of where it came from, if it says anything; with `host_call` as the one
+    /// that raised it.
+    pub(super) fn of(error: &wasmtime::Error, host_call: Option<String>) -> Option<Self> {
         let backtrace = error
             .downcast_ref::<WasmBacktrace>()
             .map(WasmBacktrace::frames)
@@ -58,13 +59,9 @@ impl Cause {
             index: frame.func_index(),
             offset: frame.module_offset(),
         });
-        Self { host_call: host_call.as_deref().map(shortened), frames: frames.collect() }
-    }
-
-    /// Whether nothing is known.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.host_call.is_none() && self.frames.is_empty()
+        let frames: Vec<_> = frames.collect();
+        let is_known = host_call.is_some() || !frames.is_empty();
+        is_known.then(|| Self { host_call: host_call.as_deref().map(shortened), frames })
     }
 }
 
