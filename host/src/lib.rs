@@ -13,7 +13,7 @@
 //!
 //! [`swap`] takes handlers up, at the start and again while serving: [`handler`] reads
 //! and loads, [`compile`] compiles, [`cache`] keeps, [`watch`] notices, [`directory`]
-//! opens what is served. [`metrics`] counts, [`log`] tells.
+//! opens what is served. [`metrics`] counts, [`log`] tells, in text that [`printable`] makes harmless.
 //! `http` never sees WebAssembly, `sandbox` never sees a socket.
 
 pub mod audit;
@@ -35,6 +35,7 @@ pub mod log;
 mod memory;
 pub mod metrics;
 pub mod pool;
+pub mod printable;
 pub mod routing;
 pub mod run;
 pub mod sandbox;

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{Prefix, Route};
+use crate::log::Budget;
 use crate::metrics::{Metrics, Snapshot};
 use crate::pool::Pool;
 
@@ -23,6 +24,8 @@ pub struct Generation {
     pub digest: Digest,
     /// Its workers.
     pub pool: Pool,
+    /// What the log takes of its output: the next generation has what this one leaves.
+    pub(crate) output: Arc<Budget>,
 }
 
 /// The current generation of every handler.
@@ -86,6 +89,11 @@ impl Routes {
         let before =
             self.table.rcu(|table| table.iter().filter(stays).cloned().collect::<Vec<_>>());
         before.iter().filter(|generation| !stays(generation)).cloned().collect()
+    }
+
+    /// Logs what no route has told of yet.
+    pub(crate) fn report(&self) {
+        self.table.load().iter().for_each(|generation| generation.output.report());
     }
 
     /// What all current generations are doing.

@@ -233,7 +233,6 @@ impl<'a> Connection<'a> {
         };
         let mut access = self.access(&line, number);
         let result = outcome.and_then(|done| {
-            log::captured(number, &done.call.captured);
             (access.handler, access.worker) = (done.call.elapsed, done.worker);
             let response = done.call.result?;
             let outgoing = outgoing(&response, &reply)?;
@@ -304,6 +303,7 @@ impl<'a> Connection<'a> {
             biased;
             done = pool.run(slot, number, message) => {
                 self.shared.metrics.finished();
+                log::captured(number, &done.call.captured, &generation.output);
                 Ok(done)
             }
             () = reset(&self.stream) => Err(Failure::ClientGone),
