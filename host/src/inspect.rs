@@ -11,6 +11,7 @@ use crate::compile::{self, Bounds, Compiled};
 use crate::config::HandlerLimits;
 use crate::handler;
 use crate::lockdown;
+use crate::printable;
 use crate::sandbox::granted;
 
 /// Inspects a handler's file; `Ok(false)` when it would be refused.
@@ -31,23 +32,25 @@ pub fn inspect(path: &Path, limits: HandlerLimits) -> anyhow::Result<(String, bo
     });
 
     let mut text = String::new();
-    writeln!(text, "{}: {} bytes", path.display(), wasm.len())?;
+    let path = path.display().to_string();
+    writeln!(text, "{}: {} bytes", printable::line(&path), wasm.len())?;
     writeln!(text, "compiled in {} ms to {} bytes", findings.milliseconds, findings.code)?;
     writeln!(text, "imports:")?;
-    let width = findings.imports.iter().map(String::len).max().unwrap_or_default();
-    for import in &findings.imports {
-        let grant = granted(import).unwrap_or("REFUSED: not offered to handlers");
+    let imports: Vec<_> = findings.imports.iter().map(|import| printable::line(import)).collect();
+    let width = imports.iter().map(|import| import.len()).max().unwrap_or_default();
+    for (import, name) in imports.iter().zip(&findings.imports) {
+        let grant = granted(name).unwrap_or("REFUSED: not offered to handlers");
         writeln!(text, "  {import:width$}  {grant}")?;
     }
     writeln!(text, "exports:")?;
     for export in &findings.exports {
-        writeln!(text, "  {export}")?;
+        writeln!(text, "  {}", printable::line(export))?;
     }
     let level = level()?;
     writeln!(text, "sandbox on this machine: {level}")?;
     match &refusal {
         None => writeln!(text, "accepted")?,
-        Some(why) => writeln!(text, "refused: {why}")?,
+        Some(why) => writeln!(text, "refused: {}", printable::line(why))?,
     }
     Ok((text, refusal.is_none()))
 }

@@ -13,8 +13,8 @@
 //!
 //! [`swap`] takes handlers up, at the start and again while serving: [`handler`] reads
 //! and loads, [`compile`] compiles, [`cache`] keeps, [`watch`] notices, [`directory`]
-//! opens what is served. [`metrics`] counts, [`log`] tells, [`symbolize`] finds the lines of
-//! a trap.
+//! opens what is served. [`metrics`] counts, [`log`] tells, in text that [`printable`] makes
+//! harmless, [`symbolize`] finds the lines of a trap.
 //! `http` never sees WebAssembly, `sandbox` never sees a socket.
 
 pub mod audit;
@@ -36,6 +36,7 @@ pub mod log;
 mod malloc;
 pub mod metrics;
 pub mod pool;
+pub mod printable;
 pub mod routing;
 pub mod run;
 pub mod sandbox;

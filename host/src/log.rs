@@ -2,18 +2,29 @@
 //!
 //! Lines go through a bounded queue to a thread of their own. A standard error
 //! that is blocked or full costs lines, which are counted, and never a request.
+//! Each is one line of text, or one JSON object, of nothing but what shows: what others wrote
+//! is made [`printable`].
 
 mod access;
+mod backlog;
+mod budget;
+mod format;
 mod queue;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::{Arc, OnceLock};
+use std::time::{Instant, SystemTime};
 
 use anyhow::Context as _;
+use tracing_subscriber::field::MakeExt as _;
+use tracing_subscriber::fmt::format::debug_fn;
 
 pub(crate) use self::access::Access;
+pub(crate) use self::budget::Budget;
+use self::format::{Lines, OUTPUT, write_field};
 use self::queue::Queue;
 use crate::config::LogFormat;
+use crate::printable;
 use crate::sandbox::{Captured, Frame};
 use crate::symbolize::Symbols;
 
@@ -30,7 +41,7 @@ impl Log {
     /// Lines that did not get through so far.
     #[must_use]
     pub fn dropped_lines(&self) -> usize {
-        self.0.as_ref().map_or(0, Queue::dropped)
+        self.0.as_ref().map_or(0, |queue| queue.dropped().lines)
     }
 }
 
@@ -58,26 +69,60 @@ pub fn start(format: LogFormat) -> anyhow::Result<Log> {
         // A process logs once.
         let _ = PLAIN.set(queue.clone());
     }
-    let lines = tracing_subscriber::fmt().with_writer(queue.clone()).with_ansi(colours);
+    let lines = Lines { queue: queue.clone(), json: format == LogFormat::Json };
+    let log = tracing_subscriber::fmt().with_writer(lines).with_ansi(colours);
     match format {
-        // The name of what is logged would stand in the way of a request's target.
-        LogFormat::Json => lines.json().flatten_event(true).with_target(false).init(),
-        LogFormat::Text | LogFormat::Off => lines.init(),
+        LogFormat::Json => {
+            // The name of what is logged would stand in the way of a request's target.
+            log.json().flatten_event(true).with_target(false).init();
+            // What a panic would print is no JSON.
+            std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+        }
+        LogFormat::Text | LogFormat::Off => {
+            log.fmt_fields(debug_fn(write_field).delimited(" ")).init();
+        }
     }
     Ok(Log(Some(queue)))
 }
 
-/// Prints a line of the banner.
-pub fn banner(line: &str) {
+/// Prints a line of the banner, where the log is not JSON.
+pub(crate) fn banner(line: &str) {
     // A closed standard error is no reason not to serve.
+    let _ = writeln!(std::io::stderr(), "{}", printable::line(line));
+}
+
+/// Prints why the process ends, in the format of its log, which has ended.
+pub fn failure(format: LogFormat, error: &anyhow::Error) {
+    let line = match format {
+        LogFormat::Json => {
+            let line = serde_json::json!({
+                "timestamp": humantime::format_rfc3339_micros(SystemTime::now()).to_string(),
+                "level": "ERROR",
+                "message": format!("{error:#}"),
+            });
+            printable::json(&line.to_string()).into_owned()
+        }
+        LogFormat::Text | LogFormat::Off => {
+            printable::line(&format!("error: {error:#}")).into_owned()
+        }
+    };
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Logs where in a handler a call ended, the innermost function first: in the background, if
-/// there are lines to be found.
-pub(crate) fn backtrace(number: u64, frames: Vec<Frame>, symbols: Option<Arc<Symbols>>) {
+/// there are lines to be found; as far as the budget of its route goes.
+pub(crate) fn backtrace(
+    number: u64,
+    frames: Vec<Frame>,
+    symbols: Option<Arc<Symbols>>,
+    budget: &Arc<Budget>,
+) {
     if frames.is_empty() || !tracing::enabled!(tracing::Level::WARN) {
         return;
+    }
+    let bytes = frames.iter().map(|frame| frame.function.as_ref().map_or(0, String::len)).sum();
+    if !budget.take(bytes, Instant::now()) {
+        return budget.refuse(1, bytes as u64);
     }
     let Some(symbols) = symbols else { return write_backtrace(number, &frames, &[]) };
     tokio::spawn(async move {
@@ -99,28 +144,43 @@ fn write_backtrace(number: u64, frames: &[Frame], lines: &[(usize, Option<String
         }
     };
     let backtrace = frames.iter().map(told).collect::<Vec<_>>().join(" < ");
-    tracing::warn!(target: "handler", request = number, ?backtrace);
+    tracing::warn!(target: OUTPUT, request = number, backtrace);
 }
 
-/// Logs what a handler wrote to its standard output and error, line by line.
-pub(crate) fn captured(number: u64, captured: &Captured) {
-    if !tracing::enabled!(tracing::Level::INFO) {
+/// Logs what a handler wrote to its standard output and error, line by line, as far as the
+/// budget of its route goes.
+pub(crate) fn captured(number: u64, captured: &Captured, budget: &Arc<Budget>) {
+    let nothing = captured.bytes.is_empty() && captured.dropped == 0;
+    if nothing || !tracing::enabled!(tracing::Level::INFO) {
         return;
     }
+    let now = Instant::now();
     let mut rest = captured.bytes.as_slice();
+    let mut fits = true;
     for _ in 0..MAX_OUTPUT_LINES {
         if rest.is_empty() {
             break;
         }
         let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+        fits = budget.take(end, now);
+        if !fits {
+            break;
+        }
         let (line, more) = rest.split_at(end);
         rest = more.get(1..).unwrap_or_default();
-        // Escaped, so that it neither ends a line nor steers a terminal.
-        let output = String::from_utf8_lossy(line);
-        tracing::info!(target: "handler", request = number, ?output);
+        let output = &*String::from_utf8_lossy(line);
+        tracing::info!(target: OUTPUT, request = number, output);
     }
     let dropped = captured.dropped.saturating_add(rest.len() as u64);
-    if dropped > 0 {
-        tracing::warn!(target: "handler", request = number, dropped, "bytes of output dropped");
+    if dropped == 0 {
+        return;
+    }
+    // To tell of it takes a line, too.
+    if fits && budget.take(0, now) {
+        tracing::warn!(target: OUTPUT, request = number, dropped, "bytes of output dropped");
+    } else {
+        let ends = memchr::memchr_iter(b'\n', rest).count();
+        let lines = ends + usize::from(rest.last().is_some_and(|last| *last != b'\n'));
+        budget.refuse(lines as u64, dropped);
     }
 }

@@ -6,14 +6,19 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use host::cli::{self, Task, Usage};
-use host::config::Config;
+use host::config::{Config, LogFormat};
+use host::{log, printable};
 
 /// Exit status for a command line that is not right.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    let mut format = LogFormat::Text;
     let result = match cli::parse(std::env::args_os()) {
-        Ok(Task::Serve(config)) => host::run::serve(&config),
+        Ok(Task::Serve(config)) => {
+            format = config.log;
+            host::run::serve(&config)
+        }
         Ok(Task::Demo(options)) => host::demo::run(&options),
         Ok(Task::Inspect(handler, config)) => inspect(&handler, &config),
         Ok(Task::Compile(limits, memory, low)) => host::compile::run(&limits, memory, low),
@@ -24,14 +29,14 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(Usage::Error(line)) => {
-            let _ = writeln!(std::io::stderr(), "error: {line}");
+            let _ = writeln!(std::io::stderr(), "error: {}", printable::line(&line));
             return USAGE.into();
         }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            log::failure(format, &error);
             ExitCode::FAILURE
         }
     }

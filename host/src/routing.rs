@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{Prefix, Route};
+use crate::log::Budget;
 use crate::metrics::{Metrics, Snapshot};
 use crate::pool::Pool;
 use crate::symbolize::Symbols;
@@ -26,6 +27,8 @@ pub struct Generation {
     pub symbols: Option<Arc<Symbols>>,
     /// Its workers.
     pub pool: Pool,
+    /// What the log takes of its output: the next generation has what this one leaves.
+    pub(crate) output: Arc<Budget>,
 }
 
 /// The current generation of every handler.
@@ -94,6 +97,11 @@ impl Routes {
     /// The current generations.
     pub(crate) fn all(&self) -> Vec<Arc<Generation>> {
         self.table.load().to_vec()
+    }
+
+    /// Logs what no route has told of yet.
+    pub(crate) fn report(&self) {
+        self.table.load().iter().for_each(|generation| generation.output.report());
     }
 
     /// What all current generations are doing.

@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::audit::Auditor;
 use crate::cache::Cache;
 use crate::cli::{self, Task, Usage};
-use crate::config::{Config, PoolKind, Route};
+use crate::config::{Config, LogFormat, PoolKind, Route};
 use crate::directory::Directories;
 use crate::escape;
 use crate::handler;
@@ -112,8 +112,10 @@ async fn serve_until_stopped(
         tracing::info!("finishing the requests in flight; a second signal ends at once");
     };
     let metrics = Arc::new(Metrics::default());
-    let served = server.run(swapper.routes(), Arc::clone(&metrics), stop);
-    let housekeeping = tokio::spawn(housekeeping::run(swapper.routes(), Arc::clone(&metrics)));
+    let routes = swapper.routes();
+    let served = server.run(Arc::clone(&routes), Arc::clone(&metrics), stop);
+    let housekeeping = housekeeping::run(Arc::clone(&routes), Arc::clone(&metrics));
+    let housekeeping = tokio::spawn(housekeeping);
     let swapping = tokio::spawn(swap_when_told(swapper, hangup, config.watch));
     tokio::pin!(served);
     let mut impatient = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -131,6 +133,7 @@ async fn serve_until_stopped(
     };
     swapping.abort();
     housekeeping.abort();
+    routes.report();
     let Totals { requests, refused, abandoned, turned_away } = metrics.totals();
     let dropped_lines = log.dropped_lines();
     tracing::info!(requests, refused, abandoned, turned_away, dropped_lines, "ended");
@@ -192,11 +195,12 @@ async fn swap_when_told(mut swapper: Swapper, mut hangup: Signal, watched: bool)
 
 /// Prints the banner.
 fn introduce(config: &Config, addr: SocketAddr, level: Level) {
-    let kind = match config.pool {
-        PoolKind::Thread => "Thread",
-        PoolKind::Process => "Process",
+    let (kind, pool) = match config.pool {
+        PoolKind::Thread => ("Thread", "thread"),
+        PoolKind::Process => ("Process", "process"),
     };
-    log::banner(&format!("{kind} Pool HTTP Server running on port {}", addr.port()));
+    let port = addr.port();
+    let first = format!("{kind} Pool HTTP Server running on port {port}");
     let several = config.routes.len() > 1;
     let list = |text: &dyn Fn(&Route) -> String| {
         let mut all: Vec<_> = config.routes.iter().map(text).collect();
@@ -212,10 +216,17 @@ fn introduce(config: &Config, addr: SocketAddr, level: Level) {
         format!("{}{read_only}", route.dir.host.display())
     });
     let workers = list(&|route| route.workers.to_string());
-    log::banner(&format!(
-        "handler {handlers} | directory {directories} | workers {workers} | sandbox {level} | \
-         http://{addr}/"
-    ));
+    let url = format!("http://{addr}/");
+    let second = format!(
+        "handler {handlers} | directory {directories} | workers {workers} | sandbox {level} | {url}"
+    );
+    if config.log == LogFormat::Json {
+        tracing::info!(pool, port, "{first}");
+        tracing::info!(handlers, directories, workers, sandbox = %level, url, "{second}");
+    } else {
+        log::banner(&first);
+        log::banner(&second);
+    }
 }
 
 /// Whether a directory holds more than handlers may add to, as far as counting gets in [`COUNT`].

@@ -19,6 +19,7 @@ use crate::config::{HandlerLimits, Probe, Route};
 use crate::handler;
 use crate::http::{Persistence, Reply, prepare};
 use crate::lockdown::Level;
+use crate::log::Budget;
 use crate::pool::{Common, Pace, Pool};
 use crate::routing::{Digest, Generation, Routes};
 use crate::sandbox::Sandbox;
@@ -78,8 +79,9 @@ impl Swapper {
                 .with_context(context)?;
             let started = Pool::start(&self.common, route, code, Pace::AtOnce).await;
             let (pool, level) = started.with_context(context)?;
+            let output = Budget::new(route.prefix.to_string());
             let route = route.clone();
-            self.routes.put(&Arc::new(Generation { route, digest, symbols, pool }));
+            self.routes.put(&Arc::new(Generation { route, digest, symbols, pool, output }));
             all.push(level);
         }
         Ok(all)
@@ -99,8 +101,7 @@ impl Swapper {
                     Some(current) => format!("{} goes on", current.digest),
                     None => "there is none".into(),
                 };
-                let why = format!("{error:#}");
-                tracing::warn!(%prefix, "handler refused, {goes_on}: {}", why.escape_debug());
+                tracing::warn!(%prefix, "handler refused, {goes_on}: {error:#}");
             }
         }
     }
@@ -114,21 +115,28 @@ impl Swapper {
         if current.as_ref().is_some_and(|now| now.digest == digest && now.route == *route) {
             return Ok(());
         }
-        let candidate = self.candidate(component, digest, route).await.with_context(context)?;
-        self.routes.put(&Arc::new(candidate));
+        let candidate = self.candidate(component, digest, route).await;
+        let (pool, symbols) = candidate.with_context(context)?;
+        let output = match &current {
+            Some(current) => Arc::clone(&current.output),
+            None => Budget::new(route.prefix.to_string()),
+        };
+        let route = route.clone();
+        let prefix = route.prefix.clone();
+        self.routes.put(&Arc::new(Generation { route, digest, symbols, pool, output }));
         let old = current.map_or_else(|| "none".into(), |current| current.digest.to_string());
         let milliseconds = u64::try_from(began.elapsed().as_millis())?;
-        tracing::info!(prefix = %route.prefix, %old, new = %digest, milliseconds, "handler swapped");
+        tracing::info!(%prefix, %old, new = %digest, milliseconds, "handler swapped");
         Ok(())
     }
 
-    /// A generation that is ready to serve.
+    /// The workers of a generation that is ready to serve.
     async fn candidate(
         &self,
         component: Bytes,
         digest: Digest,
         route: &Route,
-    ) -> anyhow::Result<Generation> {
+    ) -> anyhow::Result<(Pool, Option<Arc<Symbols>>)> {
         let symbols = Symbols::of(&component).map(Arc::new);
         let code = self.code(component, digest, route.limits, Priority::Low).await?;
         let (pool, _) = Pool::start(&self.common, route, code, Pace::OneByOne).await?;
@@ -138,7 +146,7 @@ impl Swapper {
         {
             probed(&pool, probe).await.with_context(|| format!("--probe {probe}"))?;
         }
-        Ok(Generation { route: route.clone(), digest, symbols, pool })
+        Ok((pool, symbols))
     }
 
     /// Its machine code: out of the cache, or from the compiler and into the cache.

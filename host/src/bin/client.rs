@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand};
+use host::printable;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 use ureq::{Agent, Body, http::Response};
@@ -23,6 +24,9 @@ const CONNECT: Duration = Duration::from_secs(5);
 
 /// The longest answer that is shown on the terminal, in bytes.
 const MAX_SHOWN: u64 = 16 << 20;
+
+/// Bytes that are made fit for a terminal at a time.
+const PIECE: u64 = 64 << 10;
 
 /// Lists, uploads, downloads and deletes files on a Swapbox server.
 ///
@@ -80,7 +84,7 @@ fn main() -> ExitCode {
         // Whoever read our output has had enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "error: {error:#}");
+            let _ = writeln!(io::stderr(), "error: {}", printable::lines(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
@@ -177,14 +181,16 @@ fn text(mut response: Response<Body>) -> anyhow::Result<String> {
     Ok(text)
 }
 
+/// Prints a server's answer. Nothing of it may steer the terminal.
 fn print(text: &str) -> anyhow::Result<()> {
-    Ok(writeln!(io::stdout(), "{}", text.trim_end())?)
+    Ok(writeln!(io::stdout(), "{}", printable::lines(text.trim_end()))?)
 }
 
 fn list(server: &Server, json: bool) -> anyhow::Result<()> {
     let listing = server.list()?;
     if json {
-        return print(&listing);
+        // The same JSON, but with escapes for what must not be printed.
+        return print(&printable::json(&listing));
     }
     let entries: Vec<Entry> =
         serde_json::from_str(&listing).context("the server's listing is not understood")?;
@@ -193,8 +199,7 @@ fn list(server: &Server, json: bool) -> anyhow::Result<()> {
         let size = bytesize::ByteSize(size).display().iec().to_string();
         let modified = Duration::try_from_secs_f64(modified).unwrap_or_default();
         let modified = humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + modified);
-        // A name must not be able to steer the terminal.
-        writeln!(out, "{size:>10}  {modified}  {}", name.escape_debug())?;
+        writeln!(out, "{size:>10}  {modified}  {}", printable::line(&name))?;
     }
     Ok(())
 }
@@ -243,7 +248,11 @@ fn download(server: &Server, name: &str, output: Option<&Path>) -> anyhow::Resul
     let mut content = bar.wrap_read(response.body_mut().as_reader());
     let path = match output {
         Some(path) if path == Path::new("-") => {
-            let copied = io::copy(&mut content, &mut io::stdout().lock())?;
+            let out = io::stdout().lock();
+            let copied = match out.is_terminal() {
+                true => copy_printable(&mut content, out)?,
+                false => io::copy(&mut content, &mut { out })?,
+            };
             anyhow::ensure!(copied == length, "the download broke off");
             return Ok(());
         }
@@ -261,6 +270,26 @@ fn download(server: &Server, name: &str, output: Option<&Path>) -> anyhow::Resul
     part.persist(path).with_context(|| path.display().to_string())?;
     bar.finish_and_clear();
     print(&format!("{} ({length} bytes)", path.display()))
+}
+
+/// Copies text for a terminal, which nothing of it may steer; how many bytes were read.
+fn copy_printable(content: &mut impl Read, mut out: impl Write) -> io::Result<u64> {
+    let (mut copied, mut buffer) = (0, Vec::new());
+    loop {
+        let read = content.take(PIECE).read_to_end(&mut buffer)? as u64;
+        copied += read;
+        // The rest of a character may be still to come.
+        let begun = match std::str::from_utf8(&buffer) {
+            Err(error) if error.error_len().is_none() && read > 0 => error.valid_up_to(),
+            _ => buffer.len(),
+        };
+        let rest = buffer.split_off(begun);
+        out.write_all(printable::lines(&String::from_utf8_lossy(&buffer)).as_bytes())?;
+        if read == 0 {
+            return out.flush().map(|()| copied);
+        }
+        buffer = rest;
+    }
 }
 
 /// The first server that answers, on the hosts and ports where one may be.
@@ -338,7 +367,7 @@ fn find(cli: &Cli) -> anyhow::Result<Server> {
 }
 
 fn println(text: &str) -> anyhow::Result<()> {
-    Ok(writeln!(io::stdout(), "{text}")?)
+    Ok(writeln!(io::stdout(), "{}", printable::lines(text))?)
 }
 
 /// The person at the menu.
@@ -357,5 +386,26 @@ impl Input<'_> {
         }
         let line = String::from_utf8_lossy(&line);
         Ok(Some(line.trim_end_matches(['\r', '\n']).to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_on_a_terminal_is_text_whatever_its_pieces() {
+        let piece = usize::try_from(PIECE).expect("small");
+        for before in piece - 4..piece + 2 {
+            let mut content = "x".repeat(before).into_bytes();
+            content.extend_from_slice("é\t\u{202e}\n\u{1b}[2J✓".as_bytes());
+            content.extend_from_slice(b"\xff end\xe2\x82");
+            let mut out = Vec::new();
+            let copied = copy_printable(&mut &*content, &mut out).expect("copied");
+            assert_eq!(copied, content.len() as u64);
+            let text = String::from_utf8(out).expect("text");
+            let expected = "é\t\\u{202e}\n\\u{1b}[2J✓\u{fffd} end\u{fffd}";
+            assert_eq!(text.trim_start_matches('x'), expected);
+        }
     }
 }

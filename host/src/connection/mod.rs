@@ -32,6 +32,7 @@ use crate::http::{
 };
 use crate::log::{self, Access};
 use crate::pool::{Busy, Done, Payload};
+use crate::printable;
 use crate::routing::Generation;
 use crate::server::Shared;
 
@@ -237,10 +238,10 @@ impl<'a> Connection<'a> {
         let mut access = self.access(&line, number);
         let mut host_call = None;
         let result = outcome.and_then(|(done, generation)| {
-            log::captured(number, &done.call.captured);
             if let Some(cause) = done.call.cause {
                 host_call = cause.host_call;
-                log::backtrace(number, cause.frames, generation.symbols.clone());
+                let symbols = generation.symbols.clone();
+                log::backtrace(number, cause.frames, symbols, &generation.output);
             }
             (access.handler, access.worker) = (done.call.elapsed, done.worker);
             let response = done.call.result?;
@@ -260,7 +261,7 @@ impl<'a> Connection<'a> {
                 let next = self.fail(&failure, &reply, &mut access).await;
                 if let (Some(error), Some(host_call)) = (&mut access.error, host_call) {
                     // By the word of a worker, which may have been taken over.
-                    let _ = write!(error, ": {}", host_call.escape_debug());
+                    let _ = write!(error, ": {}", printable::line(&host_call));
                 }
                 next
             }
@@ -324,6 +325,7 @@ impl<'a> Connection<'a> {
             biased;
             done = pool.run(slot, number, message) => {
                 self.shared.metrics.finished();
+                log::captured(number, &done.call.captured, &generation.output);
                 Ok((done, Arc::clone(&generation)))
             }
             () = reset(&self.stream) => Err(Failure::ClientGone),

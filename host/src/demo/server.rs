@@ -95,9 +95,8 @@ impl Server {
             forged: None,
         };
         let first = server.line()?;
-        let port = first
-            .strip_prefix("error: ")
-            .map_or_else(|| first.rsplit(' ').next().and_then(|port| port.parse().ok()), |_| None);
+        let banner: Value = serde_json::from_str(&first).unwrap_or_default();
+        let port = banner["port"].as_u64().and_then(|port| port.try_into().ok());
         let Some(port) = port else { bail!("{first}") };
         server.port = port;
         server.line()?;

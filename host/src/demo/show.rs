@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use anyhow::bail;
 
 use super::Row;
+use crate::printable;
 
 /// What is shown to whoever runs the demo.
 pub(super) struct Shown {
@@ -32,7 +33,8 @@ impl Shown {
         let fault = row.fault.as_ref().or(row.late.as_ref());
         self.faults += usize::from(fault.is_some());
         if self.json {
-            print(&format!("{}\n", serde_json::to_string(row).unwrap_or_default()));
+            let row = serde_json::to_string(row).unwrap_or_default();
+            print(&format!("{}\n", printable::json(&row)));
             return;
         }
         let (mark, colour) = match row {
@@ -46,13 +48,13 @@ impl Shown {
             false => format!("{mark:7}"),
         };
         let serving = if row.serving { "serving" } else { "NOT SERVING" };
-        let got: String = row.got.chars().filter(|c| !c.is_control()).take(60).collect();
+        let got: String = printable::line(&row.got).chars().take(60).collect();
         print(&format!(
             "  {mark} {:26} {:15} {:>5} ms  {serving}  {got}\n",
             row.attack, row.stopped_by, row.milliseconds
         ));
         if let Some(fault) = fault {
-            print(&format!("          {} {fault}\n", row.tries));
+            print(&format!("          {} {}\n", row.tries, printable::line(fault)));
         }
     }
 

@@ -6,7 +6,9 @@ use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use super::PLAIN;
+use super::backlog::Kind;
 use crate::metrics::Snapshot;
+use crate::printable;
 
 /// Bytes of most lines of the access log.
 const LINE: usize = 256;
@@ -39,7 +41,7 @@ pub(crate) struct Access<'a> {
 impl Access<'_> {
     pub(crate) fn write(&self) {
         match PLAIN.get() {
-            Some(queue) => queue.push(self.plain(SystemTime::now()).as_bytes()),
+            Some(queue) => queue.push(self.plain(SystemTime::now()).as_bytes(), Kind::Event),
             None if tracing::enabled!(tracing::Level::INFO) => self.event(),
             None => {}
         }
@@ -71,10 +73,11 @@ impl Access<'_> {
         push_time(&mut line, time);
         line.push_str("  INFO access: request=");
         push(&mut line, self.number);
+        let (method, target) = (shown(self.method), shown(self.target));
         let parts = [
             (" client=", self.client),
-            (" method=", &*shown(self.method)),
-            (" target=", &*shown(self.target)),
+            (" method=", &*printable::line(&method)),
+            (" target=", &*printable::line(&target)),
         ];
         for (name, text) in parts {
             line.push_str(name);
@@ -97,7 +100,8 @@ impl Access<'_> {
             push(&mut line, number);
         }
         if let Some(error) = &self.error {
-            let _ = write!(line, " error={error}");
+            line.push_str(" error=");
+            line.push_str(&printable::line(error));
         }
         if let Some(stopped_by) = self.stopped_by {
             let _ = write!(line, " stopped_by={stopped_by:?}");
@@ -132,16 +136,12 @@ fn push_time(line: &mut String, time: SystemTime) {
     let _ = write!(line, ".{:06}Z", since.subsec_micros());
 }
 
+/// As much as there is room for, of what need not be text.
 fn shown(bytes: &[u8]) -> Cow<'_, str> {
     if bytes.is_empty() {
         return "-".into();
     }
-    let kept = String::from_utf8_lossy(bytes.get(..MAX_TARGET).unwrap_or(bytes));
-    // Nothing that a client sends may end a line or steer a terminal.
-    match kept.bytes().all(|byte| byte.is_ascii_graphic()) {
-        true => kept,
-        false => kept.escape_debug().to_string().into(),
-    }
+    String::from_utf8_lossy(bytes.get(..MAX_TARGET).unwrap_or(bytes))
 }
 
 #[cfg(test)]
@@ -149,7 +149,11 @@ mod tests {
     use std::io;
     use std::sync::Arc;
 
+    use tracing_subscriber::field::MakeExt as _;
+    use tracing_subscriber::fmt::format::debug_fn;
+
     use super::*;
+    use crate::log::format::write_field;
 
     /// Whoever looks on as lines come out.
     #[derive(Clone, Default)]
@@ -189,6 +193,7 @@ mod tests {
         let seen = Seen::default();
         let writer = seen.clone();
         let lines = tracing_subscriber::fmt().with_ansi(false);
+        let lines = lines.fmt_fields(debug_fn(write_field).delimited(" "));
         let lines = lines.with_writer(move || writer.clone()).finish();
         let usual = Access {
             number: 7,
@@ -206,9 +211,9 @@ mod tests {
         let failed = Access {
             client: "[::1]:1",
             method: b"",
-            target: b"/a\n\x1b[31m\xff\"b\" c",
+            target: b"/a\n\x1b[31m\xff\"b\" c\xc2\x9b\xe2\x80\xae",
             handler: Duration::from_nanos(9),
-            error: Some("the handler \"crashed\": trap".into()),
+            error: Some("the handler \"crashed\":\n\u{202e}trap".into()),
             stopped_by: Some("deadline"),
             ..usual
         };

@@ -1,7 +1,8 @@
 //! The lines on their way to standard error, and the thread that writes them.
 //!
-//! They are put one after the other into one buffer, which the thread takes as a whole. There
-//! is a line for each request, which is neither allocated nor sent for itself.
+//! They are put one after the other into chunks, which the thread takes one at a time. There is a
+//! line for each request, which is neither allocated nor sent for itself. The output of handlers
+//! waits among the lines of the server, and gives way to them.
 
 use std::io::{self, Write};
 use std::mem;
@@ -9,17 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use tracing_subscriber::fmt::MakeWriter;
-
-/// Lines that may wait.
-const MAX_LINES: usize = 8192;
-
-/// Bytes of all lines that may wait.
-const MAX_BYTES: usize = 16 << 20;
-
-/// Bytes that are written at a time, so that room is made as a slow reader goes on; and what
-/// is kept of a buffer that had to hold more.
-const PIECE: usize = 64 << 10;
+use super::backlog::{Backlog, CHUNK, Chunk, Dropped, Kind};
 
 /// How long lines gather after some were written, so that the thread is not woken for each. What
 /// gathers in a longer time keeps it, and whoever needs its processor, busy for longer.
@@ -27,6 +18,9 @@ const GATHER: Duration = Duration::from_millis(1);
 
 /// How long the end waits for what is still to be written.
 const LAST: Duration = Duration::from_secs(1);
+
+/// The target of events that tell of lines that were dropped: those of this module.
+pub(super) const LOSS: &str = module_path!();
 
 /// Lines from whoever has some to the thread.
 #[derive(Clone, Default)]
@@ -43,14 +37,7 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// What the thread has not taken yet.
-    lines: Vec<u8>,
-    /// Lines that are not written yet, those that the thread has taken too.
-    count: usize,
-    /// The bytes of these.
-    bytes: usize,
-    /// Lines that found no room, or could not be written.
-    dropped: usize,
+    backlog: Backlog,
     /// The thread waits for lines.
     is_asleep: bool,
     is_over: bool,
@@ -58,27 +45,18 @@ struct State {
 }
 
 impl Queue {
-    /// Adds a line, which ends with a line feed, or drops it when too much waits. (Some have
-    /// further ones in them, and count as several.)
-    pub(super) fn push(&self, line: &[u8]) {
-        let count = count(line);
+    /// Adds a line, which ends with its only line feed, or drops it when too much waits.
+    pub(super) fn push(&self, line: &[u8], kind: Kind) {
         let mut state = self.0.lock();
-        if state.count >= MAX_LINES || state.bytes + line.len() > MAX_BYTES {
-            state.dropped += count;
-            return;
-        }
-        state.count += count;
-        state.bytes += line.len();
-        state.lines.extend_from_slice(line);
-        if mem::take(&mut state.is_asleep) {
+        if state.backlog.push(line, kind) && mem::take(&mut state.is_asleep) {
             drop(state);
             self.0.wake.notify_one();
         }
     }
 
     /// Lines that were dropped so far.
-    pub(super) fn dropped(&self) -> usize {
-        self.0.lock().dropped
+    pub(super) fn dropped(&self) -> Dropped {
+        self.0.lock().backlog.dropped()
     }
 
     /// Starts the thread.
@@ -105,43 +83,22 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for lines and takes them all; `false` when it is over.
-    fn take(&self, lines: &mut Vec<u8>) -> bool {
+    /// Waits for lines and takes the oldest; `None` when it is over.
+    fn take(&self) -> Option<Chunk> {
         let mut state = self.lock();
-        while state.lines.is_empty() && !state.is_over {
+        while state.backlog.is_empty() && !state.is_over {
             state.is_asleep = true;
             state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        mem::swap(&mut state.lines, lines);
-        !lines.is_empty()
+        state.backlog.take()
     }
 
-    /// Waits for [`GATHER`], unless it is over.
+    /// Waits for [`GATHER`], unless there are many lines or it is over.
     fn gather(&self) {
         let state = self.lock();
-        drop(self.wake.wait_timeout_while(state, GATHER, |state| !state.is_over));
-    }
-}
-
-impl<'a> MakeWriter<'a> for Queue {
-    type Writer = Line<'a>;
-
-    fn make_writer(&'a self) -> Line<'a> {
-        Line(self)
-    }
-}
-
-/// One line, which is written at once.
-pub(super) struct Line<'a>(&'a Queue);
-
-impl Write for Line<'_> {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.push(line);
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        if !state.backlog.is_long() {
+            drop(self.wake.wait_timeout_while(state, GATHER, |state| !state.is_over));
+        }
     }
 }
 
@@ -157,47 +114,39 @@ struct Sink<W> {
 impl<W: Write> Sink<W> {
     fn run(mut self) {
         let shared = Arc::clone(&self.queue.0);
-        let mut lines = Vec::new();
-        let mut reported = 0;
-        while shared.take(&mut lines) {
-            let all = self.write_out(&lines);
+        let mut reported = Dropped::default();
+        while let Some(chunk) = shared.take() {
+            let written = self.write_out(&chunk.bytes);
+            let is_whole = written == chunk.bytes.len();
+            shared.lock().backlog.done(chunk, written);
             let dropped = self.queue.dropped();
-            if all && dropped > reported {
-                // It comes back here by way of the queue. If that has filled up meanwhile, the
-                // next time tries again.
-                tracing::warn!(lines = dropped - reported, "log lines were dropped");
-                if self.queue.dropped() == dropped {
-                    reported = dropped;
-                }
+            if is_whole && dropped != reported {
+                let lines = dropped.lines - reported.lines;
+                let output = dropped.output - reported.output;
+                // The line comes back here by way of the queue.
+                tracing::warn!(output, lines, "log lines were dropped");
+                reported = dropped;
             }
-            lines.clear();
-            lines.shrink_to(PIECE);
             shared.gather();
         }
         shared.lock().has_ended = true;
         shared.ended.notify_one();
     }
 
-    /// Writes lines; whether all of them got through.
-    fn write_out(&mut self, lines: &[u8]) -> bool {
+    /// Writes lines; how many bytes got through.
+    fn write_out(&mut self, lines: &[u8]) -> usize {
         if self.cut_off && self.write(b"\n").is_err() {
-            self.done(lines, lines);
-            return false;
+            return 0;
         }
         let mut rest = lines;
         while !rest.is_empty() {
-            let piece = rest.get(..PIECE).unwrap_or(rest);
+            let piece = rest.get(..CHUNK).unwrap_or(rest);
             match self.write(piece) {
-                Ok(written) => {
-                    let (written, more) = rest.split_at(written.min(rest.len()));
-                    self.done(written, b"");
-                    rest = more;
-                }
+                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
                 Err(_) => break,
             }
         }
-        self.done(rest, rest);
-        rest.is_empty()
+        lines.len() - rest.len()
     }
 
     /// How many bytes were written, at least one.
@@ -214,36 +163,27 @@ impl<W: Write> Sink<W> {
             }
         }
     }
-
-    /// So much waits no longer; of it, so much was not written.
-    fn done(&self, lines: &[u8], unwritten: &[u8]) {
-        let (bytes, lines, unwritten) = (lines.len(), count(lines), count(unwritten));
-        let mut state = self.queue.0.lock();
-        state.count -= lines;
-        state.bytes -= bytes;
-        state.dropped += unwritten;
-    }
-}
-
-fn count(lines: &[u8]) -> usize {
-    memchr::memchr_iter(b'\n', lines).count()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::{Receiver, channel};
+    use std::sync::mpsc::{Receiver, Sender, channel};
     use std::time::Instant;
 
     use super::*;
+    use crate::log::backlog::{MAX_LINES, MAX_OUTPUT_LINES};
+
+    type Written = Arc<Mutex<Vec<u8>>>;
 
     /// Takes nothing until it is told to, and then everything, line by line.
-    struct Blocked(Receiver<()>, Arc<Mutex<Vec<u8>>>);
+    struct Blocked(Receiver<()>, Sender<()>, Written);
 
     impl Write for Blocked {
         fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+            let _ = self.1.send(());
             let _ = self.0.recv_timeout(Duration::from_secs(60));
             let line = lines.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default();
-            self.1.lock().expect("not poisoned").extend_from_slice(line);
+            self.2.lock().expect("not poisoned").extend_from_slice(line);
             Ok(line.len())
         }
 
@@ -252,34 +192,86 @@ mod tests {
         }
     }
 
+    /// A queue whose writer is blocked with its first line; what unblocks it, and what it has
+    /// written.
+    fn blocked() -> (Queue, Sender<()>, Written) {
+        let ((unblock, blocked), (begun, begins)) = (channel(), channel());
+        let (queue, out) = (Queue::default(), Arc::default());
+        queue.write_to(Blocked(blocked, begun, Arc::clone(&out))).expect("a thread");
+        queue.push(b"first\n", Kind::Event);
+        begins.recv().expect("a write");
+        (queue, unblock, out)
+    }
+
+    fn written(queue: &Queue, out: &Written) -> String {
+        queue.end();
+        let state = queue.0.lock();
+        assert!(state.backlog.holds_nothing() && state.has_ended);
+        String::from_utf8(out.lock().expect("not poisoned").clone()).expect("text")
+    }
+
     #[test]
     fn what_waits_has_bounds_and_comes_out_whole() {
         let long = [vec![b'x'; (1 << 20) - 1], vec![b'\n']].concat();
-        for (line, fit) in [(long, 16), (b"a line\n".to_vec(), MAX_LINES)] {
-            let (unblock, blocked) = channel();
-            let (queue, out) = (Queue::default(), Arc::default());
-            queue.write_to(Blocked(blocked, Arc::clone(&out))).expect("a thread");
-            let many = fit + 100;
-            for _ in 0..many {
-                queue.make_writer().write_all(&line).expect("never refused");
-                assert!(queue.0.lock().bytes <= MAX_BYTES);
-                assert!(queue.0.lock().count <= MAX_LINES);
+        let short = b"a line\n".to_vec();
+        for (kind, line, fit) in [
+            (Kind::Event, &long, 15),
+            (Kind::Event, &short, MAX_LINES - 1),
+            (Kind::Output, &long, 4),
+            (Kind::Output, &short, MAX_OUTPUT_LINES),
+        ] {
+            let (queue, unblock, out) = blocked();
+            for _ in 0..fit + 100 {
+                queue.push(line, kind);
             }
-            assert_eq!(queue.dropped(), 100);
+            let output = if kind == Kind::Output { 100 } else { 0 };
+            assert_eq!(queue.dropped(), Dropped { lines: 100, output });
             drop(unblock);
-            queue.end();
-            assert_eq!(*out.lock().expect("not poisoned"), line.repeat(fit));
-            let state = queue.0.lock();
-            assert_eq!((state.count, state.bytes, state.dropped), (0, 0, 100));
+            let line = String::from_utf8(line.clone()).expect("text");
+            assert!(written(&queue, &out) == "first\n".to_owned() + &line.repeat(fit));
         }
     }
 
     #[test]
+    fn output_gives_way_to_events_and_else_keeps_its_place() {
+        let (queue, unblock, out) = blocked();
+        let mut expected = String::from("first\n");
+        for n in 0..MAX_OUTPUT_LINES {
+            queue.push(b"output\n", Kind::Output);
+            let line = format!("event {n}\n");
+            queue.push(line.as_bytes(), Kind::Event);
+            expected += &line;
+        }
+        assert_eq!(queue.dropped(), Dropped::default());
+        let halfway = expected.replace("event", "output\nevent");
+        for n in MAX_OUTPUT_LINES..MAX_LINES - 1 {
+            let line = format!("event {n}\n");
+            queue.push(line.as_bytes(), Kind::Event);
+            expected += &line;
+            let all = 1 + n + 1 + MAX_OUTPUT_LINES;
+            let output = if all > MAX_LINES { MAX_OUTPUT_LINES } else { 0 };
+            assert_eq!(queue.dropped(), Dropped { lines: output, output }, "no event");
+        }
+        queue.push(b"output\n", Kind::Output);
+        queue.push(b"event\n", Kind::Event);
+        let dropped = Dropped { lines: MAX_OUTPUT_LINES + 2, output: MAX_OUTPUT_LINES + 1 };
+        assert_eq!(queue.dropped(), dropped, "there is no room for either");
+        queue.push(b"loss\n", Kind::Loss);
+        drop(unblock);
+        assert!(written(&queue, &out) == expected + "loss\n");
+
+        let (queue, unblock, out) = blocked();
+        for line in halfway.lines().skip(1) {
+            let kind = if line == "output" { Kind::Output } else { Kind::Event };
+            queue.push(format!("{line}\n").as_bytes(), kind);
+        }
+        drop(unblock);
+        assert!(written(&queue, &out) == halfway);
+    }
+
+    #[test]
     fn an_end_does_not_wait_for_ever() {
-        let (unblock, blocked) = channel();
-        let queue = Queue::default();
-        queue.write_to(Blocked(blocked, Arc::default())).expect("a thread");
-        queue.push(b"a line\n");
+        let (queue, unblock, _) = blocked();
         let start = Instant::now();
         queue.end();
         assert!(start.elapsed() >= LAST);

@@ -21,6 +21,7 @@ mod hostile;
 mod ipc;
 mod lockdown;
 mod logging;
+mod output;
 mod page;
 mod pools;
 #[path = "../../fuzz/src/properties.rs"]

@@ -15,8 +15,9 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use super::DeadlinePassed;
+use crate::printable;
 
-/// The most bytes of a path that a line repeats. With two of them, each byte escaped,
+/// The most bytes of a path that a line repeats. With two of them, each byte escaped by six,
 /// a line is shorter than what a pipe takes in one piece (`PIPE_BUF`, 4,096 bytes).
 const MAX_PATH: usize = 256;
 
@@ -45,10 +46,11 @@ impl Audit {
 
     /// Writes a line when there is room for it, by that time or not at all.
     fn write(&self, record: &Record<'_>, until: Instant) -> Result<(), DeadlinePassed> {
-        let mut line = serde_json::to_vec(record).map_err(|_| DeadlinePassed)?;
-        line.push(b'\n');
+        let line = serde_json::to_string(record).map_err(|_| DeadlinePassed)?;
+        let mut line = printable::json(&line).into_owned();
+        line.push('\n');
         loop {
-            match rustix::io::write(&self.0, &line) {
+            match rustix::io::write(&self.0, line.as_bytes()) {
                 Ok(_) => return Ok(()),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => self.wait_for_room(until)?,
@@ -213,25 +215,34 @@ fn shown(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn the_longest_line_fits_into_a_pipe_in_one_piece() {
-        let (read, write) = std::io::pipe().expect("a pipe");
-        let audit = Arc::new(Audit::new(write.into()).expect("a pipe"));
-        let mut trail = Trail::new(audit, u64::MAX, Instant::now());
-        let path = "\u{1}".repeat(5000);
-        trail.begin(
-            "wasi:filesystem/types",
-            "descriptor.symlink-at",
-            Argument::Paths(&path, &path),
-        );
-        trail.refused(Outcome::Denied, "a reason of the longest kind there is".into());
-        drop(trail);
-        rustix::io::ioctl_fionbio(&read, true).expect("a pipe");
-        let line = std::io::read_to_string(read).expect("text, and nobody who could add to it");
-        assert!(line.len() <= 4096, "{}", line.len());
-        assert!(line.ends_with("}\n"));
+        for c in ["\u{1}", "\n", "\"", "\u{7f}", "\u{9b}", "\u{202e}", "\u{e0001}", "\u{10ffff}"] {
+            let (read, write) = std::io::pipe().expect("a pipe");
+            let audit = Arc::new(Audit::new(write.into()).expect("a pipe"));
+            let mut trail = Trail::new(audit, u64::MAX, Instant::now());
+            let path = c.repeat(5000);
+            trail.begin(
+                "wasi:filesystem/types",
+                "descriptor.symlink-at",
+                Argument::Paths(&path, &path),
+            );
+            trail.refused(Outcome::Denied, "a reason of the longest kind there is".into());
+            drop(trail);
+            rustix::io::ioctl_fionbio(&read, true).expect("a pipe");
+            let line = std::io::read_to_string(read).expect("text, and nobody who could add to it");
+            assert!(line.len() <= 4096, "{c:?}: {}", line.len());
+            assert!(line.ends_with("}\n") && line.matches('\n').count() == 1);
+            let shown = line.chars().all(|c| matches!(c, ' '..='~' | '…' | '\n'));
+            assert!(shown, "{line:?}");
+            let record: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+            let path = path.chars().take(MAX_PATH / c.len()).collect::<String>() + "…";
+            assert_eq!((&record["path"], &record["other_path"]), (&json!(path), &json!(path)));
+        }
     }
 
     #[test]
