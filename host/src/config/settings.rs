@@ -108,7 +108,7 @@ pub struct Settings {
     /// How long SIGTERM and SIGINT wait for requests in flight [default: 10s]
     #[arg(long, env = "SWAPBOX_GRACE", hide_env = true, value_name = "DURATION")]
     pub grace: Option<Span>,
-    /// Access log and events on standard error [default: text]
+    /// Access log and events on standard error, with json also the banner [default: text]
     #[arg(long, env = "SWAPBOX_LOG", hide_env = true, value_enum)]
     pub log: Option<LogFormat>,
     /// A line of JSON for every host call of a handler, into this file or to standard output

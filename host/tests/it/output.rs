@@ -111,54 +111,90 @@ fn assert_harmless(text: &str) {
 }
 
 fn a_flood_of_output_is_bounded_and_counted(pool: &str) {
-    let config = tempfile::NamedTempFile::new().unwrap();
-    writeln!(&config, "[[handler]]\npath = {HOSTILE:?}\n[[handler]]\nprefix = \"/output-flood\"")
-        .unwrap();
-    writeln!(&config, "path = {HOSTILE:?}").unwrap();
-    let mut server = Logging::start(
-        pool,
-        &["--log", "json", "--dir", "folder", "--config", config.path().to_str().unwrap()],
+    let dir = tempfile::tempdir().unwrap();
+    let (config, flooding) = (dir.path().join("c.toml"), dir.path().join("flooding.wasm"));
+    let mut component = std::fs::read(HOSTILE).unwrap();
+    std::fs::write(&flooding, &component).unwrap();
+    let tables = format!(
+        "[[handler]]\npath = {HOSTILE:?}\n[[handler]]\nprefix = {FLOOD:?}\npath = {flooding:?}\n"
     );
-    let has = |field: &'static str| move |line: &&Value| line.get(field).is_some();
-    let told = |lines: &[Value]| {
-        let told = lines
-            .iter()
-            .filter(|line| line["prefix"] == "/output-flood" && line.get("lines").is_some());
-        told.map(|line| line["bytes"].as_u64().unwrap()).sum::<u64>()
-    };
-    // Each call writes 32 MiB, of which it may bring 64 KiB into the log.
+    std::fs::write(&config, tables).unwrap();
+    let config = config.to_str().unwrap();
+    let mut server =
+        Logging::start(pool, &["--log", "json", "--dir", "folder", "--config", config]);
     let (mut client, mut calls) = (server.connect(), 0);
-    eventually("more than the route may log", || {
-        assert_eq!(client.request("GET", "/output-flood", b"").status, 200, "{pool}");
+    // Each call writes 32 MiB, of which it may bring 64 KiB into the log.
+    let mut flood = || {
+        assert_eq!(client.request("GET", FLOOD, b"").status, 200, "{pool}");
         calls += 1;
-        told(&server.objects()) > 0
+    };
+    eventually("more than the route may log", || {
+        flood();
+        beyond_budget(&server.objects()).1 > 0
     });
+    // Another handler has what this one leaves.
+    component.extend_from_slice(b"\0\x02\x01x");
+    std::fs::write(&flooding, component).unwrap();
+    kill(server.child.id(), Signal::HUP);
+    eventually("the swap", || {
+        flood();
+        server.log().contains("handler swapped")
+    });
+    (0..20).for_each(|_| flood());
+    let accounted = |lines: &[Value]| {
+        let dropped = lines.iter().filter_map(|line| line["dropped"].as_u64()).sum::<u64>();
+        logged(lines).count() as u64 * LINE + dropped + beyond_budget(lines).1
+    };
+    let all = calls << 25;
+    eventually("all of it is there or counted", || accounted(&server.objects()) == all);
+    // The end does not wait, and tells of what has not been told of.
+    let mut client = server.connect();
+    for _ in 0..20 {
+        assert_eq!(client.request("GET", FLOOD, b"").status, 200, "{pool}");
+    }
     // Another route is as it was.
     assert_eq!(client.request("GET", "/output-invalid", b"").status, 200);
-    let accounted = |lines: &[Value]| {
-        let kept = lines.iter().filter_map(|line| Some(line["output"].as_str()?.len() as u64 + 1));
-        let flood = kept.filter(|length| *length == 4096).sum::<u64>();
-        let dropped = lines.iter().filter_map(|line| line["dropped"].as_u64()).sum::<u64>();
-        flood + dropped + told(lines)
-    };
-    eventually("all of it is there or counted", || accounted(&server.objects()) == calls << 25);
     server.stop();
     let lines = server.objects();
-    assert_eq!(accounted(&lines), calls << 25, "{pool}");
-    let outputs = lines.iter().filter(has("output"));
-    assert!(outputs.clone().any(|line| line["output"].as_str().unwrap().starts_with("invalid")));
-    assert_eq!(
-        lines.iter().filter(has("client")).count() as u64,
-        calls + 1,
-        "{pool}: access lines"
-    );
-    let seconds = |line: &Value| humantime::parse_rfc3339(line["timestamp"].as_str().unwrap());
-    let (first, last) = (seconds(&lines[0]).unwrap(), seconds(lines.last().unwrap()).unwrap());
-    let seconds = last.duration_since(first).unwrap().as_secs() + 2;
-    assert!(outputs.count() as u64 <= seconds * 1000, "{pool}");
-    assert!(server.log().len() as u64 <= seconds << 21, "{pool}");
-    let reports = lines.iter().filter(|line| line["prefix"] == "/output-flood").count() as u64;
-    assert!(reports <= seconds, "{pool}: {reports} reports in {seconds} s");
+    assert_eq!(accounted(&lines), all + (20 << 25), "{pool}");
+    let said =
+        |text: &str| lines.iter().any(|line| line["output"].as_str().unwrap_or("").contains(text));
+    assert!(said("half a letter"), "{pool}");
+    let served = lines.iter().filter(|line| line.get("client").is_some()).count() as u64;
+    assert_eq!(served, calls + 21, "{pool}: access lines");
+
+    let (first, last) = (logged(&lines).next().unwrap(), logged(&lines).next_back().unwrap());
+    let seconds = time(last).duration_since(time(first)).unwrap().as_secs_f64();
+    let kept = logged(&lines).count() as f64 * LINE as f64 / f64::from(1 << 20);
+    assert!(kept <= 1.0 + seconds + 0.5, "{pool}: {kept} MiB in {seconds} s");
+    let whole = time(&lines[lines.len() - 1]).duration_since(time(&lines[0])).unwrap();
+    let (reports, _) = beyond_budget(&lines);
+    assert!(reports <= whole.as_secs() + 1, "{pool}: {reports} reports in {whole:?}");
+}
+
+/// The target that floods the log, and the prefix of the route that does.
+const FLOOD: &str = "/output-flood";
+
+/// Bytes of each line of the flood.
+const LINE: u64 = 4096;
+
+/// Lines of the flood.
+fn logged(lines: &[Value]) -> impl DoubleEndedIterator<Item = &Value> {
+    let is_long =
+        |line: &&Value| line["output"].as_str().is_some_and(|o| o.len() as u64 + 1 == LINE);
+    lines.iter().filter(is_long)
+}
+
+/// Reports of what was beyond the flooding route's budget, and their bytes together.
+fn beyond_budget(lines: &[Value]) -> (u64, u64) {
+    let reports =
+        lines.iter().filter(|line| line["prefix"] == FLOOD && line.get("lines").is_some());
+    reports
+        .fold((0, 0), |(count, bytes), line| (count + 1, bytes + line["bytes"].as_u64().unwrap()))
+}
+
+fn time(line: &Value) -> std::time::SystemTime {
+    humantime::parse_rfc3339(line["timestamp"].as_str().unwrap()).unwrap()
 }
 
 fn every_line_is_json_from_the_first_on(pool: &str) {
