@@ -132,7 +132,11 @@ fn a_handler_out_of_the_cache_has_to_fit_too(pool: &str) {
     let handler = server.handler();
     let args = ["--pool", pool, "--port", "0", "--handler", handler.to_str().unwrap()];
     let args = [&args[..], &cache, &["4MiB"]].concat();
-    check(&args, 1, &["within the limits", "6553600 bytes of memory, of at most 4194304"]);
+    check(
+        &args,
+        1,
+        &["within the limits", "bytes for its memories and records, of at most 4194304"],
+    );
 }
 
 #[test]
@@ -151,12 +155,18 @@ fn what_has_too_many_parts_is_refused_and_told_of_what() {
     let empty = "(core module $e) (core instance (instantiate $e))";
     let none = one.replace("$m", "$e");
     for (parts, count, instances, wanted) in [
-        ("(memory 1)", 3, one, "5 memories, of at most 4"),
-        ("(table 1 funcref)", 16, one, "17 tables, of at most 16"),
-        ("(table 20000 funcref)", 1, one, "20001 elements in a table, of at most 20000"),
-        ("(global i32 (i32.const 0))", 32_768, one, "32769 imports, exports, globals"),
+        ("(memory 1)", 3, one, "it wants 5 memories, of at most 4"),
+        ("(table 1 funcref)", 16, one, "it wants 17 tables, of at most 16"),
+        ("(table 20000 funcref)", 1, one, "it wants 20001 elements in a table, of at most 20000"),
+        // Besides these: the store, the component, the module and its memory.
+        (
+            "(global i32 (i32.const 0))",
+            131_072 - 104,
+            one,
+            "an instance takes more than 131072 records",
+        ),
     ] {
-        let too_large = "it cannot be instantiated within the limits: it wants";
+        let too_large = "it cannot be instantiated within the limits:";
         let said = refused(&parts.repeat(count), instances);
         assert!(!said.contains(too_large), "{parts}: {said}");
         let more = match parts.contains("20000") {
@@ -169,7 +179,7 @@ fn what_has_too_many_parts_is_refused_and_told_of_what() {
     let said = refused("", &format!("{empty} {}", none.repeat(127)));
     assert!(!said.contains("within the limits"), "{said}");
     let said = refused("", &format!("{empty} {}", none.repeat(128)));
-    assert!(said.contains("it wants 129 modules, of at most 128"), "{said}");
+    assert!(said.contains("an instance takes more than 128 modules"), "{said}");
 }
 
 #[test]

@@ -142,7 +142,10 @@ impl Server {
         });
         let mut server = Self { child, lines, seen: Vec::new(), port: 0, dir, scratch };
         let banner = server.wait_for_line("HTTP Server running on port ");
-        server.port = banner.rsplit(' ').next().unwrap().parse().unwrap();
+        let (_, port) = banner.split_once("on port ").unwrap();
+        // In JSON, more follows.
+        let end = port.find(|c: char| !c.is_ascii_digit()).unwrap_or(port.len());
+        server.port = port[..end].parse().unwrap();
         server.wait_for_line("sandbox ");
         server
     }
