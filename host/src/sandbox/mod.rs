@@ -14,6 +14,8 @@ mod limits;
 mod memories;
 mod monitor;
 mod response;
+#[cfg(feature = "holes")]
+mod reused;
 
 pub use call::{Call, CallError, Order};
 pub use engine::{Clock, Memories, Sandbox};

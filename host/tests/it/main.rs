@@ -15,6 +15,8 @@ mod demo;
 mod files;
 mod framing;
 mod fresh;
+#[cfg(feature = "holes")]
+mod holes;
 mod hostile;
 mod ipc;
 mod lockdown;
