@@ -7,6 +7,9 @@
 //! it was blocked, and by what: Landlock answers EACCES, the filter on system calls
 //! EPERM.
 
+mod parent;
+mod system_calls;
+
 use std::fs::{self, File};
 use std::io;
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -16,7 +19,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, renameat};
+use rustix::fs::{AtFlags, CWD, renameat, unlinkat};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::pool::bell::Bell;
@@ -25,9 +28,6 @@ use crate::sandbox::{Call, Captured};
 
 /// Longer than any deadline of the demo.
 const LONG: Duration = Duration::from_secs(6);
-
-/// How long the parent is given to take offence.
-const WHILE: Duration = Duration::from_secs(1);
 
 /// How a worker process reaches its parent.
 #[derive(Clone, Copy)]
@@ -41,10 +41,22 @@ pub(crate) struct Parent<'a> {
 enum Came {
     /// It got this far.
     Through(String),
-    /// It failed with this error.
-    Blocked(io::Error),
+    /// It failed with this error. Should it have been the filter, then by this system call.
+    Blocked(io::Error, Option<libc::c_long>),
     /// There is nothing to be had.
     Nothing(&'static str),
+    /// There is nothing here to attempt it on.
+    NotApplicable(&'static str),
+}
+
+impl Came {
+    /// What may have been kept from that system call.
+    fn filtered(self, call: libc::c_long) -> Self {
+        match self {
+            Self::Blocked(error, _) => Self::Blocked(error, Some(call)),
+            other => other,
+        }
+    }
 }
 
 /// Makes the attempt that the request's path names, in a worker that has confined
@@ -65,8 +77,9 @@ pub(crate) fn attempt(request: &[u8], parent: Option<Parent<'_>>) -> Call {
         },
         None => ("404 Not Found", "no such attempt\n".into()),
         Some(Came::Through(what)) => ("200 OK", format!("through: {what}\n")),
-        Some(Came::Blocked(error)) => ("200 OK", format!("blocked: {}\n", by(&error))),
-        Some(Came::Nothing(why)) => ("200 OK", format!("blocked: {why}\n")),
+        Some(Came::Blocked(error, call)) => ("200 OK", format!("blocked: {}\n", by(&error, call))),
+        Some(Came::Nothing(why)) => ("200 OK", format!("nothing: {why}\n")),
+        Some(Came::NotApplicable(why)) => ("200 OK", format!("not applicable: {why}\n")),
     };
     let length = body.len();
     let response = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}");
@@ -84,22 +97,26 @@ fn store(path: &str, request: &[u8]) -> io::Result<()> {
     Ok(renameat(CWD, temporary, CWD, path)?)
 }
 
-/// Which layer an error comes from.
-fn by(error: &io::Error) -> String {
+/// Which layer an error comes from. What the kernel forbids for another reason, Landlock's too, can
+/// be the same error as the filter's, which then forbids the system call whatever its arguments.
+fn by(error: &io::Error, call: Option<libc::c_long>) -> String {
     match error.raw_os_error() {
         Some(libc::EACCES) => "landlock (EACCES)".into(),
         // What a link or a move would carry from one set of rights to another.
         Some(libc::EXDEV) => "landlock (EXDEV)".into(),
-        Some(libc::EPERM) => "seccomp (EPERM)".into(),
-        Some(libc::EFBIG | libc::EMFILE) => format!("resource limit ({error})"),
-        _ => error.to_string(),
+        Some(libc::EPERM) if call.is_some_and(system_calls::is_filtered) => {
+            "seccomp (EPERM)".into()
+        }
+        Some(libc::EFBIG) => "resource limit (EFBIG)".into(),
+        Some(libc::EMFILE) => "resource limit (EMFILE)".into(),
+        _ => format!("kernel ({error})"),
     }
 }
 
 fn came<T>(result: io::Result<T>, what: &str) -> Came {
     match result {
         Ok(_) => Came::Through(what.into()),
-        Err(error) => Came::Blocked(error),
+        Err(error) => Came::Blocked(error, None),
     }
 }
 
@@ -109,7 +126,7 @@ fn attempts(name: &str, argument: &str, parent: Option<Parent<'_>>) -> Option<Ca
         "read-outside" => came(fs::read(argument), "read a file outside"),
         "list-outside" => came(fs::read_dir("/"), "listed the root directory"),
         "write-outside" => came(fs::write(argument, "escaped"), "wrote a file outside"),
-        "leave-directory" => came(fs::read_dir(".."), "left the directory"),
+        "leave-directory" => came(fs::read_dir(format!("{argument}/..")), "left the directory"),
         "follow-link" => came(fs::read(format!("{argument}/out")), "followed a link out"),
         "follow-link-slash" => {
             came(fs::read_dir(format!("{argument}/out_dir/")), "followed a link out by a slash")
@@ -138,55 +155,41 @@ fn attempts(name: &str, argument: &str, parent: Option<Parent<'_>>) -> Option<Ca
         "read-memory-file" => {
             came(File::open(format!("/proc/{argument}/mem")), "opened the server's memory")
         }
-        "connect" => came(TcpStream::connect(argument), "connected"),
-        "listen" => came(TcpListener::bind("127.0.0.1:0"), "listened"),
-        "send-datagram" => came(UdpSocket::bind("127.0.0.1:0"), "had a datagram socket"),
-        "connect-unix" => came(UnixStream::connect("/run/systemd/notify"), "connected"),
+        "connect" => came(TcpStream::connect(argument), "connected").filtered(libc::SYS_socket),
+        "listen" => came(TcpListener::bind("127.0.0.1:0"), "listened").filtered(libc::SYS_socket),
+        "send-datagram" => {
+            came(UdpSocket::bind("127.0.0.1:0"), "had a datagram socket").filtered(libc::SYS_socket)
+        }
+        "connect-unix" => {
+            came(UnixStream::connect(argument), "connected").filtered(libc::SYS_socket)
+        }
         "send-to-unix" => match parent {
-            Some(parent) => came(parent.socket.send_to(b"x", argument), "sent to another service"),
-            None => Came::Nothing(NO_SOCKET),
+            Some(parent) => came(parent.socket.send_to(b"x", argument), "sent to another service")
+                .filtered(libc::SYS_sendto),
+            None => Came::NotApplicable("a thread has no such socket"),
         },
-        "touch-outside" => came(touch(argument), "changed the times of a file outside"),
-        "execute" => Came::Blocked(Command::new("/bin/true").exec()),
-        "start-process" => came(Command::new("/bin/true").spawn(), "started a process"),
+        "touch-outside" => came(touch(argument), "changed the times of a file outside")
+            .filtered(libc::SYS_utimensat),
+        "execute" => Came::Blocked(Command::new("/bin/true").exec(), Some(libc::SYS_execve)),
+        "start-process" => {
+            came(Command::new("/bin/true").spawn(), "started a process").filtered(libc::SYS_clone)
+        }
         "start-thread" => {
             came(std::thread::Builder::new().spawn(|| {}), "started a thread without confinement")
+                .filtered(libc::SYS_clone)
         }
         "signal-server" => {
             // A signal that does no harm, so that a breach does none either.
             came(kill_process(pid()?, Signal::CONT).map_err(Into::into), "signalled the server")
+                .filtered(libc::SYS_kill)
         }
-        "trace-sibling" => trace(pid()?),
-        "read-other-process" => read_process(pid()?),
-        "system-calls" => system_calls(),
-        "large-file" => large_file(),
-        "many-descriptors" => many_descriptors(),
+        "trace-sibling" => system_calls::trace(pid()?),
+        "read-other-process" => system_calls::read_process(pid()?),
+        "system-calls" => system_calls::system_calls(),
+        "large-file" => large_file(argument),
+        "many-descriptors" => many_descriptors(argument),
         "see-descriptors" => see_descriptors(),
         "see-memory" => see_memory(),
-        "say" => say(parent, &decode_hex(argument)?, WHILE)?,
-        "say-nonsense" => say(parent, b"nonsense", WHILE)?,
-        "say-too-much" => say(parent, &[[1; 8].as_slice(), &[0xff; 4]].concat(), WHILE)?,
-        "answer-for-another" => say(
-            parent,
-            &[u64::MAX.to_le_bytes().as_slice(), &[14, 0, 0, 0], &[0; 14]].concat(),
-            WHILE,
-        )?,
-        "say-without-end" => flood(parent)?,
-        "garble-mailbox" => {
-            let Some(parent) = parent else { return Some(Came::Nothing(NO_SOCKET)) };
-            parent.mailbox.garble();
-            parent.bell.ring();
-            std::thread::sleep(WHILE);
-            Came::Through("the parent took no notice".into())
-        }
-        "ring" => {
-            let Some(parent) = parent else { return Some(Came::Nothing(NO_SOCKET)) };
-            let began = Instant::now();
-            while began.elapsed() < LONG {
-                parent.bell.ring();
-            }
-            Came::Through("the parent woke up each time".into())
-        }
         "say-nothing" => {
             std::thread::sleep(LONG);
             Came::Through("nobody took offence".into())
@@ -205,139 +208,23 @@ fn attempts(name: &str, argument: &str, parent: Option<Parent<'_>>) -> Option<Ca
             std::thread::sleep(LONG);
             Came::Through("nobody took offence".into())
         }
-        _ => return None,
+        _ => return parent::attempts(name, argument, parent),
     })
 }
 
-const NO_SOCKET: &str = "nothing: a thread has no such socket";
-
-/// Speaks to the parent out of turn, and waits for what comes of it.
-fn say(parent: Option<Parent<'_>>, nonsense: &[u8], wait: Duration) -> Option<Came> {
-    let Some(parent) = parent else {
-        return Some(Came::Nothing(NO_SOCKET));
-    };
-    parent.socket.send(nonsense).ok()?;
-    std::thread::sleep(wait);
-    Some(Came::Through("the parent took no notice".into()))
-}
-
-/// Says much without listening, until the parent has had enough.
-fn flood(parent: Option<Parent<'_>>) -> Option<Came> {
-    let Some(parent) = parent else { return Some(Came::Nothing(NO_SOCKET)) };
-    let began = Instant::now();
-    while began.elapsed() < LONG {
-        // The beginnings of messages that are not too long, and never end.
-        parent.socket.send(&[[1; 8].as_slice(), &[0, 1, 0, 0], &[0; 200]].concat()).ok()?;
-    }
-    Some(Came::Through("the parent listened to all of it".into()))
-}
-
-/// Bytes that are given as hexadecimal digits.
-fn decode_hex(digits: &str) -> Option<Vec<u8>> {
-    let byte = |at| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
-    (0..digits.len()).step_by(2).map(byte).collect()
-}
-
-fn result(returned: libc::c_long) -> io::Result<()> {
-    if returned == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-#[expect(unsafe_code, reason = "an attempt")]
-fn trace(pid: Pid) -> Came {
-    // SAFETY: attaching touches no memory of this process; should it work, the other
-    // one is let go at once.
-    let attached = unsafe { libc::ptrace(libc::PTRACE_ATTACH, pid.as_raw_pid(), 0, 0) };
-    let attached = result(attached);
-    if attached.is_ok() {
-        // SAFETY: as above.
-        let _ = unsafe { libc::ptrace(libc::PTRACE_DETACH, pid.as_raw_pid(), 0, 0) };
-    }
-    came(attached, "traced another worker")
-}
-
-#[expect(unsafe_code, reason = "an attempt")]
-fn read_process(pid: Pid) -> Came {
-    let mut byte = [0u8; 1];
-    let local = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
-    let remote = libc::iovec { iov_base: std::ptr::dangling_mut::<u8>().cast(), iov_len: 1 };
-    // SAFETY: the local vector has room for the one byte that may be read.
-    let read = unsafe { libc::process_vm_readv(pid.as_raw_pid(), &local, 1, &remote, 1, 0) };
-    match result(read as libc::c_long) {
-        // The address means nothing: that the kernel looked at it is enough.
-        Err(error) if error.raw_os_error() != Some(libc::EFAULT) => Came::Blocked(error),
-        _ => Came::Through("read another process's memory".into()),
-    }
-}
-
-/// System calls that no worker needs, and that have opened doors before.
-const DOORS: &[(&str, libc::c_long)] = &[
-    ("socket", libc::SYS_socket),
-    ("socketpair", libc::SYS_socketpair),
-    ("clone", libc::SYS_clone),
-    ("clone3", libc::SYS_clone3),
-    ("execve", libc::SYS_execve),
-    ("execveat", libc::SYS_execveat),
-    ("unshare", libc::SYS_unshare),
-    ("setns", libc::SYS_setns),
-    ("mount", libc::SYS_mount),
-    ("pivot_root", libc::SYS_pivot_root),
-    ("chroot", libc::SYS_chroot),
-    ("bpf", libc::SYS_bpf),
-    ("io_uring_setup", libc::SYS_io_uring_setup),
-    ("userfaultfd", libc::SYS_userfaultfd),
-    ("perf_event_open", libc::SYS_perf_event_open),
-    ("keyctl", libc::SYS_keyctl),
-    ("memfd_create", libc::SYS_memfd_create),
-    ("pidfd_open", libc::SYS_pidfd_open),
-    ("pidfd_getfd", libc::SYS_pidfd_getfd),
-    ("process_vm_writev", libc::SYS_process_vm_writev),
-    ("open_by_handle_at", libc::SYS_open_by_handle_at),
-    ("mknodat", libc::SYS_mknodat),
-    ("fchmodat", libc::SYS_fchmodat),
-    ("fchownat", libc::SYS_fchownat),
-    ("setxattr", libc::SYS_setxattr),
-    ("fcntl F_SETOWN", libc::SYS_fcntl),
-    ("prlimit64", libc::SYS_prlimit64),
-    ("prctl", libc::SYS_prctl),
-    ("seccomp", libc::SYS_seccomp),
-    ("setuid", libc::SYS_setuid),
-    ("personality", libc::SYS_personality),
-    ("init_module", libc::SYS_init_module),
-    ("kexec_load", libc::SYS_kexec_load),
-    ("ioctl", libc::SYS_ioctl),
-];
-
-#[expect(unsafe_code, reason = "an attempt")]
-fn system_calls() -> Came {
-    for (name, number) in DOORS {
-        let command = if *number == libc::SYS_fcntl { libc::F_SETOWN } else { 0 };
-        // SAFETY: with these arguments every one of them fails before it touches memory,
-        // should the filter let it pass: there is no such descriptor, and no such path.
-        let returned =
-            unsafe { libc::syscall(*number, -1i64, i64::from(command), 0i64, 0i64, 0i64) };
-        let error = io::Error::last_os_error();
-        if returned != -1 || error.raw_os_error() != Some(libc::EPERM) {
-            return Came::Through(format!("{name} was not filtered"));
-        }
-    }
-    Came::Blocked(io::Error::from_raw_os_error(libc::EPERM))
-}
-
 /// Writes beyond the quota, without asking the monitor.
-fn large_file() -> Came {
-    // A worker process is in the directory; a thread is where the server was started.
-    came(File::create("escaped").and_then(|file| file.set_len(1 << 40)), "a file of a tebibyte")
+fn large_file(dir: &str) -> Came {
+    let path = format!("{dir}/large");
+    let made = File::create(&path).and_then(|file| file.set_len(1 << 30));
+    // Should it be there now, then not for the next attempt.
+    let _ = unlinkat(CWD, path, AtFlags::empty());
+    came(made, "a file of a gibibyte")
 }
 
-fn many_descriptors() -> Came {
-    let mut open = Vec::new();
-    for _ in 0..5000 {
-        match File::open(".") {
-            Ok(file) => open.push(file),
-            Err(error) => return Came::Blocked(error),
-        }
-    }
-    Came::Through("5000 open files".into())
+/// Opens more than a worker process may.
+fn many_descriptors(dir: &str) -> Came {
+    let open: io::Result<Vec<_>> = (0..1000).map(|_| File::open(dir)).collect();
+    came(open, "1000 open files")
 }
 
 /// Looks for sockets that are not its own: connections of clients, above all.
@@ -353,14 +240,14 @@ fn see_descriptors() -> Came {
     };
     // A worker process has the one to its parent, and no other.
     match (0..1024).filter(is_socket).count() {
-        0 | 1 => Came::Nothing("process: no socket but its own"),
+        0 | 1 => Came::Nothing("no socket but its own"),
         sockets => Came::Through(format!("could speak on {sockets} sockets of the server")),
     }
 }
 
 /// Changes a file's times by its path.
 fn touch(path: &str) -> io::Result<()> {
-    use rustix::fs::{AtFlags, Timespec, Timestamps, utimensat};
+    use rustix::fs::{Timespec, Timestamps, utimensat};
     let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
     let times = Timestamps { last_access: zero, last_modification: zero };
     Ok(utimensat(CWD, path, &times, AtFlags::empty())?)
@@ -369,7 +256,7 @@ fn touch(path: &str) -> io::Result<()> {
 /// Looks for what the server has in its memory.
 fn see_memory() -> Came {
     match SECRET.load(Ordering::Relaxed) {
-        0 => Came::Nothing("process: the server's memory is elsewhere"),
+        0 => Came::Nothing("the server's memory is elsewhere"),
         _ => Came::Through("read what the server keeps in its memory".into()),
     }
 }

@@ -28,6 +28,8 @@ pub mod demo;
 pub mod directory;
 mod escape;
 pub mod handler;
+#[cfg(feature = "holes")]
+mod holes;
 mod housekeeping;
 pub mod http;
 pub mod inspect;

@@ -6,8 +6,9 @@ use std::time::Duration;
 use wasip2::cli::stdin::get_stdin;
 use wasip2::clocks::monotonic_clock::subscribe_instant;
 use wasip2::io::poll::poll;
+use wasip2::io::streams::StreamError;
 
-use crate::outcome::{Outcome, through};
+use crate::outcome::{Outcome, nothing, through};
 
 /// Computes without end and calls nothing meanwhile.
 pub fn endless() -> Outcome {
@@ -67,6 +68,8 @@ pub fn poll_never() -> Outcome {
 
 /// Waits for a byte of standard input, which the host might share.
 pub fn read_stdin() -> Outcome {
-    let bytes = get_stdin().blocking_read(1)?;
-    through(format!("read {} bytes", bytes.len()))
+    match get_stdin().blocking_read(1) {
+        Err(StreamError::Closed) => nothing("it is at its end"),
+        read => through(format!("read {} bytes", read?.len())),
+    }
 }

@@ -60,7 +60,7 @@ fn empty(top: &Descriptor, name: &str, moved: &mut u64) -> Result<(), ErrorCode>
 }
 
 /// The names in a directory that are text, and what each is.
-fn entries(directory: &Descriptor) -> Result<Vec<(String, DescriptorType)>, ErrorCode> {
+pub fn entries(directory: &Descriptor) -> Result<Vec<(String, DescriptorType)>, ErrorCode> {
     let stream = directory.read_directory()?;
     let mut entries = Vec::new();
     loop {

@@ -3,7 +3,7 @@
 use wasip2::filesystem::types::{DescriptorFlags, ErrorCode, OpenFlags, PathFlags};
 
 use crate::directory::{self, create};
-use crate::outcome::{Gain, Outcome, Refusal, through};
+use crate::outcome::{Outcome, Refusal, nothing, through};
 
 const MIB: usize = 1 << 20;
 
@@ -11,7 +11,7 @@ const MIB: usize = 1 << 20;
 const ENOUGH: u64 = 64 << 20;
 
 /// Names after which an attack has shown enough.
-const MANY: u32 = 100_000;
+const MANY: u32 = 20_000;
 
 /// Writes 1 MiB after the other to one file, and leaves it there.
 pub fn fill() -> Outcome {
@@ -136,10 +136,10 @@ fn or_there(made: Result<(), ErrorCode>) -> Result<(), ErrorCode> {
     made.or_else(|code| if matches!(code, ErrorCode::Exist) { Ok(()) } else { Err(code) })
 }
 
-/// Creates names that a listing, a log or a page may get wrong.
+/// Creates names that a listing, a log or a page may get wrong, and looks whether the
+/// host lists each as it was given.
 pub fn names() -> Outcome {
-    let directory = directory::granted()?;
-    for name in [
+    const NAMES: &[&str] = &[
         "new\nline",
         "carriage\rreturn",
         "quote\"and'quote",
@@ -155,9 +155,15 @@ pub fn names() -> Outcome {
         " ",
         "...",
         "-rf",
-    ] {
+    ];
+    let directory = directory::granted()?;
+    for name in NAMES {
         let flags = OpenFlags::CREATE;
         directory.open_at(PathFlags::empty(), name, flags, DescriptorFlags::WRITE)?;
     }
-    Ok(Gain::Nothing)
+    let listed = directory::entries(&directory)?;
+    match NAMES.iter().find(|name| !listed.iter().any(|(listed, _)| listed == **name)) {
+        Some(name) => through(format!("{} is not listed so", name.escape_debug())),
+        None => nothing("each is listed as it was given"),
+    }
 }

@@ -7,7 +7,7 @@ use wasip2::random::random::get_random_bytes;
 
 use crate::directory::{self, create};
 use crate::machine;
-use crate::outcome::{Outcome, Refusal, blocked, through};
+use crate::outcome::{Outcome, Refusal, blocked, nothing, through};
 
 /// Handles of the operating system after which an attack has shown enough.
 const MANY: usize = 10_000;
@@ -99,5 +99,5 @@ pub fn child_after_parent() -> Outcome {
     drop(file);
     let _ = reader.blocking_read(100);
     let _ = writer.blocking_write_and_flush(b"more");
-    blocked("nothing gained")
+    nothing("the streams are as good as their file was")
 }

@@ -1,6 +1,7 @@
 //! A handler that attacks its host: every path is one attack. `GET /NAME` makes it
-//! and answers in one line what came of it: `blocked: REASON` or `through: WHAT`.
-//! `GET /` lists the names.
+//! and answers in one line what came of it: `blocked: REASON` where something was refused,
+//! `nothing: WHAT` where there was nothing to be had, or `through: WHAT`. `GET /` lists the
+//! names.
 //!
 //! Where the host must end the instance, no answer comes from here at all.
 
@@ -22,7 +23,7 @@ mod read_only;
 mod special;
 mod state;
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use outcome::{Gain, Outcome, Refusal};
 
@@ -116,7 +117,7 @@ struct Hostile;
 impl Guest for Hostile {
     fn handle(request: Vec<u8>) -> Vec<u8> {
         let (name, query) = target(&request);
-        let _ = QUERY.set(String::from_utf8_lossy(query).into_owned());
+        QUERY.set(String::from_utf8_lossy(query).into_owned());
         if name == b"/" {
             return answer("200 OK", &list());
         }
@@ -127,6 +128,7 @@ impl Guest for Hostile {
         };
         match attempt() {
             Ok(Gain::Nothing) => answer("200 OK", "ok\n"),
+            Ok(Gain::NothingFound(what)) => answer("200 OK", &format!("nothing: {what}\n")),
             Ok(Gain::Through(what)) => answer("200 OK", &format!("through: {what}\n")),
             Ok(Gain::Response(response)) => response,
             Err(Refusal(reason)) => answer("200 OK", &format!("blocked: {reason}\n")),
@@ -135,7 +137,20 @@ impl Guest for Hostile {
 }
 
 /// What the attack needs to know, if anything: the request's query.
-static QUERY: OnceLock<String> = OnceLock::new();
+static QUERY: Query = Query(Mutex::new(String::new()));
+
+/// The query of the last request, should an instance ever be given two.
+struct Query(Mutex<String>);
+
+impl Query {
+    fn set(&self, query: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = query;
+    }
+
+    fn get(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
 
 /// Path and query of the request: the second word of its first line.
 fn target(request: &[u8]) -> (&[u8], &[u8]) {

@@ -10,6 +10,8 @@ pub type Outcome = Result<Gain, Refusal>;
 pub enum Gain {
     /// Nothing, and nothing was tried.
     Nothing,
+    /// Nothing: where the attack looked, there was no more than this.
+    NothingFound(String),
     /// Something that the host should have refused.
     Through(String),
     /// These bytes are to be the answer, whatever they are.
@@ -18,6 +20,11 @@ pub enum Gain {
 
 /// Why an attack failed.
 pub struct Refusal(pub String);
+
+/// The attack was refused nothing, and found nothing.
+pub fn nothing(what: impl Into<String>) -> Outcome {
+    Ok(Gain::NothingFound(what.into()))
+}
 
 /// The attack got what it should not have got.
 pub fn through(what: impl Into<String>) -> Outcome {

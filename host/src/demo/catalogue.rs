@@ -2,78 +2,12 @@
 
 use std::time::Duration;
 
+use super::attack::{Attack, Expected, Got, Make, NOTHING_TO_FIND, On, Way};
 use super::components as make;
 use crate::compile::{Bounds, Priority};
 
-/// One attack.
-pub(super) struct Attack {
-    pub(super) name: &'static str,
-    /// What it tries, in a few words.
-    pub(super) tries: &'static str,
-    pub(super) way: Way,
-}
-
-/// How an attack is made.
-pub(super) enum Way {
-    /// A request to a server.
-    Request(On, Expected),
-    /// As many requests at a time as the pool has workers.
-    Crowd(Expected),
-    /// A file that is given as a handler, with what bounds; what the refusal says.
-    Load(fn() -> anyhow::Result<Vec<u8>>, Bounds, &'static str),
-}
-
-/// On which server.
-#[derive(Clone, Copy)]
-pub(super) enum On {
-    /// With the handler `hostile`.
-    Hostile,
-    /// The same, with `--read-only`.
-    ReadOnly,
-    /// With a component written for it.
-    Component(fn() -> String),
-    /// Whose workers have been taken over.
-    Escaped,
-}
-
-impl On {
-    /// Whether the server for `other` will do.
-    pub(super) fn is_served_by(self, other: Self) -> bool {
-        match self {
-            Self::Hostile => matches!(other, Self::Hostile),
-            Self::ReadOnly => matches!(other, Self::ReadOnly),
-            Self::Escaped => matches!(other, Self::Escaped),
-            // Each has one of its own.
-            Self::Component(_) => false,
-        }
-    }
-}
-
-/// What must come of it: what the client gets, and what stopped it.
-#[derive(Clone, Copy)]
-pub(super) struct Expected {
-    pub(super) got: Got,
-    /// The layer; where the attacker cannot know it, this is taken for it.
-    pub(super) by: &'static str,
-    /// Where the thread pool has another end to it.
-    pub(super) thread: Option<(Got, &'static str)>,
-}
-
-/// What a client gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Got {
-    /// This status.
-    Status(u16),
-    /// The handler's word that it was refused.
-    Blocked,
-    /// The handler's word that it was not: what is not promised.
-    Through,
-    /// Nothing any more: the server died, which is not promised either.
-    Gone,
-}
-
 const fn on(on: On, name: &'static str, tries: &'static str, got: Got, by: &'static str) -> Attack {
-    Attack { name, tries, way: Way::Request(on, Expected { got, by, thread: None }) }
+    Attack { name, tries, way: Way::Request(on, Expected::new(got, by)) }
 }
 
 const fn hostile(name: &'static str, tries: &'static str, got: Got, by: &'static str) -> Attack {
@@ -84,17 +18,26 @@ const fn read_only(name: &'static str, tries: &'static str) -> Attack {
     on(On::ReadOnly, name, tries, Got::Blocked, "monitor")
 }
 
-const fn load(
-    name: &'static str,
-    tries: &'static str,
-    make: fn() -> anyhow::Result<Vec<u8>>,
-    why: &'static str,
-) -> Attack {
-    Attack { name, tries, way: Way::Load(make, LITTLE, why) }
+/// One that is refused nothing, and finds nothing.
+const fn looks(name: &'static str, tries: &'static str) -> Attack {
+    hostile(name, tries, Nothing, NOTHING_TO_FIND)
+}
+
+/// One that looks for what it planted in an earlier request.
+const fn planted(name: &'static str, tries: &'static str) -> Attack {
+    Attack { name, tries, way: Way::Planted(Expected::new(Nothing, NOTHING_TO_FIND)) }
+}
+
+const fn load(name: &'static str, tries: &'static str, make: Make, why: &'static str) -> Attack {
+    Attack { name, tries, way: Way::Load(make, why) }
+}
+
+const fn compile(name: &'static str, tries: &'static str, make: Make, why: &'static str) -> Attack {
+    Attack { name, tries, way: Way::Compile(make, LITTLE, why) }
 }
 
 /// Little time, so that the demo does not last for long.
-const LITTLE: Bounds =
+pub(super) const LITTLE: Bounds =
     Bounds { time: Duration::from_secs(2), memory: 4 << 30, priority: Priority::Usual };
 
 const fn escaped(name: &'static str, tries: &'static str, by: &'static str) -> Attack {
@@ -108,7 +51,23 @@ const fn thread_differs(mut attack: Attack, got: Got, by: &'static str) -> Attac
     attack
 }
 
-use Got::{Blocked, Gone, Status, Through};
+/// One that only a worker process can make: a thread shares no socket with anybody.
+const fn by_process(name: &'static str, tries: &'static str, got: Got, by: &'static str) -> Attack {
+    thread_differs(on(On::Escaped, name, tries, got, by), NotApplicable, "")
+}
+
+/// One of which this must be seen, too.
+const fn shown_by(mut attack: Attack, sign: &'static str) -> Attack {
+    if let Way::Request(_, expected) = &mut attack.way {
+        expected.sign = sign;
+    }
+    attack
+}
+
+/// How the monitor ends a host call that would sleep for too long.
+const SLEPT: &str = "the deadline of the handler call passed in a host call";
+
+use Got::{Blocked, Gone, NotApplicable, Nothing, Status, Through};
 
 /// All of them, in the order in which they are made.
 pub(super) const ATTACKS: &[Attack] = &[
@@ -117,19 +76,19 @@ pub(super) const ATTACKS: &[Attack] = &[
     hostile("memory-copy", "copies megabytes for ever", Status(504), "deadline"),
     hostile("memory-fill", "fills megabytes for ever", Status(504), "deadline"),
     on(
-        On::Component(make::loop_in_start),
+        On::Beside(make::loop_in_start),
         "loop-in-start",
         "computes for ever before it is called",
         Status(504),
         "deadline",
     ),
-    hostile("sleep-year", "sleeps for a year", Status(504), "deadline"),
-    hostile("poll-never", "waits for what never comes", Status(504), "deadline"),
-    hostile("read-stdin", "waits for standard input", Blocked, "nothing there"),
+    shown_by(hostile("sleep-year", "sleeps for a year", Status(504), "deadline"), SLEPT),
+    shown_by(hostile("poll-never", "waits for what never comes", Status(504), "deadline"), SLEPT),
+    looks("read-stdin", "waits for standard input"),
     Attack {
         name: "crowd",
         tries: "computes for ever on every worker at once",
-        way: Way::Crowd(Expected { got: Status(504), by: "deadline", thread: None }),
+        way: Way::Crowd(Expected::new(Status(504), "deadline")),
     },
     // Memory.
     hostile("grow", "takes memory until there is no more", Status(500), "ceiling"),
@@ -165,7 +124,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     hostile("answer-long", "answers more than --max-response", Status(502), "response check"),
     hostile("answer-trap", "traps in the middle of an answer", Status(500), "wasm"),
     // The log.
-    hostile("output-flood", "floods the log", Blocked, "log"),
+    shown_by(hostile("output-flood", "floods the log", Blocked, "log"), "dropped"),
     hostile("output-invalid", "writes what is no text into the log", Blocked, "log"),
     hostile("output-escapes", "steers the terminal of whoever reads the log", Blocked, "log"),
     hostile("output-forged", "forges lines of the log", Blocked, "log"),
@@ -177,8 +136,9 @@ pub(super) const ATTACKS: &[Attack] = &[
     hostile("files", "makes a million files", Blocked, "quota"),
     hostile("links", "makes a million links", Blocked, "quota"),
     hostile("deep", "makes directories in directories", Blocked, "quota"),
+    hostile("directory-growth", "makes directories grow by names that go", Blocked, "quota"),
     hostile("long-names", "makes names beyond what a file system takes", Blocked, "kernel"),
-    hostile("names", "makes names that break listings", Status(200), "nothing"),
+    looks("names", "makes names that break listings"),
     // Handles.
     hostile("open-files", "opens thousands of files", Blocked, "monitor"),
     hostile("open-directories", "opens thousands of directories", Blocked, "monitor"),
@@ -198,7 +158,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         Status(500),
         "monitor",
     ),
-    hostile("child-after-parent", "uses a stream of a closed file", Blocked, "nothing"),
+    looks("child-after-parent", "uses a stream of a closed file"),
     // Paths.
     hostile("open-fifo", "opens a FIFO, which would wait", Blocked, "monitor"),
     hostile("open-socket", "opens a socket", Blocked, "monitor"),
@@ -226,11 +186,11 @@ pub(super) const ATTACKS: &[Attack] = &[
     read_only("rename-read-only", "moves a read-only file (as CVE-2026-58494)"),
     read_only("create-read-only", "creates in a read-only directory"),
     // What others left.
-    hostile("environment", "reads the host's environment", Blocked, "nothing there"),
-    hostile("initial-cwd", "asks where the host was started", Blocked, "nothing there"),
-    hostile("clock", "learns the host's uptime", Blocked, "nothing there"),
-    hostile("leftover", "looks for what the last request left", Blocked, "wasm"),
-    hostile("memory-remnants", "looks for what others had in memory", Blocked, "wasm"),
+    looks("environment", "reads the host's environment"),
+    looks("initial-cwd", "asks where the host was started"),
+    looks("clock", "learns the host's uptime"),
+    planted("leftover", "looks for what the last request left"),
+    planted("memory-remnants", "looks for what others had in memory"),
     // The network.
     hostile("connect", "connects to a port", Status(500), "monitor"),
     hostile("bind", "listens on a port", Status(500), "monitor"),
@@ -248,9 +208,9 @@ pub(super) const ATTACKS: &[Attack] = &[
     load("newer-wasi", "asks for a newer WASI", make::newer_wasi, "wasi:cli/environment@0.3.0"),
     load("wants-http", "asks for requests of its own", make::wants_http, "wasi:http"),
     // Time, memory or form: which of them comes first depends on the machine.
-    load("huge", "has a million functions", make::huge, ""),
-    load("nested", "is nested ten thousand deep", make::nested, ""),
-    load("slow-to-compile", "keeps the compiler busy", make::slow_to_compile, "longer than"),
+    compile("huge", "has a million functions", make::huge, ""),
+    compile("nested", "is nested ten thousand deep", make::nested, ""),
+    compile("slow-to-compile", "keeps the compiler busy", make::slow_to_compile, "longer than"),
     load(
         "table-of-4-billion",
         "wants a table of 2^32 elements",
@@ -260,7 +220,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     Attack {
         name: "hungry-to-compile",
         tries: "has the compiler take all memory",
-        way: Way::Load(
+        way: Way::Compile(
             make::slow_to_compile,
             Bounds { time: Duration::from_secs(60), memory: 100 << 20, ..LITTLE },
             "more than 100 MiB of memory",
@@ -285,11 +245,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     escaped("listen", "listens on a port", "seccomp"),
     escaped("send-datagram", "opens a datagram socket", "seccomp"),
     escaped("connect-unix", "connects to another service", "seccomp"),
-    thread_differs(
-        escaped("send-to-unix", "sends to another service", "seccomp"),
-        Blocked,
-        "nothing",
-    ),
+    by_process("send-to-unix", "sends to another service", Blocked, "seccomp"),
     escaped("touch-outside", "changes the times of a file outside", "seccomp"),
     escaped("execute", "becomes another program", "seccomp"),
     escaped("start-process", "starts another program", "seccomp"),
@@ -298,86 +254,60 @@ pub(super) const ATTACKS: &[Attack] = &[
     escaped("trace-sibling", "traces another worker", "seccomp"),
     escaped("read-other-process", "reads another process's memory", "seccomp"),
     escaped("system-calls", "tries system calls that have opened doors before", "seccomp"),
+    // A thread has the limits of its server, and shares its memory and descriptors.
     thread_differs(
         escaped("large-file", "makes a file beyond the quota", "resource limit"),
-        Blocked,
-        "landlock",
+        Through,
+        "",
     ),
     thread_differs(
         escaped("many-descriptors", "opens files without end", "resource limit"),
-        Blocked,
-        "landlock",
-    ),
-    thread_differs(
-        escaped("see-descriptors", "speaks on connections of clients", "process"),
-        Through,
-        "",
-    ),
-    thread_differs(
-        escaped("see-memory", "reads what the server has in memory", "process"),
         Through,
         "",
     ),
     thread_differs(
         on(
             On::Escaped,
-            "say-nonsense",
-            "says nonsense to the server",
-            Status(500),
-            "worker replaced",
+            "see-descriptors",
+            "speaks on connections of clients",
+            Nothing,
+            NOTHING_TO_FIND,
         ),
-        Blocked,
-        "nothing",
+        Through,
+        "",
     ),
     thread_differs(
         on(
             On::Escaped,
-            "garble-mailbox",
-            "announces 1 TiB in shared memory",
-            Status(500),
-            "worker replaced",
+            "see-memory",
+            "reads what the server has in memory",
+            Nothing,
+            NOTHING_TO_FIND,
         ),
-        Blocked,
-        "nothing",
+        Through,
+        "",
     ),
-    thread_differs(
-        on(
-            On::Escaped,
-            "say-too-much",
-            "announces 4 GiB to the server",
-            Status(500),
-            "worker replaced",
-        ),
-        Blocked,
-        "nothing",
+    by_process("say-nonsense", "says nonsense to the server", Status(500), "worker replaced"),
+    by_process(
+        "garble-mailbox",
+        "announces 1 TiB in shared memory",
+        Status(500),
+        "worker replaced",
     ),
-    thread_differs(
-        on(
-            On::Escaped,
-            "answer-for-another",
-            "answers a request that it was not given",
-            Status(500),
-            "worker replaced",
-        ),
-        Blocked,
-        "nothing",
+    by_process("say-too-much", "announces 4 GiB to the server", Status(500), "worker replaced"),
+    by_process(
+        "answer-for-another",
+        "answers a request that it was not given",
+        Status(500),
+        "worker replaced",
     ),
-    thread_differs(
-        on(
-            On::Escaped,
-            "say-without-end",
-            "talks to the server without end",
-            Status(500),
-            "worker replaced",
-        ),
-        Blocked,
-        "nothing",
+    by_process(
+        "say-without-end",
+        "talks to the server without end",
+        Status(500),
+        "worker replaced",
     ),
-    thread_differs(
-        on(On::Escaped, "ring", "wakes the server without end", Status(500), "worker replaced"),
-        Blocked,
-        "nothing",
-    ),
+    by_process("ring", "wakes the server without end", Status(500), "worker replaced"),
     on(On::Escaped, "say-nothing", "never answers", Status(504), "deadline"),
     on(
         On::Escaped,

@@ -1,23 +1,38 @@
 //! Components that no compiler would make, for attacks that a single handler cannot
 //! hold, and files that are no handlers.
 
-/// A component whose core module has these parts, and this body of `handle`.
+/// The response to a good request.
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n";
+
+/// A component whose core module has these parts, and this body of `handle`, after one local of
+/// its own. To `GET /ok`, as good requests are, it answers well instead.
 fn component(parts: &str, body: &str) -> String {
+    let response = OK.replace('\r', "\\r").replace('\n', "\\n");
+    let length = OK.len();
     format!(
         r#"(component
   (core module $m
     {parts}
+    (data (i32.const 40) "{response}")
     (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 1024)
-    (func (export "handle") (param i32 i32) (result i32) {body}))
+    (func (export "handle") (param i32 i32) (result i32) (local i32)
+      (if (i32.eq (i32.load8_u offset=5 (local.get 0)) (i32.const {GOOD})) (then
+        (i32.store (i32.const 32) (i32.const 40))
+        (i32.store (i32.const 36) (i32.const {length}))
+        (return (i32.const 32))))
+      {body}))
   (core instance $i (instantiate $m))
   (func (export "handle") (param "request" (list u8)) (result (list u8))
     (canon lift (core func $i "handle") (memory (core memory $i "memory")) (realloc (core func $i "realloc")))))"#
     )
 }
 
+/// What is behind the slash of a good request's target, and of no attack's.
+const GOOD: u8 = b'o';
+
 const MEMORY: &str = r#"(memory (export "memory") 2)"#;
 
-/// Computes for ever before it is called.
+/// Computes for ever before it is called, and so before it could answer even a good request.
 pub(super) fn loop_in_start() -> String {
     component(&format!("{MEMORY} (func $start (loop $l br $l)) (start $start)"), "unreachable")
 }
@@ -41,7 +56,7 @@ pub(super) fn memories() -> String {
     component(
         &format!("{MEMORY} (memory 1) (memory 1) (memory 1)"),
         &format!(
-            "(local i32) {grow}
+            "{grow}
              (if (i32.gt_u {pages} (i32.const 1024)) (then (loop $l br $l))) unreachable"
         ),
     )

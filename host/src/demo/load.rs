@@ -1,48 +1,119 @@
-//! Files that are given as handlers, and must be refused.
+//! Files that are given as handlers, and must be refused while the old one serves on.
 
 use std::time::Instant;
 
 use anyhow::Context as _;
+use tempfile::TempDir;
 
-use super::catalogue::Attack;
-use super::{REPRIEVE, Row};
+use super::attack::Attack;
+use super::catalogue::LITTLE;
+use super::good::meanwhile;
+use super::server::Server;
+use super::{HOSTILE, REPRIEVE, Row, milliseconds};
 use crate::compile::{self, Bounds};
 use crate::config::{Config, HandlerLimits, Settings};
 use crate::handler;
 
+/// The file that a server has its handler from.
+const CANDIDATE: &str = "candidate.wasm";
+
+/// A server whose handler's file is replaced by others.
+pub(super) struct Loader {
+    dir: TempDir,
+    server: Server,
+}
+
+/// Why a file was refused, and where that was read.
+struct Refusal {
+    why: Option<String>,
+    observed: String,
+}
+
+impl Loader {
+    pub(super) fn new() -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir()?;
+        std::fs::create_dir(dir.path().join("logs"))?;
+        std::fs::write(dir.path().join(CANDIDATE), HOSTILE)?;
+        let arguments = ["--handler", CANDIDATE, "--workers", "2", "--cache-dir", "none"];
+        let server = Server::start(dir.path(), &arguments)?;
+        Ok(Self { dir, server })
+    }
+
+    /// Gives the server a file in place of its handler's.
+    pub(super) fn load(&self, attack: &Attack, wasm: &[u8], why: &str) -> anyhow::Result<Row> {
+        self.row(attack, LITTLE, why, || {
+            let new = self.dir.path().join("new");
+            std::fs::write(&new, wasm)?;
+            std::fs::rename(new, self.dir.path().join(CANDIDATE))?;
+            let said = self.server.reload()?;
+            let refusal = said.strip_prefix("handler refused").map(|rest| {
+                let after = rest.split_once(&format!("{CANDIDATE}: "));
+                after.map_or(rest, |(_, why)| why).to_owned()
+            });
+            Ok(Refusal { why: refusal, observed: format!("log: {said}") })
+        })
+    }
+
+    /// Has a file compiled as a server would, but within these bounds.
+    pub(super) fn compile(
+        &self,
+        attack: &Attack,
+        wasm: &[u8],
+        bounds: Bounds,
+        why: &str,
+    ) -> anyhow::Result<Row> {
+        let limits = default_limits()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        self.row(attack, bounds, why, || {
+            let compiled = runtime.block_on(compile::compile(wasm, limits, bounds));
+            let why = match compiled {
+                Err(error) => Some(format!("{error:#}")),
+                Ok(compiled) => compiled.findings.refusal.or_else(|| {
+                    handler::try_out(&compiled.code, limits).err().map(|error| format!("{error:#}"))
+                }),
+            };
+            let observed = format!("compiler: {}", why.as_deref().unwrap_or("no error"));
+            Ok(Refusal { why, observed })
+        })
+    }
+
+    fn row(
+        &self,
+        attack: &Attack,
+        bounds: Bounds,
+        must: &str,
+        give: impl FnOnce() -> anyhow::Result<Refusal>,
+    ) -> anyhow::Result<Row> {
+        let began = Instant::now();
+        let ((given, took), mut good) = meanwhile(&self.server, || (give(), began.elapsed()));
+        let Refusal { why, observed } = given?;
+        good.ask(self.server.address());
+        let fault = match &why {
+            None => Some("it was accepted".to_owned()),
+            Some(text) if !text.contains(must) => Some(format!("not refused for '{must}'")),
+            Some(_) => good.unserved.clone(),
+        };
+        let stopped_by = if why.is_some() { "loading" } else { "" };
+        Ok(Row {
+            pool: "load",
+            attack: attack.name.into(),
+            tries: attack.tries,
+            got: why.unwrap_or_else(|| "accepted".into()),
+            stopped_by: stopped_by.into(),
+            observed,
+            milliseconds: milliseconds(took),
+            good_milliseconds: good.slowest.map(milliseconds),
+            serving: good.unserved.is_none(),
+            not_promised: false,
+            not_applicable: false,
+            fault,
+            late: (took > bounds.time + REPRIEVE).then(|| "it took too long".into()),
+            is_check: false,
+        })
+    }
+}
+
 fn default_limits() -> anyhow::Result<HandlerLimits> {
     let routes = Config::new(Settings::default())?.routes;
     Ok(routes.first().context("there is a handler by default")?.limits)
-}
-
-/// Has a file compiled and bound as a server would; it must be refused.
-pub(super) fn load(attack: &Attack, wasm: &[u8], bounds: Bounds, why: &str) -> anyhow::Result<Row> {
-    let limits = default_limits()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let began = Instant::now();
-    let compiled = runtime.block_on(compile::compile(wasm, limits, bounds));
-    let refusal = match compiled {
-        Err(error) => Some(format!("{error:#}")),
-        Ok(compiled) => compiled.findings.refusal.or_else(|| {
-            handler::try_out(&compiled.code, limits).err().map(|error| format!("{error:#}"))
-        }),
-    };
-    let took = began.elapsed();
-    let fault = match &refusal {
-        None => Some("it was accepted".to_owned()),
-        Some(text) if !text.contains(why) => Some(format!("not refused for '{why}'")),
-        Some(_) => None,
-    };
-    Ok(Row {
-        pool: "load",
-        attack: attack.name.into(),
-        tries: attack.tries,
-        got: refusal.unwrap_or_else(|| "accepted".into()),
-        stopped_by: "loading".into(),
-        milliseconds: u64::try_from(took.as_millis())?,
-        serving: true,
-        not_promised: false,
-        fault,
-        late: (took > bounds.time + REPRIEVE).then(|| "it took too long".into()),
-    })
 }

@@ -4,20 +4,29 @@
 //! The servers are real ones, in processes of their own, on free ports, in a temporary
 //! directory. During each attack good requests must be answered; after it the server
 //! must hold what it held before, and nothing outside the directory may have changed.
+//!
+//! What a row says was observed (`verdict`), and is then compared with what the catalogue expects.
+//! What could not be attacked is not applicable, and not stopped.
 
+mod attack;
 mod catalogue;
 mod components;
+mod good;
 mod load;
 mod scene;
 mod server;
 mod show;
+mod surroundings;
+mod verdict;
 
 use std::time::Duration;
 
 use anyhow::bail;
 use serde::Serialize;
 
-use self::catalogue::{ATTACKS, Attack, On, Way};
+use self::attack::{Attack, On, Way};
+use self::catalogue::ATTACKS;
+use self::load::Loader;
 use self::scene::Scene;
 use self::show::Shown;
 use crate::config::PoolKind;
@@ -53,17 +62,26 @@ struct Row {
     tries: &'static str,
     /// What the attacker got.
     got: String,
-    /// What stopped it.
+    /// The layer that stopped it, as far as was observed.
     stopped_by: String,
+    /// What was observed, and where.
+    observed: String,
     milliseconds: u64,
+    /// The longest that a good request took meanwhile or after; none if none was answered.
+    good_milliseconds: Option<u64>,
     /// Whether good requests were answered, during and after.
     serving: bool,
     /// Whether it could do what is not promised to be stopped in this pool.
     not_promised: bool,
+    /// Whether there was nothing to attack.
+    not_applicable: bool,
     /// What is not as it must be.
     fault: Option<String>,
     /// What took longer than it may, which on a busy machine need not be a fault.
     late: Option<String>,
+    /// Whether it is no attack, but a look at what several have left.
+    #[serde(skip)]
+    is_check: bool,
 }
 
 /// Runs the catalogue.
@@ -96,11 +114,22 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             shown.row(&row);
         }
     }
-    shown.heading("files given as handlers");
+    let mut loader = None;
     for attack in &attacks {
-        if let Way::Load(make, bounds, why) = attack.way {
-            shown.row(&load::load(attack, &make()?, bounds, why)?);
-        }
+        let (Way::Load(make, _) | Way::Compile(make, ..)) = attack.way else { continue };
+        let loader = match &mut loader {
+            Some(loader) => loader,
+            None => {
+                shown.heading("files given as handlers");
+                loader.insert(Loader::new()?)
+            }
+        };
+        let row = match attack.way {
+            Way::Compile(_, bounds, why) => loader.compile(attack, &make()?, bounds, why),
+            Way::Load(_, why) => loader.load(attack, &make()?, why),
+            _ => continue,
+        };
+        shown.row(&row?);
     }
     shown.end()
 }
@@ -110,4 +139,8 @@ fn name_of(attack: &Attack) -> String {
         Way::Request(On::Escaped, _) => format!("native-{}", attack.name),
         _ => attack.name.into(),
     }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::PATIENCE;
@@ -44,12 +45,22 @@ pub(super) struct Answer {
 #[derive(Debug, Default)]
 pub(super) struct Logged {
     pub(super) request: u64,
+    /// The worker that it was given to; 0 where none was.
+    pub(super) worker: u64,
     /// What ended the handler's call.
     pub(super) stopped_by: Option<String>,
     /// Lines of the handler's output.
     pub(super) output_lines: usize,
     /// Whether there would have been more.
     pub(super) output_dropped: bool,
+}
+
+/// A host call that did not end well, by the audit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refused {
+    /// `denied`, `failed` or `trapped`.
+    pub(super) outcome: String,
+    pub(super) reason: String,
 }
 
 /// What a server holds, its workers included.
@@ -115,32 +126,8 @@ impl Server {
         ([127, 0, 0, 1], self.port).into()
     }
 
-    /// Process ids of those that it has started, in that order: the last is a worker.
-    pub(super) fn children(&self) -> Vec<u32> {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).into_iter().flatten();
-        let children = tasks
-            .flatten()
-            .filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-        children
-            .flat_map(|pids| pids.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
-            .filter_map(|pid| pid.parse().ok())
-            .collect()
-    }
-
     pub(super) fn vitals(&self) -> Vitals {
-        let children = self.children();
-        let all = || children.iter().copied().chain([self.pid()]);
-        let count = |what| {
-            let count =
-                |pid| fs::read_dir(format!("/proc/{pid}/{what}")).map_or(0, Iterator::count);
-            all().map(count).sum()
-        };
-        Vitals {
-            descriptors: count("fd"),
-            threads: count("task"),
-            processes: children.len(),
-            resident_kib: all().map(resident_kib).sum(),
-        }
+        Vitals::of(self.pid())
     }
 
     pub(super) fn is_alive(&mut self) -> bool {
@@ -175,40 +162,93 @@ impl Server {
                 let (output_lines, output_dropped) =
                     self.output.remove(&request).unwrap_or_default();
                 let stopped_by = value["stopped_by"].as_str().map(str::to_owned);
-                let logged = Logged { request, stopped_by, output_lines, output_dropped };
+                let worker = value["worker"].as_u64().unwrap_or_default();
+                let logged = Logged { request, worker, stopped_by, output_lines, output_dropped };
                 self.logged.insert((client.to_owned(), target.to_owned()), logged);
             }
         }
     }
 
-    /// Why the monitor denied something in a request, by the audit; the last reason, if
-    /// there are several.
-    pub(super) fn denied(&mut self, request: u64) -> Option<String> {
+    /// What the audit says of the host calls of a request that did not end well: of those that ended
+    /// alike, the first.
+    pub(super) fn refused(&mut self, request: u64) -> Vec<Refused> {
+        let mut refused = Vec::new();
         // No line of a request that begins now comes before the last of this one, which is over.
-        let answer = get(self.address(), "environment", PATIENCE).ok()?;
+        let Ok(answer) = get(self.address(), "environment", PATIENCE) else { return refused };
         let after = self.logged(&answer).request;
         let deadline = Instant::now() + PATIENCE;
-        let mut denied = None;
         while Instant::now() < deadline {
             let mut line = String::new();
-            while self.audit.read_line(&mut line).ok()? > 0 && !line.ends_with('\n') {}
+            while self.audit.read_line(&mut line).is_ok_and(|read| read > 0)
+                && !line.ends_with('\n')
+            {}
             let Ok(value) = serde_json::from_str::<Value>(&line) else {
                 std::thread::sleep(Duration::from_millis(1));
                 continue;
             };
-            match value["request"].as_u64() {
-                Some(number) if number == after => return denied,
-                Some(number) if number == request && value["outcome"] == "denied" => {
-                    denied = value["reason"].as_str().map(str::to_owned);
+            let number = value["request"].as_u64();
+            if number == Some(after) {
+                break;
+            }
+            if let (Some(outcome), Some(reason)) =
+                (value["outcome"].as_str(), value["reason"].as_str())
+                && number == Some(request)
+            {
+                let call = Refused { outcome: outcome.to_owned(), reason: reason.to_owned() };
+                if !refused.contains(&call) {
+                    refused.push(call);
                 }
-                _ => {}
             }
         }
-        denied
+        refused
+    }
+
+    /// Has the server look at its handlers' files again, of which one must have changed, and waits
+    /// for what it says of that.
+    pub(super) fn reload(&self) -> anyhow::Result<String> {
+        let pid = Pid::from_raw(self.pid().try_into()?).context("the server's process id")?;
+        kill_process(pid, Signal::HUP)?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let line = self.lines.recv_timeout(left).context("the server says nothing of it")?;
+            let value: Value = serde_json::from_str(&line).unwrap_or_default();
+            let message = value["message"].as_str().unwrap_or_default();
+            if ["handler refused", "handler swapped"].iter().any(|of| message.starts_with(of)) {
+                return Ok(message.to_owned());
+            }
+        }
     }
 }
 
+/// Process ids of those that a server has started, in that order: the last is a worker.
+pub(super) fn children(server: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{server}/task")).into_iter().flatten();
+    let children =
+        tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    children
+        .flat_map(|pids| pids.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        .filter_map(|pid| pid.parse().ok())
+        .collect()
+}
+
 impl Vitals {
+    pub(super) fn of(server: u32) -> Self {
+        let children = children(server);
+        let all = || children.iter().copied().chain([server]);
+        let count = |what| {
+            let count =
+                |pid| fs::read_dir(format!("/proc/{pid}/{what}")).map_or(0, Iterator::count);
+            all().map(count).sum()
+        };
+        Self {
+            descriptors: count("fd"),
+            threads: count("task"),
+            processes: children.len(),
+            resident_kib: all().map(resident_kib).sum(),
+        }
+    }
+
     pub(super) fn is_no_more_than(self, most: Self, slack_kib: usize) -> bool {
         self.descriptors <= most.descriptors
             && self.threads <= most.threads

@@ -11,59 +11,72 @@ use crate::printable;
 pub(super) struct Shown {
     json: bool,
     colours: bool,
-    attacks: usize,
+    rows: usize,
     faults: usize,
+    stopped: usize,
+    open: usize,
+    not_applicable: usize,
 }
 
 impl Shown {
     pub(super) fn new(json: bool) -> Self {
         let colours = io::stdout().is_terminal()
             && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { json, colours, attacks: 0, faults: 0 }
+        Self { json, colours, rows: 0, faults: 0, stopped: 0, open: 0, not_applicable: 0 }
     }
 
+    /// Begins a table.
     pub(super) fn heading(&self, text: &str) {
         if !self.json {
-            print(&format!("\n{text}\n"));
+            print(&format!(
+                "\n{text}\n  {:7} {:26} {:15} {:>7} {:>7}  what was got\n",
+                "", "attack", "stopped by", "took", "good"
+            ));
         }
     }
 
     pub(super) fn row(&mut self, row: &Row) {
-        self.attacks += 1;
+        self.rows += 1;
         let fault = row.fault.as_ref().or(row.late.as_ref());
-        self.faults += usize::from(fault.is_some());
+        let (mark, colour, count) = match row {
+            Row { fault: Some(_), .. } => ("THROUGH", "31", &mut self.faults),
+            Row { late: Some(_), .. } => ("LATE", "31", &mut self.faults),
+            Row { not_applicable: true, .. } => ("n/a", "33", &mut self.not_applicable),
+            Row { not_promised: true, .. } => ("open", "33", &mut self.open),
+            Row { .. } => ("stopped", "32", &mut self.stopped),
+        };
+        // What is looked at after attacks is none.
+        *count += usize::from(fault.is_some() || !row.is_check);
         if self.json {
             let row = serde_json::to_string(row).unwrap_or_default();
             print(&format!("{}\n", printable::json(&row)));
             return;
         }
-        let (mark, colour) = match row {
-            Row { fault: Some(_), .. } => ("THROUGH", "31"),
-            Row { late: Some(_), .. } => ("LATE", "31"),
-            Row { not_promised: true, .. } => ("open", "33"),
-            Row { .. } => ("stopped", "32"),
-        };
         let mark = match self.colours {
             true => format!("\x1b[{colour}m{mark:7}\x1b[0m"),
             false => format!("{mark:7}"),
         };
-        let serving = if row.serving { "serving" } else { "NOT SERVING" };
+        let by = if row.stopped_by.is_empty() { "-" } else { &row.stopped_by };
+        let good = row.good_milliseconds.map_or("-".into(), |good| format!("{good} ms"));
+        let took = format!("{} ms", row.milliseconds);
         let got: String = printable::line(&row.got).chars().take(60).collect();
-        print(&format!(
-            "  {mark} {:26} {:15} {:>5} ms  {serving}  {got}\n",
-            row.attack, row.stopped_by, row.milliseconds
-        ));
+        print(&format!("  {mark} {:26} {by:15} {took:>7} {good:>7}  {got}\n", row.attack));
         if let Some(fault) = fault {
             print(&format!("          {} {}\n", row.tries, printable::line(fault)));
         }
     }
 
     pub(super) fn end(self) -> anyhow::Result<()> {
-        if self.faults > 0 {
-            bail!("{} of {} attacks did not end as they must", self.faults, self.attacks);
+        let Self { rows, faults, stopped, open, not_applicable, .. } = self;
+        if faults > 0 {
+            bail!("{faults} of {rows} attacks did not end as they must");
         }
         if !self.json {
-            print(&format!("\nall {} attacks ended as they must\n", self.attacks));
+            print(&format!(
+                "\nall {} attacks ended as they must: {stopped} stopped, {open} open; \
+                 {not_applicable} more are not applicable\n",
+                stopped + open
+            ));
         }
         Ok(())
     }

@@ -22,6 +22,8 @@ use super::ipc::{self, Assembler, Init};
 use super::mailbox::Mailbox;
 use crate::config::Route;
 use crate::directory::{ServedDir, Slot};
+#[cfg(feature = "holes")]
+use crate::holes;
 use crate::lockdown::Level;
 use crate::sandbox::Audit;
 
@@ -127,10 +129,11 @@ impl Launcher {
         ipc::send_descriptors(&ours, b"fd", &descriptors)?;
         ours.set_nonblocking(true)?;
         let replies = UnixDatagram::from_std(ours.try_clone()?)?;
-        let process = Command::new("/proc/self/exe")
-            .arg("zygote")
-            .arg(std::process::id().to_string())
-            .env_clear()
+        let mut command = Command::new("/proc/self/exe");
+        command.arg("zygote").arg(std::process::id().to_string()).env_clear();
+        #[cfg(feature = "holes")]
+        command.envs(std::env::var_os(holes::VARIABLE).map(|hole| (holes::VARIABLE, hole)));
+        let process = command
             .current_dir(self.dir.path())
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::from(self.code.try_clone()?))

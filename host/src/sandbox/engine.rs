@@ -188,6 +188,12 @@ pub(super) enum Deadline {
 }
 
 impl Deadline {
+    /// None, as far as a test can tell.
+    #[cfg(feature = "holes")]
+    pub(super) fn never() -> Self {
+        Self::Clock(Instant::now() + Duration::from_secs(1 << 30))
+    }
+
     pub(super) fn has_passed(&self) -> bool {
         match self {
             Self::Ticks { shared, last } => shared.ticks.load(Ordering::Relaxed) >= *last,

@@ -17,6 +17,8 @@ mod memories;
 mod monitor;
 mod program;
 mod response;
+#[cfg(feature = "holes")]
+mod reused;
 mod turns;
 
 pub use call::{Call, CallError, Order};

@@ -17,6 +17,8 @@ mod demo;
 mod files;
 mod framing;
 mod fresh;
+#[cfg(feature = "holes")]
+mod holes;
 mod hostile;
 mod ipc;
 mod lockdown;

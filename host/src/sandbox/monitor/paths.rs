@@ -11,6 +11,9 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
+#[cfg(feature = "holes")]
+use crate::holes::Hole;
+
 /// Attempts at a path whose `..` raced with a rename elsewhere (EAGAIN).
 const ATTEMPTS: usize = 16;
 
@@ -29,6 +32,12 @@ pub(super) fn open_beneath(
     let terminal = if flags.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NOCTTY };
     let flags = flags | OFlags::CLOEXEC | terminal;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    // The path itself leads nowhere else.
+    #[cfg(feature = "holes")]
+    let resolve = match Hole::FollowedLinks.is_open() && stays_below(path) {
+        true => ResolveFlags::NO_MAGICLINKS,
+        false => resolve,
+    };
     for _ in 0..ATTEMPTS {
         match openat2(&dir, path, flags, mode, resolve) {
             Err(Errno::AGAIN | Errno::INTR) => {}

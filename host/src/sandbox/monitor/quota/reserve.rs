@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::count::Count;
 use super::{Account, OverQuota, Usage};
+#[cfg(feature = "holes")]
+use crate::holes::Hole;
 
 /// A count that does not fit is not repeated for this long, unless it may have become less.
 pub(super) const RECOUNT_PAUSE: Duration = Duration::from_millis(100);
@@ -133,6 +135,8 @@ impl Account {
         change.announce(announced);
         // What needs no room is done in a directory that is too full, too.
         let fits = reserved == Usage::default() || self.ledger.reserve(reserved);
+        #[cfg(feature = "holes")]
+        let fits = fits || Hole::NoQuota.is_open();
         Ok(fits.then_some((change, guard)))
     }
 

@@ -1,0 +1,63 @@
+//! Good requests, which must be answered whatever else happens.
+
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::PATIENCE;
+use super::server::{Server, Vitals, get};
+
+/// The target of a good request, which every server of the demo answers with 200.
+const GOOD: &str = "ok";
+
+/// Between two good requests while an attack runs.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What became of good requests.
+#[derive(Default)]
+pub(super) struct Good {
+    /// The longest that one took which was answered; none if none was.
+    pub(super) slowest: Option<Duration>,
+    /// What became of the first one that was not answered well.
+    pub(super) unserved: Option<String>,
+    /// The most that the server held meanwhile.
+    pub(super) peak_kib: usize,
+}
+
+impl Good {
+    /// Sends one.
+    pub(super) fn ask(&mut self, server: std::net::SocketAddr) {
+        let asked = Instant::now();
+        match get(server, GOOD, PATIENCE) {
+            Ok(answer) if answer.status == 200 => {
+                self.slowest = self.slowest.max(Some(asked.elapsed()));
+            }
+            answer => {
+                self.unserved.get_or_insert_with(|| format!("a good request came to {answer:?}"));
+            }
+        }
+    }
+}
+
+/// Does `work`, and meanwhile has the server asked, at least once and up to the first time that it
+/// does not answer well.
+pub(super) fn meanwhile<T>(server: &Server, work: impl FnOnce() -> T) -> (T, Good) {
+    let (address, pid) = (server.address(), server.pid());
+    let (done, is_done) = channel::<()>();
+    let asking = move || {
+        let mut good = Good::default();
+        loop {
+            good.peak_kib = good.peak_kib.max(Vitals::of(pid).resident_kib);
+            if good.unserved.is_none() {
+                good.ask(address);
+            }
+            if is_done.recv_timeout(PAUSE) != Err(RecvTimeoutError::Timeout) {
+                return good;
+            }
+        }
+    };
+    let asking = thread::spawn(asking);
+    let result = work();
+    drop(done);
+    (result, asking.join().unwrap_or_default())
+}

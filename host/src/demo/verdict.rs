@@ -1,0 +1,122 @@
+//! What came of an attack, by what was observed: the answer, the server's log, its audit, and the
+//! attacker's own word. Nothing here knows what should have come of it.
+
+use std::io;
+
+use super::attack::{Got, NOTHING_TO_FIND};
+use super::server::{Answer, Logged, Refused, Server};
+
+/// Lines of a handler's output that one request may bring into the log, with some that are
+/// the server's own.
+const LINES: usize = 256 + 4;
+
+/// What a client got, and what stopped it as far as can be told.
+pub(super) struct Verdict {
+    pub(super) got: Got,
+    /// What was got, in a line.
+    pub(super) text: String,
+    pub(super) stopped_by: Option<String>,
+    /// What that was told from.
+    pub(super) observed: Vec<String>,
+    /// The worker that answered; 0 where none did.
+    pub(super) worker: u64,
+}
+
+impl Verdict {
+    pub(super) fn gone() -> Self {
+        Self::of(Got::Gone, "the server died".into())
+    }
+
+    /// One that nobody stopped.
+    pub(super) fn of(got: Got, text: String) -> Self {
+        Self { got, text, stopped_by: None, observed: Vec::new(), worker: 0 }
+    }
+}
+
+/// Who is attacked, and so who can be asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Witness {
+    /// A handler whose host calls are audited.
+    Audit,
+    /// Native code, which says which error it was given.
+    Attacker,
+    /// The log alone.
+    Log,
+}
+
+/// What an attacker got, and what stopped it: by the server's log where the call was ended, by the
+/// audit where a host call was refused, and else by what the attacker met.
+pub(super) fn judge(answer: io::Result<Answer>, server: &mut Server, witness: Witness) -> Verdict {
+    let Ok(answer) = answer else {
+        return match server.is_alive() {
+            true => Verdict::of(Got::Status(0), "no answer".into()),
+            false => Verdict::gone(),
+        };
+    };
+    let Logged { request, worker, stopped_by, output_lines, output_dropped } =
+        server.logged(&answer);
+    let body = answer.body.lines().next().unwrap_or_default();
+    let mut observed = Vec::new();
+    observed.extend(stopped_by.as_ref().map(|by| format!("log: stopped by {by}")));
+    if output_lines > 0 {
+        let dropped = if output_dropped { ", others dropped" } else { "" };
+        observed.push(format!("log: {output_lines} lines of output{dropped}"));
+    }
+    let (word, said) = body.split_once(": ").unwrap_or_default();
+    let is_refused = word == "blocked" || matches!(answer.status, 500 | 504);
+    let refused = match witness == Witness::Audit && is_refused {
+        true => server.refused(request),
+        false => Vec::new(),
+    };
+    let mut text = match word {
+        "blocked" | "nothing" | "not applicable" | "through" => body.to_owned(),
+        _ => format!("{} {body}", answer.status),
+    };
+    let (got, stopped_by) = match word {
+        _ if output_lines > LINES => {
+            text = format!("{output_lines} lines in the log");
+            (Got::Through, None)
+        }
+        "blocked" => {
+            let by = match witness {
+                // It says so in the form `LAYER (ERROR)`.
+                Witness::Attacker => said.split_once(" (").map(|(layer, _)| layer.to_owned()),
+                Witness::Audit | Witness::Log => by_refusal(&refused, &mut text)
+                    .or((output_lines > 0).then_some("log"))
+                    .map(str::to_owned),
+            };
+            (Got::Blocked, by)
+        }
+        "nothing" => (Got::Nothing, Some(NOTHING_TO_FIND.to_owned())),
+        "not applicable" => (Got::NotApplicable, None),
+        "through" => (Got::Through, None),
+        _ => (Got::Status(answer.status), stopped_by),
+    };
+    let of_audit =
+        refused.iter().map(|Refused { outcome, reason }| format!("audit: {outcome}: {reason}"));
+    observed.extend(of_audit);
+    if matches!(got, Got::Blocked | Got::Nothing | Got::NotApplicable | Got::Through) {
+        observed.push(format!("attacker: {body}"));
+    }
+    Verdict { got, text, stopped_by, observed, worker }
+}
+
+/// The layer that refused a handler something, by the audit of its host calls; `text` becomes the
+/// reason.
+fn by_refusal(refused: &[Refused], text: &mut String) -> Option<&'static str> {
+    let last = |outcome: &str| refused.iter().rfind(|call| call.outcome == outcome);
+    // The monitor allowed it, and the kernel had to stop it: by Landlock, in a worker.
+    let forbidden = |call: &&Refused| call.outcome == "failed" && call.reason.contains("EACCES");
+    let (layer, call) = if let Some(call) = refused.iter().find(forbidden) {
+        ("kernel", call)
+    } else if let Some(call) = last("denied") {
+        (if call.reason == FULL { "quota" } else { "monitor" }, call)
+    } else {
+        ("kernel", last("failed")?)
+    };
+    *text = format!("blocked: {}", call.reason);
+    Some(layer)
+}
+
+/// Why the monitor denies what does not fit.
+const FULL: &str = "the directory is full";

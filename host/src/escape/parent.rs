@@ -1,0 +1,75 @@
+//! Attempts on the parent of a worker process, which a thread does not have.
+
+use std::time::{Duration, Instant};
+
+use super::{Came, LONG, Parent};
+
+/// How long the parent is given to take offence.
+const WHILE: Duration = Duration::from_secs(1);
+
+/// Makes the attempt of that name, if there is one.
+pub(super) fn attempts(name: &str, argument: &str, parent: Option<Parent<'_>>) -> Option<Came> {
+    if !NAMES.contains(&name) {
+        return None;
+    }
+    let Some(parent) = parent else {
+        return Some(Came::NotApplicable("a thread has no such socket"));
+    };
+    match name {
+        "say" => say(parent, &decode_hex(argument)?),
+        "say-nonsense" => say(parent, b"nonsense"),
+        "say-too-much" => say(parent, &[[1; 8].as_slice(), &[0xff; 4]].concat()),
+        "answer-for-another" => {
+            say(parent, &[u64::MAX.to_le_bytes().as_slice(), &[14, 0, 0, 0], &[0; 14]].concat())
+        }
+        "say-without-end" => flood(parent),
+        "garble-mailbox" => {
+            parent.mailbox.garble();
+            parent.bell.ring();
+            std::thread::sleep(WHILE);
+            Some(Came::Through("the parent took no notice".into()))
+        }
+        "ring" => {
+            let began = Instant::now();
+            while began.elapsed() < LONG {
+                parent.bell.ring();
+            }
+            Some(Came::Through("the parent woke up each time".into()))
+        }
+        _ => None,
+    }
+}
+
+/// What a worker process can do to its parent by what they share.
+const NAMES: &[&str] = &[
+    "say",
+    "say-nonsense",
+    "say-too-much",
+    "answer-for-another",
+    "say-without-end",
+    "garble-mailbox",
+    "ring",
+];
+
+/// Speaks to the parent out of turn, and waits for what comes of it.
+fn say(parent: Parent<'_>, nonsense: &[u8]) -> Option<Came> {
+    parent.socket.send(nonsense).ok()?;
+    std::thread::sleep(WHILE);
+    Some(Came::Through("the parent took no notice".into()))
+}
+
+/// Says much without listening, until the parent has had enough.
+fn flood(parent: Parent<'_>) -> Option<Came> {
+    let began = Instant::now();
+    while began.elapsed() < LONG {
+        // The beginnings of messages that are not too long, and never end.
+        parent.socket.send(&[[1; 8].as_slice(), &[0, 1, 0, 0], &[0; 200]].concat()).ok()?;
+    }
+    Some(Came::Through("the parent listened to all of it".into()))
+}
+
+/// Bytes that are given as hexadecimal digits.
+fn decode_hex(digits: &str) -> Option<Vec<u8>> {
+    let byte = |at| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
+    (0..digits.len()).step_by(2).map(byte).collect()
+}
