@@ -7,7 +7,7 @@
 //! twice is to escape once.
 
 use std::borrow::Cow;
-use std::fmt::{self, Write};
+use std::fmt::Write as _;
 
 /// The text on one line, with escapes such as `\n` and `\u{202e}`.
 #[must_use]
@@ -15,7 +15,7 @@ pub fn line(text: &str) -> Cow<'_, str> {
     escape(text, is_printable, push_escape)
 }
 
-/// The text on its lines: with line feeds and tabs, and else as [`line`].
+/// The text on its lines: with line feeds and tabs, and else as [`line()`].
 #[must_use]
 pub fn lines(text: &str) -> Cow<'_, str> {
     escape(text, |c| is_printable(c) || matches!(c, '\n' | '\t'), push_escape)
@@ -32,15 +32,6 @@ pub fn json(text: &str) -> Cow<'_, str> {
         }
     };
     escape(text, |c| is_printable(c) || matches!(c, '\n' | '\t'), push)
-}
-
-/// Passes on what is formatted, as [`line`].
-pub(crate) struct Printable<W>(pub(crate) W);
-
-impl<W: Write> Write for Printable<W> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.write_str(&line(text))
-    }
 }
 
 fn escape(
@@ -141,9 +132,5 @@ mod tests {
     fn notation() {
         assert_eq!(line("\0\t\r\n\u{1b}[2J\u{9b}\u{e0001}"), r"\0\t\r\n\u{1b}[2J\u{9b}\u{e0001}");
         assert_eq!(lines("a\tb\r\nc\u{7f}"), "a\tb\\r\nc\\u{7f}");
-        let mut out = Printable(String::new());
-        let text = "\u{202e}\n";
-        let _ = write!(out, "{text:?} {text}");
-        assert_eq!(out.0, r#""\u{202e}\n" \u{202e}\n"#);
     }
 }

@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand};
-use host::printable;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 use ureq::{Agent, Body, http::Response};
+
+/// (Not by way of the library, with which all of the server would be linked.)
+#[path = "../printable.rs"]
+mod printable;
 
 /// Ports that are tried, and what listens there by default.
 const SERVERS: [(u16, &str); 2] = [(8885, "Thread Pool Server"), (8889, "Process Pool Server")];

@@ -10,7 +10,7 @@ use tracing_subscriber::fmt::format::Writer;
 
 use super::backlog::Kind;
 use super::queue::{LOSS, Queue};
-use crate::printable::{self, Printable};
+use crate::printable;
 
 /// The target of what handlers wrote.
 pub(super) const OUTPUT: &str = "handler";
@@ -28,6 +28,15 @@ pub(super) fn write_field(
         (name, false) => write!(writer, "{name}=")?,
     }
     write!(Printable(writer), "{value:?}")
+}
+
+/// Passes on what is formatted, as far as it shows.
+struct Printable<W>(W);
+
+impl<W: fmt::Write> fmt::Write for Printable<W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.write_str(&printable::line(text))
+    }
 }
 
 /// Where events go once they are formatted.
