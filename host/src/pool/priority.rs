@@ -11,8 +11,9 @@ use std::time::Duration;
 /// How long a call must have run for its processor time to be looked at.
 pub(super) const LOOK_AFTER: Duration = Duration::from_millis(10);
 
-/// Processor time of a call, from when it was first looked at, after which others go first.
-const COMPUTED: Duration = Duration::from_millis(20);
+/// Processor time of a call, from when it was first looked at, after which others go first. Of
+/// many calls that compute, each gets little at a time.
+const COMPUTED: Duration = Duration::from_millis(3);
 
 /// The niceness of a worker that has computed for long (`setpriority(2)`). It still gets a tenth
 /// of a processor for which one other competes, so that a busy machine does not end its call.
@@ -57,9 +58,9 @@ mod tests {
         let ms = Duration::from_millis;
         let mut priorities = Priorities::new(2);
         assert!(!priorities.look(0, 7, ms(500)), "it has only been seen");
-        assert!(!priorities.look(0, 7, ms(510)));
+        assert!(!priorities.look(0, 7, ms(502)));
         assert!(!priorities.look(1, 8, ms(600)), "another worker");
-        assert!(priorities.look(0, 7, ms(520)));
+        assert!(priorities.look(0, 7, ms(503)));
         assert!(!priorities.look(0, 9, ms(540)), "another call");
         assert!(!priorities.look(0, 9, ms(541)), "it waits");
         assert!(!priorities.look(2, 7, ms(1)), "there is no such place");
