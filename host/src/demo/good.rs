@@ -1,5 +1,6 @@
 //! Good requests, which must be answered whatever else happens.
 
+use std::net::SocketAddr;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,15 +23,29 @@ pub(super) struct Good {
     pub(super) unserved: Option<String>,
     /// The most that the server held meanwhile.
     pub(super) peak_kib: usize,
+    /// What became of one that may have been given to a worker that was taken over, which can answer
+    /// as it likes until it is replaced.
+    pub(super) lost: Option<String>,
+    /// Whether there may be such a worker.
+    taken_over: bool,
 }
 
 impl Good {
+    /// None so far; `taken_over` says whether workers may have been.
+    pub(super) fn new(taken_over: bool) -> Self {
+        Self { taken_over, ..Self::default() }
+    }
+
     /// Sends one.
-    pub(super) fn ask(&mut self, server: std::net::SocketAddr) {
+    pub(super) fn ask(&mut self, server: SocketAddr) {
         let asked = Instant::now();
         match get(server, GOOD, PATIENCE) {
             Ok(answer) if answer.status == 200 => {
                 self.slowest = self.slowest.max(Some(asked.elapsed()));
+            }
+            answer if self.taken_over && self.lost.is_none() => {
+                self.lost = Some(format!("a good request was lost with a worker: {answer:?}"));
+                self.ask(server);
             }
             answer => {
                 self.unserved.get_or_insert_with(|| format!("a good request came to {answer:?}"));
@@ -41,19 +56,16 @@ impl Good {
 
 /// Does `work`, and meanwhile has the server asked, at least once and up to the first time that it
 /// does not answer well.
-pub(super) fn meanwhile<T>(server: &Server, work: impl FnOnce() -> T) -> (T, Good) {
+pub(super) fn meanwhile<T>(server: &Server, mut good: Good, work: impl FnOnce() -> T) -> (T, Good) {
     let (address, pid) = (server.address(), server.pid());
     let (done, is_done) = channel::<()>();
-    let asking = move || {
-        let mut good = Good::default();
-        loop {
-            good.peak_kib = good.peak_kib.max(Vitals::of(pid).resident_kib);
-            if good.unserved.is_none() {
-                good.ask(address);
-            }
-            if is_done.recv_timeout(PAUSE) != Err(RecvTimeoutError::Timeout) {
-                return good;
-            }
+    let asking = move || loop {
+        good.peak_kib = good.peak_kib.max(Vitals::of(pid).resident_kib);
+        if good.unserved.is_none() {
+            good.ask(address);
+        }
+        if is_done.recv_timeout(PAUSE) != Err(RecvTimeoutError::Timeout) {
+            return good;
         }
     };
     let asking = thread::spawn(asking);

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::attack::Attack;
 use super::catalogue::LITTLE;
-use super::good::meanwhile;
+use super::good::{Good, meanwhile};
 use super::server::Server;
 use super::{HOSTILE, REPRIEVE, Row, milliseconds};
 use crate::compile::{self, Bounds};
@@ -85,7 +85,8 @@ impl Loader {
         give: impl FnOnce() -> anyhow::Result<Refusal>,
     ) -> anyhow::Result<Row> {
         let began = Instant::now();
-        let ((given, took), mut good) = meanwhile(&self.server, || (give(), began.elapsed()));
+        let ((given, took), mut good) =
+            meanwhile(&self.server, Good::new(false), || (give(), began.elapsed()));
         let Refusal { why, observed } = given?;
         good.ask(self.server.address());
         let fault = match &why {

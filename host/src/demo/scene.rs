@@ -112,7 +112,7 @@ impl Scene {
             now = server.vitals();
         }
         let took = began.elapsed();
-        let mut good = Good::default();
+        let mut good = Good::new(false);
         good.ask(server.address());
         let kept = !now.is_no_more_than(at_first, SLACK_KIB);
         Some(Row {
@@ -172,10 +172,11 @@ impl Scene {
             Some(_) => Expected::new(Got::NotApplicable, ""),
             None => expected,
         };
-        let (answers, mut good) = meanwhile(server, || match lacks {
-            Some(_) => Vec::new(),
-            None => self.requests(attack, server),
-        });
+        let (answers, mut good) =
+            meanwhile(server, Good::new(matches!(on, On::Escaped)), || match lacks {
+                Some(_) => Vec::new(),
+                None => self.requests(attack, server),
+            });
         let took = answers.iter().map(|(_, took)| *took).max().unwrap_or_default();
         let mut faults = Vec::new();
         if promised && good.peak_kib > bound_kib(before) {
@@ -210,7 +211,8 @@ impl Scene {
                 (took > DEADLINE + REPRIEVE).then(|| format!("it took {} ms", milliseconds(took)))
             }
         };
-        let verdict = shown.unwrap_or_else(Verdict::gone);
+        let mut verdict = shown.unwrap_or_else(Verdict::gone);
+        verdict.observed.extend(good.lost);
         Row {
             pool: self.pool,
             attack: name_of(attack),

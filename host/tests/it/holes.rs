@@ -4,18 +4,13 @@
 //! with no fault ended as the catalogue demands, and so as it does without the hole.
 
 use std::collections::BTreeSet;
-use std::sync::Mutex;
 
 use serde_json::Value;
 
 use crate::support::host;
 
-/// One hole at a time: each run attacks two servers after the other with all there is.
-static ALONE: Mutex<()> = Mutex::new(());
-
 /// Opens a hole; the rows of `both` pools and those of the process pool alone must have faults.
 fn check(hole: &str, both: &[&str], process: &[&str]) {
-    let _alone = ALONE.lock();
     let output = host().args(["demo", "--json"]).env("HOST_HOLE", hole).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{hole}");
     let text = String::from_utf8(output.stdout).unwrap();
