@@ -41,7 +41,7 @@ pub(crate) struct Parent<'a> {
 enum Came {
     /// It got this far.
     Through(String),
-    /// It failed with this error. Should it have been the filter, then by this system call.
+    /// The attempt failed with this error. Should it have been the filter, then by this system call.
     Blocked(io::Error, Option<libc::c_long>),
     /// There is nothing to be had.
     Nothing(&'static str),

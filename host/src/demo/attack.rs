@@ -33,13 +33,13 @@ pub(super) type Make = fn() -> anyhow::Result<Vec<u8>>;
 pub(super) enum On {
     /// With the handler `hostile`.
     Hostile,
-    /// The same, with `--read-only`.
+    /// A server with the handler `hostile` and `--read-only`.
     ReadOnly,
     /// With a component written for it, which answers good requests, too.
     Component(fn() -> String),
     /// With one that can answer none, beside the handler `hostile`, which does.
     Beside(fn() -> String),
-    /// Whose workers have been taken over.
+    /// A server whose workers have been taken over.
     Escaped,
 }
 

@@ -196,7 +196,7 @@ impl Chunk {
         }
     }
 
-    /// Its lines of output.
+    /// Lines of output among them.
     fn output(&self) -> Held {
         let bytes = self.output.iter().map(ExactSizeIterator::len).sum();
         Held { lines: self.output.len(), bytes }
