@@ -47,7 +47,7 @@ impl Worker {
 
     fn calls(&self, is_hello: bool, request: &[u8], count: u64, slot: u32) -> Duration {
         let handler = if is_hello { &self.hello } else { &self.fileops };
-        let order = Order { request: 1, slot, output: None };
+        let order = Order { request: 1, slot, supervisor: None };
         let started = Instant::now();
         for _ in 0..count {
             let call = self.sandbox.call(handler, order, black_box(request));

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use rustix::process::{Pid, setpriority_process};
-
 /// Makes the calling thread one that the kernel takes for a batch job (`SCHED_BATCH`,
 /// `sched(7)`): when it is woken, whoever woke it is not made to stop for it. So the I/O thread
 /// goes on to hand out what else has come, and the worker then finds several requests. Its
@@ -15,15 +13,6 @@ pub(crate) fn set_batch_policy() {
     // SAFETY: it changes the calling thread alone, and only reads what it is given. A kernel
     // that refuses leaves the usual policy in place, with which all of it works too.
     unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const priority) };
-}
-
-/// Has a process give way to others that want a processor. Only the superuser could raise its
-/// priority again.
-///
-/// # Errors
-/// When it is gone.
-pub(crate) fn set_niceness(process: i32, niceness: i32) -> rustix::io::Result<()> {
-    setpriority_process(Some(Pid::from_raw(process).ok_or(rustix::io::Errno::SRCH)?), niceness)
 }
 
 /// The processor time that a process has taken since it began; `None` when it is gone.
@@ -53,6 +42,5 @@ mod tests {
         let before = processor_time(own).expect("it is here");
         while processor_time(own).expect("it is here") < before + Duration::from_millis(5) {}
         assert_eq!(processor_time(i32::MAX >> 3), None);
-        assert!(set_niceness(i32::MAX >> 3, 1).is_err());
     }
 }

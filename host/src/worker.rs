@@ -17,9 +17,9 @@ use crate::lockdown::{self, Level};
 use crate::malloc;
 use crate::pool::bell::Bell;
 use crate::pool::ipc::{self, Assembler};
-use crate::pool::mailbox::{Garbage, Mail, Mailbox, SMALL_ANSWER, SharedOutput, TRAY, TRAYS};
+use crate::pool::mailbox::{Garbage, Mail, Mailbox, SMALL_ANSWER, SharedCall, TRAY, TRAYS};
 use crate::pool::may_wait;
-use crate::sandbox::{Order, OutputSink, Place, Response};
+use crate::sandbox::{Order, Place, Response, Supervisor};
 use crate::sched;
 use crate::zygote::Prepared;
 
@@ -45,8 +45,8 @@ pub(crate) fn run(own: Own, prepared: &Prepared) -> anyhow::Result<()> {
     let Own { slot, socket, memory, bell } = own;
     let Prepared { init, sandbox, handler, .. } = prepared;
     let mailbox = Arc::new(Mailbox::open(&memory)?);
-    let shared_output = SharedOutput::new(&mailbox);
-    let output: Arc<dyn OutputSink> = Arc::clone(&shared_output) as _;
+    let shared_call = SharedCall::new(&mailbox);
+    let supervisor: Arc<dyn Supervisor> = Arc::clone(&shared_call) as _;
     let shared = sandbox.share(memory.as_fd(), TRAY as u64, TRAYS);
     drop(memory);
     sched::set_batch_policy();
@@ -84,10 +84,10 @@ pub(crate) fn run(own: Own, prepared: &Prepared) -> anyhow::Result<()> {
         };
         let (logged, request) = ipc::decode_request(&request).context("no request")?;
         served.borrow_mut().retain(|(_, place)| mailbox.is_full(place.region));
-        shared_output.begin(number);
+        shared_call.begin(number);
         let call = match init.escaped {
             false => {
-                let order = Order { request: logged, slot, output: Some(&output) };
+                let order = Order { request: logged, slot, supervisor: Some(&supervisor) };
                 sandbox.call(handler, order, request)
             }
             true => escape::attempt(request, Some(parent)),

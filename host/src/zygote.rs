@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use crate::directory::ServedDir;
 use crate::handler;
@@ -107,9 +107,18 @@ fn prepare(init: Init, code: &File, descriptors: Vec<OwnedFd>) -> anyhow::Result
     let audit = audit.map(|pipe| Audit::new(pipe).map(Arc::new)).transpose()?;
     let (sandbox, program) = handler::load(init.limits, Clock::Parent, code)?;
     let handler = sandbox.handler(&program, dir.grants(init.env.clone(), audit))?;
+    interrupt_calls(&sandbox)?;
     let threads = std::fs::read_dir("/proc/self/task")?.count();
     anyhow::ensure!(threads == 1, "a process with {threads} threads cannot be forked");
     Ok(Prepared { init, dir, sandbox, handler })
+}
+
+/// Has the signal with which the parent interrupts a worker's call do so.
+#[expect(unsafe_code, reason = "a signal handler has to be safe to run at any time")]
+fn interrupt_calls(sandbox: &Sandbox) -> anyhow::Result<()> {
+    // SAFETY: it only adds to a number, atomically.
+    unsafe { signal_hook::low_level::register(SIGUSR1, sandbox.interrupter()) }?;
+    Ok(())
 }
 
 /// What the next worker has to itself; `None` when the parent wants no more of them.

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
+use std::sync::{Arc, Weak};
 
 use rustix::fd::AsFd as _;
 use rustix::process::{
@@ -18,7 +19,26 @@ use tokio::runtime::Handle;
 pub(super) struct Child {
     pid: Pid,
     /// `None` once it was reaped.
-    fd: Option<AsyncFd<OwnedFd>>,
+    fd: Option<Arc<AsyncFd<OwnedFd>>>,
+}
+
+/// Interrupts the call that a child runs.
+pub(super) struct Interrupter {
+    process_id: i32,
+    fd: Weak<AsyncFd<OwnedFd>>,
+}
+
+impl Interrupter {
+    pub(super) fn process_id(&self) -> i32 {
+        self.process_id
+    }
+
+    pub(super) fn interrupt(&self) {
+        if let Some(fd) = self.fd.upgrade() {
+            // It fails when the process has ended.
+            let _ = pidfd_send_signal(&*fd, Signal::USR1);
+        }
+    }
 }
 
 impl Child {
@@ -29,18 +49,23 @@ impl Child {
     /// When it is no child, or the kernel has no process descriptors (before Linux 5.4).
     pub(super) fn open(pid: i32) -> io::Result<Self> {
         let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(Self { pid, fd: Some(watch(pidfd_open(pid, PidfdFlags::NONBLOCK)?)?) })
+        Ok(Self { pid, fd: Some(Arc::new(watch(pidfd_open(pid, PidfdFlags::NONBLOCK)?)?)) })
     }
 
     pub(super) fn id(&self) -> i32 {
         self.pid.as_raw_pid()
     }
 
+    pub(super) fn interrupter(&self) -> Interrupter {
+        let fd = self.fd.as_ref().map_or_else(Weak::new, Arc::downgrade);
+        Interrupter { process_id: self.id(), fd }
+    }
+
     /// Has it killed, if it is still there.
     pub(super) fn start_kill(&self) {
         if let Some(fd) = &self.fd {
             // It fails when the process has ended.
-            let _ = pidfd_send_signal(fd, Signal::KILL);
+            let _ = pidfd_send_signal(&**fd, Signal::KILL);
         }
     }
 

@@ -18,7 +18,7 @@
 //! nothing that it has written itself, copies before it looks, and checks every length.
 
 mod handover;
-mod output;
+mod supervisor;
 mod tray;
 mod volatile;
 
@@ -35,7 +35,7 @@ use self::handover::EMPTY;
 #[cfg(test)]
 pub(crate) use self::handover::Word;
 pub(crate) use self::handover::{Handover, Slots};
-pub(crate) use self::output::SharedOutput;
+pub(crate) use self::supervisor::SharedCall;
 pub(crate) use self::tray::Tray;
 use super::schedule::AHEAD;
 use crate::sandbox::{Captured, Place, REGION};
@@ -53,7 +53,7 @@ pub(crate) const SMALL_ANSWER: usize = 16 << 10;
 /// that none has needed take no memory.
 pub(crate) const TRAYS: usize = COMPARTMENTS + 1;
 
-/// Words of 64 bits at the start: [`BELL`] to [`TRIM`], and from [`FULL`] on one for
+/// Words of 64 bits at the start: [`BELL`] to [`PAUSED`], and from [`FULL`] on one for
 /// each tray.
 const HEAD: usize = FULL + TRAYS;
 /// Counts what was put in; the worker sleeps on it.
@@ -62,8 +62,10 @@ const WORKER_SLEEPS: usize = 1;
 const PARENT_SLEEPS: usize = 2;
 /// Whether the worker is to give back memory.
 const TRIM: usize = 3;
+/// Whether the worker's call is to let others go first; it sleeps on it.
+const PAUSED: usize = 4;
 /// Whether a tray has an answer.
-const FULL: usize = 4;
+const FULL: usize = 5;
 
 /// Words of a compartment before its bytes.
 const WORDS: usize = 9;
@@ -165,7 +167,7 @@ impl Mailbox {
         self.word(BELL).fetch_add(1, Ordering::SeqCst);
         if self.word(WORKER_SLEEPS).swap(0, Ordering::SeqCst) != 0 {
             // Nobody sleeps there if it fails.
-            let _ = futex::wake(self.bell(), futex::Flags::empty(), 1);
+            let _ = futex::wake(self.half(BELL), futex::Flags::empty(), 1);
         }
     }
 
@@ -213,7 +215,7 @@ impl Mailbox {
     /// memory meanwhile.
     pub(crate) fn next(&self, number: u64, trim: impl Fn()) -> Result<Mail, Garbage> {
         loop {
-            let bell = self.bell().load(Ordering::SeqCst);
+            let bell = self.half(BELL).load(Ordering::SeqCst);
             if self.handover(number).take() {
                 return match self.of(number, REQUEST_LENGTH).load(Ordering::Relaxed) {
                     BY_SOCKET => Ok(Mail::BySocket),
@@ -225,7 +227,7 @@ impl Mailbox {
             self.word(WORKER_SLEEPS).store(1, Ordering::SeqCst);
             if !self.handover(number).waits() {
                 // It looks again, whyever it wakes.
-                let _ = futex::wait(self.bell(), futex::Flags::empty(), bell, None);
+                let _ = futex::wait(self.half(BELL), futex::Flags::empty(), bell, None);
             }
             self.word(WORKER_SLEEPS).store(0, Ordering::SeqCst);
             if self.word(TRIM).load(Ordering::Relaxed) != 0 {
@@ -342,12 +344,13 @@ impl Mailbox {
         unsafe { &*self.memory.as_ptr().cast::<AtomicU64>().add(word) }
     }
 
-    /// The half of [`BELL`] that a futex can be on.
+    /// The low half of one of the first words, which a futex can be on.
     #[expect(unsafe_code, reason = "memory that is shared with another process")]
-    fn bell(&self) -> &AtomicU32 {
+    fn half(&self, word: usize) -> &AtomicU32 {
+        assert!(word < HEAD, "one of the first words");
         let half = if cfg!(target_endian = "little") { 0 } else { 1 };
-        // SAFETY: as for `atomic`; it is a half of the first word.
-        unsafe { &*self.memory.as_ptr().cast::<AtomicU32>().add(2 * BELL + half) }
+        // SAFETY: as for `atomic`; it is a half of such a word.
+        unsafe { &*self.memory.as_ptr().cast::<AtomicU32>().add(2 * word + half) }
     }
 
     /// Copies `parts` in, one after the other, if they fit. Says how many bytes they are.

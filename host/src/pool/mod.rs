@@ -11,10 +11,10 @@ pub(crate) mod ipc;
 mod launch;
 pub(crate) mod mailbox;
 mod payload;
-mod priority;
 mod process;
 mod schedule;
 mod thread;
+mod turns;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;

@@ -22,12 +22,13 @@ use tokio::sync::Notify;
 use self::outbox::Outbox;
 use self::place::{begin, keep};
 use super::admission::Admission;
+use super::child::Interrupter;
 use super::growth::{self, Change, Growth, HELD_UP};
 use super::ipc;
 use super::launch::{Launcher, send};
 use super::mailbox::{self, Mailbox};
-use super::priority::{LOOK_AFTER, NICENESS, Priorities};
 use super::schedule::{AHEAD, Orders, Schedule, Shape, Task};
+use super::turns::{CROWDED, LOOK_AFTER, Turns};
 use super::{Around, Job, Pace, rest};
 use crate::lockdown::Level;
 use crate::metrics::Load;
@@ -70,7 +71,7 @@ struct State {
     links: Vec<Option<Link>>,
     places: Vec<Place>,
     growth: Growth,
-    priorities: Priorities,
+    turns: Turns,
     /// When the watch looks again by itself; `None` while it sleeps.
     pause: Option<Duration>,
     /// The pool is over: all its requests are dealt with.
@@ -94,9 +95,9 @@ struct Link {
     outbox: Outbox<Arc<Mailbox>>,
     /// Has the worker's task look for answers for which it was not woken.
     look: Arc<Notify>,
-    process_id: i32,
-    /// Its priority was lowered, so that it is replaced after its call.
-    is_lowered: bool,
+    interrupter: Interrupter,
+    /// Its call is to let others go first.
+    is_paused: bool,
     /// The number of its next request when it was last looked at, and when it was last asked to
     /// give back memory.
     seen: Option<u64>,
@@ -105,8 +106,6 @@ struct Link {
     is_late: bool,
     /// Tells the worker's task to kill it.
     overrun: Arc<Notify>,
-    /// Tells the worker's task to replace it, which has nothing to do.
-    renewed: Arc<Notify>,
     /// Tells the worker's task to end it, and itself.
     retired: Arc<Notify>,
 }
@@ -144,7 +143,7 @@ impl ProcessPool {
                 links: (0..places).map(|_| None).collect(),
                 places: (0..places).map(place).collect(),
                 growth: Growth::new(usual, places),
-                priorities: Priorities::new(places),
+                turns: Turns::new(places, cores, &CROWDED),
                 pause: None,
                 closed: false,
             }),
@@ -193,6 +192,20 @@ impl ProcessPool {
         let order = state.schedule.submit(job, Instant::now());
         state.send(order.into_iter().collect());
         self.shared.settle(&state);
+    }
+}
+
+impl Link {
+    /// Has its call let others go first, or go on.
+    fn pause(&mut self, is_paused: bool) {
+        if is_paused == self.is_paused {
+            return;
+        }
+        self.is_paused = is_paused;
+        self.outbox.slots().pause(is_paused);
+        if is_paused {
+            self.interrupter.interrupt();
+        }
     }
 }
 
@@ -285,31 +298,31 @@ impl State {
         self.send(orders);
     }
 
-    /// Has a worker whose call has computed for long give way to others. It gets nothing more.
-    fn lower_priority(&mut self, place: usize, now: Instant) {
-        let (Some(call), Some(Some(link))) =
-            (self.schedule.first(place), self.links.get_mut(place))
-        else {
-            return;
-        };
-        let worker = link.process_id;
-        if link.is_lowered
-            || !sched::processor_time(worker)
-                .is_some_and(|time| self.priorities.look(place, call, time))
-        {
-            return;
+    /// Has calls that have computed for long take turns, and those end whose time is up.
+    fn take_turns(&mut self, timeout: Duration, now: Instant) {
+        let late = self.schedule.overrun(timeout, now);
+        for place in &late {
+            if let Some(Some(link)) = self.links.get_mut(*place) {
+                link.pause(false);
+                link.interrupter.interrupt();
+            }
         }
-        let (condemned, orders) = link.outbox.condemn(&mut self.schedule, place, now);
-        link.is_lowered = condemned && sched::set_niceness(worker, NICENESS).is_ok();
-        self.send(orders);
-    }
-
-    /// A worker has answered. If its priority was lowered, another takes its place.
-    fn renew(&self, place: usize) {
-        if let Some(Some(link)) = self.links.get(place)
-            && link.is_lowered
-        {
-            link.renewed.notify_one();
+        let mut computing = self.schedule.overrun(LOOK_AFTER, now);
+        computing.retain(|place| !late.contains(place));
+        computing.retain(|place| {
+            let (Some(call), Some(Some(link))) =
+                (self.schedule.first(*place), self.links.get(*place))
+            else {
+                return false;
+            };
+            let time = || sched::processor_time(link.interrupter.process_id());
+            self.turns.has_computed(*place, call, time, now)
+        });
+        let turns = self.turns.next(&computing, now);
+        for place in &computing {
+            if let Some(Some(link)) = self.links.get_mut(*place) {
+                link.pause(!turns.contains(place));
+            }
         }
     }
 
@@ -321,6 +334,7 @@ impl State {
             else {
                 continue;
             };
+            link.pause(false);
             let (number, logged) = (link.outbox.take_number(), job.number);
             let mailbox = link.outbox.slots();
             if job.fits_ahead() {
@@ -385,9 +399,7 @@ async fn watch(shared: Arc<Shared>) {
             for place in state.schedule.overrun(shared.timeout + KILL_AFTER, now) {
                 state.end_overrun(place, now);
             }
-            for place in state.schedule.overrun(LOOK_AFTER, now) {
-                state.lower_priority(place, now);
-            }
+            state.take_turns(shared.timeout, now);
             state.hear_all();
             let orders = state.schedule.promote(now);
             state.send(orders);

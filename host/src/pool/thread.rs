@@ -439,7 +439,7 @@ fn work(shared: &Shared, worker: &Worker, own: &directory::Slot) {
     while let Some(Errand { id, number, request }) = worker.next() {
         let started = Instant::now();
         // A panic would be a fault of the host; it costs this request alone.
-        let order = Order { request: number, slot: own.number(), output: None };
+        let order = Order { request: number, slot: own.number(), supervisor: None };
         let call = || {
             let call = match shared.escaped {
                 false => lane.sandbox.call(&lane.handler, order, &request),

@@ -12,7 +12,7 @@ use super::engine::Deadline;
 use super::engine::{LONG_CALL, Sandbox};
 use super::handler::{Entry, Handler};
 use super::limits::Ceiling;
-use super::monitor::{Captured, DeadlinePassed, Exited, OutputSink, State};
+use super::monitor::{Captured, DeadlinePassed, Exited, State, Supervisor};
 use super::response::Response;
 use super::turns::TURNS;
 #[cfg(feature = "holes")]
@@ -28,8 +28,9 @@ pub struct Order<'a> {
     pub request: u64,
     /// The worker's slot in the ledger; no two running calls share one.
     pub slot: u32,
-    /// Where the call's output goes; `None` if into what the call comes to.
-    pub output: Option<&'a Arc<dyn OutputSink>>,
+    /// Who takes the call's output, and says whose turn it is to compute; `None` if that goes into
+    /// what the call comes to, and calls of this process take turns among themselves.
+    pub supervisor: Option<&'a Arc<dyn Supervisor>>,
 }
 
 /// What one call came to.
@@ -94,7 +95,8 @@ impl Sandbox {
     ///
     /// Returns within the configured timeout, give or take two ticks of the
     /// epoch and one host call, unless [`Clock::Parent`](super::Clock::Parent) was chosen: a
-    /// guest that computes for ever then ends only with its process.
+    /// guest that computes for ever then ends when its parent says so
+    /// ([`interrupter`](Self::interrupter)), or kills the process.
     pub fn call(&self, handler: &Handler, order: Order<'_>, request: &[u8]) -> Call {
         #[cfg(feature = "holes")]
         if Hole::ReusedInstances.is_open() && !request.is_empty() {
@@ -141,8 +143,9 @@ impl Sandbox {
         // The epoch is looked at in loops and at function entries only. A guest can
         // make many slow host calls without either.
         let time = self.deadline(deadline);
-        if let Some(line) = self.line() {
-            take_turns(store, line, deadline);
+        match self.line() {
+            Some(line) => take_turns(store, line, deadline),
+            None => wait_for_turns(store, deadline),
         }
         #[cfg(feature = "holes")]
         let time = if Hole::NoDeadline.is_open() { Deadline::never() } else { time };
@@ -191,6 +194,18 @@ fn take_turns(store: &mut Store<State>, line: usize, deadline: Instant) {
         state.turn = None;
         state.turn = Some(TURNS.wait(line, deadline).ok_or(DeadlinePassed)?);
         Ok(UpdateDeadline::Continue(1))
+    });
+}
+
+/// Has a call that is interrupted wait for its turn, until its time is up.
+fn wait_for_turns(store: &mut Store<State>, deadline: Instant) {
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(move |store| {
+        store.data().wait_for_turn(deadline);
+        match Instant::now() < deadline {
+            true => Ok(UpdateDeadline::Continue(1)),
+            false => Err(DeadlinePassed.into()),
+        }
     });
 }
 

@@ -50,7 +50,7 @@ const WASM_STACK: usize = 512 << 10;
 pub enum Clock {
     /// A ticker thread in this process advances the engine's epoch: the thread pool.
     Epoch,
-    /// The parent process kills this one: a worker of the process pool.
+    /// The parent process interrupts this one, or kills it: a worker of the process pool.
     Parent,
 }
 
@@ -134,6 +134,14 @@ impl Sandbox {
     /// When they cannot be mapped.
     pub fn share(&self, fd: BorrowedFd<'_>, offset: u64, regions: usize) -> io::Result<()> {
         self.memories.share(fd, offset, regions)
+    }
+
+    /// What interrupts the call that runs, so that it looks at its deadline, and waits if it is
+    /// not its turn: for a process with [`Clock::Parent`]. A signal handler may call it.
+    pub fn interrupter(&self) -> impl Fn() + Send + Sync + use<> {
+        let engine = self.engine.clone();
+        // Nothing but an addition to a number.
+        move || engine.increment_epoch()
     }
 
     /// Gives back memories that no instance has needed since this was called before.

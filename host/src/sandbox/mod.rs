@@ -3,7 +3,8 @@
 //! Everything an instance can reach is decided here: `engine` sets up wasmtime, `program` is what
 //! it compiled, `memories` has what instances compute in, `limits` and `complexity` cap it,
 //! `monitor` answers every WASI call, `call` runs one request under one deadline and classifies
-//! how it ended, `cause` says what else is known of that, `turns` has calls that compute for long give way; `in_place` and `response` leave the response where it is. Nothing in here ever
+//! how it ended, `cause` says what else is known of that, `turns` has calls that compute for long give way;
+//! `in_place` and `response` leave the response where it is. Nothing in here ever
 //! sees a socket.
 
 mod call;
@@ -27,7 +28,7 @@ pub use engine::{Clock, Memories, Sandbox};
 pub use handler::{Examined, Handler, Refusal, granted};
 pub use memories::{Place, REGION};
 pub use monitor::{
-    Access, Audit, Captured, Grants, Ledger, OpenFile, OutputSink, Preopen, Spares, Usage, measure,
+    Access, Audit, Captured, Grants, Ledger, OpenFile, Preopen, Spares, Supervisor, Usage, measure,
 };
 pub use program::Program;
 pub use response::Response;

@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 
 use crate::components;
-use crate::support::{Server, eventually, for_each_pool, kill};
+use crate::support::{Server, eventually, for_each_pool, kill, processor_ticks};
 
 const LOOP: &str = "(loop $l br $l) unreachable";
 
@@ -35,12 +35,7 @@ fn what_a_killed_worker_had_written_is_logged() {
         let mut client = server.connect();
         client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
         // It has written when it computes.
-        eventually("it computes", || {
-            let stat = std::fs::read_to_string(format!("/proc/{worker}/stat")).unwrap();
-            let ticks: u64 =
-                stat.rsplit(") ").next().unwrap().split(' ').nth(11).unwrap().parse().unwrap();
-            ticks > 5
-        });
+        eventually("it computes", || processor_ticks(worker) > 5);
         kill(worker, Signal::KILL);
         assert_eq!(client.response().status, 500);
         server.wait_for_line("about to loop");

@@ -5,11 +5,10 @@ use std::collections::HashSet;
 use rustix::process::Signal;
 
 use crate::components;
-use crate::support::{Server, eventually, for_each_pool, kill};
+use crate::support::{Server, eventually, for_each_pool, kill, process_status, processor_ticks};
 
 fn state(pid: u32) -> Option<char> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit(") ").next()?.chars().next()
+    process_status(pid)?.first()?.chars().next()
 }
 
 #[test]
@@ -196,6 +195,27 @@ fn a_stopped_worker_is_replaced_at_its_deadline() {
     assert_eq!(server.get("/").status, 504);
     assert_eq!(server.get("/").status, 200);
     assert_ne!(server.workers(), [worker]);
+}
+
+#[test]
+fn worker_processes_that_compute_for_long_take_turns() {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = (4 * processors).to_string();
+    let args = ["--timeout", "4s", "--workers", &workers];
+    let server = Server::with_handler("process", &components::endless_loop(), &args);
+    let before = server.workers();
+    let mut clients: Vec<_> = before.iter().map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    }
+    let computing = || before.iter().filter(|pid| state(**pid) == Some('R')).count();
+    eventually("all but a few wait", || (1..=processors).contains(&computing()));
+    for client in &mut clients {
+        assert_eq!(client.response().status, 504);
+    }
+    let least = before.iter().map(|pid| processor_ticks(*pid)).min();
+    assert!(least > Some(5), "each had its turns: {least:?}");
+    assert_eq!(server.workers(), before, "none had to be killed");
 }
 
 for_each_pool!(the_log_has_a_line_for_every_request);

@@ -298,9 +298,7 @@ impl Server {
 
     /// Processor time of the server without its workers, in clock ticks.
     pub fn cpu_ticks(&self) -> u64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
-        let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').collect();
-        [11, 12].iter().map(|at| fields[*at].parse::<u64>().unwrap()).sum()
+        processor_ticks(self.pid())
     }
 
     /// Bytes on their way to the server that it has not read.
@@ -350,4 +348,16 @@ pub fn noise(length: usize, seed: u64) -> Vec<u8> {
             (state >> 56) as u8
         })
         .collect()
+}
+
+/// What the kernel tells of a process, from its state on (`proc_pid_stat(5)`).
+pub fn process_status(pid: u32) -> Option<Vec<String>> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(stat.rsplit(") ").next()?.split(' ').map(str::to_owned).collect())
+}
+
+/// Processor time of a process, in clock ticks.
+pub fn processor_ticks(pid: u32) -> u64 {
+    let fields = process_status(pid).expect("the process is there");
+    [11, 12].iter().map(|at| fields[*at].parse::<u64>().unwrap()).sum()
 }

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::sandbox::OutputSink as _;
+use crate::sandbox::Supervisor as _;
 
 fn here(bytes: &[u8]) -> Mail {
     Mail::Here(bytes.to_vec())
@@ -156,22 +156,41 @@ fn no_length_and_no_place_is_believed() {
 fn output_is_there_before_the_answer_and_has_a_bound() {
     let (parent, worker) = pair();
     let worker = Arc::new(worker);
-    let output = SharedOutput::new(&worker);
+    let call = SharedCall::new(&worker);
     for number in [3, 3 + COMPARTMENTS as u64] {
         parent.put(number, Some(&[b"request"]));
         assert_eq!(parent.output(number), Captured::default(), "nothing of the one before");
-        output.begin(number);
-        output.write(b"one ");
-        output.write(b"two");
+        call.begin(number);
+        call.write(b"one ");
+        call.write(b"two");
         assert_eq!(parent.output(number).bytes, b"one two");
-        output.write(&vec![b'x'; Captured::MAX]);
-        output.write(b"y");
+        call.write(&vec![b'x'; Captured::MAX]);
+        call.write(b"y");
         let Captured { bytes, dropped } = parent.output(number);
         assert_eq!((bytes.len(), dropped), (Captured::MAX, 8));
     }
     // Whatever a worker says of it.
     worker.of(3, OUTPUT_LENGTH).store(u64::MAX, Ordering::SeqCst);
     assert_eq!(parent.output(3).bytes.len(), Captured::MAX);
-    output.begin(3);
-    output.write(b"z");
+    call.begin(3);
+    call.write(b"z");
+}
+
+#[test]
+fn a_call_that_is_paused_goes_on_when_it_may_or_at_its_deadline() {
+    let (parent, worker) = pair();
+    let call = SharedCall::new(&Arc::new(worker));
+    let far = Instant::now() + Duration::from_secs(60);
+    call.wait_for_turn(far);
+    parent.pause(true);
+    call.wait_for_turn(Instant::now() + Duration::from_millis(5));
+    let (went_on, goes_on) = channel();
+    let waiting = thread::spawn(move || {
+        call.wait_for_turn(far);
+        went_on.send(()).expect("it is heard");
+    });
+    assert!(goes_on.recv_timeout(Duration::from_millis(20)).is_err(), "it waits");
+    parent.pause(false);
+    assert!(goes_on.recv_timeout(Duration::from_secs(30)).is_ok());
+    waiting.join().expect("no panic");
 }

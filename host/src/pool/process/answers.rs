@@ -162,7 +162,6 @@ impl Answers {
             let (job, orders) =
                 state.schedule.answered(worker.place, id, Instant::now()).ok_or(Nonsense)?;
             state.send(orders);
-            state.renew(worker.place);
             worker.shared.settle(&state);
             job
         };

@@ -40,18 +40,17 @@ pub(super) async fn keep(shared: Arc<Shared>, place: usize, mut worker: Worker) 
     loop {
         let Worker { mut child, socket, mailbox, bell, mut slot } = worker;
         let (socket, mailbox) = (Arc::new(socket), Arc::new(mailbox));
-        let [look, overrun, renewed, retired] = [(); 4].map(|()| Arc::new(Notify::new()));
+        let [look, overrun, retired] = [(); 3].map(|()| Arc::new(Notify::new()));
         let link = Link {
             socket: Arc::clone(&socket),
             outbox: Outbox::new(Arc::clone(&mailbox)),
             look: Arc::clone(&look),
-            process_id: child.id(),
-            is_lowered: false,
+            interrupter: child.interrupter(),
+            is_paused: false,
             seen: None,
             trimmed: None,
             is_late: false,
             overrun: Arc::clone(&overrun),
-            renewed: Arc::clone(&renewed),
             retired: Arc::clone(&retired),
         };
         if !take_in(&shared, place, link) {
@@ -75,7 +74,6 @@ pub(super) async fn keep(shared: Arc<Shared>, place: usize, mut worker: Worker) 
             Nonsense = answers.hear(&ear) => {
                 (Some("its answer makes no sense".into()), Death::Other)
             }
-            () = renewed.notified() => (None, Death::Other),
             status = child.wait() => (Some(end(status)), Death::Other),
         };
         shared.lock().schedule.condemn(place);

@@ -1,6 +1,7 @@
 //! A handler's surroundings: environment, exit, standard streams.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use wasmtime::component::Resource;
 
@@ -34,31 +35,42 @@ impl Captured {
     }
 }
 
-/// Where the output of a call goes as it is written, so that it is there also if the call
-/// never ends.
-pub trait OutputSink: Send + Sync {
-    /// Takes what a guest has written, or counts what there is no room for.
+/// The process on whose behalf this one runs a call.
+pub trait Supervisor: Send + Sync {
+    /// Takes what a guest has written, as it writes it, so that it is there also if the call never
+    /// ends; or counts what there is no room for.
     fn write(&self, bytes: &[u8]);
+
+    /// Waits while a call that computes for long is to let others go first, at most until its
+    /// deadline.
+    fn wait_for_turn(&self, deadline: Instant);
 }
 
 /// The output of a call.
 pub(super) enum Output {
     Captured(Captured),
-    Sink(Arc<dyn OutputSink>),
+    Supervised(Arc<dyn Supervisor>),
 }
 
 impl Output {
-    pub(super) fn new(sink: Option<&Arc<dyn OutputSink>>) -> Self {
-        sink.map_or_else(
+    pub(super) fn new(supervisor: Option<&Arc<dyn Supervisor>>) -> Self {
+        supervisor.map_or_else(
             || Self::Captured(Captured::default()),
-            |sink| Self::Sink(Arc::clone(sink)),
+            |supervisor| Self::Supervised(Arc::clone(supervisor)),
         )
+    }
+
+    /// Has the call wait for its turn, if somebody else says whose it is.
+    pub(super) fn wait_for_turn(&self, deadline: Instant) {
+        if let Self::Supervised(supervisor) = self {
+            supervisor.wait_for_turn(deadline);
+        }
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) {
         match self {
             Self::Captured(captured) => captured.write(bytes),
-            Self::Sink(sink) => sink.write(bytes),
+            Self::Supervised(supervisor) => supervisor.write(bytes),
         }
     }
 
@@ -66,7 +78,7 @@ impl Output {
     pub(super) fn take(&mut self) -> Captured {
         match self {
             Self::Captured(captured) => std::mem::take(captured),
-            Self::Sink(_) => Captured::default(),
+            Self::Supervised(_) => Captured::default(),
         }
     }
 }

@@ -34,7 +34,7 @@ use crate::holes::Hole;
 pub use audit::Audit;
 use audit::{Argument, Outcome, Trail};
 use cli::Output;
-pub use cli::{Captured, OutputSink};
+pub use cli::{Captured, Supervisor};
 use entries::Entries;
 use errors::{FsError, StreamError};
 use quota::Account;
@@ -176,7 +176,7 @@ impl State {
             table,
             grants: Arc::clone(grants),
             deadline,
-            output: Output::new(order.output),
+            output: Output::new(order.supervisor),
             account: Account::new(grants, order.slot, deadline),
             trail: grants.audit.clone().map(|audit| Trail::new(audit, order.request, deadline)),
             host_call: None,
@@ -205,8 +205,13 @@ impl State {
         self.account = Account::new(&self.grants, order.slot, deadline);
         let audit = self.grants.audit.clone();
         self.trail = audit.map(|audit| Trail::new(audit, order.request, deadline));
-        self.output = Output::new(order.output);
+        self.output = Output::new(order.supervisor);
         self.ceiling.refused = None;
+    }
+
+    /// A call that computes for long waits for its turn, if its supervisor says whose it is.
+    pub(super) fn wait_for_turn(&self, deadline: Instant) {
+        self.output.wait_for_turn(deadline);
     }
 
     /// A host call begins. Every one says so.

@@ -54,7 +54,7 @@ impl Monitored {
         ledger.enlist(0);
         let grants = Arc::new(Grants { preopen, env: Vec::new(), ledger, audit: None });
         let deadline = Instant::now() + Duration::from_secs(60);
-        let order = Order { request: 0, slot: 0, output: None };
+        let order = Order { request: 0, slot: 0, supervisor: None };
         let mut state = State::new(&grants, order, deadline, Ceiling::new(0, 0));
         let root = preopens::Host::get_directories(&mut state).expect("one")[0].0.rep();
         Self { state, root }

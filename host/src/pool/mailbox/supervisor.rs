@@ -1,19 +1,24 @@
-//! The output of calls, which a worker writes where its parent finds it, however the call ends.
+//! What a worker and its parent share of a call that runs: its output, which the parent finds
+//! however the call ends, and whether it is to let others go first.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use rustix::event::Timespec;
+use rustix::thread::futex;
 
 use super::Mailbox;
-use crate::sandbox::{Captured, OutputSink};
+use crate::sandbox::{Captured, Supervisor};
 
-/// The output of the call that a worker runs.
-pub(crate) struct SharedOutput {
+/// The parent, for the call that a worker runs.
+pub(crate) struct SharedCall {
     mailbox: Arc<Mailbox>,
     /// The number of its request.
     number: AtomicU64,
 }
 
-impl SharedOutput {
+impl SharedCall {
     pub(crate) fn new(mailbox: &Arc<Mailbox>) -> Arc<Self> {
         Arc::new(Self { mailbox: Arc::clone(mailbox), number: AtomicU64::new(0) })
     }
@@ -24,13 +29,35 @@ impl SharedOutput {
     }
 }
 
-impl OutputSink for SharedOutput {
+impl Supervisor for SharedCall {
     fn write(&self, bytes: &[u8]) {
         self.mailbox.write_output(self.number.load(Ordering::Relaxed), bytes);
+    }
+
+    fn wait_for_turn(&self, deadline: Instant) {
+        while self.mailbox.word(super::PAUSED).load(Ordering::SeqCst) != 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(left) = Timespec::try_from(left) else { return };
+            if left == Timespec::default() {
+                return;
+            }
+            // It looks again, whyever it wakes.
+            let paused = self.mailbox.half(super::PAUSED);
+            let _ = futex::wait(paused, futex::Flags::empty(), 1, Some(&left));
+        }
     }
 }
 
 impl Mailbox {
+    /// Has the worker's call let others go first, or go on. It looks when it is interrupted.
+    pub(crate) fn pause(&self, is_paused: bool) {
+        self.word(super::PAUSED).store(is_paused.into(), Ordering::SeqCst);
+        if !is_paused {
+            // Nobody sleeps there if it fails.
+            let _ = futex::wake(self.half(super::PAUSED), futex::Flags::empty(), 1);
+        }
+    }
+
     /// Appends to the output of a request's call, as far as there is room for it.
     fn write_output(&self, number: u64, bytes: &[u8]) {
         let (length, dropped) =
