@@ -102,10 +102,83 @@ fn the_menu_leads_through_everything() {
 #[test]
 fn the_end_of_input_leaves_the_menu() {
     let server = Server::start("thread", &[]);
-    for input in ["", "2\n", "2\nname\n"] {
+    for input in ["", "2\n", "2\nname\n", "2\nname\n\n", "d\n"] {
         let mut menu =
             client(&server, &[]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         menu.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         assert!(finish(menu, PATIENCE).status.success(), "{input:?}");
     }
+}
+
+#[test]
+fn the_server_may_be_given_as_it_names_itself() {
+    let server = Server::start("thread", &[]);
+    for address in
+        [format!("http://127.0.0.1:{}/", server.port), format!("localhost:{}", server.port)]
+    {
+        let mut command = clean(env!("CARGO_BIN_EXE_client"));
+        let output = output(command.args(["--server", &address, "ping"]));
+        assert!(output.status.success(), "{address}: {output:?}");
+    }
+    let mut command = clean(env!("CARGO_BIN_EXE_client"));
+    let output = output(command.args(["--server", "https://127.0.0.1:1/", "ping"]));
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+#[test]
+fn a_download_replaces_a_file_only_when_told_to() {
+    let server = Server::start("thread", &[]);
+    let here = server.scratch().join("note.txt");
+    std::fs::write(&here, "of the server").unwrap();
+    stdout(&server, &["upload", "note.txt"]);
+    std::fs::write(&here, "my own").unwrap();
+    let refused = run(&server, &["download", "note.txt"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let stderr = String::from_utf8(refused.stderr).unwrap();
+    assert!(stderr.contains("note.txt exists: --force replaces it"), "{stderr}");
+    assert_eq!(std::fs::read_to_string(&here).unwrap(), "my own");
+    stdout(&server, &["download", "note.txt", "--force"]);
+    assert_eq!(std::fs::read_to_string(&here).unwrap(), "of the server");
+}
+
+#[test]
+fn several_files_go_in_one_command() {
+    let server = Server::start("thread", &[]);
+    for name in ["a.txt", "b.txt", "c.bin", "[x].txt"] {
+        std::fs::write(server.scratch().join(name), name).unwrap();
+    }
+    let uploaded = stdout(&server, &["upload", "a.txt", "b.txt", "c.bin", "[x].txt"]);
+    assert_eq!(uploaded.lines().count(), 4);
+    // One that fails keeps none of the others from being done.
+    let output = run(&server, &["upload", "a.txt", "none", "b.txt"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 2);
+    let refused = run(&server, &["upload", "a.txt", "b.txt", "--as", "x"]);
+    assert!(!refused.status.success());
+    assert_eq!(
+        stdout(&server, &["delete", "[x].txt"]),
+        "File [x].txt deleted successfully\n",
+        "a file's name comes before what it would match"
+    );
+    let deleted = stdout(&server, &["delete", "*.txt", "a.txt"]);
+    assert_eq!(deleted, "File a.txt deleted successfully\nFile b.txt deleted successfully\n");
+    assert_eq!(run(&server, &["delete", "*.txt"]).status.code(), Some(1), "nothing matches");
+    assert!(stdout(&server, &["list"]).contains("c.bin"));
+}
+
+#[test]
+fn the_menu_downloads_and_does_not_store_what_was_not_entered() {
+    let server = Server::start("thread", &[]);
+    std::fs::write(server.scratch().join("local"), "its content").unwrap();
+    let mut menu =
+        client(&server, &[]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let input = "2\nempty\n\n\n2\ncopy\n\nlocal\n1\nd\ncopy\n6\n";
+    menu.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = finish(menu, PATIENCE);
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("Nothing was uploaded."), "{text}");
+    assert!(text.contains("File copy uploaded successfully"), "{text}");
+    assert!(!text.contains("\"name\": \"empty\""), "{text}");
+    assert_eq!(std::fs::read_to_string(server.scratch().join("copy")).unwrap(), "its content");
 }
