@@ -1,0 +1,51 @@
+# The commands one types: `just` lists them. Each is one line that works without just, too.
+
+# What most of them build with: as fast as a release within a tenth, and linked in a quarter of the time.
+profile := "quick"
+
+_default:
+  @just --list
+
+# Serve ./folder, with whatever options follow.
+run *OPTIONS:
+  cargo run --profile {{profile}} --bin host -- {{OPTIONS}}
+
+# All tests, or those whose path contains a word.
+test *WORD:
+  cargo test --profile {{profile}} {{WORD}}
+
+# Compile errors, and nothing else: seconds.
+check:
+  cargo check --profile {{profile}} --tests
+
+# What must be clean before a commit.
+lint:
+  cargo fmt --all --check
+  cargo clippy --profile {{profile}} --all-targets -- -D warnings
+  RUSTDOCFLAGS="-D warnings" cargo doc --profile {{profile}} --no-deps --lib
+
+# Build components: all that have changed, or those that are named.
+handlers *NAMES:
+  handlers/build {{NAMES}}
+
+# Attack both pools; `just demo --only loop` makes one attack.
+demo *OPTIONS:
+  cargo run --profile {{profile}} --bin host -- demo {{OPTIONS}}
+
+# The load figures beside nginx's (needs nginx and wrk).
+load ROUNDS="5" SECONDS="1":
+  cargo build --release --bin host
+  host/benches/load {{ROUNDS}} {{SECONDS}}
+
+# What loops leave to others.
+starve SECONDS="15":
+  cargo build --release --bin host
+  host/benches/starve {{SECONDS}}
+
+# Fuzz the parsers for so many seconds each (needs a nightly toolchain and cargo-fuzz).
+fuzz SECONDS="60":
+  host/fuzz/run {{SECONDS}}
+
+# All that continuous integration does; it installs Debian packages.
+ci:
+  bash .ci/run
