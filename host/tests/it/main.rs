@@ -14,6 +14,7 @@ mod crowd;
 #[path = "../../src/http/decisions.rs"]
 mod decisions;
 mod demo;
+mod documents;
 mod files;
 mod framing;
 mod fresh;

@@ -1,0 +1,73 @@
+//! The documents: every link leads somewhere.
+
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// Every document of the repository.
+fn documents() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut directories = vec![root(), root().join("docs"), root().join("deploy")];
+    while let Some(directory) = directories.pop() {
+        let Ok(entries) = std::fs::read_dir(&directory) else { continue };
+        for path in entries.map(|entry| entry.unwrap().path()) {
+            if path.extension().is_some_and(|extension| extension == "md") {
+                found.push(path);
+            } else if path.is_dir() && directory != root() {
+                directories.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The targets of links and pictures outside of code.
+fn links(text: &str) -> Vec<&str> {
+    let mut targets = Vec::new();
+    let prose = text.split("```").step_by(2);
+    for rest in prose.flat_map(|prose| prose.split("](").skip(1)) {
+        targets.extend(rest.split_once(')').map(|(target, _)| target));
+    }
+    targets
+}
+
+/// What a heading is called in a link, as forges do it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.collect::<String>().to_lowercase().replace(' ', "-")
+}
+
+#[test]
+fn every_link_of_the_documents_leads_somewhere() {
+    let documents = documents();
+    assert!(documents.len() > 8, "{documents:?}");
+    for document in documents {
+        let text = std::fs::read_to_string(&document).unwrap();
+        for link in links(&text) {
+            if link.contains("://") {
+                continue;
+            }
+            let (path, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = match path {
+                "" => document.clone(),
+                _ => document.parent().unwrap().join(path),
+            };
+            assert!(target.exists(), "{}: {link}", document.display());
+            if !heading.is_empty() {
+                let text = std::fs::read_to_string(&target).unwrap();
+                let headings = text.lines().filter(|line| line.starts_with('#'));
+                let mut anchors = headings.map(|line| anchor(line.trim_start_matches('#')));
+                assert!(anchors.any(|a| a == heading), "{}: {link}", document.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_readme_is_short() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    assert!(readme.lines().count() <= 150);
+}
