@@ -17,7 +17,7 @@ use host::config::{DirConfig, HandlerLimits};
 use host::directory::{Directories, ServedDir};
 use host::handler::read;
 use host::lockdown;
-use host::sandbox::{Audit, Clock, Handler, Memories, Order, Sandbox, Usage};
+use host::sandbox::{Audit, CallContext, Clock, Handler, Memories, Sandbox, Usage};
 
 const LIMITS: HandlerLimits = HandlerLimits {
     timeout: Duration::from_secs(10),
@@ -47,10 +47,10 @@ impl Worker {
 
     fn calls(&self, is_hello: bool, request: &[u8], count: u64, slot: u32) -> Duration {
         let handler = if is_hello { &self.hello } else { &self.fileops };
-        let order = Order { request: 1, slot, supervisor: None };
+        let context = CallContext { request: 1, slot, supervisor: None };
         let started = Instant::now();
         for _ in 0..count {
-            let call = self.sandbox.call(handler, order, black_box(request));
+            let call = self.sandbox.call(handler, context, black_box(request));
             let response = call.result.expect("an answer");
             assert!(response.bytes().starts_with(b"HTTP/1.1 200"));
         }

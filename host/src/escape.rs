@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, CWD, renameat, unlinkat};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::pool::bell::Bell;
-use crate::pool::mailbox::Mailbox;
+use crate::pool::doorbell::Doorbell;
+use crate::pool::ring::Ring;
 use crate::sandbox::{Call, Captured};
 
 /// Longer than any deadline of the demo.
@@ -33,8 +33,8 @@ const LONG: Duration = Duration::from_secs(6);
 #[derive(Clone, Copy)]
 pub(crate) struct Parent<'a> {
     pub(crate) socket: &'a UnixDatagram,
-    pub(crate) mailbox: &'a Mailbox,
-    pub(crate) bell: &'a Bell,
+    pub(crate) ring: &'a Ring,
+    pub(crate) doorbell: &'a Doorbell,
 }
 
 /// What became of an attempt.
@@ -197,13 +197,13 @@ fn attempts(name: &str, argument: &str, parent: Option<Parent<'_>>) -> Option<Ca
         "die" => std::process::abort(),
         "deny-and-die" => {
             if let Some(parent) = parent {
-                parent.mailbox.deny();
+                parent.ring.deny();
             }
             std::process::abort()
         }
         "deny-and-sleep" => {
             if let Some(parent) = parent {
-                parent.mailbox.deny();
+                parent.ring.deny();
             }
             std::thread::sleep(LONG);
             Came::Through("nobody took offence".into())

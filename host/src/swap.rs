@@ -20,7 +20,7 @@ use crate::handler;
 use crate::http::{Persistence, Reply, prepare};
 use crate::lockdown::Level;
 use crate::log::Budget;
-use crate::pool::{Common, Pace, Pool};
+use crate::pool::{Common, Pool, StartupMode};
 use crate::routing::{Digest, Generation, Routes};
 use crate::sandbox::Sandbox;
 use crate::symbolize::Symbols;
@@ -77,7 +77,7 @@ impl Swapper {
                 .code(component, digest, route.limits, Priority::Usual)
                 .await
                 .with_context(context)?;
-            let started = Pool::start(&self.common, route, code, Pace::AtOnce).await;
+            let started = Pool::start(&self.common, route, code, StartupMode::AtOnce).await;
             let (pool, level) = started.with_context(context)?;
             let output = Budget::new(route.prefix.to_string());
             let route = route.clone();
@@ -139,7 +139,7 @@ impl Swapper {
     ) -> anyhow::Result<(Pool, Option<Arc<Symbols>>)> {
         let symbols = Symbols::of(&component).map(Arc::new);
         let code = self.code(component, digest, route.limits, Priority::Low).await?;
-        let (pool, _) = Pool::start(&self.common, route, code, Pace::OneByOne).await?;
+        let (pool, _) = Pool::start(&self.common, route, code, StartupMode::OneByOne).await?;
         pool.try_out().await.context("it cannot be instantiated")?;
         if let Some(probe) = &self.probe
             && route.prefix.matches(probe.target().as_bytes())

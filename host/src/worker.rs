@@ -9,17 +9,17 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::{Context as _, ensure};
 
 use crate::escape::{self, Parent};
 use crate::http::MAX_REQUEST_OVERHEAD;
 use crate::lockdown::{self, Level};
 use crate::malloc;
-use crate::pool::bell::Bell;
+use crate::pool::doorbell::Doorbell;
 use crate::pool::ipc::{self, Assembler};
-use crate::pool::mailbox::{Garbage, Mail, Mailbox, SMALL_ANSWER, SharedCall, TRAY, TRAYS};
 use crate::pool::may_wait;
-use crate::sandbox::{Order, Place, Response, Supervisor};
+use crate::pool::ring::{Mail, REGIONS, REGIONS_AT, Ring, SMALL_ANSWER, SharedCall};
+use crate::sandbox::{CallContext, RegionOffset, Response, Supervisor};
 use crate::sched;
 use crate::zygote::Prepared;
 
@@ -28,26 +28,26 @@ use crate::zygote::Prepared;
 const OWN_DATA: u64 = 256 << 20;
 
 /// What a worker shares with its parent alone.
-pub(crate) struct Own {
+pub(crate) struct WorkerResources {
     /// Its slot in the ledger.
     pub(crate) slot: u32,
     pub(crate) socket: UnixDatagram,
-    /// That of its mailbox.
+    /// That of its ring.
     pub(crate) memory: OwnedFd,
-    pub(crate) bell: Bell,
+    pub(crate) doorbell: Doorbell,
 }
 
 /// Runs a worker until it is killed.
 ///
 /// # Errors
 /// When it cannot be confined, or its socket breaks.
-pub(crate) fn run(own: Own, prepared: &Prepared) -> anyhow::Result<()> {
-    let Own { slot, socket, memory, bell } = own;
+pub(crate) fn run(resources: WorkerResources, prepared: &Prepared) -> anyhow::Result<()> {
+    let WorkerResources { slot, socket, memory, doorbell } = resources;
     let Prepared { init, sandbox, handler, .. } = prepared;
-    let mailbox = Arc::new(Mailbox::open(&memory)?);
-    let shared_call = SharedCall::new(&mailbox);
+    let ring = Arc::new(Ring::open(&memory)?);
+    let shared_call = SharedCall::new(&ring);
     let supervisor: Arc<dyn Supervisor> = Arc::clone(&shared_call) as _;
-    let shared = sandbox.share(memory.as_fd(), TRAY as u64, TRAYS);
+    let shared = sandbox.share(memory.as_fd(), REGIONS_AT as u64, REGIONS);
     drop(memory);
     sched::set_batch_policy();
     let confined = shared.context("sharing the memory of instances");
@@ -60,20 +60,20 @@ pub(crate) fn run(own: Own, prepared: &Prepared) -> anyhow::Result<()> {
         init.max_request.saturating_add(MAX_REQUEST_OVERHEAD).saturating_add(ipc::NUMBER);
     let mut requests = Assembler::new(max_request);
     let mut datagram = vec![0; ipc::DATAGRAM];
-    let parent = Parent { socket: &socket, mailbox: &mailbox, bell: &bell };
+    let parent = Parent { socket: &socket, ring: &ring, doorbell: &doorbell };
     // Answers that the parent was not woken for.
     let mut unheard = 0;
-    // Responses that lie in trays.
-    let served: RefCell<Vec<(Response, Place)>> = RefCell::new(Vec::with_capacity(TRAYS));
+    // Responses that lie in regions.
+    let served: RefCell<Vec<(Response, RegionOffset)>> = RefCell::new(Vec::with_capacity(REGIONS));
     for number in 0.. {
         let trim = || {
-            served.borrow_mut().retain(|(_, place)| mailbox.is_full(place.region));
+            served.borrow_mut().retain(|(_, place)| ring.is_full(place.region));
             // All that is of nobody now: it is idle.
             sandbox.trim();
             sandbox.trim();
             malloc::trim();
         };
-        let mail = mailbox.next(number, trim).map_err(|Garbage| anyhow!("no request"))?;
+        let mail = ring.next(number, trim).context("no request")?;
         let request = match mail {
             Mail::Here(request) => request,
             Mail::BySocket => {
@@ -83,12 +83,12 @@ pub(crate) fn run(own: Own, prepared: &Prepared) -> anyhow::Result<()> {
             }
         };
         let (logged, request) = ipc::decode_request(&request).context("no request")?;
-        served.borrow_mut().retain(|(_, place)| mailbox.is_full(place.region));
+        served.borrow_mut().retain(|(_, place)| ring.is_full(place.region));
         shared_call.begin(number);
         let call = match init.escaped {
             false => {
-                let order = Order { request: logged, slot, supervisor: Some(&supervisor) };
-                sandbox.call(handler, order, request)
+                let context = CallContext { request: logged, slot, supervisor: Some(&supervisor) };
+                sandbox.call(handler, context, request)
             }
             true => escape::attempt(request, Some(parent)),
         };
@@ -99,11 +99,11 @@ pub(crate) fn run(own: Own, prepared: &Prepared) -> anyhow::Result<()> {
             ..=SMALL_ANSWER => (response, None),
             _ => response.share(sandbox),
         };
-        let (bytes, in_tray) = match place {
+        let (bytes, in_region) = match place {
             None => (response.bytes(), None),
             Some(place) => (&[][..], Some((place, response.bytes().len()))),
         };
-        if !mailbox.reply(number, &[&head, bytes], in_tray) {
+        if !ring.reply(number, &[&head, bytes], in_region) {
             let answer = ipc::message(number, &[&head, response.bytes()]);
             ipc::send(&socket, &answer.context("an answer too long")?)?;
         } else if let Some(place) = place {
@@ -111,12 +111,12 @@ pub(crate) fn run(own: Own, prepared: &Prepared) -> anyhow::Result<()> {
         }
         unheard += 1;
         // Should the next call take longer, the parent looks before it has ended.
-        if mailbox.has_request(number + 1) && may_wait(unheard, elapsed) {
+        if ring.has_request(number + 1) && may_wait(unheard, elapsed) {
             continue;
         }
         unheard = 0;
-        if mailbox.parent_is_to_wake() {
-            bell.ring();
+        if ring.parent_is_to_wake() {
+            doorbell.ring();
         }
     }
     Ok(())

@@ -24,7 +24,7 @@ use crate::lockdown;
 use crate::malloc;
 use crate::pool::ipc::{self, Assembler, Init};
 use crate::sandbox::{Audit, Clock, Handler, Ledger, Sandbox};
-use crate::worker::{self, Own};
+use crate::worker::{self, WorkerResources};
 
 /// What all workers of one handler have in common.
 pub(crate) struct Prepared {
@@ -67,7 +67,7 @@ pub fn run(parent: i32) -> anyhow::Result<()> {
     let Ok(prepared) = prepared else { return Ok(()) };
     drop(code);
 
-    while let Some(own) = receive_order(&socket)? {
+    while let Some(resources) = receive_request(&socket)? {
         match fork() {
             Ok(Some(pid)) => ipc::send(&socket, &ipc::hello(&Ok::<_, String>(pid.as_raw_pid()))?)?,
             Ok(None) => {
@@ -77,7 +77,7 @@ pub fn run(parent: i32) -> anyhow::Result<()> {
                     return Ok(());
                 }
                 set_name(c"worker")?;
-                return worker::run(own, &prepared);
+                return worker::run(resources, &prepared);
             }
             Err(error) => ipc::send(&socket, &ipc::hello(&Err::<i32, _>(error.to_string()))?)?,
         }
@@ -122,15 +122,15 @@ fn interrupt_calls(sandbox: &Sandbox) -> anyhow::Result<()> {
 }
 
 /// What the next worker has to itself; `None` when the parent wants no more of them.
-fn receive_order(socket: &UnixDatagram) -> anyhow::Result<Option<Own>> {
-    let (order, descriptors) = ipc::receive_descriptors(socket)?;
-    if order.is_empty() {
+fn receive_request(socket: &UnixDatagram) -> anyhow::Result<Option<WorkerResources>> {
+    let (request, descriptors) = ipc::receive_descriptors(socket)?;
+    if request.is_empty() {
         return Ok(None);
     }
-    let slot = u32::from_le_bytes(order.as_slice().try_into().context("not a slot's number")?);
-    let [socket, memory, bell] = <[OwnedFd; 3]>::try_from(descriptors)
+    let slot = u32::from_le_bytes(request.as_slice().try_into().context("not a slot's number")?);
+    let [socket, memory, doorbell] = <[OwnedFd; 3]>::try_from(descriptors)
         .map_err(|_| anyhow::anyhow!("the parent sent no descriptors for a worker"))?;
-    Ok(Some(Own { slot, socket: socket.into(), memory, bell: bell.into() }))
+    Ok(Some(WorkerResources { slot, socket: socket.into(), memory, doorbell: doorbell.into() }))
 }
 
 /// Splits this process in two, both children of the same parent: the new one gets

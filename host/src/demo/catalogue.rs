@@ -288,12 +288,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         "",
     ),
     by_process("say-nonsense", "says nonsense to the server", Status(500), "worker replaced"),
-    by_process(
-        "garble-mailbox",
-        "announces 1 TiB in shared memory",
-        Status(500),
-        "worker replaced",
-    ),
+    by_process("garble-ring", "announces 1 TiB in shared memory", Status(500), "worker replaced"),
     by_process("say-too-much", "announces 4 GiB to the server", Status(500), "worker replaced"),
     by_process(
         "answer-for-another",

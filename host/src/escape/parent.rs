@@ -23,16 +23,16 @@ pub(super) fn attempts(name: &str, argument: &str, parent: Option<Parent<'_>>) -
             say(parent, &[u64::MAX.to_le_bytes().as_slice(), &[14, 0, 0, 0], &[0; 14]].concat())
         }
         "say-without-end" => flood(parent),
-        "garble-mailbox" => {
-            parent.mailbox.garble();
-            parent.bell.ring();
+        "garble-ring" => {
+            parent.ring.garble();
+            parent.doorbell.ring();
             std::thread::sleep(WHILE);
             Some(Came::Through("the parent took no notice".into()))
         }
         "ring" => {
             let began = Instant::now();
             while began.elapsed() < LONG {
-                parent.bell.ring();
+                parent.doorbell.ring();
             }
             Some(Came::Through("the parent woke up each time".into()))
         }
@@ -47,7 +47,7 @@ const NAMES: &[&str] = &[
     "say-too-much",
     "answer-for-another",
     "say-without-end",
-    "garble-mailbox",
+    "garble-ring",
     "ring",
 ];
 

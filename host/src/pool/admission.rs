@@ -44,7 +44,7 @@ struct State {
 
 /// A place in the pool, of that address; it is given on when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Slot(Arc<Admission>, IpAddr);
+pub(crate) struct Permit(Arc<Admission>, IpAddr);
 
 /// Of so many workers that a pool may have, one is for others than the address that has all the
 /// rest.
@@ -86,11 +86,11 @@ impl Admission {
     ///
     /// # Errors
     /// [`Busy`] at once when as many wait as may.
-    pub(super) async fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Slot, Busy> {
+    pub(super) async fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Busy> {
         let mut waiting = {
             let mut state = self.lock();
             if state.free > 0 && state.take(address, self.max_held_each) {
-                return Ok(Slot(Arc::clone(self), address));
+                return Ok(Permit(Arc::clone(self), address));
             }
             let line = state.lines.get(&address).map_or(0, BTreeMap::len);
             if state.waiting >= self.max_waiting || line >= self.max_waiting_each {
@@ -104,7 +104,7 @@ impl Admission {
             let _ = turn.await;
         }
         waiting.turn = None;
-        Ok(Slot(Arc::clone(self), address))
+        Ok(Permit(Arc::clone(self), address))
     }
 
     /// Requests that wait here.
@@ -231,7 +231,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl Drop for Slot {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.0.release(self.1);
     }
@@ -247,7 +247,7 @@ mod tests {
     const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
     const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
 
-    type Entering = std::pin::Pin<Box<dyn Future<Output = Result<Slot, Busy>>>>;
+    type Entering = std::pin::Pin<Box<dyn Future<Output = Result<Permit, Busy>>>>;
 
     fn enter(admission: &Arc<Admission>, address: IpAddr) -> Entering {
         let admission = Arc::clone(admission);
@@ -259,11 +259,11 @@ mod tests {
         }
     }
 
-    fn poll(entering: &mut Entering) -> Poll<Result<Slot, Busy>> {
+    fn poll(entering: &mut Entering) -> Poll<Result<Permit, Busy>> {
         pin!(entering).poll(&mut Context::from_waker(Waker::noop()))
     }
 
-    fn slot(entering: &mut Entering) -> Option<Slot> {
+    fn permit(entering: &mut Entering) -> Option<Permit> {
         match poll(entering) {
             Poll::Ready(entered) => Some(entered.expect("room")),
             Poll::Pending => None,
@@ -273,24 +273,24 @@ mod tests {
     #[test]
     fn addresses_take_turns() {
         let admission = Arc::new(Admission::new(1, 1, 100, 50));
-        let mut slots: Vec<Slot> =
-            (0..2).map(|_| slot(&mut enter(&admission, A)).expect("free")).collect();
+        let mut permits: Vec<Permit> =
+            (0..2).map(|_| permit(&mut enter(&admission, A)).expect("free")).collect();
         let mut flood: Vec<_> = (0..10).map(|_| enter(&admission, A)).collect();
         let mut other = enter(&admission, B);
-        drop(slots.remove(0));
-        let first = slot(&mut flood[0]).expect("the first in line");
-        assert!(slot(&mut other).is_none());
+        drop(permits.remove(0));
+        let first = permit(&mut flood[0]).expect("the first in line");
+        assert!(permit(&mut other).is_none());
         drop(first);
-        let second = slot(&mut other).expect("its turn, before nine others");
+        let second = permit(&mut other).expect("its turn, before nine others");
         drop(second);
-        assert!(slot(&mut flood[1]).is_some());
+        assert!(permit(&mut flood[1]).is_some());
         assert_eq!(admission.waiting(), 7, "one more has its place, unseen");
     }
 
     #[test]
     fn an_address_has_its_share_of_the_queue() {
         let admission = Arc::new(Admission::new(1, 1, 5, 3));
-        let running: Vec<_> = (0..2).map(|_| slot(&mut enter(&admission, A))).collect();
+        let running: Vec<_> = (0..2).map(|_| permit(&mut enter(&admission, A))).collect();
         let waiting = [enter(&admission, A), enter(&admission, A)];
         assert!(matches!(poll(&mut enter(&admission, A)), Poll::Ready(Err(Busy))));
         let others = [enter(&admission, B), enter(&admission, B)];
@@ -317,14 +317,14 @@ mod tests {
         let admission = Arc::new(Admission::new(1, 1, 2, 2));
         let mut all: Vec<_> = (0..3).map(|_| enter(&admission, A)).collect();
         assert!(matches!(poll(&mut enter(&admission, B)), Poll::Ready(Err(Busy))));
-        assert!(slot(&mut all[0]).is_some());
+        assert!(permit(&mut all[0]).is_some());
         assert!(poll(&mut enter(&admission, B)).is_pending());
     }
 
     #[test]
     fn who_leaves_makes_room() {
         let admission = Arc::new(Admission::new(1, 1, 3, 3));
-        let running: Vec<_> = (0..2).map(|_| slot(&mut enter(&admission, A))).collect();
+        let running: Vec<_> = (0..2).map(|_| permit(&mut enter(&admission, A))).collect();
         let (gone, granted) = (enter(&admission, A), enter(&admission, B));
         drop(gone);
         assert_eq!(admission.waiting(), 1);
@@ -341,18 +341,18 @@ mod tests {
             for _ in 10..max_workers {
                 admission.grow();
             }
-            let mut flood: Vec<_> = (0..most).map(|_| slot(&mut enter(&admission, A))).collect();
+            let mut flood: Vec<_> = (0..most).map(|_| permit(&mut enter(&admission, A))).collect();
             assert!(flood.iter().all(Option::is_some), "{max_workers}, {share}");
             let mut next = enter(&admission, A);
-            assert!(slot(&mut next).is_none(), "{max_workers}, {share}");
+            assert!(permit(&mut next).is_none(), "{max_workers}, {share}");
             if max_workers - most.min(max_workers) > 0 {
-                let other = slot(&mut enter(&admission, B));
+                let other = permit(&mut enter(&admission, B));
                 assert!(other.is_some(), "a place for others");
                 drop(other);
-                assert!(slot(&mut next).is_none(), "not what another has given back");
+                assert!(permit(&mut next).is_none(), "not what another has given back");
             }
             flood.pop();
-            assert!(slot(&mut next).is_some(), "what it has given back itself");
+            assert!(permit(&mut next).is_some(), "what it has given back itself");
         }
     }
 }

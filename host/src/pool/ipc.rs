@@ -5,7 +5,7 @@
 //! ready; then, for each worker that it wants, that worker's slot and descriptors, and is
 //! told its process id. The worker says on a socket of its own that it is confined. All
 //! these are results, as JSON. From then on the parent asks and gets an answer to each
-//! request, in the same order: in the mailbox or, if they are too long for that, over the
+//! request, in the same order: in the ring or, if they are too long for that, over the
 //! socket. A message begins with a [`Start`]; one longer than a datagram goes on in the next. Lengths are checked before anything
 //! is allocated for them, in both directions.
 
@@ -26,8 +26,8 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use wasmtime::Trap;
 
-use super::mailbox::Answer;
 use super::payload::Payload;
+use super::ring::{Answer, ProtocolError};
 use crate::config::{DirConfig, HandlerLimits};
 use crate::sandbox::{Call, CallError, Captured, Cause};
 
@@ -186,11 +186,6 @@ pub(crate) struct Assembler {
     payload: Vec<u8>,
 }
 
-/// What came is not a message: the other side cannot be trusted any more.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("what came is not a message, or one that is too long")]
-pub(crate) struct Nonsense;
-
 impl Assembler {
     /// Takes payloads of at most `max` bytes.
     pub(crate) fn new(max: usize) -> Self {
@@ -198,9 +193,12 @@ impl Assembler {
     }
 
     /// Takes the next datagram; the message is given out when it is whole.
-    pub(crate) fn push(&mut self, datagram: &[u8]) -> Result<Option<(u64, Vec<u8>)>, Nonsense> {
+    pub(crate) fn push(
+        &mut self,
+        datagram: &[u8],
+    ) -> Result<Option<(u64, Vec<u8>)>, ProtocolError> {
         let payload = if self.length == 0 {
-            let (start, payload) = Start::decode(datagram, self.max).ok_or(Nonsense)?;
+            let (start, payload) = Start::decode(datagram, self.max).ok_or(ProtocolError)?;
             (self.id, self.length) = (start.id, start.length);
             self.payload.reserve_exact(start.length);
             payload
@@ -208,12 +206,12 @@ impl Assembler {
             datagram
         };
         if payload.len() > self.length - self.payload.len() {
-            return Err(Nonsense);
+            return Err(ProtocolError);
         }
         self.payload.extend_from_slice(payload);
         if self.payload.len() < self.length {
             // All but the last are full, so that nobody is kept busy with crumbs.
-            return if datagram.len() == DATAGRAM { Ok(None) } else { Err(Nonsense) };
+            return if datagram.len() == DATAGRAM { Ok(None) } else { Err(ProtocolError) };
         }
         self.length = 0;
         Ok(Some((self.id, std::mem::take(&mut self.payload))))
@@ -266,7 +264,7 @@ pub(crate) fn decode_answer(
     };
     let response = match answer.response {
         None => Payload::from(bytes),
-        Some(tray) if bytes.is_empty() => tray.into(),
+        Some(region) if bytes.is_empty() => region.into(),
         Some(_) => return None,
     };
     if response.len() > max_response {
@@ -315,7 +313,7 @@ mod tests {
         decode_answer(Answer { bytes, response: None }, Captured::default(), max_response)
     }
 
-    fn assemble(message: &[u8], max: usize) -> Result<Option<(u64, Vec<u8>)>, Nonsense> {
+    fn assemble(message: &[u8], max: usize) -> Result<Option<(u64, Vec<u8>)>, ProtocolError> {
         let mut assembler = Assembler::new(max);
         let mut last = Ok(None);
         for datagram in message.chunks(DATAGRAM) {
@@ -377,7 +375,7 @@ mod tests {
     fn a_message_over_the_limit_is_refused_before_anything_is_allocated() {
         let message = message(1, &[&[0; 101]]).expect("short enough");
         let mut assembler = Assembler::new(100);
-        assert_eq!(assembler.push(&message[..Start::BYTES]), Err(Nonsense));
+        assert_eq!(assembler.push(&message[..Start::BYTES]), Err(ProtocolError));
         assert_eq!(assembler.payload.capacity(), 0);
     }
 
@@ -400,7 +398,7 @@ mod tests {
         let mut assembler = Assembler::new(1 << 20);
         let long = message(1, &[&vec![1; 2 * DATAGRAM]]).expect("short enough");
         assert_eq!(assembler.push(&long[..DATAGRAM]), Ok(None));
-        assert_eq!(assembler.push(&long[DATAGRAM..=DATAGRAM]), Err(Nonsense));
+        assert_eq!(assembler.push(&long[DATAGRAM..=DATAGRAM]), Err(ProtocolError));
     }
 
     #[test]

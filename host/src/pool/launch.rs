@@ -16,10 +16,10 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::Common;
-use super::bell::Bell;
 use super::child::{Child, watch};
+use super::doorbell::Doorbell;
 use super::ipc::{self, Assembler, Init};
-use super::mailbox::Mailbox;
+use super::ring::Ring;
 use crate::config::Route;
 use crate::directory::{ServedDir, Slot};
 #[cfg(feature = "holes")]
@@ -44,16 +44,16 @@ pub(super) struct Worker {
     pub(super) child: Child,
     /// Our end of the pair.
     pub(super) socket: UnixDatagram,
-    pub(super) mailbox: Mailbox,
-    pub(super) bell: AsyncFd<OwnedFd>,
+    pub(super) ring: Ring,
+    pub(super) doorbell: AsyncFd<OwnedFd>,
     /// To be kept until it has ended.
     pub(super) slot: Slot,
 }
 
 /// What a zygote is told of the worker that is wanted: its slot in the ledger, its end of the
-/// socket, its mailbox's memory, and the bell.
+/// socket, its ring's memory, and the doorbell.
 #[derive(Clone, Copy)]
-struct Order<'a> {
+struct ForkRequest<'a> {
     slot: u32,
     descriptors: [BorrowedFd<'a>; 3],
 }
@@ -89,10 +89,10 @@ impl Launcher {
     pub(super) async fn launch(&self) -> anyhow::Result<(Worker, Level)> {
         let slot = self.dir.enlist()?;
         let (ours, theirs) = ipc::pair()?;
-        let (mailbox, memory) = Mailbox::new()?;
-        let bell = Bell::new()?;
-        let descriptors = [theirs.as_fd(), memory.as_fd(), bell.as_fd()];
-        let mut child = self.fork(Order { slot: slot.number(), descriptors }).await?;
+        let (ring, memory) = Ring::new()?;
+        let doorbell = Doorbell::new()?;
+        let descriptors = [theirs.as_fd(), memory.as_fd(), doorbell.as_fd()];
+        let mut child = self.fork(ForkRequest { slot: slot.number(), descriptors }).await?;
         drop((theirs, memory));
         ours.set_nonblocking(true)?;
         let socket = UnixDatagram::from_std(ours)?;
@@ -101,22 +101,22 @@ impl Launcher {
             level = hello(&socket) => level?,
             status = child.wait() => bail!("it ended before it was ready: {}", status?),
         };
-        let bell = watch(bell.into())?;
-        Ok((Worker { child, socket, mailbox, bell, slot }, level))
+        let doorbell = watch(doorbell.into())?;
+        Ok((Worker { child, socket, ring, doorbell, slot }, level))
     }
 
     /// Has the zygote start a worker; another zygote, if it is gone.
-    async fn fork(&self, order: Order<'_>) -> anyhow::Result<Child> {
+    async fn fork(&self, request: ForkRequest<'_>) -> anyhow::Result<Child> {
         // Taken out meanwhile, so that one whose answer was not heard is not asked again.
         let mut place = self.zygote.lock().await;
         if let Some(zygote) = place.take()
-            && let Ok(child) = zygote.fork(order).await
+            && let Ok(child) = zygote.fork(request).await
         {
             *place = Some(zygote);
             return Ok(child);
         }
         let zygote = self.start_zygote().await?;
-        let child = zygote.fork(order).await?;
+        let child = zygote.fork(request).await?;
         *place = Some(zygote);
         Ok(child)
     }
@@ -157,8 +157,8 @@ impl Launcher {
 }
 
 impl Zygote {
-    async fn fork(&self, order: Order<'_>) -> anyhow::Result<Child> {
-        ipc::send_descriptors(&self.socket, &order.slot.to_le_bytes(), &order.descriptors)?;
+    async fn fork(&self, request: ForkRequest<'_>) -> anyhow::Result<Child> {
+        ipc::send_descriptors(&self.socket, &request.slot.to_le_bytes(), &request.descriptors)?;
         // If it has ended, so has its socket.
         Ok(Child::open(hello(&self.replies).await?)?)
     }

@@ -4,14 +4,14 @@
 //! where. A worker never sees a client's socket.
 
 mod admission;
-pub(crate) mod bell;
+mod autoscale;
 mod child;
-mod growth;
+pub(crate) mod doorbell;
 pub(crate) mod ipc;
 mod launch;
-pub(crate) mod mailbox;
 mod payload;
 mod process;
+pub(crate) mod ring;
 mod schedule;
 mod thread;
 mod turns;
@@ -27,9 +27,9 @@ use tokio::task::block_in_place;
 use tokio::time::sleep;
 
 use self::admission::Admission;
-pub(crate) use self::admission::Slot;
+pub(crate) use self::admission::Permit;
 pub(crate) use self::payload::Payload;
-use self::schedule::PATIENCE;
+use self::schedule::SLOW_CALL;
 pub(crate) use self::schedule::may_wait;
 use crate::config::{PoolKind, Route};
 use crate::directory::Directories;
@@ -38,7 +38,7 @@ use crate::metrics::Load;
 use crate::sandbox::{Audit, Call, CallError};
 
 /// The address of requests that are the server's own.
-const OWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const INTERNAL_CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// How far past its deadline a call may be before its worker is given up.
 const OVERDUE: Duration = Duration::from_millis(500);
@@ -85,7 +85,7 @@ struct Job {
     /// Workers that died with it, and had not begun it by their own word.
     survived: u8,
     /// Kept until the request is dealt with or dropped.
-    slot: Slot,
+    permit: Permit,
 }
 
 /// A request that a worker has dealt with.
@@ -110,18 +110,18 @@ impl Done {
     }
 }
 
-/// What is around either kind of pool.
-struct Around<'a> {
+/// What either kind of pool is started with.
+struct PoolContext<'a> {
     common: &'a Common,
     route: &'a Route,
     load: Arc<Load>,
     admission: Arc<Admission>,
-    pace: Pace,
+    startup: StartupMode,
 }
 
 /// How workers are started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
+pub enum StartupMode {
     /// All at once: nobody is served yet.
     AtOnce,
     /// One after the other: others are being served meanwhile.
@@ -142,28 +142,28 @@ impl Pool {
         common: &Common,
         route: &Route,
         code: OwnedFd,
-        pace: Pace,
+        startup: StartupMode,
     ) -> anyhow::Result<(Self, Level)> {
         let workers = usize::try_from(route.workers)?;
         let max_workers = usize::try_from(route.max_workers)?;
         let admission = Admission::new(workers, max_workers, common.queue, common.share);
         let admission = Arc::new(admission);
         let load = Arc::new(Load::default());
-        let around = Around {
+        let context = PoolContext {
             common,
             route,
             load: Arc::clone(&load),
             admission: Arc::clone(&admission),
-            pace,
+            startup,
         };
         let (kind, level) = match common.kind {
             PoolKind::Thread => {
                 // Its thread's other tasks go on elsewhere.
-                let (pool, level) = block_in_place(|| thread::ThreadPool::start(&around, &code))?;
+                let (pool, level) = block_in_place(|| thread::ThreadPool::start(&context, &code))?;
                 (Kind::Thread(pool), level)
             }
             PoolKind::Process => {
-                let (pool, level) = process::ProcessPool::start(&around, code).await?;
+                let (pool, level) = process::ProcessPool::start(&context, code).await?;
                 (Kind::Process(pool), level)
             }
         };
@@ -183,8 +183,8 @@ impl Pool {
     /// # Errors
     /// How the call failed.
     pub async fn answer(&self, request: Bytes) -> Result<Bytes, CallError> {
-        let slot = self.enter(OWN).await.map_err(|Busy| CallError::WorkerLost)?;
-        self.run(slot, 0, request).await.call.result.map(Bytes::from)
+        let permit = self.enter(INTERNAL_CLIENT).await.map_err(|Busy| CallError::WorkerLost)?;
+        self.run(permit, 0, request).await.call.result.map(Bytes::from)
     }
 
     /// Waits for a place in the pool, which a request needs. To give the wait up,
@@ -192,15 +192,15 @@ impl Pool {
     ///
     /// # Errors
     /// [`Busy`] at once when as many wait as may, in all or of that address.
-    pub(crate) async fn enter(&self, address: IpAddr) -> Result<Slot, Busy> {
+    pub(crate) async fn enter(&self, address: IpAddr) -> Result<Permit, Busy> {
         self.admission.enter(address).await
     }
 
     /// Has a worker answer one request. When this is dropped before a worker has
     /// begun, it never does, unless the request has been sent to its process.
-    pub(crate) async fn run(&self, slot: Slot, number: u64, request: Bytes) -> Done {
+    pub(crate) async fn run(&self, permit: Permit, number: u64, request: Bytes) -> Done {
         let (reply, answer) = oneshot::channel();
-        let job = Job { number, request, reply, survived: 0, slot };
+        let job = Job { number, request, reply, survived: 0, permit };
         match &self.kind {
             Kind::Thread(pool) => pool.submit(job),
             Kind::Process(pool) => pool.submit(job),
@@ -231,7 +231,7 @@ impl Pool {
 async fn rest(pause: Option<Duration>, busier: &Notify) {
     match pause {
         // There is no shorter one.
-        Some(PATIENCE) => sleep(PATIENCE).await,
+        Some(SLOW_CALL) => sleep(SLOW_CALL).await,
         Some(pause) => {
             tokio::select! { () = sleep(pause) => {}, () = busier.notified() => {} }
         }

@@ -9,7 +9,7 @@ use bytes::{Buf as _, Bytes};
 use rustix::io::writev;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::mailbox::Tray;
+use super::ring::ResponseRegion;
 use crate::sandbox::Response;
 
 /// Bytes from a worker.
@@ -19,7 +19,7 @@ pub(crate) enum Payload {
     Here(Bytes),
     /// In memory that its worker may still write to: of these only the number is known before
     /// they are copied.
-    InTray(Tray),
+    InTray(ResponseRegion),
     /// In the instance that returned them, which is there for as long as these are.
     InInstance(Bytes),
 }
@@ -47,7 +47,7 @@ impl Payload {
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Here(bytes) | Self::InInstance(bytes) => bytes.len(),
-            Self::InTray(tray) => tray.len(),
+            Self::InTray(region) => region.len(),
         }
     }
 
@@ -57,7 +57,7 @@ impl Payload {
             Self::Here(bytes) | Self::InInstance(bytes) => {
                 bytes.get(..most).unwrap_or(bytes).into()
             }
-            Self::InTray(tray) => tray.copy(most).into(),
+            Self::InTray(region) => region.copy(most).into(),
         }
     }
 
@@ -65,7 +65,7 @@ impl Payload {
     pub(crate) fn skip(mut self, count: usize) -> Self {
         match &mut self {
             Self::Here(bytes) | Self::InInstance(bytes) => bytes.advance(count.min(bytes.len())),
-            Self::InTray(tray) => tray.skip(count),
+            Self::InTray(region) => region.skip(count),
         }
         self
     }
@@ -79,7 +79,7 @@ impl Payload {
             Self::Here(bytes) | Self::InInstance(bytes) => {
                 Ok(writev(socket, &[IoSlice::new(head), IoSlice::new(bytes)])?)
             }
-            Self::InTray(tray) => tray.write(head, socket),
+            Self::InTray(region) => region.write(head, socket),
         }
     }
 
@@ -87,7 +87,7 @@ impl Payload {
     pub(crate) fn move_to(self, others: &mut Vec<u8>) {
         match self {
             Self::Here(bytes) | Self::InInstance(bytes) => others.extend_from_slice(&bytes),
-            Self::InTray(tray) => tray.append_to(others, usize::MAX),
+            Self::InTray(region) => region.append_to(others, usize::MAX),
         }
     }
 }
@@ -104,9 +104,9 @@ impl From<Vec<u8>> for Payload {
     }
 }
 
-impl From<Tray> for Payload {
-    fn from(tray: Tray) -> Self {
-        Self::InTray(tray)
+impl From<ResponseRegion> for Payload {
+    fn from(region: ResponseRegion) -> Self {
+        Self::InTray(region)
     }
 }
 

@@ -4,11 +4,11 @@
 //! its answers and its end. A worker that dies, is killed or overruns a deadline
 //! is replaced. It costs the request that it had begun; any other goes to another
 //! worker, as does one that waits behind a slow one: it is taken back out of the worker's
-//! mailbox.
+//! ring.
 
-mod answers;
 mod outbox;
-mod place;
+mod receiver;
+mod worker_slot;
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicUsize;
@@ -20,16 +20,16 @@ use tokio::net::UnixDatagram;
 use tokio::sync::Notify;
 
 use self::outbox::Outbox;
-use self::place::{begin, keep};
+use self::worker_slot::{begin, keep};
 use super::admission::Admission;
+use super::autoscale::{self, Autoscaler, Change, HELD_UP};
 use super::child::Interrupter;
-use super::growth::{self, Change, Growth, HELD_UP};
 use super::ipc;
 use super::launch::{Launcher, send};
-use super::mailbox::{self, Mailbox};
-use super::schedule::{AHEAD, Orders, Schedule, Shape, Task};
+use super::ring::{self, Ring};
+use super::schedule::{Assignments, PIPELINE_DEPTH, Schedule, Shape, Task};
 use super::turns::{CROWDED, LOOK_AFTER, Turns};
-use super::{Around, Job, Pace, rest};
+use super::{Job, PoolContext, StartupMode, rest};
 use crate::lockdown::Level;
 use crate::metrics::Load;
 use crate::sched;
@@ -39,13 +39,13 @@ use crate::sched;
 const KILL_AFTER: Duration = Duration::from_millis(100);
 
 /// Bytes of a request that is sent ahead of another: it can be taken back.
-const MAX_AHEAD: usize = mailbox::MAX_REQUEST - ipc::NUMBER;
+const MAX_AHEAD: usize = ring::MAX_REQUEST - ipc::NUMBER;
 
 /// Workers that may die with a request and say that they had not begun it. One that was
 /// taken over could otherwise keep a request for ever.
 const MAX_SURVIVED: u8 = 3;
 
-/// Worker processes behind a queue, which is bounded by the slots of its requests.
+/// Worker processes behind a queue, which is bounded by the permits of its requests.
 pub(super) struct ProcessPool {
     shared: Arc<Shared>,
 }
@@ -69,8 +69,8 @@ struct State {
     schedule: Schedule<Job>,
     /// How to reach each place's worker; `None` while there is none.
     links: Vec<Option<Link>>,
-    places: Vec<Place>,
-    growth: Growth,
+    places: Vec<WorkerSlot>,
+    autoscaler: Autoscaler,
     turns: Turns,
     /// When the watch looks again by itself; `None` while it sleeps.
     pause: Option<Duration>,
@@ -80,7 +80,7 @@ struct State {
 
 /// What becomes of a worker's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum WorkerSlot {
     /// It has no worker.
     Empty,
     /// It has a worker, or one is being started.
@@ -92,7 +92,7 @@ enum Place {
 /// A worker as the schedule reaches it.
 struct Link {
     socket: Arc<UnixDatagram>,
-    outbox: Outbox<Arc<Mailbox>>,
+    outbox: Outbox<Arc<Ring>>,
     /// Has the worker's task look for answers for which it was not woken.
     look: Arc<Notify>,
     interrupter: Interrupter,
@@ -126,29 +126,32 @@ impl Task for Job {
 }
 
 impl ProcessPool {
-    pub(super) async fn start(around: &Around<'_>, code: OwnedFd) -> anyhow::Result<(Self, Level)> {
-        let Around { common, route, .. } = around;
+    pub(super) async fn start(
+        context: &PoolContext<'_>,
+        code: OwnedFd,
+    ) -> anyhow::Result<(Self, Level)> {
+        let PoolContext { common, route, .. } = context;
         let usual = usize::try_from(route.workers)?;
         let places = usize::try_from(route.max_workers)?;
-        let place = |place| if place < usual { Place::Kept } else { Place::Empty };
+        let place = |place| if place < usual { WorkerSlot::Kept } else { WorkerSlot::Empty };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 schedule: Schedule::new(Shape {
                     places,
                     max_hot: cores,
-                    lanes: places,
-                    ahead: AHEAD,
+                    shards: places,
+                    ahead: PIPELINE_DEPTH,
                 }),
                 links: (0..places).map(|_| None).collect(),
                 places: (0..places).map(place).collect(),
-                growth: Growth::new(usual, places),
+                autoscaler: Autoscaler::new(usual, places),
                 turns: Turns::new(places, cores, &CROWDED),
                 pause: None,
                 closed: false,
             }),
-            load: Arc::clone(&around.load),
-            admission: Arc::clone(&around.admission),
+            load: Arc::clone(&context.load),
+            admission: Arc::clone(&context.admission),
             launcher: Launcher::new(common, route, code)?,
             usual,
             timeout: route.limits.timeout,
@@ -166,9 +169,9 @@ impl ProcessPool {
                 tokio::spawn(keep(Arc::clone(&shared), place, worker));
                 anyhow::Ok(level)
             });
-            match around.pace {
-                Pace::OneByOne => starting.push(Ok(launched.await?)),
-                Pace::AtOnce => starting.push(Err(launched)),
+            match context.startup {
+                StartupMode::OneByOne => starting.push(Ok(launched.await?)),
+                StartupMode::AtOnce => starting.push(Err(launched)),
             }
             if let Some(Ok(Err(_))) = starting.last() {
                 break;
@@ -189,8 +192,8 @@ impl ProcessPool {
 
     pub(super) fn submit(&self, job: Job) {
         let mut state = self.shared.lock();
-        let order = state.schedule.submit(job, Instant::now());
-        state.send(order.into_iter().collect());
+        let assignment = state.schedule.submit(job, Instant::now());
+        state.send(assignment.into_iter().collect());
         self.shared.settle(&state);
     }
 }
@@ -258,10 +261,10 @@ impl State {
 
     /// Workers, those that are being started or ended too.
     fn workers(&self) -> usize {
-        self.places.iter().filter(|place| **place != Place::Empty).count()
+        self.places.iter().filter(|place| **place != WorkerSlot::Empty).count()
     }
 
-    fn set(&mut self, place: usize, to: Place) {
+    fn set(&mut self, place: usize, to: WorkerSlot) {
         if let Some(place) = self.places.get_mut(place) {
             *place = to;
         }
@@ -269,11 +272,11 @@ impl State {
 
     /// Whether the worker of that place is to end for good.
     fn is_over(&self, place: usize) -> bool {
-        self.closed || self.places.get(place) != Some(&Place::Kept)
+        self.closed || self.places.get(place) != Some(&WorkerSlot::Kept)
     }
 
     /// Has those answers heard that wait for others, since they may be late.
-    fn hear_all(&self) {
+    fn recv_late(&self) {
         for (place, owed) in self.schedule.owing() {
             if let Some(Some(link)) = self.links.get(place)
                 && link.outbox.has_answer(owed)
@@ -289,13 +292,13 @@ impl State {
         if link.is_late {
             return;
         }
-        let (condemned, orders) = link.outbox.condemn(&mut self.schedule, place, now);
+        let (condemned, assignments) = link.outbox.condemn(&mut self.schedule, place, now);
         match condemned {
             true => link.overrun.notify_one(),
             false => link.look.notify_one(),
         }
         link.is_late = condemned;
-        self.send(orders);
+        self.send(assignments);
     }
 
     /// Has calls that have computed for long take turns, and those end whose time is up.
@@ -327,20 +330,20 @@ impl State {
     }
 
     /// Sends what the schedule ordered.
-    fn send(&mut self, orders: Orders) {
-        for order in orders {
+    fn send(&mut self, assignments: Assignments) {
+        for assignment in assignments {
             let (Some(job), Some(Some(link))) =
-                (self.schedule.task(order), self.links.get_mut(order.place))
+                (self.schedule.task(assignment), self.links.get_mut(assignment.place))
             else {
                 continue;
             };
             link.pause(false);
             let (number, logged) = (link.outbox.take_number(), job.number);
-            let mailbox = link.outbox.slots();
+            let ring = link.outbox.slots();
             if job.fits_ahead() {
-                mailbox.put(number, Some(&[&logged.to_le_bytes()[..], &job.request]));
+                ring.put(number, Some(&[&logged.to_le_bytes()[..], &job.request]));
             } else {
-                mailbox.put(number, None);
+                ring.put(number, None);
                 let (socket, request) = (Arc::clone(&link.socket), job.request.clone());
                 tokio::spawn(async move {
                     match ipc::message(number, &[&logged.to_le_bytes(), &request]) {
@@ -355,18 +358,19 @@ impl State {
 
 /// Starts more workers while all are held up, and lets them go again.
 fn grow_or_shrink(shared: &Arc<Shared>, state: &mut State, now: Instant) {
-    let load = growth::Load {
+    let load = autoscale::Load {
         workers: state.workers(),
         held_up: state.schedule.held_up(HELD_UP, now),
         busy: state.schedule.running(),
         waiting: state.schedule.pending() + shared.admission.waiting(),
     };
-    match state.growth.look(load, now) {
+    match state.autoscaler.look(load, now) {
         Change::None => {}
         Change::Grow(more) => {
-            let empty = (0..).zip(&mut state.places).filter(|(_, place)| **place == Place::Empty);
+            let empty =
+                (0..).zip(&mut state.places).filter(|(_, place)| **place == WorkerSlot::Empty);
             for (number, place) in empty.take(more) {
-                *place = Place::Kept;
+                *place = WorkerSlot::Kept;
                 tokio::spawn(begin(Arc::clone(shared), number));
             }
             let workers = load.workers + more;
@@ -377,7 +381,7 @@ fn grow_or_shrink(shared: &Arc<Shared>, state: &mut State, now: Instant) {
                 if !state.schedule.retire(place) {
                     continue;
                 }
-                state.set(place, Place::Retiring);
+                state.set(place, WorkerSlot::Retiring);
                 if let Some(link) = state.links.get_mut(place).and_then(Option::take) {
                     link.retired.notify_one();
                 }
@@ -400,15 +404,15 @@ async fn watch(shared: Arc<Shared>) {
                 state.end_overrun(place, now);
             }
             state.take_turns(shared.timeout, now);
-            state.hear_all();
-            let orders = state.schedule.promote(now);
-            state.send(orders);
+            state.recv_late();
+            let assignments = state.schedule.promote(now);
+            state.send(assignments);
             for place in state.schedule.overtaken(now) {
                 let behind = state.schedule.behind(place);
                 if let Some(Some(link)) = state.links.get_mut(place) {
                     let count = link.outbox.take_back(behind);
-                    let orders = state.schedule.taken_back(place, count, now);
-                    state.send(orders);
+                    let assignments = state.schedule.taken_back(place, count, now);
+                    state.send(assignments);
                 }
             }
             let schedule = &state.schedule;

@@ -5,12 +5,12 @@
 //! many workers as there are cores. A process is sent its next request
 //! while it still runs the one before: it runs one at a time, but does not go to
 //! sleep between them. A request that finds its worker slow is not left behind it:
-//! after [`PATIENCE`] it is taken back, unread, and waits where its client can still leave.
+//! after [`SLOW_CALL`] it is taken back, unread, and waits where its client can still leave.
 //! (A thread takes the next one by itself, and is sent nothing ahead.)
 //!
 //! A worker that is slow no longer counts, and an idle one takes its place. So there are as
 //! many that are quick as there are cores, besides all that are slow, and of the idle ones
-//! as many as it takes when requests have waited for [`LONG`].
+//! as many as it takes when requests have waited for [`MAX_QUEUE_DELAY`].
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -19,10 +19,10 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 /// How long a call may run before its worker counts as slow.
-pub(super) const PATIENCE: Duration = Duration::from_millis(2);
+pub(super) const SLOW_CALL: Duration = Duration::from_millis(2);
 
 /// How long a request waits for one of the hot workers while others are idle.
-const LONG: Duration = Duration::from_millis(5);
+const MAX_QUEUE_DELAY: Duration = Duration::from_millis(5);
 
 /// How often deadlines are to be looked at while requests run.
 const PATROL: Duration = Duration::from_millis(20);
@@ -31,20 +31,20 @@ const PATROL: Duration = Duration::from_millis(20);
 const IDLE_PATROL: Duration = Duration::from_secs(1);
 
 /// Requests that a hot worker process is sent ahead of the one it runs.
-pub(super) const AHEAD: usize = 7;
+pub(super) const PIPELINE_DEPTH: usize = 7;
 
 /// Answers for which the I/O thread is woken once: that takes longer than a short call.
-const TOGETHER: usize = 4;
+const COALESCE_MAX: usize = 4;
 
 /// How long a call takes whose answer may wait for others. With shorter ones, a worker is done with
 /// all that it was sent before the I/O thread is awake.
-const BRIEF: Range<Duration> = Duration::from_micros(20)..Duration::from_micros(500);
+const COALESCE_RANGE: Range<Duration> = Duration::from_micros(20)..Duration::from_micros(500);
 
 /// Whether the last of so many answers, of a call that took so long, may wait with the others for
 /// the next, if its worker has one to give. Should that one be late, whoever looks at the pool
-/// after [`PATIENCE`] passes them on.
+/// after [`SLOW_CALL`] passes them on.
 pub(crate) fn may_wait(answers: usize, elapsed: Duration) -> bool {
-    answers < TOGETHER && BRIEF.contains(&elapsed)
+    answers < COALESCE_MAX && COALESCE_RANGE.contains(&elapsed)
 }
 
 /// What a schedule is for.
@@ -56,7 +56,7 @@ pub(super) struct Shape {
     pub(super) max_hot: usize,
     /// Workers whose places are the same modulo this number share what two of them
     /// should not use at a time: one of them is kept hot.
-    pub(super) lanes: usize,
+    pub(super) shards: usize,
     /// Requests that a hot worker is sent ahead of the one it runs.
     pub(super) ahead: usize,
 }
@@ -86,7 +86,7 @@ pub(super) enum Begun {
 pub(super) struct Schedule<T> {
     /// Requests that no worker has, oldest first.
     waiting: VecDeque<Request<T>>,
-    places: Vec<Place<T>>,
+    places: Vec<WorkerQueue<T>>,
     /// Ready workers without a request. The last to become idle is the first to
     /// work again.
     idle: Vec<usize>,
@@ -98,7 +98,7 @@ pub(super) struct Schedule<T> {
 
 /// A worker's place in the pool.
 #[derive(Debug)]
-struct Place<T> {
+struct WorkerQueue<T> {
     /// What it was sent and has not answered: the one that runs, and those ahead.
     sent: VecDeque<Sent<T>>,
     /// Its worker is about to end, and gets nothing more.
@@ -116,7 +116,7 @@ pub(super) struct Lost<T> {
 }
 
 /// Requests that are to be sent now, most often none or one.
-pub(super) type Orders = SmallVec<[Order; 2]>;
+pub(super) type Assignments = SmallVec<[Assignment; 2]>;
 
 #[derive(Debug)]
 struct Request<T> {
@@ -136,7 +136,7 @@ struct Sent<T> {
 
 /// A request that is to be sent to a worker now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Order {
+pub(super) struct Assignment {
     pub(super) place: usize,
     pub(super) id: u64,
 }
@@ -146,7 +146,7 @@ impl<T: Task> Schedule<T> {
     pub(super) fn new(shape: Shape) -> Self {
         Self {
             waiting: VecDeque::new(),
-            places: (0..shape.places).map(|_| Place::default()).collect(),
+            places: (0..shape.places).map(|_| WorkerQueue::default()).collect(),
             idle: Vec::with_capacity(shape.places),
             working: Vec::with_capacity(shape.places),
             shape,
@@ -155,7 +155,7 @@ impl<T: Task> Schedule<T> {
     }
 
     /// Takes a request.
-    pub(super) fn submit(&mut self, task: T, now: Instant) -> Option<Order> {
+    pub(super) fn submit(&mut self, task: T, now: Instant) -> Option<Assignment> {
         self.last_id += 1;
         let new = Request { id: self.last_id, task, arrived: now };
         if self.waiting.is_empty() {
@@ -163,7 +163,7 @@ impl<T: Task> Schedule<T> {
                 return Some(self.assign(place, new, now));
             }
             if new.task.fits_ahead() {
-                let is_open = |place: &Place<T>| {
+                let is_open = |place: &WorkerQueue<T>| {
                     !place.is_condemned && place.is_hot(now) && place.has_room(self.shape.ahead)
                 };
                 let open = self.working().filter(|(_, place)| is_open(place));
@@ -177,7 +177,7 @@ impl<T: Task> Schedule<T> {
     }
 
     /// A worker is new and ready.
-    pub(super) fn ready(&mut self, place: usize, now: Instant) -> Orders {
+    pub(super) fn ready(&mut self, place: usize, now: Instant) -> Assignments {
         if let Some(place) = self.places.get_mut(place) {
             place.is_condemned = false;
         }
@@ -200,7 +200,12 @@ impl<T: Task> Schedule<T> {
     }
 
     /// A worker answered. `None` when that is not what it was asked.
-    pub(super) fn answered(&mut self, place: usize, id: u64, now: Instant) -> Option<(T, Orders)> {
+    pub(super) fn answered(
+        &mut self,
+        place: usize,
+        id: u64,
+        now: Instant,
+    ) -> Option<(T, Assignments)> {
         let sent = &mut self.places.get_mut(place)?.sent;
         let task = sent.pop_front_if(|sent| sent.request.id == id)?.request.task;
         match sent.front_mut() {
@@ -217,7 +222,7 @@ impl<T: Task> Schedule<T> {
 
     /// The only request of a worker, which has not begun it, goes to one that is idle; the
     /// worker is idle then.
-    pub(super) fn hand_over(&mut self, from: usize, to: usize, now: Instant) {
+    pub(super) fn reassign(&mut self, from: usize, to: usize, now: Instant) {
         let sent = self.places.get_mut(from).and_then(|place| place.sent.pop_front());
         let Some(Sent { request, .. }) = sent else { return };
         self.working.retain(|at| *at != from);
@@ -258,29 +263,29 @@ impl<T: Task> Schedule<T> {
         self.waiting.drain(..).map(|request| request.task).collect()
     }
 
-    /// Gives requests that have waited for [`PATIENCE`] to idle workers, which become hot, if
-    /// too few are. Those that have waited for [`LONG`] go to any that are idle.
-    pub(super) fn promote(&mut self, now: Instant) -> Orders {
-        let mut orders = Orders::new();
-        while self.has_waited(PATIENCE, now) {
+    /// Gives requests that have waited for [`SLOW_CALL`] to idle workers, which become hot, if
+    /// too few are. Those that have waited for [`MAX_QUEUE_DELAY`] go to any that are idle.
+    pub(super) fn promote(&mut self, now: Instant) -> Assignments {
+        let mut assignments = Assignments::new();
+        while self.has_waited(SLOW_CALL, now) {
             let mut place = self.take_idle(now);
-            if place.is_none() && self.has_waited(LONG, now) {
+            if place.is_none() && self.has_waited(MAX_QUEUE_DELAY, now) {
                 place = self.idle.pop();
             }
             let Some(place) = place else { break };
             match self.next_waiting() {
-                Some(next) => orders.push(self.assign(place, next, now)),
+                Some(next) => assignments.push(self.assign(place, next, now)),
                 None => self.idle.push(place),
             }
         }
-        orders
+        assignments
     }
 
     /// Workers that keep requests waiting behind a slow one, which should be taken
     /// back.
     pub(super) fn overtaken(&self, now: Instant) -> Vec<usize> {
         // What was sent in pieces cannot be taken back.
-        let slow = |place: &Place<T>| {
+        let slow = |place: &WorkerQueue<T>| {
             let mut sent = place.sent.iter();
             sent.len() > 1 && !place.is_hot(now) && sent.all(|sent| sent.request.task.fits_ahead())
         };
@@ -295,9 +300,11 @@ impl<T: Task> Schedule<T> {
 
     /// The last `count` of these were taken back, unread, and wait in the order in which all
     /// came.
-    pub(super) fn taken_back(&mut self, place: usize, count: usize, now: Instant) -> Orders {
+    pub(super) fn taken_back(&mut self, place: usize, count: usize, now: Instant) -> Assignments {
         let count = count.min(self.behind(place));
-        let Some(Place { sent, .. }) = self.places.get_mut(place) else { return Orders::new() };
+        let Some(WorkerQueue { sent, .. }) = self.places.get_mut(place) else {
+            return Assignments::new();
+        };
         let taken = sent.drain(sent.len() - count..);
         self.waiting.extend(taken.map(|sent| sent.request));
         self.line_up();
@@ -306,15 +313,16 @@ impl<T: Task> Schedule<T> {
 
     /// Workers whose running request began that long ago.
     pub(super) fn overrun(&self, limit: Duration, now: Instant) -> Vec<usize> {
-        let overrun = |(at, place): (usize, &Place<T>)| place.has_run(limit, now).then_some(at);
+        let overrun =
+            |(at, place): (usize, &WorkerQueue<T>)| place.has_run(limit, now).then_some(at);
         self.working().filter_map(overrun).collect()
     }
 
     /// A request that was sent and not answered.
-    pub(super) fn task(&mut self, order: Order) -> Option<&mut T> {
-        let sent = &mut self.places.get_mut(order.place)?.sent;
+    pub(super) fn task(&mut self, assignment: Assignment) -> Option<&mut T> {
+        let sent = &mut self.places.get_mut(assignment.place)?.sent;
         let mut sent = sent.iter_mut().map(|sent| &mut sent.request);
-        sent.find(|request| request.id == order.id).map(|request| &mut request.task)
+        sent.find(|request| request.id == assignment.id).map(|request| &mut request.task)
     }
 
     /// How many answers a worker owes.
@@ -352,7 +360,7 @@ impl<T: Task> Schedule<T> {
     /// the pool has more workers than usual, or fewer.
     pub(super) fn needed_pause(&self, is_unusual: bool) -> Option<Duration> {
         match self.running() {
-            _ if self.is_holding_back() => Some(PATIENCE),
+            _ if self.is_holding_back() => Some(SLOW_CALL),
             0 => is_unusual.then_some(IDLE_PATROL),
             _ => Some(PATROL),
         }
@@ -365,17 +373,17 @@ impl<T: Task> Schedule<T> {
     }
 
     /// Workers with a request, by their places.
-    fn working(&self) -> impl Iterator<Item = (usize, &Place<T>)> {
+    fn working(&self) -> impl Iterator<Item = (usize, &WorkerQueue<T>)> {
         self.working.iter().filter_map(|at| Some((*at, self.places.get(*at)?)))
     }
 
-    /// Whether one more worker may be hot: fewer are than may be, and none of its lane.
+    /// Whether one more worker may be hot: fewer are than may be, and none of its shard.
     fn may_be_hot(&self, at: usize, now: Instant) -> bool {
-        let lane = |at: usize| at % self.shape.lanes;
+        let shard = |at: usize| at % self.shape.shards;
         let mut others = 0;
         for (other, place) in self.working() {
             if other != at && place.is_hot(now) {
-                if lane(other) == lane(at) {
+                if shard(other) == shard(at) {
                     return false;
                 }
                 others += 1;
@@ -402,12 +410,12 @@ impl<T: Task> Schedule<T> {
     }
 
     /// Gives a worker more, unless enough others are hot: then it becomes idle when it is done.
-    fn refill(&mut self, at: usize, now: Instant) -> Orders {
-        let mut orders = Orders::new();
+    fn refill(&mut self, at: usize, now: Instant) -> Assignments {
+        let mut assignments = Assignments::new();
         if self.places.get(at).is_none_or(|place| place.is_condemned) {
-            return orders;
+            return assignments;
         }
-        while self.may_be_hot(at, now) || self.has_waited(LONG, now) {
+        while self.may_be_hot(at, now) || self.has_waited(MAX_QUEUE_DELAY, now) {
             while self.waiting.pop_front_if(|next| next.task.is_cancelled()).is_some() {}
             let Some(place) = self.places.get(at) else { break };
             let ahead = self.shape.ahead;
@@ -415,12 +423,12 @@ impl<T: Task> Schedule<T> {
             let goes =
                 |task: &T| place.sent.is_empty() || (place.has_room(ahead) && task.fits_ahead());
             let Some(next) = self.waiting.pop_front_if(|next| goes(&next.task)) else { break };
-            orders.push(self.assign(at, next, now));
+            assignments.push(self.assign(at, next, now));
         }
         if self.places.get(at).is_some_and(|place| place.sent.is_empty()) {
             self.idle.push(at);
         }
-        orders
+        assignments
     }
 
     fn next_waiting(&mut self) -> Option<Request<T>> {
@@ -432,7 +440,7 @@ impl<T: Task> Schedule<T> {
         None
     }
 
-    fn assign(&mut self, at: usize, request: Request<T>, now: Instant) -> Order {
+    fn assign(&mut self, at: usize, request: Request<T>, now: Instant) -> Assignment {
         let id = request.id;
         if let Some(place) = self.places.get_mut(at) {
             if place.sent.is_empty() {
@@ -444,17 +452,17 @@ impl<T: Task> Schedule<T> {
             );
             place.sent.push_back(Sent { request, since: now });
         }
-        Order { place: at, id }
+        Assignment { place: at, id }
     }
 }
 
-impl<T> Default for Place<T> {
+impl<T> Default for WorkerQueue<T> {
     fn default() -> Self {
         Self { sent: VecDeque::new(), is_condemned: false }
     }
 }
 
-impl<T: Task> Place<T> {
+impl<T: Task> WorkerQueue<T> {
     /// Whether its running request began that long ago.
     fn has_run(&self, time: Duration, now: Instant) -> bool {
         let long = |sent: &Sent<T>| now.saturating_duration_since(sent.since) >= time;
@@ -463,7 +471,7 @@ impl<T: Task> Place<T> {
 
     /// Whether it works, and quickly so far.
     fn is_hot(&self, now: Instant) -> bool {
-        let quick = |sent: &Sent<T>| now.saturating_duration_since(sent.since) < PATIENCE;
+        let quick = |sent: &Sent<T>| now.saturating_duration_since(sent.since) < SLOW_CALL;
         self.sent.front().is_some_and(quick)
     }
 

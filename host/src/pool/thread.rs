@@ -1,13 +1,13 @@
 //! The thread pool: worker threads of this process, each confined for itself.
 //!
 //! The schedule says which worker gets which request; a worker that is done asks it for the
-//! next, and sleeps when there is none for it. Workers are in lanes, one for each core, and each lane has
+//! next, and sleeps when there is none for it. Workers are in shards, one for each core, and each shard has
 //! an engine of its own: two threads that make instances in one engine at the same time
 //! hand the memory of instances, and the locks and counters around it, from one core to the other and
-//! back, which takes longer than a short call. The schedule sees to it that of each lane one
+//! back, which takes longer than a short call. The schedule sees to it that of each shard one
 //! worker is busy with short calls.
 
-mod lane;
+mod shard;
 mod watch;
 
 use std::mem;
@@ -22,18 +22,18 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
 
-use self::lane::Lane;
+use self::shard::Shard;
 use self::watch::watch;
 
 use super::admission::Admission;
-use super::growth::Growth;
-use super::schedule::{self, PATIENCE, Schedule, Shape};
-use super::{Around, Done, Job, Pace, Payload, may_wait};
+use super::autoscale::Autoscaler;
+use super::schedule::{self, SLOW_CALL, Schedule, Shape};
+use super::{Done, Job, Payload, PoolContext, StartupMode, may_wait};
 use crate::directory::{self, ServedDir};
 use crate::escape;
 use crate::lockdown::{self, Level};
 use crate::metrics::Load;
-use crate::sandbox::{Call, CallError, Order};
+use crate::sandbox::{Call, CallContext, CallError};
 use crate::sched;
 
 /// A worker's native stack, in bytes: what guests may use, and as much again
@@ -43,7 +43,7 @@ const STACK: usize = 2 << 20;
 /// How long after a worker could not be started it is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
-/// Threads behind a queue, which is bounded by the slots of its requests.
+/// Threads behind a queue, which is bounded by the permits of its requests.
 pub(super) struct ThreadPool {
     shared: Arc<Shared>,
 }
@@ -51,7 +51,7 @@ pub(super) struct ThreadPool {
 /// What every worker works with.
 struct Shared {
     state: Mutex<State>,
-    lanes: Vec<Lane>,
+    shards: Vec<Shard>,
     dir: ServedDir,
     load: Arc<Load>,
     admission: Arc<Admission>,
@@ -65,10 +65,10 @@ struct Shared {
 
 struct State {
     schedule: Schedule<Job>,
-    places: Vec<Place>,
+    places: Vec<WorkerSlot>,
     /// Workers that were replaced, and have not come back.
     stuck: Vec<JoinHandle<()>>,
-    growth: Growth,
+    autoscaler: Autoscaler,
     /// Answers that are there and not passed on; the watch does so when it looks again.
     answers: Vec<Answer>,
     /// When workers that are missing may be started; `None` for now.
@@ -86,17 +86,17 @@ struct Answer {
 }
 
 /// What becomes of a worker's place.
-enum Place {
+enum WorkerSlot {
     /// It has no worker.
     Empty,
     /// It has a worker more, with which the admission does not count yet.
-    More(Seat),
+    More(WorkerHandle),
     /// It has a worker, unless that is about to be replaced.
-    Kept(Option<Seat>),
+    Kept(Option<WorkerHandle>),
 }
 
 /// A worker as the schedule reaches it.
-struct Seat {
+struct WorkerHandle {
     worker: Arc<Worker>,
     thread: JoinHandle<()>,
 }
@@ -113,13 +113,13 @@ enum Next {
     /// To wait for something to do.
     #[default]
     Nothing,
-    Call(Errand),
+    Call(WorkItem),
     /// To end.
     End,
 }
 
 /// A request as its worker gets it. The schedule has the rest.
-struct Errand {
+struct WorkItem {
     id: u64,
     /// Its number in the log.
     number: u64,
@@ -130,39 +130,42 @@ struct Errand {
 type Confined = mpsc::Receiver<anyhow::Result<Level>>;
 
 impl ThreadPool {
-    pub(super) fn start(around: &Around<'_>, code: &OwnedFd) -> anyhow::Result<(Self, Level)> {
-        let Around { common, route, .. } = around;
+    pub(super) fn start(
+        context: &PoolContext<'_>,
+        code: &OwnedFd,
+    ) -> anyhow::Result<(Self, Level)> {
+        let PoolContext { common, route, .. } = context;
         let usual = usize::try_from(route.workers)?;
         let places = usize::try_from(route.max_workers)?;
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        let shape = Shape { places, max_hot: cores, lanes: cores.min(usual), ahead: 0 };
+        let shape = Shape { places, max_hot: cores, shards: cores.min(usual), ahead: 0 };
         let dir = common.directories.open(&route.dir, route.limits.quota)?;
-        let lane = || {
+        let shard = || {
             let grants = dir.grants(route.env.clone(), common.audit.clone());
-            Lane::new(route, shape.lanes, code, grants)
+            Shard::new(route, shape.shards, code, grants)
         };
-        let lanes = match around.pace {
-            Pace::OneByOne => (0..shape.lanes).map(|_| lane()).collect(),
-            Pace::AtOnce => thread::scope(|scope| {
-                let lanes: Vec<_> = (0..shape.lanes).map(|_| scope.spawn(lane)).collect();
-                lanes.into_iter().map(join).collect::<anyhow::Result<Vec<_>>>()
+        let shards = match context.startup {
+            StartupMode::OneByOne => (0..shape.shards).map(|_| shard()).collect(),
+            StartupMode::AtOnce => thread::scope(|scope| {
+                let shards: Vec<_> = (0..shape.shards).map(|_| scope.spawn(shard)).collect();
+                shards.into_iter().map(join).collect::<anyhow::Result<Vec<_>>>()
             }),
         }?;
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 schedule: Schedule::new(shape),
-                places: (0..places).map(|_| Place::Empty).collect(),
+                places: (0..places).map(|_| WorkerSlot::Empty).collect(),
                 stuck: Vec::new(),
-                growth: Growth::new(usual, places),
+                autoscaler: Autoscaler::new(usual, places),
                 answers: Vec::new(),
                 try_again: None,
                 pause: None,
                 closed: false,
             }),
-            lanes,
+            shards,
             dir,
-            load: Arc::clone(&around.load),
-            admission: Arc::clone(&around.admission),
+            load: Arc::clone(&context.load),
+            admission: Arc::clone(&context.admission),
             timeout: route.limits.timeout,
             usual,
             escaped: common.escaped,
@@ -175,8 +178,8 @@ impl ThreadPool {
         let mut levels = Vec::new();
         for at in 0..usual {
             let mut state = pool.shared.lock();
-            let (seat, level) = spawn(&pool.shared, at)?;
-            state.set(at, Place::Kept(Some(seat)));
+            let (handle, level) = spawn(&pool.shared, at)?;
+            state.set(at, WorkerSlot::Kept(Some(handle)));
             levels.push(level);
         }
         let mut reached = None;
@@ -190,8 +193,8 @@ impl ThreadPool {
 
     pub(super) fn submit(&self, job: Job) {
         let mut state = self.shared.lock();
-        let order = state.schedule.submit(job, Instant::now());
-        state.hand_out(order);
+        let assignment = state.schedule.submit(job, Instant::now());
+        state.hand_out(assignment);
         self.shared.settle(&state);
         // The I/O thread is awake, since this is it.
         let answers = mem::take(&mut state.answers);
@@ -205,7 +208,7 @@ impl ThreadPool {
     pub(super) async fn trim(&self) {
         let shared = Arc::clone(&self.shared);
         // To unmap memory takes time.
-        let trim = move || shared.lanes.iter().for_each(|lane| lane.sandbox.trim());
+        let trim = move || shared.shards.iter().for_each(|shard| shard.sandbox.trim());
         // It fails when the server ends.
         let _ = spawn_blocking(trim).await;
     }
@@ -215,8 +218,8 @@ impl Drop for ThreadPool {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         state.closed = true;
-        for seat in state.places.iter().filter_map(Place::seat) {
-            seat.hand(Next::End);
+        for handle in state.places.iter().filter_map(WorkerSlot::handle) {
+            handle.hand(Next::End);
         }
         self.shared.busy.notify_one();
     }
@@ -248,16 +251,16 @@ impl Shared {
             return;
         }
         if let Some(place) = state.places.get_mut(worker.place) {
-            *place = match mem::replace(place, Place::Empty) {
-                Place::More(seat) => {
+            *place = match mem::replace(place, WorkerSlot::Empty) {
+                WorkerSlot::More(handle) => {
                     self.admission.grow();
-                    Place::Kept(Some(seat))
+                    WorkerSlot::Kept(Some(handle))
                 }
                 other => other,
             };
         }
-        let orders = state.schedule.ready(worker.place, Instant::now());
-        state.hand_out(orders);
+        let assignments = state.schedule.ready(worker.place, Instant::now());
+        state.hand_out(assignments);
         self.settle(&state);
     }
 
@@ -266,8 +269,8 @@ impl Shared {
         let mut state = self.lock();
         if let Some(place) = state.places.get_mut(place) {
             *place = match place {
-                Place::Kept(_) => Place::Kept(None),
-                Place::More(_) | Place::Empty => Place::Empty,
+                WorkerSlot::Kept(_) => WorkerSlot::Kept(None),
+                WorkerSlot::More(_) | WorkerSlot::Empty => WorkerSlot::Empty,
             };
         }
         state.try_again = Some(Instant::now() + TRY_AGAIN);
@@ -280,15 +283,15 @@ impl Shared {
     fn finish(&self, worker: &Worker, id: u64, call: Call<Payload>, request: Bytes) -> bool {
         let mut state = self.lock();
         let answered = state.schedule.answered(worker.place, id, Instant::now());
-        let Some((job, orders)) = answered else { return false };
-        let is_busy = orders.iter().any(|order| order.place == worker.place);
+        let Some((job, assignments)) = answered else { return false };
+        let is_busy = assignments.iter().any(|assignment| assignment.place == worker.place);
         let elapsed = call.elapsed;
-        state.hand_out(orders);
-        let is_busy = is_busy || state.relieve(worker);
+        state.hand_out(assignments);
+        let is_busy = is_busy || state.steal(worker);
         self.settle(&state);
         let done = Done { call, worker: number(worker.place), _request: request };
         state.answers.push(Answer { job, done });
-        if is_busy && may_wait(state.answers.len(), elapsed) && state.pause == Some(PATIENCE) {
+        if is_busy && may_wait(state.answers.len(), elapsed) && state.pause == Some(SLOW_CALL) {
             return true;
         }
         let answers = mem::take(&mut state.answers);
@@ -299,7 +302,7 @@ impl Shared {
 }
 
 impl State {
-    fn set(&mut self, at: usize, to: Place) {
+    fn set(&mut self, at: usize, to: WorkerSlot) {
         if let Some(place) = self.places.get_mut(at) {
             *place = to;
         }
@@ -307,58 +310,60 @@ impl State {
 
     /// Workers, those that are being started or replaced too.
     fn workers(&self) -> usize {
-        self.places.iter().filter(|place| !matches!(place, Place::Empty)).count()
+        self.places.iter().filter(|place| !matches!(place, WorkerSlot::Empty)).count()
     }
 
     /// Workers that are to be replaced.
     fn missing(&self) -> usize {
-        self.places.iter().filter(|place| matches!(place, Place::Kept(None))).count()
+        self.places.iter().filter(|place| matches!(place, WorkerSlot::Kept(None))).count()
     }
 
     /// Gives a worker that has nothing to do what another was given and has not begun: that one
     /// is awake, and waits for a processor. Whether there was something.
-    fn relieve(&mut self, worker: &Worker) -> bool {
-        let take_back = |at| Some((at, self.places.get(at).and_then(Place::seat)?.take_back()?));
+    fn steal(&mut self, worker: &Worker) -> bool {
+        let take_back =
+            |at| Some((at, self.places.get(at).and_then(WorkerSlot::handle)?.take_back()?));
         let Some((from, errand)) = self.schedule.with_one_request().find_map(take_back) else {
             return false;
         };
-        self.schedule.hand_over(from, worker.place, Instant::now());
+        self.schedule.reassign(from, worker.place, Instant::now());
         *worker.lock() = Next::Call(errand);
         true
     }
 
     /// Gives workers what the schedule ordered.
-    fn hand_out(&mut self, orders: impl IntoIterator<Item = schedule::Order>) {
-        for order in orders {
-            let (Some(job), Some(seat)) =
-                (self.schedule.task(order), self.places.get(order.place).and_then(Place::seat))
-            else {
+    fn hand_out(&mut self, assignments: impl IntoIterator<Item = schedule::Assignment>) {
+        for assignment in assignments {
+            let (Some(job), Some(handle)) = (
+                self.schedule.task(assignment),
+                self.places.get(assignment.place).and_then(WorkerSlot::handle),
+            ) else {
                 continue;
             };
             let (number, request) = (job.number, mem::take(&mut job.request));
-            seat.hand(Next::Call(Errand { id: order.id, number, request }));
+            handle.hand(Next::Call(WorkItem { id: assignment.id, number, request }));
         }
     }
 }
 
-impl Place {
-    fn seat(&self) -> Option<&Seat> {
+impl WorkerSlot {
+    fn handle(&self) -> Option<&WorkerHandle> {
         match self {
             Self::Empty => None,
-            Self::More(seat) => Some(seat),
-            Self::Kept(seat) => seat.as_ref(),
+            Self::More(handle) => Some(handle),
+            Self::Kept(handle) => handle.as_ref(),
         }
     }
 }
 
-impl Seat {
+impl WorkerHandle {
     fn hand(&self, next: Next) {
         *self.worker.lock() = next;
         self.thread.thread().unpark();
     }
 
     /// What it was given and has not begun, if there is something.
-    fn take_back(&self) -> Option<Errand> {
+    fn take_back(&self) -> Option<WorkItem> {
         let mut next = self.worker.lock();
         match mem::take(&mut *next) {
             Next::Call(errand) => Some(errand),
@@ -376,7 +381,7 @@ impl Worker {
     }
 
     /// Waits for something to do.
-    fn next(&self) -> Option<Errand> {
+    fn next(&self) -> Option<WorkItem> {
         loop {
             match mem::take(&mut *self.lock()) {
                 Next::Call(errand) => return Some(errand),
@@ -390,8 +395,8 @@ impl Worker {
 
 /// Passes answers on to their connections.
 fn pass_on(answers: Vec<Answer>) {
-    for Answer { job: Job { reply, slot, .. }, done } in answers {
-        drop(slot);
+    for Answer { job: Job { reply, permit, .. }, done } in answers {
+        drop(permit);
         // The connection may be gone.
         let _ = reply.send(done);
     }
@@ -403,7 +408,7 @@ fn number(place: usize) -> u32 {
 }
 
 /// Starts a worker; the caller has the state, and puts it into its place.
-fn spawn(shared: &Arc<Shared>, place: usize) -> anyhow::Result<(Seat, Confined)> {
+fn spawn(shared: &Arc<Shared>, place: usize) -> anyhow::Result<(WorkerHandle, Confined)> {
     let number = number(place);
     let context = || format!("starting worker thread {number}");
     let slot = shared.dir.enlist().with_context(context)?;
@@ -431,21 +436,21 @@ fn spawn(shared: &Arc<Shared>, place: usize) -> anyhow::Result<(Seat, Confined)>
             }
         })
         .with_context(context)?;
-    Ok((Seat { worker, thread }, confined))
+    Ok((WorkerHandle { worker, thread }, confined))
 }
 
 fn work(shared: &Shared, worker: &Worker, own: &directory::Slot) {
-    let Some(lane) = shared.lanes.get(worker.place % shared.lanes.len()) else { return };
-    while let Some(Errand { id, number, request }) = worker.next() {
+    let Some(shard) = shared.shards.get(worker.place % shared.shards.len()) else { return };
+    while let Some(WorkItem { id, number, request }) = worker.next() {
         let started = Instant::now();
         // A panic would be a fault of the host; it costs this request alone.
-        let order = Order { request: number, slot: own.number(), supervisor: None };
+        let context = CallContext { request: number, slot: own.number(), supervisor: None };
         let call = || {
             let call = match shared.escaped {
-                false => lane.sandbox.call(&lane.handler, order, &request),
+                false => shard.sandbox.call(&shard.handler, context, &request),
                 true => escape::attempt(&request, None),
             };
-            call.map(|response| lane.payload(response))
+            call.map(|response| shard.payload(response))
         };
         let call = catch_unwind(AssertUnwindSafe(call))
             .unwrap_or_else(|_| Call::failed(CallError::WorkerLost, started.elapsed()));

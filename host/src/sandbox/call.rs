@@ -23,7 +23,7 @@ const HOSTCALL_BYTES: usize = 16 << 20;
 
 /// Whose request is run, and by whom.
 #[derive(Clone, Copy)]
-pub struct Order<'a> {
+pub struct CallContext<'a> {
     /// The request's number, as in the log.
     pub request: u64,
     /// The worker's slot in the ledger; no two running calls share one.
@@ -97,15 +97,15 @@ impl Sandbox {
     /// epoch and one host call, unless [`Clock::Parent`](super::Clock::Parent) was chosen: a
     /// guest that computes for ever then ends when its parent says so
     /// ([`interrupter`](Self::interrupter)), or kills the process.
-    pub fn call(&self, handler: &Handler, order: Order<'_>, request: &[u8]) -> Call {
+    pub fn call(&self, handler: &Handler, context: CallContext<'_>, request: &[u8]) -> Call {
         #[cfg(feature = "holes")]
         if Hole::ReusedInstances.is_open() && !request.is_empty() {
-            return super::reused::call(self, handler, order, request);
+            return super::reused::call(self, handler, context, request);
         }
         let started = Instant::now();
         let _running = self.running();
         let deadline = started + self.limits.timeout;
-        let mut store = self.store(handler, order, deadline);
+        let mut store = self.store(handler, context, deadline);
         self.arm(&mut store, deadline);
         let answered = instantiate(&mut store, handler)
             .and_then(|instance| invoke(&mut store, instance, handler, request));
@@ -123,11 +123,11 @@ impl Sandbox {
     pub(super) fn store(
         &self,
         handler: &Handler,
-        order: Order<'_>,
+        context: CallContext<'_>,
         deadline: Instant,
     ) -> Store<State> {
         let ceiling = Ceiling::new(self.limits.memory, handler.records);
-        let state = State::new(&handler.grants, order, deadline, ceiling);
+        let state = State::new(&handler.grants, context, deadline, ceiling);
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.ceiling);
         store

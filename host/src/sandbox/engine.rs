@@ -126,7 +126,7 @@ impl Sandbox {
         Ok(hasher.0.finalize().into())
     }
 
-    /// Has instances' memories begin in `regions` of [`REGION`](super::REGION) bytes of a shared
+    /// Has instances' memories begin in `regions` of [`REGION_BYTES`](super::REGION_BYTES) bytes of a shared
     /// memory, from `offset` on, which is a multiple of the kernel's pages and where all is zero.
     /// Nobody else may write there. Only the first call counts.
     ///

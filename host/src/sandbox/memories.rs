@@ -28,7 +28,7 @@ use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 const KEPT: usize = 2 << 20;
 
 /// Bytes of shared memory in which one memory begins.
-pub const REGION: usize = KEPT;
+pub const REGION_BYTES: usize = KEPT;
 
 /// Pages of WebAssembly, in bytes: as large as a page of any kernel, or larger.
 const PAGE: usize = 64 << 10;
@@ -48,7 +48,7 @@ pub(super) struct Reused {
 
 /// Where bytes lie in shared memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct RegionOffset {
     /// The number of the region, from 0.
     pub region: usize,
     /// Bytes from its beginning.
@@ -62,13 +62,13 @@ impl Reused {
         Self { capacity, free: Arc::default(), shared: OnceLock::new() }
     }
 
-    /// Has as many memories as there are regions begin there: `regions` of [`REGION`] bytes from
+    /// Has as many memories as there are regions begin there: `regions` of [`REGION_BYTES`] bytes from
     /// `offset` on, which is a multiple of the kernel's pages. Only the first call counts.
     ///
     /// # Errors
     /// When they cannot be mapped.
     pub(super) fn share(&self, fd: BorrowedFd<'_>, offset: u64, regions: usize) -> io::Result<()> {
-        let offsets = (0..regions).map(|region| offset + (region * REGION) as u64);
+        let offsets = (0..regions).map(|region| offset + (region * REGION_BYTES) as u64);
         let mappings: Vec<_> =
             offsets.map(|at| Mapping::shared(self.capacity, fd, at)).collect::<io::Result<_>>()?;
         if self.shared.set(mappings.iter().map(|mapping| mapping.base.addr()).collect()).is_ok() {
@@ -78,19 +78,19 @@ impl Reused {
     }
 
     /// Where in shared memory these bytes of a memory lie, if they do.
-    pub(super) fn place(&self, bytes: &[u8]) -> Option<Place> {
+    pub(super) fn place(&self, bytes: &[u8]) -> Option<RegionOffset> {
         let from = bytes.as_ptr().addr();
         let lies = |(region, base): (usize, &usize)| {
             let at = from.checked_sub(*base)?;
             let end = at.checked_add(bytes.len())?;
-            (end <= REGION.min(self.capacity)).then_some(Place { region, at })
+            (end <= REGION_BYTES.min(self.capacity)).then_some(RegionOffset { region, at })
         };
         self.shared.get()?.iter().enumerate().find_map(lies)
     }
 
     /// A memory that begins with a copy of these bytes, in shared memory.
     pub(super) fn copy(&self, bytes: &[u8]) -> Option<Memory> {
-        let fits = bytes.len() <= REGION && self.shared.get().is_some();
+        let fits = bytes.len() <= REGION_BYTES && self.shared.get().is_some();
         let mut memory = fits.then(|| self.memory(bytes.len()).ok())??;
         memory.bytes_mut().copy_from_slice(bytes);
         self.place(memory.bytes()).is_some().then_some(memory)
@@ -183,7 +183,7 @@ impl Mapping {
     /// The same, which begins in that of a file, all zero.
     fn shared(reserved: usize, fd: BorrowedFd<'_>, offset: u64) -> io::Result<Self> {
         let mut mapping = Self::new(reserved)?;
-        let (length, access) = (REGION.min(reserved), ProtFlags::READ | ProtFlags::WRITE);
+        let (length, access) = (REGION_BYTES.min(reserved), ProtFlags::READ | ProtFlags::WRITE);
         let flags = MapFlags::SHARED | MapFlags::FIXED;
         // SAFETY: what is replaced lies in what is reserved, and is nobody else's.
         unsafe { mmap(mapping.base.cast(), length, access, flags, fd, offset) }?;

@@ -22,11 +22,11 @@ mod response;
 mod reused;
 mod turns;
 
-pub use call::{Call, CallError, Order};
+pub use call::{Call, CallContext, CallError};
 pub use cause::{Cause, Frame};
 pub use engine::{Clock, Memories, Sandbox};
 pub use handler::{Examined, Handler, Refusal, granted};
-pub use memories::{Place, REGION};
+pub use memories::{REGION_BYTES, RegionOffset};
 pub use monitor::{
     Access, Audit, Captured, Grants, Ledger, OpenFile, Preopen, Spares, Supervisor, Usage, measure,
 };

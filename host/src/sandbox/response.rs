@@ -6,14 +6,14 @@ use wasmtime::Store;
 use wasmtime::component::WasmList;
 
 use super::engine::Sandbox;
-use super::memories::{self, Memory, REGION};
+use super::memories::{self, Memory, REGION_BYTES};
 use super::monitor::State;
 
 /// A handler's response, not yet checked. It may keep the instance, and with it that one's place in
 /// the engine, until it is dropped.
-pub struct Response(Place);
+pub struct Response(RegionOffset);
 
-enum Place {
+enum RegionOffset {
     /// In memory of the host's own.
     Copied(Vec<u8>),
     /// In that of the instance, which has ended and will not run again.
@@ -25,15 +25,15 @@ enum Place {
 impl Response {
     /// One that lies in the memory of the store's instance.
     pub(super) fn in_place(store: Store<State>, list: WasmList<u8>) -> Self {
-        Self(Place::InInstance(store, list))
+        Self(RegionOffset::InInstance(store, list))
     }
 
     /// Bytes of the instance that it keeps; 0 if it keeps none.
     #[must_use]
     pub fn kept(&self) -> usize {
         match &self.0 {
-            Place::Copied(_) | Place::InMemory(_) => 0,
-            Place::InInstance(store, _) => store.data().ceiling.held,
+            RegionOffset::Copied(_) | RegionOffset::InMemory(_) => 0,
+            RegionOffset::InInstance(store, _) => store.data().ceiling.held,
         }
     }
 
@@ -41,9 +41,9 @@ impl Response {
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         match &self.0 {
-            Place::Copied(bytes) => bytes,
-            Place::InInstance(store, list) => list.as_le_slice(store),
-            Place::InMemory(memory) => memory.bytes(),
+            RegionOffset::Copied(bytes) => bytes,
+            RegionOffset::InInstance(store, list) => list.as_le_slice(store),
+            RegionOffset::InMemory(memory) => memory.bytes(),
         }
     }
 
@@ -51,9 +51,9 @@ impl Response {
     /// unless it does not fit. With what it keeps then, many can be kept: an instance that has
     /// more memory than is shared of it is not among that.
     #[must_use]
-    pub fn share(self, sandbox: &Sandbox) -> (Self, Option<memories::Place>) {
+    pub fn share(self, sandbox: &Sandbox) -> (Self, Option<memories::RegionOffset>) {
         let memories = &sandbox.memories;
-        if self.kept() <= REGION
+        if self.kept() <= REGION_BYTES
             && let Some(place) = memories.place(self.bytes())
         {
             return (self, Some(place));
@@ -61,7 +61,7 @@ impl Response {
         match memories.copy(self.bytes()) {
             Some(memory) => {
                 let place = memories.place(memory.bytes());
-                (Self(Place::InMemory(memory)), place)
+                (Self(RegionOffset::InMemory(memory)), place)
             }
             None => (self, None),
         }
@@ -71,16 +71,16 @@ impl Response {
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
         match self.0 {
-            Place::Copied(bytes) => bytes,
-            Place::InInstance(store, list) => list.as_le_slice(&store).to_vec(),
-            Place::InMemory(memory) => memory.bytes().to_vec(),
+            RegionOffset::Copied(bytes) => bytes,
+            RegionOffset::InInstance(store, list) => list.as_le_slice(&store).to_vec(),
+            RegionOffset::InMemory(memory) => memory.bytes().to_vec(),
         }
     }
 }
 
 impl From<Vec<u8>> for Response {
     fn from(bytes: Vec<u8>) -> Self {
-        Self(Place::Copied(bytes))
+        Self(RegionOffset::Copied(bytes))
     }
 }
 

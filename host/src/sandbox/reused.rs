@@ -6,7 +6,7 @@ use std::time::Instant;
 use wasmtime::Store;
 use wasmtime::component::Instance;
 
-use super::call::{Answer, Call, Order, instantiate, invoke};
+use super::call::{Answer, Call, CallContext, instantiate, invoke};
 use super::engine::Sandbox;
 use super::handler::Handler;
 use super::monitor::State;
@@ -17,16 +17,21 @@ thread_local! {
 }
 
 /// Runs `handler` on a request in the instance of the last one.
-pub(super) fn call(sandbox: &Sandbox, handler: &Handler, order: Order<'_>, request: &[u8]) -> Call {
+pub(super) fn call(
+    sandbox: &Sandbox,
+    handler: &Handler,
+    context: CallContext<'_>,
+    request: &[u8],
+) -> Call {
     let started = Instant::now();
     let _running = sandbox.running();
     let deadline = started + sandbox.limits.timeout;
     let (mut store, kept) = match KEPT.take() {
         Some((mut store, instance)) => {
-            store.data_mut().renew(order, deadline);
+            store.data_mut().renew(context, deadline);
             (store, Some(instance))
         }
-        None => (sandbox.store(handler, order, deadline), None),
+        None => (sandbox.store(handler, context, deadline), None),
     };
     sandbox.arm(&mut store, deadline);
     let instance = kept.map_or_else(|| instantiate(&mut store, handler), Ok);

@@ -48,7 +48,7 @@ fn every_attack_of_the_catalogue_is_stopped_on_both_pools() {
     let by_processes_only = [
         "native-send-to-unix",
         "native-say-nonsense",
-        "native-garble-mailbox",
+        "native-garble-ring",
         "native-say-too-much",
         "native-answer-for-another",
         "native-say-without-end",

@@ -5,8 +5,8 @@
 
 use std::time::Instant;
 
-use super::super::mailbox::Slots;
-use super::super::schedule::{Begun, Lost, Orders, Schedule, Task};
+use super::super::ring::Slots;
+use super::super::schedule::{Assignments, Begun, Lost, Schedule, Task};
 
 /// The requests of one worker, by their numbers.
 pub(super) struct Outbox<S> {
@@ -74,16 +74,16 @@ impl<S: Slots> Outbox<S> {
         schedule: &mut Schedule<T>,
         place: usize,
         now: Instant,
-    ) -> (bool, Orders) {
+    ) -> (bool, Assignments) {
         let behind = schedule.behind(place);
         let count = self.take_back(behind);
-        let orders = schedule.taken_back(place, count, now);
+        let assignments = schedule.taken_back(place, count, now);
         // Whoever has begun another has answered the first.
         let has_gone_on = count < behind || self.has_answer(schedule.owed(place));
         if !has_gone_on {
             schedule.condemn(place);
         }
-        (!has_gone_on, orders)
+        (!has_gone_on, assignments)
     }
 
     /// The worker is dead, and all that it had answered was heard: what of its requests has no

@@ -27,7 +27,7 @@ struct Fixture {
 
 impl Fixture {
     fn new(places: usize, max_hot: usize) -> Self {
-        Self::of(Shape { places, max_hot, lanes: places, ahead: AHEAD })
+        Self::of(Shape { places, max_hot, shards: places, ahead: PIPELINE_DEPTH })
     }
 
     fn of(shape: Shape) -> Self {
@@ -40,7 +40,7 @@ impl Fixture {
     }
 
     fn submit(&mut self, task: u32) -> Option<usize> {
-        self.schedule.submit(Small(task), self.now).map(|order| order.place)
+        self.schedule.submit(Small(task), self.now).map(|assignment| assignment.place)
     }
 
     fn died(&mut self, place: usize, begun: Begun) -> Vec<u32> {
@@ -50,14 +50,14 @@ impl Fixture {
 
     fn answer(&mut self, place: usize) -> (u32, usize) {
         let id = self.schedule.places[place].sent[0].request.id;
-        let (task, orders) = self.schedule.answered(place, id, self.now).expect("asked");
-        (task.0, orders.len())
+        let (task, assignments) = self.schedule.answered(place, id, self.now).expect("asked");
+        (task.0, assignments.len())
     }
 }
 
 /// Submits as much as one worker takes: 1 runs, the rest is ahead.
 fn fill(f: &mut Fixture, place: usize) {
-    for task in 1..=AHEAD + 1 {
+    for task in 1..=PIPELINE_DEPTH + 1 {
         assert_eq!(f.submit(task as u32), Some(place), "{task}");
     }
 }
@@ -67,9 +67,9 @@ fn short_calls_stay_on_a_few_workers() {
     let mut f = Fixture::new(4, 1);
     fill(&mut f, 3);
     assert_eq!(f.submit(50), None);
-    assert_eq!((f.schedule.running(), f.schedule.pending()), (1, AHEAD + 1));
+    assert_eq!((f.schedule.running(), f.schedule.pending()), (1, PIPELINE_DEPTH + 1));
     assert_eq!(f.answer(3), (1, 1), "what waited is sent");
-    for task in 2..=AHEAD + 1 {
+    for task in 2..=PIPELINE_DEPTH + 1 {
         assert_eq!(f.answer(3), (task as u32, 0));
     }
     assert_eq!(f.answer(3), (50, 0));
@@ -79,25 +79,27 @@ fn short_calls_stay_on_a_few_workers() {
 #[test]
 fn slow_calls_spread_over_all_workers() {
     let mut f = Fixture::new(4, 1);
-    let places = |orders: &[Order]| orders.iter().map(|order| order.place).collect::<Vec<_>>();
+    let places = |assignments: &[Assignment]| {
+        assignments.iter().map(|assignment| assignment.place).collect::<Vec<_>>()
+    };
     fill(&mut f, 3);
     assert_eq!(f.submit(50), None);
     assert!(f.schedule.promote(f.now).is_empty());
     assert!(f.schedule.overtaken(f.now).is_empty());
     assert!(f.schedule.is_holding_back());
-    f.now += PATIENCE;
+    f.now += SLOW_CALL;
     assert_eq!(places(&f.schedule.promote(f.now)), [2], "one is to be hot");
     assert_eq!(f.schedule.overtaken(f.now), [3]);
     assert!(f.schedule.taken_back(3, f.schedule.behind(3), f.now).is_empty(), "one is");
     assert!(f.schedule.overtaken(f.now).is_empty());
-    assert_eq!((f.schedule.running(), f.schedule.pending()), (2, AHEAD));
-    f.now += PATIENCE;
-    let orders = f.schedule.promote(f.now);
-    assert_eq!(places(&orders), [1], "that one is slow, too");
-    assert_eq!(f.schedule.task(orders[0]), Some(&mut Small(2)), "in their order");
+    assert_eq!((f.schedule.running(), f.schedule.pending()), (2, PIPELINE_DEPTH));
+    f.now += SLOW_CALL;
+    let assignments = f.schedule.promote(f.now);
+    assert_eq!(places(&assignments), [1], "that one is slow, too");
+    assert_eq!(f.schedule.task(assignments[0]), Some(&mut Small(2)), "in their order");
     assert_eq!(f.answer(2), (50, 0), "enough others are hot");
-    f.now += PATIENCE;
-    assert_eq!(f.answer(1), (2, AHEAD - 1), "no other is hot");
+    f.now += SLOW_CALL;
+    assert_eq!(f.answer(1), (2, PIPELINE_DEPTH - 1), "no other is hot");
     assert_eq!(f.submit(51), Some(1), "it is hot again");
 }
 
@@ -106,10 +108,10 @@ fn what_has_waited_long_goes_to_any_worker() {
     let mut f = Fixture::new(4, 1);
     fill(&mut f, 3);
     assert_eq!((f.submit(50), f.submit(51), f.submit(52)), (None, None, None));
-    f.now += LONG - PATIENCE / 2;
+    f.now += MAX_QUEUE_DELAY - SLOW_CALL / 2;
     assert_eq!(f.answer(3), (1, 1), "no other is hot");
     assert!(f.schedule.promote(f.now).is_empty(), "it is hot again");
-    f.now += PATIENCE / 2;
+    f.now += SLOW_CALL / 2;
     assert_eq!(f.schedule.promote(f.now).len(), 2, "as many as have waited");
     assert_eq!((f.submit(53), f.submit(54)), (Some(2), Some(1)));
     assert_eq!(f.answer(2), (51, 0), "enough others are hot");
@@ -119,21 +121,21 @@ fn what_has_waited_long_goes_to_any_worker() {
 
 #[test]
 fn of_each_lane_one_worker_is_hot() {
-    // Even places share one lane, odd ones the other.
-    let mut f = Fixture::of(Shape { places: 6, max_hot: 2, lanes: 2, ahead: 0 });
+    // Even places share one shard, odd ones the other.
+    let mut f = Fixture::of(Shape { places: 6, max_hot: 2, shards: 2, ahead: 0 });
     assert_eq!((f.submit(1), f.submit(2), f.submit(3)), (Some(5), Some(4), None));
     assert_eq!(f.answer(5), (1, 1), "nothing was sent ahead, and it takes what waits");
     assert_eq!((f.answer(5), f.answer(4)), ((3, 0), (2, 0)));
     assert_eq!((f.submit(4), f.submit(5)), (Some(4), Some(5)), "the last to be idle, of either");
-    f.now += PATIENCE / 2;
-    assert_eq!((f.answer(5), f.submit(6)), ((5, 0), Some(5)), "the other lane's is hot");
-    f.now += PATIENCE / 2;
-    assert_eq!(f.submit(7), Some(2), "4 is slow, 5 is not: the next one of the lane of 4");
+    f.now += SLOW_CALL / 2;
+    assert_eq!((f.answer(5), f.submit(6)), ((5, 0), Some(5)), "the other shard's is hot");
+    f.now += SLOW_CALL / 2;
+    assert_eq!(f.submit(7), Some(2), "4 is slow, 5 is not: the next one of the shard of 4");
     assert_eq!((f.submit(8), f.submit(9)), (None, None));
-    assert_eq!(f.answer(4), (4, 0), "another one of its lane is hot");
-    f.now += LONG;
-    let orders = f.schedule.promote(f.now);
-    assert_eq!(orders.len(), 2, "what has waited for long goes to any");
+    assert_eq!(f.answer(4), (4, 0), "another one of its shard is hot");
+    f.now += MAX_QUEUE_DELAY;
+    let assignments = f.schedule.promote(f.now);
+    assert_eq!(assignments.len(), 2, "what has waited for long goes to any");
     assert_eq!((f.submit(10), f.schedule.running()), (None, 4));
 }
 
@@ -176,19 +178,19 @@ fn a_death_costs_only_what_was_begun() {
     f.submit(1);
     f.submit(2);
     assert_eq!(f.died(0, Begun::First), [1]);
-    let orders = f.schedule.ready(0, f.now);
-    assert_eq!(orders.len(), 1);
-    assert_eq!(f.schedule.task(orders[0]), Some(&mut Small(2)));
+    let assignments = f.schedule.ready(0, f.now);
+    assert_eq!(assignments.len(), 1);
+    assert_eq!(f.schedule.task(assignments[0]), Some(&mut Small(2)));
 }
 
 #[test]
 fn what_a_dead_worker_had_not_begun_does_not_go_to_the_next_at_once() {
     let mut f = Fixture::new(2, 2);
     f.submit(1);
-    f.now += LONG;
+    f.now += MAX_QUEUE_DELAY;
     assert!(f.died(1, Begun::Nothing).is_empty());
     assert!(f.schedule.promote(f.now).is_empty(), "it may be dead, too");
-    f.now += PATIENCE;
+    f.now += SLOW_CALL;
     assert_eq!(f.schedule.promote(f.now).len(), 1);
 }
 
@@ -207,7 +209,7 @@ fn cancelled_requests_are_passed_over() {
     f.submit(0);
     f.submit(50);
     assert_eq!(f.answer(0), (1, 1));
-    assert_eq!(f.schedule.places[0].sent[AHEAD].request.task, Small(50));
+    assert_eq!(f.schedule.places[0].sent[PIPELINE_DEPTH].request.task, Small(50));
 }
 
 #[test]
@@ -217,7 +219,7 @@ fn the_first_request_stays_with_its_worker() {
     for task in 1..=3 {
         assert_eq!(f.submit(task), Some(1));
     }
-    f.now += PATIENCE;
+    f.now += SLOW_CALL;
     assert!(f.schedule.taken_back(1, 1, f.now).is_empty(), "nobody is idle");
     assert_eq!((f.schedule.behind(1), f.schedule.waiting.len()), (1, 1));
     assert!(f.schedule.taken_back(1, 9, f.now).is_empty());
@@ -233,7 +235,7 @@ fn what_several_workers_give_back_waits_in_the_order_in_which_it_came() {
     for task in 1..=6 {
         assert!(f.submit(task).is_some());
     }
-    f.now += PATIENCE;
+    f.now += SLOW_CALL;
     for place in [1, 0] {
         f.schedule.taken_back(place, f.schedule.behind(place), f.now);
     }
@@ -247,7 +249,7 @@ fn what_is_cancelled_behind_a_slow_call_is_not_run() {
     for task in [1, 0, 2, 0] {
         assert_eq!(f.submit(task), Some(0));
     }
-    f.now += PATIENCE;
+    f.now += SLOW_CALL;
     assert_eq!(f.schedule.overtaken(f.now), [0]);
     assert!(f.schedule.taken_back(0, f.schedule.behind(0), f.now).is_empty());
     assert_eq!(f.answer(0), (1, 1));
@@ -261,11 +263,11 @@ fn a_condemned_worker_gets_nothing_more() {
     f.schedule.condemn(1);
     assert_eq!(f.submit(3), Some(0), "ahead of the other");
     assert_eq!(f.answer(1), (1, 0), "it may still answer");
-    for task in 4..=AHEAD as u32 + 2 {
+    for task in 4..=PIPELINE_DEPTH as u32 + 2 {
         assert_eq!(f.submit(task), Some(0));
     }
     assert_eq!(f.submit(50), None);
-    f.now += LONG;
+    f.now += MAX_QUEUE_DELAY;
     assert!(f.schedule.promote(f.now).is_empty(), "nobody is idle");
     assert!(f.died(1, Begun::First).is_empty(), "it had answered");
     assert_eq!(f.schedule.ready(1, f.now).len(), 1, "the next worker in its place is served");
@@ -297,13 +299,13 @@ fn overruns_count_from_the_start_of_the_call() {
 
 #[test]
 fn few_answers_of_calls_that_are_neither_short_nor_long_wait_for_the_next() {
-    let [short, long] = [BRIEF.start, BRIEF.end];
+    let [short, long] = [COALESCE_RANGE.start, COALESCE_RANGE.end];
     let least = Duration::from_nanos(1);
     for (answers, elapsed, expected) in [
         (1, short, true),
-        (TOGETHER - 1, long - least, true),
-        (TOGETHER, short, false),
-        (TOGETHER + 1, short, false),
+        (COALESCE_MAX - 1, long - least, true),
+        (COALESCE_MAX, short, false),
+        (COALESCE_MAX + 1, short, false),
         (1, short - least, false),
         (1, long, false),
     ] {
@@ -350,12 +352,12 @@ fn the_pool_is_looked_at_as_soon_as_something_may_be_due() {
     assert_eq!(f.submit(1), Some(1));
     assert_eq!(pauses(&f), [Some(PATROL); 2], "it may overrun its deadline");
     assert_eq!(f.submit(100), None);
-    assert_eq!(pauses(&f), [Some(PATIENCE); 2], "it waits, and a worker is idle");
+    assert_eq!(pauses(&f), [Some(SLOW_CALL); 2], "it waits, and a worker is idle");
     assert!(f.schedule.retire(0));
     assert_eq!(pauses(&f), [Some(PATROL); 2], "it waits, and none is idle");
     assert_eq!((f.answer(1), f.answer(1)), ((1, 1), (100, 0)));
     assert_eq!((f.submit(2), f.submit(3)), (Some(1), Some(1)));
-    assert_eq!(pauses(&f), [Some(PATIENCE); 2], "it may have to be taken back");
+    assert_eq!(pauses(&f), [Some(SLOW_CALL); 2], "it may have to be taken back");
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -382,10 +384,10 @@ proptest! {
     #[test]
     fn nothing_is_lost_and_every_worker_is_idle_or_works(
         steps in vec(step(), 0..200),
-        lanes in 1usize..=4,
-        ahead in prop_oneof![Just(0), Just(AHEAD)],
+        shards in 1usize..=4,
+        ahead in prop_oneof![Just(0), Just(PIPELINE_DEPTH)],
     ) {
-        let mut f = Fixture::of(Shape { places: 4, max_hot: 2, lanes, ahead });
+        let mut f = Fixture::of(Shape { places: 4, max_hot: 2, shards, ahead });
         let mut there = 0;
         for step in steps {
             match step {
@@ -411,7 +413,7 @@ proptest! {
                 Step::HandOver => {
                     let from = f.schedule.with_one_request().next();
                     if let (Some(from), Some(to)) = (from, f.schedule.idle.first().copied()) {
-                        f.schedule.hand_over(from, to, f.now);
+                        f.schedule.reassign(from, to, f.now);
                     }
                 }
             }
@@ -430,11 +432,11 @@ proptest! {
 
 #[test]
 fn what_a_worker_has_not_begun_goes_to_one_that_is_done() {
-    let mut f = Fixture::of(Shape { places: 3, max_hot: 2, lanes: 2, ahead: 0 });
+    let mut f = Fixture::of(Shape { places: 3, max_hot: 2, shards: 2, ahead: 0 });
     assert_eq!((f.submit(1), f.submit(2)), (Some(2), Some(1)));
     assert_eq!(f.answer(2), (1, 0));
     assert_eq!(f.schedule.with_one_request().collect::<Vec<_>>(), [1]);
-    f.schedule.hand_over(1, 2, f.now);
+    f.schedule.reassign(1, 2, f.now);
     assert_eq!(f.schedule.first(1), None);
     assert_eq!(f.submit(3), Some(1), "it is the last to be idle");
     assert_eq!(f.answer(2), (2, 0));

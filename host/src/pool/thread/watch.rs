@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
-use super::super::growth::{self, Change, HELD_UP};
+use super::super::autoscale::{self, Change, HELD_UP};
 use super::super::schedule::Begun;
 use super::super::{Done, OVERDUE, rest};
-use super::{Next, Place, Shared, State, TRY_AGAIN, number, pass_on, spawn};
+use super::{Next, Shared, State, TRY_AGAIN, WorkerSlot, number, pass_on, spawn};
 use crate::sandbox::CallError;
 
 /// How long the pool waits at its end for its workers.
@@ -29,8 +29,8 @@ pub(super) async fn watch(shared: Arc<Shared>) {
             give_up_stuck(&shared, &mut state, now);
             replace(&shared, &mut state, now);
             serve_nobody(&mut state);
-            let orders = state.schedule.promote(now);
-            state.hand_out(orders);
+            let assignments = state.schedule.promote(now);
+            state.hand_out(assignments);
             grow_or_shrink(&shared, &mut state, now);
             let schedule = &state.schedule;
             shared.load.set(schedule.running(), schedule.pending());
@@ -44,7 +44,7 @@ pub(super) async fn watch(shared: Arc<Shared>) {
     // So that what they worked with is not taken down by one that is confined.
     let ended = || {
         let state = shared.lock();
-        state.places.iter().filter_map(Place::seat).all(|seat| seat.thread.is_finished())
+        state.places.iter().filter_map(WorkerSlot::handle).all(|handle| handle.thread.is_finished())
     };
     let last = Instant::now() + LAST;
     while !ended() && Instant::now() < last {
@@ -63,10 +63,10 @@ fn give_up_stuck(shared: &Shared, state: &mut State, now: Instant) {
             let done = Done::lost(number(at), CallError::Deadline, lost.elapsed);
             let _ = lost.task.reply.send(done);
         }
-        if let Some(place @ Place::Kept(_)) = state.places.get_mut(at)
-            && let Place::Kept(Some(seat)) = mem::replace(place, Place::Kept(None))
+        if let Some(place @ WorkerSlot::Kept(_)) = state.places.get_mut(at)
+            && let WorkerSlot::Kept(Some(handle)) = mem::replace(place, WorkerSlot::Kept(None))
         {
-            state.stuck.push(seat.thread);
+            state.stuck.push(handle.thread);
         }
     }
 }
@@ -81,14 +81,14 @@ fn replace(shared: &Arc<Shared>, state: &mut State, now: Instant) {
     let replaced = state.stuck.len().saturating_sub(state.missing());
     let mut most = shared.usual.saturating_sub(replaced);
     for (at, place) in state.places.iter_mut().enumerate() {
-        if !matches!(place, Place::Kept(None)) || most == 0 {
+        if !matches!(place, WorkerSlot::Kept(None)) || most == 0 {
             continue;
         }
         let worker = number(at);
         match spawn(shared, at) {
-            Ok((seat, _)) => {
+            Ok((handle, _)) => {
                 tracing::error!(worker, "a worker is stuck and was replaced");
-                *place = Place::Kept(Some(seat));
+                *place = WorkerSlot::Kept(Some(handle));
                 most -= 1;
             }
             Err(error) => {
@@ -102,7 +102,7 @@ fn replace(shared: &Arc<Shared>, state: &mut State, now: Instant) {
 
 /// Nobody may wait for ever: when there is no worker, what waits for one has no answer.
 fn serve_nobody(state: &mut State) {
-    if state.places.iter().any(|place| place.seat().is_some()) {
+    if state.places.iter().any(|place| place.handle().is_some()) {
         return;
     }
     for job in state.schedule.abandon() {
@@ -114,20 +114,20 @@ fn serve_nobody(state: &mut State) {
 fn grow_or_shrink(shared: &Arc<Shared>, state: &mut State, now: Instant) {
     // Those that are stuck and not replaced are held up for ever.
     let missing = state.missing();
-    let load = growth::Load {
+    let load = autoscale::Load {
         workers: state.workers(),
         held_up: state.schedule.held_up(HELD_UP, now) + missing,
         busy: state.schedule.running() + missing,
         waiting: state.schedule.pending() + shared.admission.waiting(),
     };
-    match state.growth.look(load, now) {
+    match state.autoscaler.look(load, now) {
         Change::None => {}
         Change::Grow(more) => {
             let empty = state.places.iter_mut().enumerate();
-            let empty = empty.filter(|(_, place)| matches!(place, Place::Empty));
+            let empty = empty.filter(|(_, place)| matches!(place, WorkerSlot::Empty));
             for (at, place) in empty.take(more) {
                 match spawn(shared, at) {
-                    Ok((seat, _)) => *place = Place::More(seat),
+                    Ok((handle, _)) => *place = WorkerSlot::More(handle),
                     Err(error) => tracing::error!("no worker more: {error:#}"),
                 }
             }
@@ -138,9 +138,9 @@ fn grow_or_shrink(shared: &Arc<Shared>, state: &mut State, now: Instant) {
             for at in shared.usual..state.places.len() {
                 if state.schedule.retire(at)
                     && let Some(place) = state.places.get_mut(at)
-                    && let Place::Kept(Some(seat)) = mem::replace(place, Place::Empty)
+                    && let WorkerSlot::Kept(Some(handle)) = mem::replace(place, WorkerSlot::Empty)
                 {
-                    seat.hand(Next::End);
+                    handle.hand(Next::End);
                     shared.admission.shrink();
                 }
             }

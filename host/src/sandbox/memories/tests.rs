@@ -37,8 +37,8 @@ fn access(at: usize) -> String {
 #[test]
 fn what_lies_behind_a_memory_is_not_accessible() {
     let file = memfd_create("memories", MemfdFlags::CLOEXEC).expect("memory");
-    rustix::fs::ftruncate(&file, REGION as u64).expect("memory");
-    for capacity in [REGION, 3 * REGION] {
+    rustix::fs::ftruncate(&file, REGION_BYTES as u64).expect("memory");
+    for capacity in [REGION_BYTES, 3 * REGION_BYTES] {
         let memories = Reused::new(capacity);
         memories.share(file.as_fd(), 0, 1).expect("a region");
         let both = [(); 2].map(|()| memories.memory(capacity).expect("memory"));
@@ -75,7 +75,7 @@ fn memories_at_the_same_time_are_different_ones() {
 #[test]
 fn shared_memory_shows_where_bytes_lie_and_is_cleared_for_the_next() {
     let file = memfd_create("memories", MemfdFlags::CLOEXEC).expect("memory");
-    rustix::fs::ftruncate(&file, 3 * REGION as u64).expect("memory");
+    rustix::fs::ftruncate(&file, 3 * REGION_BYTES as u64).expect("memory");
     let read = |at: usize| {
         let mut bytes = [0; 4];
         assert_eq!(rustix::io::pread(&file, &mut bytes, at as u64).expect("bytes"), 4);
@@ -83,28 +83,34 @@ fn shared_memory_shows_where_bytes_lie_and_is_cleared_for_the_next() {
     };
     let memories = Reused::new(16 << 20);
     assert!(memories.copy(b"none").is_none(), "nothing is shared yet");
-    memories.share(file.as_fd(), REGION as u64, 2).expect("two regions");
+    memories.share(file.as_fd(), REGION_BYTES as u64, 2).expect("two regions");
     memories.share(file.as_fd(), 0, 3).expect("no more than the first time");
 
     let mut memory = memories.memory(PAGE).expect("memory");
-    memory.grow_to(REGION + PAGE).expect("room");
+    memory.grow_to(REGION_BYTES + PAGE).expect("room");
     memory.bytes_mut().fill(b'x');
-    assert_eq!(memories.place(&memory.bytes()[7..11]), Some(Place { region: 1, at: 7 }));
-    assert_eq!((read(2 * REGION + 7), read(REGION)), (*b"xxxx", [0; 4]));
-    assert_eq!(memories.place(&memory.bytes()[REGION - 4..REGION]).map(|it| it.region), Some(1));
-    assert_eq!(memories.place(&memory.bytes()[REGION - 3..][..4]), None, "half of it is not");
+    assert_eq!(memories.place(&memory.bytes()[7..11]), Some(RegionOffset { region: 1, at: 7 }));
+    assert_eq!((read(2 * REGION_BYTES + 7), read(REGION_BYTES)), (*b"xxxx", [0; 4]));
+    assert_eq!(
+        memories.place(&memory.bytes()[REGION_BYTES - 4..REGION_BYTES]).map(|it| it.region),
+        Some(1)
+    );
+    assert_eq!(memories.place(&memory.bytes()[REGION_BYTES - 3..][..4]), None, "half of it is not");
     assert_eq!(memories.place(b"here"), None);
 
     let copy = memories.copy(b"copy").expect("one more");
-    assert_eq!(memories.place(copy.bytes()), Some(Place { region: 0, at: 0 }));
-    assert_eq!(read(REGION), *b"copy");
+    assert_eq!(memories.place(copy.bytes()), Some(RegionOffset { region: 0, at: 0 }));
+    assert_eq!(read(REGION_BYTES), *b"copy");
     assert!(memories.copy(b"copy").is_none(), "there are two");
     drop((memory, copy));
     let two = [(); 2].map(|()| memories.memory(PAGE).expect("memory"));
-    assert_eq!([read(REGION), read(2 * REGION), read(2 * REGION + 7)], [[0; 4]; 3]);
+    assert_eq!(
+        [read(REGION_BYTES), read(2 * REGION_BYTES), read(2 * REGION_BYTES + 7)],
+        [[0; 4]; 3]
+    );
     drop(two);
-    assert!(memories.copy(&[1; REGION]).is_some());
-    assert!(memories.copy(&[1; REGION + 1]).is_none(), "it does not fit");
+    assert!(memories.copy(&[1; REGION_BYTES]).is_some());
+    assert!(memories.copy(&[1; REGION_BYTES + 1]).is_none(), "it does not fit");
 }
 
 #[test]
@@ -129,12 +135,12 @@ fn what_was_not_needed_for_a_while_is_given_back() {
 #[test]
 fn shared_memory_that_is_given_back_is_zero_and_takes_no_pages() {
     let file = memfd_create("memories", MemfdFlags::CLOEXEC).expect("memory");
-    rustix::fs::ftruncate(&file, 2 * REGION as u64).expect("memory");
+    rustix::fs::ftruncate(&file, 2 * REGION_BYTES as u64).expect("memory");
     let pages = || rustix::fs::fstat(&file).expect("a file").st_blocks / 8;
     let memories = Reused::new(16 << 20);
     memories.share(file.as_fd(), 0, 2).expect("two regions");
     let fill = || {
-        let mut both = [(); 2].map(|()| memories.memory(REGION).expect("memory"));
+        let mut both = [(); 2].map(|()| memories.memory(REGION_BYTES).expect("memory"));
         for memory in &mut both {
             assert!(memory.bytes().iter().all(|byte| *byte == 0));
             memory.bytes_mut().fill(7);
@@ -142,7 +148,7 @@ fn shared_memory_that_is_given_back_is_zero_and_takes_no_pages() {
         }
     };
     fill();
-    assert_eq!(pages(), 2 * (REGION as i64) / 4096);
+    assert_eq!(pages(), 2 * (REGION_BYTES as i64) / 4096);
     memories.trim();
     memories.trim();
     assert_eq!(pages(), 0);

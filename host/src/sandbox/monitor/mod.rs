@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable, ResourceTableError};
 
-use super::call::Order;
+use super::call::CallContext;
 use super::limits::Ceiling;
 use super::turns::Turn;
 #[cfg(feature = "holes")]
@@ -166,7 +166,7 @@ struct NotAllowed(&'static str);
 impl State {
     pub(super) fn new(
         grants: &Arc<Grants>,
-        order: Order<'_>,
+        context: CallContext<'_>,
         deadline: Instant,
         ceiling: Ceiling,
     ) -> Self {
@@ -176,9 +176,9 @@ impl State {
             table,
             grants: Arc::clone(grants),
             deadline,
-            output: Output::new(order.supervisor),
-            account: Account::new(grants, order.slot, deadline),
-            trail: grants.audit.clone().map(|audit| Trail::new(audit, order.request, deadline)),
+            output: Output::new(context.supervisor),
+            account: Account::new(grants, context.slot, deadline),
+            trail: grants.audit.clone().map(|audit| Trail::new(audit, context.request, deadline)),
             host_call: None,
             ceiling,
             turn: None,
@@ -200,12 +200,12 @@ impl State {
 
     /// The instance is given one more call.
     #[cfg(feature = "holes")]
-    pub(super) fn renew(&mut self, order: Order<'_>, deadline: Instant) {
+    pub(super) fn renew(&mut self, context: CallContext<'_>, deadline: Instant) {
         self.deadline = deadline;
-        self.account = Account::new(&self.grants, order.slot, deadline);
+        self.account = Account::new(&self.grants, context.slot, deadline);
         let audit = self.grants.audit.clone();
-        self.trail = audit.map(|audit| Trail::new(audit, order.request, deadline));
-        self.output = Output::new(order.supervisor);
+        self.trail = audit.map(|audit| Trail::new(audit, context.request, deadline));
+        self.output = Output::new(context.supervisor);
         self.ceiling.refused = None;
     }
 

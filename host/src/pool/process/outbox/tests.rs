@@ -1,5 +1,5 @@
 //! A model check of the hand-over: requests come, a worker takes and answers them, its parent
-//! hears the answers, takes requests back and kills the worker, all at the same time and in every
+//! takes the answers, takes requests back and kills the worker, all at the same time and in every
 //! order that the checker comes to.
 
 use std::time::Duration;
@@ -9,8 +9,8 @@ use shuttle::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use shuttle::sync::{Arc, Mutex};
 use shuttle::thread;
 
-use super::super::super::mailbox::{Handover, Word};
-use super::super::super::schedule::{AHEAD, Shape};
+use super::super::super::ring::{Handover, Word};
+use super::super::super::schedule::{PIPELINE_DEPTH, Shape};
 use super::*;
 
 impl Word for AtomicU64 {
@@ -74,9 +74,12 @@ struct Parent {
 }
 
 impl Parent {
-    fn send(&mut self, orders: impl IntoIterator<Item = super::super::super::schedule::Order>) {
-        for order in orders {
-            let Request(request) = *self.schedule.task(order).expect("it was just ordered");
+    fn send(
+        &mut self,
+        assignments: impl IntoIterator<Item = super::super::super::schedule::Assignment>,
+    ) {
+        for assignment in assignments {
+            let Request(request) = *self.schedule.task(assignment).expect("it was just ordered");
             let number = self.outbox.take_number();
             let mut sent = self.sent.lock().expect("not poisoned");
             sent.truncate(usize::try_from(number).expect("few"));
@@ -86,14 +89,14 @@ impl Parent {
         }
     }
 
-    /// Hears an answer, if there is one.
-    fn hear(&mut self, now: Instant) {
+    /// Takes an answer, if there is one.
+    fn recv(&mut self, now: Instant) {
         let owed = self.schedule.owed(0);
         if owed > 0 && self.outbox.has_answer(owed) {
             let id = self.schedule.first(0).expect("it owes one");
-            let (task, orders) = self.schedule.answered(0, id, now).expect("it was asked");
+            let (task, assignments) = self.schedule.answered(0, id, now).expect("it was asked");
             self.answered.push(task);
-            self.send(orders);
+            self.send(assignments);
         }
     }
 }
@@ -132,10 +135,11 @@ fn work(
 
 /// One worker, which may be killed at any time, for its first call's deadline or for nothing.
 fn scenario() {
-    let words: Words = Arc::new((0..=AHEAD).map(|_| Default::default()).collect());
+    let words: Words = Arc::new((0..=PIPELINE_DEPTH).map(|_| Default::default()).collect());
     let sent = Arc::new(Mutex::new(Vec::new()));
     let start = Instant::now();
-    let mut schedule = Schedule::new(Shape { places: 1, max_hot: 1, lanes: 1, ahead: AHEAD });
+    let mut schedule =
+        Schedule::new(Shape { places: 1, max_hot: 1, shards: 1, ahead: PIPELINE_DEPTH });
     assert!(schedule.ready(0, start).is_empty());
     let parent = Arc::new(Mutex::new(Parent {
         schedule,
@@ -156,8 +160,8 @@ fn scenario() {
                 let mut parent = parent.lock().expect("not poisoned");
                 // All but the first come when that is late.
                 let now = parent.start + if request == 0 { Duration::ZERO } else { TIMEOUT };
-                let order = parent.schedule.submit(Request(request), now);
-                parent.send(order);
+                let assignment = parent.schedule.submit(Request(request), now);
+                parent.send(assignment);
             }
         }
     });
@@ -167,7 +171,7 @@ fn scenario() {
             for _ in 0..REQUESTS {
                 let mut parent = parent.lock().expect("not poisoned");
                 let now = parent.start + TIMEOUT;
-                parent.hear(now);
+                parent.recv(now);
             }
         }
     });
@@ -191,12 +195,12 @@ fn scenario() {
             thread::yield_now();
             continue;
         }
-        let (condemned, orders) = outbox.condemn(schedule, 0, now);
-        guard.send(orders);
+        let (condemned, assignments) = outbox.condemn(schedule, 0, now);
+        guard.send(assignments);
         if condemned {
             break Death::Overrun;
         }
-        guard.hear(now);
+        guard.recv(now);
     };
     killed.store(true, Ordering::SeqCst);
     worker.join().expect("no panic");
@@ -206,7 +210,7 @@ fn scenario() {
     let mut parent = parent.lock().expect("not poisoned");
     let now = parent.start + TIMEOUT;
     for _ in 0..REQUESTS {
-        parent.hear(now);
+        parent.recv(now);
     }
     let Parent { schedule, outbox, answered, .. } = &mut *parent;
     let lost = outbox.died(schedule, 0, death, now);

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::super::errors::error_code;
 use super::super::{Grants, Ledger, Preopen, Spares, Usage};
 use super::*;
-use crate::sandbox::call::Order;
+use crate::sandbox::call::CallContext;
 use crate::sandbox::limits::Ceiling;
 
 /// Calls that take one path.
@@ -54,8 +54,8 @@ impl Monitored {
         ledger.enlist(0);
         let grants = Arc::new(Grants { preopen, env: Vec::new(), ledger, audit: None });
         let deadline = Instant::now() + Duration::from_secs(60);
-        let order = Order { request: 0, slot: 0, supervisor: None };
-        let mut state = State::new(&grants, order, deadline, Ceiling::new(0, 0));
+        let context = CallContext { request: 0, slot: 0, supervisor: None };
+        let mut state = State::new(&grants, context, deadline, Ceiling::new(0, 0));
         let root = preopens::Host::get_directories(&mut state).expect("one")[0].0.rep();
         Self { state, root }
     }

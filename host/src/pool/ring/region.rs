@@ -1,28 +1,28 @@
-//! Trays: a long response is written to the client from the memory of its instance.
+//! Regions: a long response is written to the client from the memory of its instance.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{FULL, Mailbox, REGION, TRAY};
+use super::{FULL, REGION_BYTES, REGIONS_AT, Ring};
 
-/// A response that still lies in its worker's memory, which could change it at any time. Its tray
+/// A response that still lies in its worker's memory, which could change it at any time. Its region
 /// is the worker's again when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Tray {
-    mailbox: Arc<Mailbox>,
+pub(crate) struct ResponseRegion {
+    ring: Arc<Ring>,
     number: usize,
-    /// Where it begins in the tray.
+    /// Where it begins in the region.
     from: usize,
     /// Where it ends.
     to: usize,
 }
 
-impl Tray {
-    /// What is in the tray of that number from `at` on: so many bytes, within its [`REGION`].
-    pub(super) fn new(mailbox: &Arc<Mailbox>, number: usize, at: usize, length: usize) -> Self {
-        Self { mailbox: Arc::clone(mailbox), number, from: at, to: at + length }
+impl ResponseRegion {
+    /// What is in the region of that number from `at` on: so many bytes, within its [`REGION_BYTES`].
+    pub(super) fn new(ring: &Arc<Ring>, number: usize, at: usize, length: usize) -> Self {
+        Self { ring: Arc::clone(ring), number, from: at, to: at + length }
     }
 
     /// Bytes of the response that are left.
@@ -37,7 +37,7 @@ impl Tray {
 
     /// Appends the first bytes, at most that many.
     pub(crate) fn append_to(&self, bytes: &mut Vec<u8>, most: usize) {
-        self.mailbox.append_to(bytes, self.at(), most.min(self.len()));
+        self.ring.append_to(bytes, self.at(), most.min(self.len()));
     }
 
     /// A copy of the first bytes, of at most that many.
@@ -53,7 +53,7 @@ impl Tray {
     /// Those of the system call.
     #[expect(unsafe_code, reason = "memory that is shared with another process")]
     pub(crate) fn write(&self, head: &[u8], socket: impl AsFd) -> io::Result<usize> {
-        let bytes = self.mailbox.bytes(self.at(), self.len());
+        let bytes = self.ring.bytes(self.at(), self.len());
         let parts = [
             libc::iovec { iov_base: head.as_ptr().cast_mut().cast(), iov_len: head.len() },
             libc::iovec { iov_base: bytes.cast_mut().cast(), iov_len: self.len() },
@@ -65,15 +65,15 @@ impl Tray {
         usize::try_from(written).map_err(|_| io::Error::last_os_error())
     }
 
-    /// Where it begins in the mailbox.
+    /// Where it begins in the ring.
     fn at(&self) -> usize {
-        TRAY + self.number * REGION + self.from
+        REGIONS_AT + self.number * REGION_BYTES + self.from
     }
 }
 
-impl Drop for Tray {
+impl Drop for ResponseRegion {
     fn drop(&mut self) {
-        self.mailbox.word(FULL + self.number).store(0, Ordering::Release);
+        self.ring.word(FULL + self.number).store(0, Ordering::Release);
     }
 }
 
@@ -83,46 +83,52 @@ mod tests {
     use std::os::unix::net::UnixStream;
     use std::time::Duration;
 
-    use super::super::tests::{pair, reply_in_tray};
-    use super::super::{Mail, Place};
+    use super::super::tests::{pair, reply_in_region};
+    use super::super::{Mail, RegionOffset};
     use super::*;
 
-    /// A response in a tray, and the tray.
-    fn tray(length: usize) -> (Vec<u8>, Tray) {
+    /// A response in a region, and the region.
+    fn region(length: usize) -> (Vec<u8>, ResponseRegion) {
         let (parent, worker) = pair();
         let response: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
-        assert!(reply_in_tray(&worker, 0, b"head", Place { region: 8, at: 1000 }, &response));
+        assert!(reply_in_region(
+            &worker,
+            0,
+            b"head",
+            RegionOffset { region: 8, at: 1000 },
+            &response
+        ));
         match parent.answer(0) {
-            Ok(Some(Mail::Here(answer))) => (response, answer.response.expect("a tray")),
+            Ok(Some(Mail::Here(answer))) => (response, answer.response.expect("a region")),
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
     fn any_part_of_a_response_can_be_copied() {
-        let (response, mut tray) = tray(110);
-        assert_eq!(tray.copy(usize::MAX), response);
-        assert_eq!(tray.copy(3), response[..3]);
-        tray.skip(100);
-        assert_eq!((tray.len(), tray.copy(20)), (10, response[100..].to_vec()));
-        tray.skip(usize::MAX);
-        assert_eq!((tray.len(), tray.copy(1)), (0, vec![]));
+        let (response, mut region) = region(110);
+        assert_eq!(region.copy(usize::MAX), response);
+        assert_eq!(region.copy(3), response[..3]);
+        region.skip(100);
+        assert_eq!((region.len(), region.copy(20)), (10, response[100..].to_vec()));
+        region.skip(usize::MAX);
+        assert_eq!((region.len(), region.copy(1)), (0, vec![]));
     }
 
     #[test]
     fn a_socket_gets_what_it_takes_at_once() {
-        let (response, mut tray) = tray(1 << 20);
+        let (response, mut region) = region(1 << 20);
         let (ours, mut theirs) = UnixStream::pair().expect("sockets");
         ours.set_nonblocking(true).expect("a socket");
         theirs.set_read_timeout(Some(Duration::from_secs(60))).expect("a socket");
         let (mut got, mut head) = (Vec::new(), &b"head"[..]);
-        while !head.is_empty() || tray.len() > 0 {
-            let written = tray.write(head, &ours).expect("room");
+        while !head.is_empty() || region.len() > 0 {
+            let written = region.write(head, &ours).expect("room");
             let of_head = written.min(head.len());
             head = &head[of_head..];
-            tray.skip(written - of_head);
-            let full = tray.write(&[], &ours).map_err(|error| error.kind());
-            assert!(tray.len() == 0 || full == Err(io::ErrorKind::WouldBlock), "{full:?}");
+            region.skip(written - of_head);
+            let full = region.write(&[], &ours).map_err(|error| error.kind());
+            assert!(region.len() == 0 || full == Err(io::ErrorKind::WouldBlock), "{full:?}");
             got.resize(got.len() + written, 0);
             let start = got.len() - written;
             theirs.read_exact(&mut got[start..]).expect("bytes");

@@ -8,19 +8,19 @@ use std::time::Instant;
 use rustix::event::Timespec;
 use rustix::thread::futex;
 
-use super::Mailbox;
+use super::Ring;
 use crate::sandbox::{Captured, Supervisor};
 
 /// The parent, for the call that a worker runs.
 pub(crate) struct SharedCall {
-    mailbox: Arc<Mailbox>,
+    ring: Arc<Ring>,
     /// The number of its request.
     number: AtomicU64,
 }
 
 impl SharedCall {
-    pub(crate) fn new(mailbox: &Arc<Mailbox>) -> Arc<Self> {
-        Arc::new(Self { mailbox: Arc::clone(mailbox), number: AtomicU64::new(0) })
+    pub(crate) fn new(ring: &Arc<Ring>) -> Arc<Self> {
+        Arc::new(Self { ring: Arc::clone(ring), number: AtomicU64::new(0) })
     }
 
     /// From now on what is written is that of the call for this request.
@@ -31,24 +31,24 @@ impl SharedCall {
 
 impl Supervisor for SharedCall {
     fn write(&self, bytes: &[u8]) {
-        self.mailbox.write_output(self.number.load(Ordering::Relaxed), bytes);
+        self.ring.write_output(self.number.load(Ordering::Relaxed), bytes);
     }
 
     fn wait_for_turn(&self, deadline: Instant) {
-        while self.mailbox.word(super::PAUSED).load(Ordering::SeqCst) != 0 {
+        while self.ring.word(super::PAUSED).load(Ordering::SeqCst) != 0 {
             let left = deadline.saturating_duration_since(Instant::now());
             let Ok(left) = Timespec::try_from(left) else { return };
             if left == Timespec::default() {
                 return;
             }
             // It looks again, whyever it wakes.
-            let paused = self.mailbox.half(super::PAUSED);
+            let paused = self.ring.half(super::PAUSED);
             let _ = futex::wait(paused, futex::Flags::empty(), 1, Some(&left));
         }
     }
 }
 
-impl Mailbox {
+impl Ring {
     /// Has the worker's call let others go first, or go on. It looks when it is interrupted.
     pub(crate) fn pause(&self, is_paused: bool) {
         self.word(super::PAUSED).store(is_paused.into(), Ordering::SeqCst);

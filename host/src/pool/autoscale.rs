@@ -39,7 +39,7 @@ pub(super) enum Change {
 
 /// The rule by which a pool grows and shrinks.
 #[derive(Debug)]
-pub(super) struct Growth {
+pub(super) struct Autoscaler {
     /// `--workers`
     usual: usize,
     /// `--max-workers`
@@ -48,7 +48,7 @@ pub(super) struct Growth {
     enough_since: Option<Instant>,
 }
 
-impl Growth {
+impl Autoscaler {
     pub(super) fn new(usual: usize, most: usize) -> Self {
         Self { usual, most, enough_since: None }
     }
@@ -86,24 +86,24 @@ mod tests {
 
     #[test]
     fn the_pool_grows_only_when_every_worker_is_held_up_and_somebody_waits() {
-        let mut growth = Growth::new(4, 16);
+        let mut autoscaler = Autoscaler::new(4, 16);
         let now = Instant::now();
-        assert_eq!(growth.look(load(4, 4, 4, 0), now), Change::None);
-        assert_eq!(growth.look(load(4, 3, 4, 100), now), Change::None);
-        assert_eq!(growth.look(load(4, 4, 4, 1), now), Change::Grow(1));
-        assert_eq!(growth.look(load(4, 4, 4, 100), now), Change::Grow(4));
-        assert_eq!(growth.look(load(12, 12, 12, 100), now), Change::Grow(4));
-        assert_eq!(growth.look(load(16, 16, 16, 100), now), Change::None);
+        assert_eq!(autoscaler.look(load(4, 4, 4, 0), now), Change::None);
+        assert_eq!(autoscaler.look(load(4, 3, 4, 100), now), Change::None);
+        assert_eq!(autoscaler.look(load(4, 4, 4, 1), now), Change::Grow(1));
+        assert_eq!(autoscaler.look(load(4, 4, 4, 100), now), Change::Grow(4));
+        assert_eq!(autoscaler.look(load(12, 12, 12, 100), now), Change::Grow(4));
+        assert_eq!(autoscaler.look(load(16, 16, 16, 100), now), Change::None);
     }
 
     #[test]
     fn it_shrinks_when_fewer_have_been_enough_for_a_while() {
-        let mut growth = Growth::new(4, 16);
+        let mut autoscaler = Autoscaler::new(4, 16);
         let start = Instant::now();
-        assert_eq!(growth.look(load(10, 0, 3, 0), start), Change::None);
-        assert_eq!(growth.look(load(10, 0, 5, 0), start + SHRINK_AFTER), Change::None);
-        assert_eq!(growth.look(load(10, 0, 3, 0), start + SHRINK_AFTER), Change::None);
-        assert_eq!(growth.look(load(10, 0, 3, 0), start + SHRINK_AFTER * 2), Change::Shrink);
-        assert_eq!(growth.look(load(4, 0, 0, 0), start + SHRINK_AFTER * 2), Change::None);
+        assert_eq!(autoscaler.look(load(10, 0, 3, 0), start), Change::None);
+        assert_eq!(autoscaler.look(load(10, 0, 5, 0), start + SHRINK_AFTER), Change::None);
+        assert_eq!(autoscaler.look(load(10, 0, 3, 0), start + SHRINK_AFTER), Change::None);
+        assert_eq!(autoscaler.look(load(10, 0, 3, 0), start + SHRINK_AFTER * 2), Change::Shrink);
+        assert_eq!(autoscaler.look(load(4, 0, 0, 0), start + SHRINK_AFTER * 2), Change::None);
     }
 }

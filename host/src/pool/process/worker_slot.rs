@@ -1,4 +1,4 @@
-//! The life of a worker's place: a worker is taken in, heard until it ends or is ended,
+//! The life of a worker's place: a worker is taken in, listened to until it ends or is ended,
 //! and replaced for as long as the pool wants the place filled.
 
 use std::io;
@@ -12,11 +12,11 @@ use tokio::time::{sleep, timeout};
 
 use super::super::Done;
 use super::super::child::Child;
-use super::super::ipc::Nonsense;
 use super::super::launch::Worker;
-use super::answers::{Answers, Ear};
+use super::super::ring::ProtocolError;
 use super::outbox::{Death, Outbox};
-use super::{Link, Place, Shared};
+use super::receiver::{Source, WorkerReceiver};
+use super::{Link, Shared, WorkerSlot};
 use crate::directory::Slot;
 use crate::sandbox::{Call, CallError};
 
@@ -38,12 +38,12 @@ const BACK_OFF: [Duration; 4] = [
 pub(super) async fn keep(shared: Arc<Shared>, place: usize, mut worker: Worker) {
     let number = u32::try_from(place + 1).unwrap_or(u32::MAX);
     loop {
-        let Worker { mut child, socket, mailbox, bell, mut slot } = worker;
-        let (socket, mailbox) = (Arc::new(socket), Arc::new(mailbox));
+        let Worker { mut child, socket, ring, doorbell, mut slot } = worker;
+        let (socket, ring) = (Arc::new(socket), Arc::new(ring));
         let [look, overrun, retired] = [(); 3].map(|()| Arc::new(Notify::new()));
         let link = Link {
             socket: Arc::clone(&socket),
-            outbox: Outbox::new(Arc::clone(&mailbox)),
+            outbox: Outbox::new(Arc::clone(&ring)),
             look: Arc::clone(&look),
             interrupter: child.interrupter(),
             is_paused: false,
@@ -57,21 +57,21 @@ pub(super) async fn keep(shared: Arc<Shared>, place: usize, mut worker: Worker) 
             return retire(&shared, place, child, slot).await;
         }
         let pid = child.id();
-        let mut answers = Answers::new(shared.max_response);
-        let ear = Ear {
+        let mut receiver = WorkerReceiver::new(shared.max_response);
+        let source = Source {
             shared: &shared,
             place,
             number,
             socket: &socket,
-            mailbox: &mailbox,
-            bell: &bell,
+            ring: &ring,
+            doorbell: &doorbell,
             look: &look,
         };
         let (why, death) = tokio::select! {
             biased;
             () = retired.notified() => return retire(&shared, place, child, slot).await,
             () = overrun.notified() => (Some("it overran its deadline".into()), Death::Overrun),
-            Nonsense = answers.hear(&ear) => {
+            ProtocolError = receiver.recv(&source) => {
                 (Some("its answer makes no sense".into()), Death::Other)
             }
             status = child.wait() => (Some(end(status)), Death::Other),
@@ -82,7 +82,7 @@ pub(super) async fn keep(shared: Arc<Shared>, place: usize, mut worker: Worker) 
         }
         reap(&shared, child, slot).await;
         // What it said before it died still counts.
-        let _ = answers.hear_rest(&ear);
+        let _ = receiver.drain(&source);
         lose(&shared, place, number, death);
         if let Some(why) = why {
             tracing::warn!(worker = number, pid, "a worker is replaced: {why}");
@@ -103,8 +103,8 @@ fn take_in(shared: &Shared, place: usize, link: Link) -> bool {
     if let Some(place) = state.links.get_mut(place) {
         *place = Some(link);
     }
-    let orders = state.schedule.ready(place, Instant::now());
-    state.send(orders);
+    let assignments = state.schedule.ready(place, Instant::now());
+    state.send(assignments);
     shared.settle(&state);
     true
 }
@@ -128,10 +128,10 @@ async fn reap(shared: &Shared, mut child: Child, slot: Slot) {
 /// A place has no worker any more.
 fn vacate(shared: &Shared, place: usize) {
     let mut state = shared.lock();
-    if state.places.get(place) == Some(&Place::Retiring) {
+    if state.places.get(place) == Some(&WorkerSlot::Retiring) {
         shared.admission.shrink();
     }
-    state.set(place, Place::Empty);
+    state.set(place, WorkerSlot::Empty);
 }
 
 /// How a process ended by itself.

@@ -1,4 +1,4 @@
-//! What a worker process says: in its mailbox, or in datagrams that must become answers to
+//! What a worker process says: in its ring, or in datagrams that must become answers to
 //! what it was asked.
 
 use std::io;
@@ -11,31 +11,31 @@ use tokio::net::UnixDatagram;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use super::super::ipc::{self, Assembler, Nonsense};
-use super::super::mailbox::{Answer, Garbage, Mail, Mailbox};
+use super::super::ipc::{self, Assembler};
+use super::super::ring::{Answer, Mail, ProtocolError, Ring};
 use super::super::{Done, Job};
 use super::Shared;
 
-/// Answers from one worker in a row, before others on the I/O thread have a turn.
+/// WorkerReceiver from one worker in a row, before others on the I/O thread have a turn.
 const BATCH: usize = 16;
 
 /// How long a worker may live that has closed its end, or said something empty.
 const AFTER_END: Duration = Duration::from_millis(100);
 
 /// Whose answers are heard.
-pub(super) struct Ear<'a> {
+pub(super) struct Source<'a> {
     pub(super) shared: &'a Shared,
     pub(super) place: usize,
     pub(super) number: u32,
     pub(super) socket: &'a UnixDatagram,
-    pub(super) mailbox: &'a Arc<Mailbox>,
-    pub(super) bell: &'a AsyncFd<OwnedFd>,
+    pub(super) ring: &'a Arc<Ring>,
+    pub(super) doorbell: &'a AsyncFd<OwnedFd>,
     /// There may be answers, for which the worker has not rung.
     pub(super) look: &'a Notify,
 }
 
 /// What a worker says.
-pub(super) struct Answers {
+pub(super) struct WorkerReceiver {
     /// The number of the request whose answer is next.
     next: u64,
     /// It comes over the socket.
@@ -51,12 +51,12 @@ pub(super) struct Answers {
 
 /// What there was to be heard.
 #[derive(PartialEq, Eq)]
-enum Heard {
+enum Received {
     Something,
     Nothing,
 }
 
-impl Answers {
+impl WorkerReceiver {
     pub(super) fn new(max_response: usize) -> Self {
         Self {
             next: 0,
@@ -71,30 +71,30 @@ impl Answers {
 
     /// Passes answers on until one makes no sense. Gives way to others on this
     /// thread after some.
-    pub(super) async fn hear(&mut self, worker: &Ear<'_>) -> Nonsense {
+    pub(super) async fn recv(&mut self, worker: &Source<'_>) -> ProtocolError {
         loop {
             for _ in 0..BATCH {
-                match self.hear_one(worker) {
-                    Ok(Heard::Something) => {}
-                    Ok(Heard::Nothing) => break,
+                match self.recv_one(worker) {
+                    Ok(Received::Something) => {}
+                    Ok(Received::Nothing) => break,
                     Err(nonsense) => return nonsense,
                 }
             }
             if self.ended {
                 // A worker that has died is known to have before this is over.
                 sleep(AFTER_END).await;
-                return Nonsense;
+                return ProtocolError;
             }
-            if worker.mailbox.parent_sleeps() {
+            if worker.ring.parent_sleeps() {
                 self.rings += 1;
             }
-            if !self.by_socket && worker.mailbox.handover(self.next).has_answer() {
+            if !self.by_socket && worker.ring.handover(self.next).has_answer() {
                 tokio::task::yield_now().await;
                 continue;
             }
             let woken = tokio::select! {
                 biased;
-                rung = worker.bell.readable() => rung.map(|mut rung| {
+                rung = worker.doorbell.readable() => rung.map(|mut rung| {
                     rung.clear_ready();
                     self.rings.checked_sub(1)
                 }),
@@ -104,78 +104,80 @@ impl Answers {
             match woken {
                 Ok(Some(rings)) => self.rings = rings,
                 // It rings although nobody sleeps.
-                Ok(None) | Err(_) => return Nonsense,
+                Ok(None) | Err(_) => return ProtocolError,
             }
         }
     }
 
     /// Passes on all answers that are there; after a death there are no more.
-    pub(super) fn hear_rest(&mut self, worker: &Ear<'_>) -> Result<(), Nonsense> {
-        while self.hear_one(worker)? == Heard::Something {}
+    pub(super) fn drain(&mut self, worker: &Source<'_>) -> Result<(), ProtocolError> {
+        while self.recv_one(worker)? == Received::Something {}
         Ok(())
     }
 
     /// Takes an answer or a datagram, if there is one.
-    fn hear_one(&mut self, worker: &Ear<'_>) -> Result<Heard, Nonsense> {
+    fn recv_one(&mut self, worker: &Source<'_>) -> Result<Received, ProtocolError> {
         if !self.by_socket {
-            match worker.mailbox.answer(self.next).map_err(|Garbage| Nonsense)? {
+            match worker.ring.answer(self.next)? {
                 Some(Mail::Here(answer)) => return self.pass_on(worker, answer),
                 // To something that it was asked.
                 Some(Mail::BySocket) if worker.expects() => self.by_socket = true,
-                Some(Mail::BySocket) => return Err(Nonsense),
+                Some(Mail::BySocket) => return Err(ProtocolError),
                 None => {}
             }
         }
         if self.ended {
-            return Ok(Heard::Nothing);
+            return Ok(Received::Nothing);
         }
         let length = match worker.socket.try_recv(&mut self.datagram) {
             Ok(length) => length,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Heard::Nothing),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Ok(Received::Nothing);
+            }
             // It ended with something unread.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => 0,
-            Err(_) => return Err(Nonsense),
+            Err(_) => return Err(ProtocolError),
         };
         let datagram = self.datagram.get(..length).unwrap_or_default();
         if datagram.is_empty() {
             self.ended = true;
-            return Ok(Heard::Nothing);
+            return Ok(Received::Nothing);
         }
         if !self.by_socket {
-            return Err(Nonsense);
+            return Err(ProtocolError);
         }
         match self.assembler.push(datagram)? {
             Some((number, bytes)) if number == self.next => {
                 self.pass_on(worker, Answer { bytes, response: None })
             }
-            Some(_) => Err(Nonsense),
-            None => Ok(Heard::Something),
+            Some(_) => Err(ProtocolError),
+            None => Ok(Received::Something),
         }
     }
 
-    fn pass_on(&mut self, worker: &Ear<'_>, answer: Answer) -> Result<Heard, Nonsense> {
-        let captured = worker.mailbox.output(self.next);
-        let call = ipc::decode_answer(answer, captured, self.max_response).ok_or(Nonsense)?;
+    fn pass_on(&mut self, worker: &Source<'_>, answer: Answer) -> Result<Received, ProtocolError> {
+        let captured = worker.ring.output(self.next);
+        let call = ipc::decode_answer(answer, captured, self.max_response).ok_or(ProtocolError)?;
         let job = {
             let mut state = worker.shared.lock();
-            let id = state.schedule.first(worker.place).ok_or(Nonsense)?;
-            let (job, orders) =
-                state.schedule.answered(worker.place, id, Instant::now()).ok_or(Nonsense)?;
-            state.send(orders);
+            let id = state.schedule.first(worker.place).ok_or(ProtocolError)?;
+            let (job, assignments) =
+                state.schedule.answered(worker.place, id, Instant::now()).ok_or(ProtocolError)?;
+            state.send(assignments);
             worker.shared.settle(&state);
             job
         };
         self.next += 1;
         self.by_socket = false;
-        let Job { request, reply, slot, .. } = job;
-        drop(slot);
+        let Job { request, reply, permit, .. } = job;
+        drop(permit);
         // The connection may be gone.
         let _ = reply.send(Done { call, worker: worker.number, _request: request });
-        Ok(Heard::Something)
+        Ok(Received::Something)
     }
 }
 
-impl Ear<'_> {
+impl Source<'_> {
     /// Whether the worker owes an answer.
     fn expects(&self) -> bool {
         self.shared.lock().schedule.first(self.place).is_some()

@@ -1,4 +1,4 @@
-//! Both sides of a mailbox, well-behaved and not.
+//! Both sides of a ring, well-behaved and not.
 
 use std::sync::mpsc::channel;
 use std::thread;
@@ -11,11 +11,11 @@ fn here(bytes: &[u8]) -> Mail {
     Mail::Here(bytes.to_vec())
 }
 
-/// The answer, copied, so that a tray is free again.
-fn answer(parent: &Arc<Mailbox>, number: u64) -> Result<Option<Mail>, Garbage> {
+/// The answer, copied, so that a region is free again.
+fn answer(parent: &Arc<Ring>, number: u64) -> Result<Option<Mail>, ProtocolError> {
     Ok(parent.answer(number)?.map(|answer| match answer {
         Mail::Here(Answer { mut bytes, response }) => {
-            response.inspect(|tray| tray.append_to(&mut bytes, usize::MAX));
+            response.inspect(|region| region.append_to(&mut bytes, usize::MAX));
             Mail::Here(bytes)
         }
         Mail::BySocket => Mail::BySocket,
@@ -23,22 +23,22 @@ fn answer(parent: &Arc<Mailbox>, number: u64) -> Result<Option<Mail>, Garbage> {
 }
 
 /// Answers as a worker whose response lies there.
-pub(super) fn reply_in_tray(
-    worker: &Mailbox,
+pub(super) fn reply_in_region(
+    worker: &Ring,
     number: u64,
     head: &[u8],
-    place: Place,
+    place: RegionOffset,
     response: &[u8],
 ) -> bool {
-    let at = TRAY + place.region * REGION + place.at;
+    let at = REGIONS_AT + place.region * REGION_BYTES + place.at;
     worker.write(at, response.len(), &[response]).expect("it fits");
     worker.reply(number, &[head], Some((place, response.len())))
 }
 
-pub(super) fn pair() -> (Arc<Mailbox>, Mailbox) {
-    let (parent, memory) = Mailbox::new().expect("memory");
+pub(super) fn pair() -> (Arc<Ring>, Ring) {
+    let (parent, memory) = Ring::new().expect("memory");
     assert!(rustix::fs::ftruncate(&memory, 0).is_err(), "its size is sealed");
-    (Arc::new(parent), Mailbox::open(&memory).expect("the mailbox"))
+    (Arc::new(parent), Ring::open(&memory).expect("the ring"))
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn what_does_not_fit_comes_by_the_socket() {
     assert!(worker.reply(1, &[&[2; SMALL_ANSWER]], None));
     assert_eq!(answer(&parent, 1), Ok(Some(here(&[2; SMALL_ANSWER]))));
     // A head that does not fit takes its response with it.
-    let place = Place { region: 0, at: 0 };
+    let place = RegionOffset { region: 0, at: 0 };
     assert!(!worker.reply(2, &[&[0; SMALL_ANSWER + 1]], Some((place, 1))));
     assert!(!worker.is_full(0));
     assert_eq!(answer(&parent, 2), Ok(Some(Mail::BySocket)));
@@ -98,9 +98,10 @@ fn what_does_not_fit_comes_by_the_socket() {
 #[test]
 fn a_tray_is_free_again_once_its_response_is_taken() {
     let (parent, worker) = pair();
-    let places: Vec<_> = (0..TRAYS).map(|region| Place { region, at: REGION - 9 }).collect();
+    let places: Vec<_> =
+        (0..REGIONS).map(|region| RegionOffset { region, at: REGION_BYTES - 9 }).collect();
     for (number, place) in (0..).zip(&places[1..]) {
-        assert!(reply_in_tray(&worker, number, b"head ", *place, b"response!"));
+        assert!(reply_in_region(&worker, number, b"head ", *place, b"response!"));
     }
     for (number, place) in (0..).zip(&places[1..]) {
         assert!(worker.is_full(place.region));
@@ -133,18 +134,18 @@ fn who_sleeps_is_woken() {
 #[test]
 fn no_length_and_no_place_is_believed() {
     let (parent, worker) = pair();
-    let place = Place { region: 1, at: 5 };
+    let place = RegionOffset { region: 1, at: 5 };
     let too_long = [
         (ANSWER_LENGTH, SMALL_ANSWER),
-        (ANSWER_TRAY, TRAYS),
-        (RESPONSE_AT, REGION),
-        (RESPONSE_LENGTH, REGION - 5),
+        (ANSWER_REGION, REGIONS),
+        (RESPONSE_AT, REGION_BYTES),
+        (RESPONSE_LENGTH, REGION_BYTES - 5),
     ];
     for (word, most) in too_long {
         for number in [most as u64 + 1, 1 << 40, u64::MAX - 1] {
-            assert!(reply_in_tray(&worker, 0, b"x", place, b"y"));
+            assert!(reply_in_region(&worker, 0, b"x", place, b"y"));
             worker.of(0, word).store(number, Ordering::SeqCst);
-            assert_eq!(answer(&parent, 0), Err(Garbage), "{word}: {number}");
+            assert_eq!(answer(&parent, 0), Err(ProtocolError), "{word}: {number}");
         }
     }
     assert!(worker.reply(0, &[b"x"], None));
@@ -157,7 +158,7 @@ fn output_is_there_before_the_answer_and_has_a_bound() {
     let (parent, worker) = pair();
     let worker = Arc::new(worker);
     let call = SharedCall::new(&worker);
-    for number in [3, 3 + COMPARTMENTS as u64] {
+    for number in [3, 3 + SLOTS as u64] {
         parent.put(number, Some(&[b"request"]));
         assert_eq!(parent.output(number), Captured::default(), "nothing of the one before");
         call.begin(number);

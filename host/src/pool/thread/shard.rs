@@ -1,4 +1,4 @@
-//! A lane: what those workers share of which one at a time is kept busy with short calls.
+//! a shard: what those workers share of which one at a time is kept busy with short calls.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::config::Route;
 use crate::handler;
 use crate::sandbox::{Clock, Grants, Handler, Response, Sandbox};
 
-/// Listings at a time in one lane for which the directory is kept open; for others it is opened.
+/// Listings at a time in one shard for which the directory is kept open; for others it is opened.
 const LISTINGS: usize = 4;
 
 /// From how many bytes on a response is written from its instance. Shorter ones are copied sooner
@@ -22,22 +22,22 @@ const LONG_RESPONSE: usize = 64 << 10;
 const MOST_KEPT: usize = 4;
 
 /// What those workers share of which one at a time is kept busy with short calls.
-pub(super) struct Lane {
+pub(super) struct Shard {
     pub(super) sandbox: Sandbox,
     pub(super) handler: Handler,
     /// Instances whose response may be written while their workers have another.
     spare_instances: Arc<Semaphore>,
 }
 
-impl Lane {
-    /// One of so many lanes.
+impl Shard {
+    /// One of so many shards.
     pub(super) fn new(
         route: &Route,
-        lanes: usize,
+        shards: usize,
         code: &OwnedFd,
         grants: Grants,
     ) -> anyhow::Result<Self> {
-        let part = |workers: u32| (workers as usize).div_ceil(lanes);
+        let part = |workers: u32| (workers as usize).div_ceil(shards);
         let (sandbox, program) = handler::load(route.limits, Clock::Epoch, code)?;
         let handler = sandbox.handler(&program, grants)?;
         handler.prepare_listings(LISTINGS);

@@ -1,4 +1,4 @@
-//! The bell by which a worker process wakes its parent: an event descriptor (`eventfd(2)`).
+//! The doorbell by which a worker process wakes its parent: an event descriptor (`eventfd(2)`).
 //!
 //! It becomes readable, by an edge, whenever the worker rings. Nobody reads it, which would be
 //! a system call more.
@@ -10,9 +10,9 @@ use rustix::event::{EventfdFlags, eventfd};
 
 /// Either side's end of it.
 #[derive(Debug)]
-pub(crate) struct Bell(OwnedFd);
+pub(crate) struct Doorbell(OwnedFd);
 
-impl Bell {
+impl Doorbell {
     /// A new one.
     ///
     /// # Errors
@@ -28,19 +28,19 @@ impl Bell {
     }
 }
 
-impl From<OwnedFd> for Bell {
+impl From<OwnedFd> for Doorbell {
     fn from(fd: OwnedFd) -> Self {
         Self(fd)
     }
 }
 
-impl From<Bell> for OwnedFd {
-    fn from(bell: Bell) -> Self {
-        bell.0
+impl From<Doorbell> for OwnedFd {
+    fn from(doorbell: Doorbell) -> Self {
+        doorbell.0
     }
 }
 
-impl AsFd for Bell {
+impl AsFd for Doorbell {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }

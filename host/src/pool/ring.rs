@@ -1,25 +1,25 @@
-//! The mailbox: memory that a worker process shares with its parent and nobody else, through
+//! The ring: memory that a worker process shares with its parent and nobody else, through
 //! which small requests and answers go without a system call.
 //!
-//! It has a compartment for each request that a worker may have at a time. A request is put
+//! It has a slot for each request that a worker may have at a time. A request is put
 //! into the next one, and its answer into the same. Requests have numbers, which count up
-//! from 0 on either side; a request's number says which compartment is its own. Until the
+//! from 0 on either side; a request's number says which slot is its own. Until the
 //! worker takes a request, it can be taken back.
 //!
-//! A response that is too long for its compartment stays where it is: the memories of the worker's
-//! instances begin in trays, and the compartment says where it lies. That tray is the worker's
+//! A response that is too long for its slot stays where it is: the memories of the worker's
+//! instances begin in regions, and the slot says where it lies. That region is the worker's
 //! again once the parent is done with it. What fits nowhere goes over the socket, and the
-//! compartment says so.
+//! slot says so.
 //!
 //! Each side sleeps only after it has said so, and is woken only then: the worker by a
-//! futex, the parent, which sleeps in `epoll`, by its bell.
+//! futex, the parent, which sleeps in `epoll`, by its doorbell.
 //!
 //! A worker that was taken over can write anything here, at any time. So the parent believes
 //! nothing that it has written itself, copies before it looks, and checks every length.
 
 mod handover;
+mod region;
 mod supervisor;
-mod tray;
 mod volatile;
 
 use std::os::fd::OwnedFd;
@@ -35,82 +35,82 @@ use self::handover::EMPTY;
 #[cfg(test)]
 pub(crate) use self::handover::Word;
 pub(crate) use self::handover::{Handover, Slots};
+pub(crate) use self::region::ResponseRegion;
 pub(crate) use self::supervisor::SharedCall;
-pub(crate) use self::tray::Tray;
-use super::schedule::AHEAD;
-use crate::sandbox::{Captured, Place, REGION};
+use super::schedule::PIPELINE_DEPTH;
+use crate::sandbox::{Captured, REGION_BYTES, RegionOffset};
 
 /// Requests that a worker may have at a time: the one that it runs, and those behind it.
-const COMPARTMENTS: usize = AHEAD + 1;
+const SLOTS: usize = PIPELINE_DEPTH + 1;
 
-/// Bytes of a request, with its number in the log, that fit into a compartment.
+/// Bytes of a request, with its number in the log, that fit into a slot.
 pub(crate) const MAX_REQUEST: usize = 16 << 10;
 
-/// Bytes of an answer that fit into a compartment.
+/// Bytes of an answer that fit into a slot.
 pub(crate) const SMALL_ANSWER: usize = 16 << 10;
 
-/// Trays: one for each answer that may be on its way, and one for the instance that runs. Pages
+/// Regions: one for each answer that may be on its way, and one for the instance that runs. Pages
 /// that none has needed take no memory.
-pub(crate) const TRAYS: usize = COMPARTMENTS + 1;
+pub(crate) const REGIONS: usize = SLOTS + 1;
 
-/// Words of 64 bits at the start: [`BELL`] to [`PAUSED`], and from [`FULL`] on one for
-/// each tray.
-const HEAD: usize = FULL + TRAYS;
+/// Words of 64 bits at the start: [`DOORBELL`] to [`PAUSED`], and from [`FULL`] on one for
+/// each region.
+const HEAD: usize = FULL + REGIONS;
 /// Counts what was put in; the worker sleeps on it.
-const BELL: usize = 0;
+const DOORBELL: usize = 0;
 const WORKER_SLEEPS: usize = 1;
 const PARENT_SLEEPS: usize = 2;
 /// Whether the worker is to give back memory.
 const TRIM: usize = 3;
 /// Whether the worker's call is to let others go first; it sleeps on it.
 const PAUSED: usize = 4;
-/// Whether a tray has an answer.
+/// Whether a region has an answer.
 const FULL: usize = 5;
 
-/// Words of a compartment before its bytes.
+/// Words of a slot before its bytes.
 const WORDS: usize = 9;
-/// Of a compartment: what there is of a request.
+/// Of a slot: what there is of a request.
 const REQUEST: usize = 0;
-/// Of a compartment: the request's length in bytes, or [`BY_SOCKET`].
+/// Of a slot: the request's length in bytes, or [`BY_SOCKET`].
 const REQUEST_LENGTH: usize = 1;
-/// Of a compartment: the number of the request that was answered, and one more.
+/// Of a slot: the number of the request that was answered, and one more.
 const ANSWERED: usize = 2;
-/// Of a compartment: the length in bytes of what it has of the answer, or [`BY_SOCKET`].
+/// Of a slot: the length in bytes of what it has of the answer, or [`BY_SOCKET`].
 const ANSWER_LENGTH: usize = 3;
-/// Of a compartment: 0 when that is all, else the number of the tray with the response, from 1 on.
-const ANSWER_TRAY: usize = 4;
-/// Of a compartment: where in the tray the response begins, in bytes.
+/// Of a slot: 0 when that is all, else the number of the region with the response, from 1 on.
+const ANSWER_REGION: usize = 4;
+/// Of a slot: where in the region the response begins, in bytes.
 const RESPONSE_AT: usize = 5;
-/// Of a compartment: the length in bytes of the response in the tray.
+/// Of a slot: the length in bytes of the response in the region.
 const RESPONSE_LENGTH: usize = 6;
 
-/// Of a compartment: bytes of output that the request's call has written so far.
+/// Of a slot: bytes of output that the request's call has written so far.
 const OUTPUT_LENGTH: usize = 7;
-/// Of a compartment: bytes of output for which there was no room.
+/// Of a slot: bytes of output for which there was no room.
 const OUTPUT_DROPPED: usize = 8;
 
 /// In place of a length: it comes over the socket.
 const BY_SOCKET: u64 = u64::MAX;
 
-const COMPARTMENT: usize = WORDS * size_of::<u64>() + MAX_REQUEST + SMALL_ANSWER + Captured::MAX;
-/// Where the first tray begins: on a page, of whatever kernel.
-pub(crate) const TRAY: usize =
-    (HEAD * size_of::<u64>() + COMPARTMENTS * COMPARTMENT).next_multiple_of(64 << 10);
-const SIZE: usize = TRAY + TRAYS * REGION;
+const SLOT_BYTES: usize = WORDS * size_of::<u64>() + MAX_REQUEST + SMALL_ANSWER + Captured::MAX;
+/// Where the first region begins: on a page, of whatever kernel.
+pub(crate) const REGIONS_AT: usize =
+    (HEAD * size_of::<u64>() + SLOTS * SLOT_BYTES).next_multiple_of(64 << 10);
+const SIZE: usize = REGIONS_AT + REGIONS * REGION_BYTES;
 
 /// The memory, as either side has it.
 #[derive(Debug)]
-pub(crate) struct Mailbox {
+pub(crate) struct Ring {
     memory: MmapRaw,
 }
 
 /// An answer, as it was found.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    /// What was in the compartment.
+    /// What was in the slot.
     pub(crate) bytes: Vec<u8>,
     /// The response, if that is not among them.
-    pub(crate) response: Option<Tray>,
+    pub(crate) response: Option<ResponseRegion>,
 }
 
 /// A request or an answer.
@@ -122,17 +122,18 @@ pub(crate) enum Mail<T = Vec<u8>> {
     BySocket,
 }
 
-/// What stands in a compartment is nothing that a worker writes.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Garbage;
+/// What came from the other process is nothing that it should write: it cannot be trusted any more.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("what came is not a message, or one that is too long")]
+pub(crate) struct ProtocolError;
 
-impl Mailbox {
+impl Ring {
     /// A new one, and its memory, with which a worker opens it.
     ///
     /// # Errors
     /// When the memory cannot be had.
     pub(crate) fn new() -> anyhow::Result<(Self, OwnedFd)> {
-        let memory = memfd_create("mailbox", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        let memory = memfd_create("ring", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         rustix::fs::ftruncate(&memory, SIZE as u64)?;
         fcntl_add_seals(&memory, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         Ok((Self::open(&memory)?, memory))
@@ -144,8 +145,8 @@ impl Mailbox {
     /// When it is not the memory of one, or cannot be mapped.
     pub(crate) fn open(memory: &OwnedFd) -> anyhow::Result<Self> {
         let length = rustix::fs::fstat(memory)?.st_size;
-        anyhow::ensure!(usize::try_from(length) == Ok(SIZE), "the mailbox has another size");
-        let memory = MmapOptions::new().len(SIZE).map_raw(memory).context("the mailbox")?;
+        anyhow::ensure!(usize::try_from(length) == Ok(SIZE), "the ring has another size");
+        let memory = MmapOptions::new().len(SIZE).map_raw(memory).context("the ring")?;
         Ok(Self { memory })
     }
 
@@ -164,10 +165,10 @@ impl Mailbox {
     }
 
     fn wake_worker(&self) {
-        self.word(BELL).fetch_add(1, Ordering::SeqCst);
+        self.word(DOORBELL).fetch_add(1, Ordering::SeqCst);
         if self.word(WORKER_SLEEPS).swap(0, Ordering::SeqCst) != 0 {
             // Nobody sleeps there if it fails.
-            let _ = futex::wake(self.half(BELL), futex::Flags::empty(), 1);
+            let _ = futex::wake(self.half(DOORBELL), futex::Flags::empty(), 1);
         }
     }
 
@@ -180,8 +181,11 @@ impl Mailbox {
     /// Takes the answer to that request, if it is there.
     ///
     /// # Errors
-    /// [`Garbage`] when it has no possible length or place.
-    pub(crate) fn answer(self: &Arc<Self>, number: u64) -> Result<Option<Mail<Answer>>, Garbage> {
+    /// [`ProtocolError`] when it has no possible length or place.
+    pub(crate) fn answer(
+        self: &Arc<Self>,
+        number: u64,
+    ) -> Result<Option<Mail<Answer>>, ProtocolError> {
         if !self.handover(number).has_answer() {
             return Ok(None);
         }
@@ -190,13 +194,13 @@ impl Mailbox {
             return Ok(Some(Mail::BySocket));
         }
         let word = |word| self.of(number, word).load(Ordering::Relaxed);
-        let response = match word(ANSWER_TRAY).checked_sub(1) {
+        let response = match word(ANSWER_REGION).checked_sub(1) {
             None => None,
-            Some(tray) => {
-                let tray = within(tray, TRAYS - 1)?;
-                let at = within(word(RESPONSE_AT), REGION)?;
-                let length = within(word(RESPONSE_LENGTH), REGION - at)?;
-                Some(Tray::new(self, tray, at, length))
+            Some(region) => {
+                let region = within(region, REGIONS - 1)?;
+                let at = within(word(RESPONSE_AT), REGION_BYTES)?;
+                let length = within(word(RESPONSE_LENGTH), REGION_BYTES - at)?;
+                Some(ResponseRegion::new(self, region, at, length))
             }
         };
         let bytes = self.read(self.answer_bytes(number), length, SMALL_ANSWER)?;
@@ -213,9 +217,9 @@ impl Mailbox {
 
     /// The worker's next request, for which it sleeps. Calls `trim` when it is asked to give back
     /// memory meanwhile.
-    pub(crate) fn next(&self, number: u64, trim: impl Fn()) -> Result<Mail, Garbage> {
+    pub(crate) fn next(&self, number: u64, trim: impl Fn()) -> Result<Mail, ProtocolError> {
         loop {
-            let bell = self.half(BELL).load(Ordering::SeqCst);
+            let doorbell = self.half(DOORBELL).load(Ordering::SeqCst);
             if self.handover(number).take() {
                 return match self.of(number, REQUEST_LENGTH).load(Ordering::Relaxed) {
                     BY_SOCKET => Ok(Mail::BySocket),
@@ -227,7 +231,7 @@ impl Mailbox {
             self.word(WORKER_SLEEPS).store(1, Ordering::SeqCst);
             if !self.handover(number).waits() {
                 // It looks again, whyever it wakes.
-                let _ = futex::wait(self.half(BELL), futex::Flags::empty(), bell, None);
+                let _ = futex::wait(self.half(DOORBELL), futex::Flags::empty(), doorbell, None);
             }
             self.word(WORKER_SLEEPS).store(0, Ordering::SeqCst);
             if self.word(TRIM).load(Ordering::Relaxed) != 0 {
@@ -242,7 +246,7 @@ impl Mailbox {
         self.handover(number).waits()
     }
 
-    /// Puts the worker's answer in, or all of it but the response, which then lies in a tray, so
+    /// Puts the worker's answer in, or all of it but the response, which then lies in a region, so
     /// many bytes from that place on. `false` when it does not fit, and is to be sent over the
     /// socket.
     #[must_use]
@@ -250,16 +254,16 @@ impl Mailbox {
         &self,
         number: u64,
         answer: &[&[u8]],
-        response: Option<(Place, usize)>,
+        response: Option<(RegionOffset, usize)>,
     ) -> bool {
         let length = self.write(self.answer_bytes(number), SMALL_ANSWER, answer);
         let set = |word, to| self.of(number, word).store(to, Ordering::Relaxed);
-        set(ANSWER_TRAY, 0);
+        set(ANSWER_REGION, 0);
         if length.is_some()
             && let Some((place, length)) = response
         {
             self.word(FULL + place.region).store(1, Ordering::Relaxed);
-            set(ANSWER_TRAY, place.region as u64 + 1);
+            set(ANSWER_REGION, place.region as u64 + 1);
             set(RESPONSE_AT, place.at as u64);
             set(RESPONSE_LENGTH, length as u64);
         }
@@ -275,27 +279,27 @@ impl Mailbox {
         self.word(PARENT_SLEEPS).swap(0, Ordering::SeqCst) != 0
     }
 
-    /// Whether a response lies in that tray with which the parent is not done.
-    pub(crate) fn is_full(&self, tray: usize) -> bool {
-        self.word(FULL + tray).load(Ordering::Acquire) != 0
+    /// Whether a response lies in that region with which the parent is not done.
+    pub(crate) fn is_full(&self, region: usize) -> bool {
+        self.word(FULL + region).load(Ordering::Acquire) != 0
     }
 
     /// What a worker that was taken over could do: to deny that it has begun anything.
     pub(crate) fn deny(&self) {
-        for compartment in 0..COMPARTMENTS as u64 {
-            self.of(compartment, REQUEST).store(EMPTY, Ordering::SeqCst);
+        for slot in 0..SLOTS as u64 {
+            self.of(slot, REQUEST).store(EMPTY, Ordering::SeqCst);
         }
     }
 
     /// The same: to answer whatever it is asked next with more than there is room for.
     pub(crate) fn garble(&self) {
-        for compartment in 0..COMPARTMENTS as u64 {
-            let answered = self.of(compartment, ANSWERED);
+        for slot in 0..SLOTS as u64 {
+            let answered = self.of(slot, ANSWERED);
             let next = match answered.load(Ordering::SeqCst) {
-                0 => compartment + 1,
-                before => before.wrapping_add(COMPARTMENTS as u64),
+                0 => slot + 1,
+                before => before.wrapping_add(SLOTS as u64),
             };
-            self.of(compartment, ANSWER_LENGTH).store(1 << 40, Ordering::SeqCst);
+            self.of(slot, ANSWER_LENGTH).store(1 << 40, Ordering::SeqCst);
             answered.store(next, Ordering::SeqCst);
         }
     }
@@ -306,20 +310,20 @@ impl Mailbox {
         Handover { number, request, answered }
     }
 
-    /// A word of a request's compartment.
+    /// A word of a request's slot.
     fn of(&self, number: u64, word: usize) -> &AtomicU64 {
-        self.word(Self::compartment(number) / size_of::<u64>() + word)
+        self.word(Self::slot_at(number) / size_of::<u64>() + word)
     }
 
-    /// Where a request's compartment begins, in bytes.
-    fn compartment(number: u64) -> usize {
+    /// Where a request's slot begins, in bytes.
+    fn slot_at(number: u64) -> usize {
         // Less than the divisor, and so no larger than any usize.
-        let at = (number % COMPARTMENTS as u64) as usize;
-        HEAD * size_of::<u64>() + at * COMPARTMENT
+        let at = (number % SLOTS as u64) as usize;
+        HEAD * size_of::<u64>() + at * SLOT_BYTES
     }
 
     fn request_bytes(&self, number: u64) -> usize {
-        Self::compartment(number) + WORDS * size_of::<u64>()
+        Self::slot_at(number) + WORDS * size_of::<u64>()
     }
 
     fn answer_bytes(&self, number: u64) -> usize {
@@ -331,7 +335,7 @@ impl Mailbox {
     }
 
     fn word(&self, word: usize) -> &AtomicU64 {
-        assert!(word < SIZE / size_of::<u64>(), "a word of the mailbox");
+        assert!(word < SIZE / size_of::<u64>(), "a word of the ring");
         self.atomic(word)
     }
 
@@ -371,7 +375,7 @@ impl Mailbox {
     }
 
     /// Copies so many bytes out, of which there are at most `most`.
-    fn read(&self, at: usize, length: u64, most: usize) -> Result<Vec<u8>, Garbage> {
+    fn read(&self, at: usize, length: u64, most: usize) -> Result<Vec<u8>, ProtocolError> {
         let mut bytes = Vec::new();
         self.append_to(&mut bytes, at, within(length, most)?);
         Ok(bytes)
@@ -387,22 +391,22 @@ impl Mailbox {
 
     /// Where so many bytes lie.
     fn bytes(&self, at: usize, length: usize) -> *const u8 {
-        assert!(at.checked_add(length).is_some_and(|end| end <= SIZE), "bytes of the mailbox");
+        assert!(at.checked_add(length).is_some_and(|end| end <= SIZE), "bytes of the ring");
         self.memory.as_ptr().wrapping_add(at)
     }
 }
 
-impl Slots for Arc<Mailbox> {
+impl Slots for Arc<Ring> {
     type Word = AtomicU64;
 
     fn handover(&self, number: u64) -> Handover<'_, AtomicU64> {
-        Mailbox::handover(self, number)
+        Ring::handover(self, number)
     }
 }
 
 /// A number that the other side wrote, if it is at most `most`.
-fn within(number: u64, most: usize) -> Result<usize, Garbage> {
-    usize::try_from(number).ok().filter(|number| *number <= most).ok_or(Garbage)
+fn within(number: u64, most: usize) -> Result<usize, ProtocolError> {
+    usize::try_from(number).ok().filter(|number| *number <= most).ok_or(ProtocolError)
 }
 
 #[cfg(test)]
