@@ -30,6 +30,7 @@ mod pools;
 mod properties;
 mod protocol;
 mod quota;
+mod rate;
 mod records;
 mod slow;
 mod standard_library;
