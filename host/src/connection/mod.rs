@@ -31,12 +31,12 @@ use crate::clients::{Full, Seat};
 use crate::config::ClientLimits;
 use crate::http::{
     Awaited, Framing, Head, MAX_RESPONSE_HEAD, Malformed, Outgoing, Persistence, Reject, Reply,
-    Request, Version, error_response, prepare_start,
+    Request, Version, error_response, prepare_start, redirect,
 };
 use crate::log::{self, Access};
 use crate::pool::{Busy, Done, Payload};
 use crate::printable;
-use crate::routing::Generation;
+use crate::routing::{Generation, hand_on};
 use crate::server::Shared;
 
 /// Bytes of a response that mostly hold its head.
@@ -287,7 +287,10 @@ impl<'a> Connection<'a> {
     /// Tells a client why it does not get its handler's answer.
     async fn fail(&mut self, failure: &Failure, reply: &Reply, access: &mut Access<'_>) -> Next {
         access.status = failure.status();
-        access.error = Some(failure.to_string());
+        access.error = match failure {
+            Failure::Moved(_) => None,
+            failure => Some(failure.to_string()),
+        };
         access.stopped_by = failure.stopped_by();
         let refused = match failure {
             Failure::ClientGone => {
@@ -300,7 +303,10 @@ impl<'a> Connection<'a> {
         if refused || matches!(failure, Failure::Draining) {
             self.shared.metrics.refused();
         }
-        let response = error_response(failure.status(), &failure.text(), reply);
+        let response = match failure {
+            Failure::Moved(to) => redirect(&to.location, reply),
+            failure => error_response(failure.status(), &failure.text(), reply),
+        };
         let written = self.write(response, Bytes::new().into(), access).await;
         match self.next(written, reply.persistence, access) {
             Next::KeepOpen if refused => Next::Pause,
@@ -316,6 +322,7 @@ impl<'a> Connection<'a> {
         message: Bytes,
     ) -> Result<(Done, Arc<Generation>), Failure> {
         let generation = self.shared.routes.find(line::target(&message)).ok_or(Failure::NoRoute)?;
+        let message = hand_on(&generation.route, message)?;
         let pool = &generation.pool;
         let slot = tokio::select! {
             biased;

@@ -26,6 +26,7 @@ mod logging;
 mod output;
 mod page;
 mod pools;
+mod prefix;
 #[path = "../../fuzz/src/properties.rs"]
 mod properties;
 mod protocol;
