@@ -25,6 +25,7 @@ mod lockdown;
 mod logging;
 mod output;
 mod page;
+mod plain;
 mod pools;
 mod prefix;
 #[path = "../../fuzz/src/properties.rs"]
