@@ -31,6 +31,7 @@ mod prefix;
 #[path = "../../fuzz/src/properties.rs"]
 mod properties;
 mod protocol;
+mod proxies;
 mod quota;
 mod rate;
 mod records;
