@@ -20,11 +20,15 @@ fn main() {
         hash(&page, "style"),
     );
     println!("cargo::rustc-env=PAGE_POLICY={policy}");
+    let rows = page.find("</tbody>").expect("the page has a place for rows");
+    let (before, after) = page.split_at(rows);
     let code = format!(
         "pub const PAGE_LENGTH: usize = {};\n\
-         pub fn append_page(bytes: &mut Vec<u8>) {{\n{}}}\n{}",
+         pub fn append_page_before_rows(bytes: &mut Vec<u8>) {{\n{}}}\n\
+         pub fn append_page_after_rows(bytes: &mut Vec<u8>) {{\n{}}}\n{}",
         page.len(),
-        pushes(&page),
+        pushes(before),
+        pushes(after),
         media_types()
     );
     let path = Path::new(&std::env::var_os("OUT_DIR").expect("cargo says where")).join("cold.rs");

@@ -4,9 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{Prefix, Route};
+use crate::http;
 use crate::log::Budget;
 use crate::metrics::{Metrics, Snapshot};
 use crate::pool::Pool;
@@ -56,6 +58,42 @@ impl fmt::Display for Digest {
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// A request for a handler's prefix itself, where its paths are below that: with a slash, its
+/// target is the handler's `/`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a slash is missing behind the prefix")]
+pub(crate) struct Redirect {
+    /// Where to, relative to the target: its last segment and a slash, with its query.
+    pub(crate) location: String,
+}
+
+/// A request as the handler of this route gets it: whole or, where the prefix is stripped,
+/// without that.
+///
+/// # Errors
+/// A [`Redirect`] where nothing of the path would be left.
+pub(crate) fn hand_on(route: &Route, message: Bytes) -> Result<Bytes, Redirect> {
+    if !route.strip_prefix {
+        return Ok(message);
+    }
+    let mut words = message.split(|byte| *byte == b' ');
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let start = method.len() + 1;
+    match route.prefix.find(target) {
+        Some(prefix) if !prefix.is_empty() => match target.get(prefix.end..).unwrap_or_default() {
+            [b'/', ..] => Ok(http::without(message, start + prefix.start..start + prefix.end)),
+            query => {
+                let segment = target.get(prefix).unwrap_or_default().rsplit(|byte| *byte == b'/');
+                let segment = segment.map(String::from_utf8_lossy).next().unwrap_or_default();
+                let query = String::from_utf8_lossy(query);
+                // The dot, since a segment may look like a scheme.
+                Err(Redirect { location: format!("./{segment}/{query}") })
+            }
+        },
+        _ => Ok(message),
     }
 }
 

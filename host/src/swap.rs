@@ -21,7 +21,7 @@ use crate::http::{Persistence, Reply, prepare};
 use crate::lockdown::Level;
 use crate::log::Budget;
 use crate::pool::{Common, Pool, StartupMode};
-use crate::routing::{Digest, Generation, Routes};
+use crate::routing::{Digest, Generation, Routes, hand_on};
 use crate::sandbox::Sandbox;
 use crate::symbolize::Symbols;
 
@@ -144,7 +144,7 @@ impl Swapper {
         if let Some(probe) = &self.probe
             && route.prefix.matches(probe.target().as_bytes())
         {
-            probed(&pool, probe).await.with_context(|| format!("--probe {probe}"))?;
+            probed(&pool, route, probe).await.with_context(|| format!("--probe {probe}"))?;
         }
         Ok((pool, symbols))
     }
@@ -209,8 +209,11 @@ async fn compiled(
 }
 
 /// Has a pool answer the probe, as a client would.
-async fn probed(pool: &Pool, probe: &Probe) -> anyhow::Result<()> {
-    let response = pool.answer(Bytes::from(probe.message())).await?;
+async fn probed(pool: &Pool, route: &Route, probe: &Probe) -> anyhow::Result<()> {
+    let Ok(message) = hand_on(route, probe.message().into()) else {
+        bail!("the prefix is stripped, and nothing of the path is left: it wants a slash");
+    };
+    let response = pool.answer(message).await?;
     let reply = Reply {
         is_head: probe.is_head(),
         persistence: Persistence::KeepAlive,

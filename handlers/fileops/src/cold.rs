@@ -30,7 +30,8 @@ mod tests {
     #[test]
     fn the_page_is_the_page() {
         let mut bytes = b"before it".to_vec();
-        append_page(&mut bytes);
+        append_page_before_rows(&mut bytes);
+        append_page_after_rows(&mut bytes);
         assert_eq!(bytes, [b"before it", include_bytes!("page.html").as_slice()].concat());
         assert_eq!(bytes.len(), b"before it".len() + PAGE_LENGTH);
     }

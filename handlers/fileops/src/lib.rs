@@ -3,7 +3,7 @@
 //!
 //! Request bytes in, response bytes out. `request` and `response` speak HTTP,
 //! `name` decides what may be a file's name, `names` keeps those in the directory in order,
-//! `listing` writes them down, `conditional` evaluates
+//! `listing` writes them down as JSON and `page` as HTML, `conditional` evaluates
 //! preconditions and ranges, with `date`, and `media_type` knows extensions; all of these
 //! are pure. `cold` has what few requests need. `store` alone touches the directory, directly through `wasi:filesystem`.
 //!
@@ -20,6 +20,7 @@ mod listing;
 mod media_type;
 mod name;
 mod names;
+mod page;
 mod request;
 mod response;
 mod routes;

@@ -8,19 +8,15 @@ use alloc::vec::Vec;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use wasip2::filesystem::types::{Datetime, ErrorCode};
 
-use crate::cold::{PAGE_LENGTH, append_page};
 use crate::conditional::{Answer, Version, etag, evaluate, may_change};
 use crate::date::http_date;
 use crate::listing;
 use crate::media_type;
 use crate::name;
+use crate::page;
 use crate::request::Request;
 use crate::response::{HEAD_CAPACITY, Response};
 use crate::store::{File, Store};
-
-/// Nothing from elsewhere, and of the page's own only its one script and one
-/// style, by the hashes that `build.rs` takes of them.
-const PAGE_POLICY: &str = env!("PAGE_POLICY");
 
 /// What a downloaded document may do when a browser shows it: nothing.
 const DOWNLOAD_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; sandbox";
@@ -117,9 +113,11 @@ pub fn handle(bytes: &[u8]) -> Vec<u8> {
         return Response::new(403).text(method, "Not from another site's page");
     }
     match route {
+        Route::Home if request.accepts_html() => with_store(&request, page::page),
         Route::Home => home(&request),
         Route::List => with_store(&request, list),
         Route::Upload(name) => named(&request, name, upload),
+        Route::Download("") if request.accepts_html() => with_store(&request, page::links),
         Route::Download(name) => named(&request, name, download),
         Route::Delete(name) => named(&request, name, delete),
         Route::Server => Response::new(204).empty(),
@@ -153,20 +151,7 @@ fn named(
 }
 
 fn home(request: &Request<'_>) -> Vec<u8> {
-    if !request.accepts_html() {
-        return Response::new(200).field("Vary", "Accept").text(request.method, GREETING);
-    }
-    let mut bytes = Response::with_capacity(200, PAGE_LENGTH)
-        .field("Vary", "Accept")
-        .field("Content-Type", "text/html; charset=utf-8")
-        .field("Content-Security-Policy", PAGE_POLICY)
-        .field("Referrer-Policy", "no-referrer")
-        .field("X-Content-Type-Options", "nosniff")
-        .length(PAGE_LENGTH as u64);
-    if request.method != "HEAD" {
-        append_page(&mut bytes);
-    }
-    bytes
+    Response::new(200).field("Vary", "Accept").text(request.method, GREETING)
 }
 
 fn list(request: &Request<'_>, store: &Store) -> Outcome {

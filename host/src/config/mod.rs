@@ -112,10 +112,12 @@ pub struct ClientLimits {
     pub max_request: usize,
     /// From a request's first byte to the end of its head.
     pub header_timeout: Duration,
-    /// From the end of the head to the end of the body.
+    /// From the end of the head to the end of the body, besides what `min_rate` gives.
     pub body_timeout: Duration,
-    /// For the whole response to be taken.
+    /// For the whole response to be taken, besides what `min_rate` gives.
     pub write_timeout: Duration,
+    /// Bytes a second of a body: each gives its client the time that it takes at this rate.
+    pub min_rate: usize,
     /// Without a request's first byte.
     pub idle_timeout: Duration,
 }
@@ -245,6 +247,7 @@ fn client_limits(settings: &Settings, routes: &[Route]) -> anyhow::Result<Client
         header_timeout: span("--header-timeout", settings.header_timeout, seconds(10))?,
         body_timeout: span("--body-timeout", settings.body_timeout, seconds(30))?,
         write_timeout: span("--write-timeout", settings.write_timeout, seconds(30))?,
+        min_rate: size("--min-rate", settings.min_rate, 4 << 10, 1..=1 << 30)?,
         idle_timeout: span("--idle-timeout", settings.idle_timeout, seconds(60))?,
     })
 }

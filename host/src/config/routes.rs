@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -33,6 +34,8 @@ pub struct HandlerSettings {
     pub prefix: Option<Prefix>,
     /// Default: the built-in file handler.
     pub path: Option<PathBuf>,
+    /// Whether the handler gets targets without the prefix; default: no.
+    pub strip_prefix: Option<bool>,
     /// `--dir`
     pub dir: Option<String>,
     /// `--read-only`
@@ -58,6 +61,8 @@ pub struct HandlerSettings {
 pub struct Route {
     /// Whose requests are its.
     pub prefix: Prefix,
+    /// Whether the handler gets targets without the prefix.
+    pub strip_prefix: bool,
     /// The handler's file; `None` is the embedded one.
     pub handler: Option<PathBuf>,
     /// The directory as the handler sees it.
@@ -77,10 +82,24 @@ impl Prefix {
     /// segment, each percent-decoded.
     #[must_use]
     pub fn matches(&self, target: &[u8]) -> bool {
-        let mut segments = path(target).split(|byte| *byte == b'/').skip(1);
-        self.segments.iter().all(|wanted| {
-            segments.next().is_some_and(|segment| percent_decode(segment).eq(wanted.bytes()))
-        })
+        self.find(target).is_some()
+    }
+
+    /// Where this prefix stands in a request target, if that is under it. What follows is a slash
+    /// and the rest of the path, or else the target is the prefix itself.
+    #[must_use]
+    pub fn find(&self, target: &[u8]) -> Option<Range<usize>> {
+        let path = path(target);
+        let mut segments = target.get(path.clone())?.split(|byte| *byte == b'/').skip(1);
+        let mut end = path.start;
+        for wanted in &self.segments {
+            let segment = segments.next()?;
+            if !percent_decode(segment).eq(wanted.bytes()) {
+                return None;
+            }
+            end += 1 + segment.len();
+        }
+        Some(path.start..end)
     }
 
     /// Of two prefixes that match, the longer one wins.
@@ -90,18 +109,18 @@ impl Prefix {
     }
 }
 
-/// The path of a request target: without its query, and of an absolute one without
-/// scheme and authority (RFC 9112, 3.2). That of `*` is `*`, which only `/` matches.
-fn path(target: &[u8]) -> &[u8] {
+/// The path in a request target: without its query, and of an absolute one without
+/// scheme and authority (RFC 9112, 3.2). That of `*` is empty, which only `/` matches.
+fn path(target: &[u8]) -> Range<usize> {
     let end = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
     let target = target.get(..end).unwrap_or_default();
     if target.starts_with(b"/") {
-        return target;
+        return 0..end;
     }
     let authority = target.windows(3).position(|three| three == b"://").map_or(0, |at| at + 3);
     let rest = target.get(authority..).unwrap_or_default();
     let start = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
-    rest.get(start..).unwrap_or_default()
+    authority + start..end
 }
 
 impl FromStr for Prefix {
@@ -258,6 +277,7 @@ impl Route {
         let most = own.max_concurrent.map_or(u32::MAX, NonZeroU32::get);
         Ok(Self {
             prefix,
+            strip_prefix: own.strip_prefix.unwrap_or(false),
             handler: own.path.clone(),
             dir: DirConfig::parse(dir, read_only)?,
             env: env.into_iter().map(|EnvPair(key, value)| (key, value)).collect(),
@@ -304,6 +324,23 @@ mod tests {
             ("/grüße", "/gr%C3%BC%C3%9Fe", true),
         ] {
             assert_eq!(prefix(text).matches(target.as_bytes()), expected, "{text} {target}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_found_as_the_client_wrote_it() {
+        for (text, target, expected) in [
+            ("/", "/x", Some(("", "/x"))),
+            ("/", "*", Some(("", ""))),
+            ("/api", "/api/x?/api", Some(("/api", "/x?/api"))),
+            ("/api", "/%61pi?x", Some(("/%61pi", "?x"))),
+            ("/a/b", "/a/b//c", Some(("/a/b", "//c"))),
+            ("/api", "http://host/api/x", Some(("/api", "/x"))),
+            ("/api", "/apis", None),
+        ] {
+            let found = prefix(text).find(target.as_bytes());
+            let found = found.map(|range| (&target[range.clone()], &target[range.end..]));
+            assert_eq!(found, expected, "{text} {target}");
         }
     }
 

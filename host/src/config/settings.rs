@@ -96,12 +96,15 @@ pub struct Settings {
     /// A request's head must arrive within this time of its first byte [default: 10s]
     #[arg(long, env = "SWAPBOX_HEADER_TIMEOUT", hide_env = true, value_name = "DURATION")]
     pub header_timeout: Option<Span>,
-    /// A request's body must arrive within this time [default: 30s]
+    /// A request's body must arrive within this time and what it takes at --min-rate [default: 30s]
     #[arg(long, env = "SWAPBOX_BODY_TIMEOUT", hide_env = true, value_name = "DURATION")]
     pub body_timeout: Option<Span>,
-    /// A client must take its response within this time [default: 30s]
+    /// A client must take its response within this time and what it takes at --min-rate [default: 30s]
     #[arg(long, env = "SWAPBOX_WRITE_TIMEOUT", hide_env = true, value_name = "DURATION")]
     pub write_timeout: Option<Span>,
+    /// Bytes a second below which a client that sends or takes a body is too slow [default: 4KiB]
+    #[arg(long, env = "SWAPBOX_MIN_RATE", hide_env = true, value_name = "SIZE")]
+    pub min_rate: Option<Size>,
     /// A connection without a request is closed after this time [default: 60s]
     #[arg(long, env = "SWAPBOX_IDLE_TIMEOUT", hide_env = true, value_name = "DURATION")]
     pub idle_timeout: Option<Span>,
@@ -168,6 +171,7 @@ impl Settings {
             header_timeout: self.header_timeout.or(other.header_timeout),
             body_timeout: self.body_timeout.or(other.body_timeout),
             write_timeout: self.write_timeout.or(other.write_timeout),
+            min_rate: self.min_rate.or(other.min_rate),
             idle_timeout: self.idle_timeout.or(other.idle_timeout),
             grace: self.grace.or(other.grace),
             log: self.log.or(other.log),

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::clients::Full;
 use crate::http::{Malformed, Reject};
+use crate::routing::Redirect;
 use crate::sandbox::CallError;
 
 /// Why a request does not get its handler's answer.
@@ -26,6 +27,8 @@ pub(super) enum Failure {
     #[error("no handler has a prefix that matches")]
     NoRoute,
     #[error(transparent)]
+    Moved(#[from] Redirect),
+    #[error(transparent)]
     Call(#[from] CallError),
     #[error(transparent)]
     Malformed(#[from] Malformed),
@@ -41,6 +44,7 @@ impl Failure {
     pub(super) fn status(&self) -> u16 {
         match self {
             Self::Rejected(reject) => reject.status(),
+            Self::Moved(_) => 308,
             Self::NoRoute => 404,
             Self::LateHead | Self::LateBody => 408,
             // Nobody is sent it; the log has it, in nginx's way.
@@ -72,6 +76,7 @@ impl Failure {
             Self::LateHead => "Request timeout: the request's head took too long",
             Self::LateBody => "Request timeout: the request's body took too long",
             Self::ClientGone => "The client is gone",
+            Self::Moved(_) => "Moved: a slash is missing",
             Self::NoRoute => "Not found: no handler serves this path",
             Self::Busy => "All workers are busy: try again in a moment",
             Self::Full => "The server holds as much as it can: try again in a moment",

@@ -1,6 +1,7 @@
 //! One client connection: read a request, have it answered, write the answer,
 //! again; each phase within its time.
 
+mod answer;
 mod failure;
 mod line;
 mod pace;
@@ -13,38 +14,36 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::{Buf, BufMut as _, Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use rustix::net::sockopt::set_socket_linger;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::yield_now;
+use tokio::time::timeout;
 
+use self::answer::{LINGER_BYTES, linger, write};
 use self::failure::Failure;
 use self::line::Line;
 use self::pace::{Pace, Phase, Stop};
-use self::socket::{CONTINUE, left, read_first, reset, write_from};
+use self::socket::{CONTINUE, left, read_first, reset};
 use crate::clients::{Full, Seat};
 use crate::config::ClientLimits;
 use crate::http::{
-    Awaited, Framing, Head, MAX_RESPONSE_HEAD, Malformed, Outgoing, Persistence, READ, Reject,
-    Reply, Request, Version, error_response, prepare_start,
+    Awaited, Framing, Head, MAX_RESPONSE_HEAD, Malformed, Outgoing, Persistence, Reject, Reply,
+    Request, Version, error_response, prepare_start, redirect,
 };
 use crate::log::{self, Access};
 use crate::pool::{Busy, Done, Payload};
 use crate::printable;
-use crate::routing::Generation;
+use crate::routing::{Generation, hand_on};
 use crate::server::Shared;
-
-/// Bodies up to this many bytes are copied behind the head, which costs less than
-/// to write two pieces.
-const ONE_WRITE: usize = 16 << 10;
 
 /// Bytes of a response that mostly hold its head.
 const USUAL_HEAD: usize = 2 << 10;
 
-/// How much of what a client still sends after its last answer is read.
-const LINGER_BYTES: usize = 64 << 20;
+/// How long a client that has too many connections may take to see that it is told so.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Serves a client until it is done, misbehaves or falls silent.
 pub(crate) async fn serve(shared: &Shared, seat: Seat, stream: TcpStream, client: SocketAddr) {
@@ -82,7 +81,8 @@ pub(crate) async fn turn_away(
     let text = "There are too many connections from your address: try again in a moment";
     let response = error_response(503, text, &last_reply(false));
     if stream.try_write(&response).is_ok() {
-        linger(&mut stream, &mut Pace::new(limits, draining)).await;
+        let mut pace = Pace::new(limits, draining);
+        let _ = timeout(FAREWELL, linger(&mut stream, &mut pace, LINGER_BYTES)).await;
     }
 }
 
@@ -208,7 +208,10 @@ impl<'a> Connection<'a> {
             // Unlike `try_read_buf`, this takes a read that does not fill the buffer as the
             // last one, and so saves another that would find nothing.
             read = self.stream.read_buf(&mut buffer) => match read {
-                Ok(1..) => Ok(()),
+                Ok(read @ 1..) => {
+                    self.pace.progress(read);
+                    Ok(())
+                }
                 Ok(0) | Err(_) => Err(Unserved::Gone),
             },
             // It was not ready after all.
@@ -253,8 +256,7 @@ impl<'a> Connection<'a> {
             Ok((outgoing, response)) => {
                 let body = response.skip(outgoing.body_start);
                 access.status = outgoing.status;
-                access.bytes = outgoing.head.len() + body.len();
-                let written = self.write(outgoing.head, body).await;
+                let written = self.write(outgoing.head, body, &mut access).await;
                 self.next(written, reply.persistence, &mut access)
             }
             Err(failure) => {
@@ -285,7 +287,10 @@ impl<'a> Connection<'a> {
     /// Tells a client why it does not get its handler's answer.
     async fn fail(&mut self, failure: &Failure, reply: &Reply, access: &mut Access<'_>) -> Next {
         access.status = failure.status();
-        access.error = Some(failure.to_string());
+        access.error = match failure {
+            Failure::Moved(_) => None,
+            failure => Some(failure.to_string()),
+        };
         access.stopped_by = failure.stopped_by();
         let refused = match failure {
             Failure::ClientGone => {
@@ -298,9 +303,11 @@ impl<'a> Connection<'a> {
         if refused || matches!(failure, Failure::Draining) {
             self.shared.metrics.refused();
         }
-        let response = error_response(failure.status(), &failure.text(), reply);
-        access.bytes = response.len();
-        let written = self.write(response, Bytes::new().into()).await;
+        let response = match failure {
+            Failure::Moved(to) => redirect(&to.location, reply),
+            failure => error_response(failure.status(), &failure.text(), reply),
+        };
+        let written = self.write(response, Bytes::new().into(), access).await;
         match self.next(written, reply.persistence, access) {
             Next::KeepOpen if refused => Next::Pause,
             next => next,
@@ -315,6 +322,7 @@ impl<'a> Connection<'a> {
         message: Bytes,
     ) -> Result<(Done, Arc<Generation>), Failure> {
         let generation = self.shared.routes.find(line::target(&message)).ok_or(Failure::NoRoute)?;
+        let message = hand_on(&generation.route, message)?;
         let pool = &generation.pool;
         let slot = tokio::select! {
             biased;
@@ -352,25 +360,14 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Writes a response: in one piece if it is small.
-    async fn write(&mut self, head: Vec<u8>, body: Payload) -> Result<(), Stop> {
-        self.pace.enter(Phase::Answer);
-        let stream = &mut self.stream;
-        self.pace
-            .wait(async {
-                match body {
-                    Payload::Here(body) if body.is_empty() => stream.write_all(&head).await,
-                    Payload::Here(body) if body.len() <= ONE_WRITE => {
-                        stream.write_all(&[&*head, &*body].concat()).await
-                    }
-                    Payload::Here(body) => {
-                        stream.write_all_buf(&mut Buf::chain(&*head, &*body)).await
-                    }
-                    // (Boxed, since every connection would hold room for it.)
-                    body => Box::pin(write_from(stream, head, body)).await,
-                }
-            })
-            .await
+    /// Writes a response, and counts what of it goes out.
+    async fn write(
+        &mut self,
+        head: Vec<u8>,
+        body: Payload,
+        access: &mut Access<'_>,
+    ) -> Result<(), Stop> {
+        write(&mut self.stream, &mut self.pace, head, body, &mut access.bytes).await
     }
 
     fn next(
@@ -393,26 +390,10 @@ impl<'a> Connection<'a> {
     }
 
     async fn linger(mut self) {
+        // Of a body without a length there may be as much as of any that is taken.
+        let body = self.framing.outstanding(&self.buffer).unwrap_or(self.shared.limits.max_request);
         drop((self.buffer, self.framing));
         let _ = self.seat.hold(0);
-        linger(&mut self.stream, &mut self.pace).await;
-    }
-}
-
-/// Ends a connection in the client's own time, within bounds: what it still sends
-/// is read and dropped, so that it gets to see its answer (RFC 9112, 9.6).
-async fn linger(stream: &mut TcpStream, pace: &mut Pace<'_>) {
-    pace.enter(Phase::Linger);
-    if stream.shutdown().await.is_err() {
-        return;
-    }
-    let mut buffer = BytesMut::with_capacity(READ);
-    let mut left = LINGER_BYTES;
-    while left > 0 {
-        buffer.clear();
-        match pace.wait(stream.read_buf(&mut buffer)).await {
-            Ok(read @ 1..) => left = left.saturating_sub(read),
-            Ok(0) | Err(_) => return,
-        }
+        linger(&mut self.stream, &mut self.pace, body.saturating_add(LINGER_BYTES)).await;
     }
 }

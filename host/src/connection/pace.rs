@@ -1,5 +1,9 @@
 //! How long a client may take, whatever the connection is doing: the one place
 //! where a connection waits for its client.
+//!
+//! A body, either way, begins with the timeout of its phase, and each of its bytes adds the time
+//! that it takes at `--min-rate`. What a client is ahead of that rate it may save up to as much as
+//! the timeout again: one that was fast and stalls is late after twice the timeout at most.
 
 use std::io;
 use std::pin::pin;
@@ -12,8 +16,11 @@ use crate::clients::Seat;
 use crate::config::ClientLimits;
 
 /// How long a client is listened to after the last answer, so that a reset does
-/// not overtake that.
+/// not overtake that; longer while it sends at `--min-rate`.
 const LINGER: Duration = Duration::from_secs(5);
+
+/// The longest that this may go on.
+const MAX_LINGER: Duration = Duration::from_secs(3600);
 
 /// The same when the server is about to end.
 const LINGER_DRAINING: Duration = Duration::from_millis(100);
@@ -25,8 +32,8 @@ const SETTLED: Duration = Duration::from_secs(1);
 /// ignores Retry-After would else keep the server busy with refusing it.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What a connection is doing. Each phase has a time of its own, from its start to
-/// its end: no byte that a client sends or takes in between gives it more.
+/// What a connection is doing. Each phase has a time of its own, from its start to its end. Only
+/// the bytes of a body give it more, each as much as it may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Waiting for a request to begin.
@@ -58,7 +65,10 @@ pub(super) struct Pace<'a> {
     limits: &'a ClientLimits,
     draining: watch::Receiver<bool>,
     phase: Phase,
+    began: Instant,
     by: Instant,
+    /// Bytes of the phase that have not been given their time yet.
+    moved: usize,
     /// Whether draining has shortened the phase already.
     hurried: bool,
 }
@@ -66,16 +76,41 @@ pub(super) struct Pace<'a> {
 impl<'a> Pace<'a> {
     /// A clock for a connection that was just opened, and so is idle.
     pub(super) fn new(limits: &'a ClientLimits, draining: watch::Receiver<bool>) -> Self {
-        let by = Instant::now() + limits.idle_timeout;
-        Self { limits, draining, phase: Phase::Idle, by, hurried: false }
+        let began = Instant::now();
+        let by = began + limits.idle_timeout;
+        Self { limits, draining, phase: Phase::Idle, began, by, moved: 0, hurried: false }
     }
 
     /// Begins a phase; to be in it already changes nothing.
     pub(super) fn enter(&mut self, phase: Phase) {
         if phase != self.phase {
             self.phase = phase;
-            self.by = Instant::now() + self.time();
+            self.began = Instant::now();
+            self.by = self.began + self.time();
+            self.moved = 0;
         }
+    }
+
+    /// Tells that bytes came, or were taken.
+    pub(super) fn progress(&mut self, bytes: usize) {
+        self.moved = self.moved.saturating_add(bytes);
+    }
+
+    /// Gives the phase the time of the bytes that moved since it was last out of time. Whether that
+    /// is enough to go on.
+    fn extend(&mut self) -> bool {
+        let bytes = std::mem::take(&mut self.moved);
+        let may = match self.phase {
+            Phase::Idle | Phase::Head => false,
+            Phase::Body | Phase::Answer => true,
+            Phase::Linger => !self.hurried && self.began.elapsed() < MAX_LINGER,
+        };
+        if !may || bytes == 0 {
+            return false;
+        }
+        let now = Instant::now();
+        self.by = (self.by + time_at(self.limits.min_rate, bytes)).min(now + self.time());
+        self.by > now
     }
 
     /// Whether the server drains.
@@ -89,7 +124,7 @@ impl<'a> Pace<'a> {
         io: impl Future<Output = io::Result<T>>,
     ) -> Result<T, Stop> {
         // Else a client that is always ready would never be late, nor hear of the end.
-        if Instant::now() >= self.by {
+        if Instant::now() >= self.by && !self.extend() {
             return Err(Stop::Late(self.phase));
         }
         if matches!(self.phase, Phase::Idle | Phase::Head | Phase::Body) && self.is_draining() {
@@ -98,17 +133,21 @@ impl<'a> Pace<'a> {
         let mut io = pin!(io);
         loop {
             let interruptible = self.phase != Phase::Answer && !self.hurried;
-            tokio::select! {
+            let drains = tokio::select! {
                 biased;
                 done = &mut io => return done.map_err(|_| Stop::Gone),
-                () = sleep_until(self.by) => return Err(Stop::Late(self.phase)),
-                _ = self.draining.wait_for(|draining| *draining), if interruptible => {
-                    if self.phase != Phase::Linger {
-                        return Err(Stop::Draining(self.phase));
-                    }
-                    self.hurried = true;
-                    self.by = self.by.min(Instant::now() + LINGER_DRAINING);
+                () = sleep_until(self.by) => false,
+                _ = self.draining.wait_for(|draining| *draining), if interruptible => true,
+            };
+            if !drains {
+                if !self.extend() {
+                    return Err(Stop::Late(self.phase));
                 }
+            } else if self.phase == Phase::Linger {
+                self.hurried = true;
+                self.by = self.by.min(Instant::now() + LINGER_DRAINING);
+            } else {
+                return Err(Stop::Draining(self.phase));
             }
         }
     }
@@ -154,5 +193,29 @@ impl<'a> Pace<'a> {
             Phase::Answer => self.limits.write_timeout,
             Phase::Linger => LINGER,
         }
+    }
+}
+
+/// How long so many bytes take at a rate, in bytes a second.
+fn time_at(rate: usize, bytes: usize) -> Duration {
+    let (rate, bytes) = (rate.max(1) as u128, bytes as u128);
+    let nanoseconds = (bytes % rate) * 1_000_000_000 / rate;
+    let seconds = u32::try_from(bytes / rate).unwrap_or(u32::MAX);
+    Duration::from_secs(seconds.into()) + Duration::from_nanos(nanoseconds as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_take_their_time() {
+        for (rate, bytes, milliseconds) in
+            [(4096, 4096, 1000), (4096, 0, 0), (1000, 1, 1), (1, 5, 5000), (1 << 30, 1 << 29, 500)]
+        {
+            let expected = Duration::from_millis(milliseconds);
+            assert_eq!(time_at(rate, bytes), expected, "{bytes} bytes at {rate}");
+        }
+        assert!(time_at(1, usize::MAX) > Duration::from_secs(1 << 31), "without an overflow");
     }
 }

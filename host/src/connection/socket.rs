@@ -1,4 +1,4 @@
-//! What a connection does with its socket: the first read, long writes, and noticing that a client
+//! What a connection does with its socket: the first read, and noticing that a client
 //! leaves.
 
 use std::cell::RefCell;
@@ -6,12 +6,11 @@ use std::io;
 
 use bytes::BytesMut;
 use rustix::net::{RecvFlags, recv};
-use tokio::io::{AsyncWriteExt as _, Interest};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::task::yield_now;
 
 use crate::http::{READ, Version};
-use crate::pool::Payload;
 
 /// An interim response, which every HTTP/1.1 client must pass over (RFC 9110, 15.2).
 pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -37,31 +36,6 @@ pub(super) fn read_first(stream: &TcpStream, buffer: &mut BytesMut) -> io::Resul
         buffer.extend_from_slice(first.get(..read).unwrap_or_default());
         Ok(read)
     })
-}
-
-/// Writes a response whose body is where its worker left it, from there, as much as the client
-/// takes at once. One that takes no more waits with a copy of the rest.
-pub(super) async fn write_from(
-    stream: &mut TcpStream,
-    mut head: Vec<u8>,
-    mut body: Payload,
-) -> io::Result<()> {
-    while !head.is_empty() || body.len() > 0 {
-        match stream.try_io(Interest::WRITABLE, || body.write(&head, &*stream)) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => {
-                let of_head = written.min(head.len());
-                drop(head.drain(..of_head));
-                body = body.skip(written - of_head);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                body.move_to(&mut head);
-                return stream.write_all(&head).await;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 /// Resolves when a client that waits in the queue is gone. One that has closed and

@@ -172,6 +172,22 @@ impl Framing {
         }
     }
 
+    /// Bytes of a body that were announced and are not there yet, of a request that may have been
+    /// refused for them; `None` where that is not known.
+    #[must_use]
+    pub fn outstanding(&self, buffer: &[u8]) -> Option<usize> {
+        let end = match &self.state {
+            State::Sized { head } => head.end(),
+            State::Chunked { .. } => return None,
+            State::Head(_) if is_start(buffer) => 0,
+            State::Head(_) => {
+                let head = HeadScanner::default().scan(buffer, usize::MAX).ok()??;
+                matches!(head.body, BodyLength::Bytes(_)).then_some(head.end())?
+            }
+        };
+        Some(end.saturating_sub(buffer.len()))
+    }
+
     /// The start of the request that is being taken, request line first.
     #[must_use]
     pub fn start<'a>(&'a self, buffer: &'a [u8]) -> &'a [u8] {
@@ -313,6 +329,26 @@ mod tests {
             let stream = format!("{chunked}{length:x}\r\n{}", "x".repeat(length));
             assert_eq!(room(&stream), (expected, chunked.len() + length));
         }
+    }
+
+    #[test]
+    fn what_is_outstanding_is_known_of_a_refused_body_too() {
+        for (framing, start, expected) in [
+            ("Content-Length: 3", "a", Some(2)),
+            ("Content-Length: 5000000000", "abc", Some(4_999_999_997)),
+            ("Content-Length: 5", "whole and more", Some(0)),
+            ("Transfer-Encoding: chunked", "1\r\n", None),
+            ("Transfer-Encoding: chunked", "fffffffff\r\n", None),
+            ("Content-Length: x", "", None),
+        ] {
+            let text = format!("PUT / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n{start}");
+            let (mut framing, mut buffer) = (Framing::new(MAX_REQUEST), BytesMut::from(&*text));
+            let step = framing.step(&mut buffer);
+            if !matches!(step, Ok(Some(_))) {
+                assert_eq!(framing.outstanding(&buffer), expected, "{text:?}");
+            }
+        }
+        assert_eq!(Framing::new(MAX_REQUEST).outstanding(b""), Some(0));
     }
 
     #[test]

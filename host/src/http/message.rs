@@ -1,6 +1,8 @@
 //! The message that a handler gets: the client's, without what concerns only the
 //! connection it came over.
 
+use std::ops::Range;
+
 use bytes::{Buf as _, Bytes, BytesMut};
 
 use super::HOP_BY_HOP;
@@ -65,6 +67,17 @@ impl Head {
     }
 }
 
+/// Takes bytes out of a message's request line. What stands before them moves up, so that a long
+/// body is not copied.
+pub(crate) fn without(message: Bytes, taken: Range<usize>) -> Bytes {
+    let mut message = message.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&*shared));
+    if taken.end <= message.len() {
+        message.copy_within(..taken.start, taken.len());
+        message.advance(taken.len());
+    }
+    message.freeze()
+}
+
 /// A field line as name and value.
 fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = line.iter().position(|byte| *byte == b':')?;
@@ -79,8 +92,9 @@ pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::BytesMut;
+    use bytes::{Bytes, BytesMut};
 
+    use super::without;
     use crate::http::{HeadScanner, READ};
 
     fn request(text: &str, body: &str) -> String {
@@ -118,6 +132,16 @@ mod tests {
         let expected = format!("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
         assert_eq!(request[..expected.len()], *expected.as_bytes());
         assert_eq!((request.len(), buffer.len()), (expected.len() + length, 0));
+    }
+
+    #[test]
+    fn a_part_of_the_request_line_is_taken_out_in_place() {
+        let message = Bytes::from(b"GET /files/x HTTP/1.1\r\n\r\n".to_vec());
+        let (end, shared) = (message.as_ptr_range().end, message.clone());
+        assert_eq!(without(shared, 4..10), "GET /x HTTP/1.1\r\n\r\n", "of one that others have");
+        let message = without(message, 4..10);
+        assert_eq!(message, "GET /x HTTP/1.1\r\n\r\n");
+        assert_eq!(message.as_ptr_range().end, end, "it was not copied");
     }
 
     #[test]

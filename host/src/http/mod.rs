@@ -13,9 +13,10 @@ pub use chunked::ChunkedDecoder;
 pub(crate) use framing::READ;
 pub use framing::{Awaited, Framing, Request};
 pub use head::{BodyLength, Head, HeadScanner, Reject, Version};
+pub(crate) use message::without;
 pub use response::{
     MAX_RESPONSE_HEAD, Malformed, Outgoing, Persistence, Reply, error_response, prepare,
-    prepare_start,
+    prepare_start, redirect,
 };
 
 /// Bytes by which a handler's request can be longer than the client's body: the

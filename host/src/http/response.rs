@@ -154,17 +154,25 @@ pub fn prepare_start(start: &[u8], length: usize, reply: &Reply) -> Result<Outgo
 /// A response of the host's own: a status and a sentence.
 #[must_use]
 pub fn error_response(status: u16, text: &str, reply: &Reply) -> Vec<u8> {
+    let retry = if status == 503 { "Retry-After: 1\r\n" } else { "" };
+    own_response(status, retry, text, reply)
+}
+
+/// Sends a client elsewhere, for good and with the same method (RFC 9110, 15.4.9).
+#[must_use]
+pub fn redirect(location: &str, reply: &Reply) -> Vec<u8> {
+    own_response(308, &format!("Location: {location}\r\n"), "Moved: a slash is missing", reply)
+}
+
+fn own_response(status: u16, fields: &str, text: &str, reply: &Reply) -> Vec<u8> {
     let mut out = Vec::with_capacity(256 + text.len());
     let length = text.len() + 1;
     // Writing to memory does not fail.
     let _ = write!(
         out,
-        "HTTP/1.1 {status} {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\n",
+        "HTTP/1.1 {status} {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\n{fields}",
         reason(status)
     );
-    if status == 503 {
-        out.extend_from_slice(b"Retry-After: 1\r\n");
-    }
     write_date(&mut out, reply.now);
     end_head(&mut out, reply.persistence);
     if !reply.is_head {
@@ -192,6 +200,7 @@ fn write_date(out: &mut Vec<u8>, now: SystemTime) {
 
 fn reason(status: u16) -> &'static str {
     match status {
+        308 => "Permanent Redirect",
         400 => "Bad Request",
         408 => "Request Timeout",
         413 => "Content Too Large",

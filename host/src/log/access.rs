@@ -25,7 +25,7 @@ pub(crate) struct Access<'a> {
     pub(crate) method: &'a [u8],
     pub(crate) target: &'a [u8],
     pub(crate) status: u16,
-    /// Bytes of the response, head and body.
+    /// Bytes of the response, head and body, that the kernel took for the client.
     pub(crate) bytes: usize,
     /// Time in the handler.
     pub(crate) handler: Duration,

@@ -26,11 +26,15 @@ mod lockdown;
 mod logging;
 mod output;
 mod page;
+mod plain;
 mod pools;
+mod prefix;
 #[path = "../../fuzz/src/properties.rs"]
 mod properties;
 mod protocol;
+mod proxies;
 mod quota;
+mod rate;
 mod records;
 mod slow;
 mod standard_library;

@@ -1,16 +1,16 @@
 //! The page in a real browser: headless Chromium, driven over WebDriver.
 
-use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::{PATIENCE, Server, eventually, for_each_pool, in_time};
+use crate::support::{PATIENCE, Server, eventually, for_each_pool, in_time, skip};
 
 /// The key under which WebDriver hands out elements.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
-struct Browser {
+pub struct Browser {
     driver: Child,
     session: String,
     agent: ureq::Agent,
@@ -19,7 +19,12 @@ struct Browser {
 
 impl Browser {
     /// `None` where Chromium's driver is not installed.
-    fn start() -> Option<Self> {
+    pub fn start() -> Option<Self> {
+        Self::start_with("--window-size=1000,900")
+    }
+
+    /// With another option of Chromium's.
+    fn start_with(option: &str) -> Option<Self> {
         let mut command = Command::new("chromedriver");
         command.arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null());
         let mut driver = match command.spawn() {
@@ -47,7 +52,7 @@ impl Browser {
             "--disable-background-networking",
             "--disable-component-update",
             "--disable-sync",
-            "--window-size=1000,900",
+            option,
             &format!("--user-data-dir={}", profile.path().display()),
         ];
         let capabilities = json!({ "alwaysMatch": {
@@ -69,6 +74,13 @@ impl Browser {
         Some(browser)
     }
 
+    fn get(&self, command: &str) -> Value {
+        let answer = self.agent.get(format!("{}{command}", self.session)).call();
+        let text = answer.unwrap().body_mut().read_to_string().unwrap();
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        answer["value"].clone()
+    }
+
     fn post(&self, command: &str, body: &Value) -> Value {
         let url = format!("{}{command}", self.session);
         let answer = self.agent.post(url).content_type("application/json").send(body.to_string());
@@ -77,7 +89,7 @@ impl Browser {
         answer["value"].clone()
     }
 
-    fn open(&self, url: &str) {
+    pub fn open(&self, url: &str) {
         self.post("/url", &json!({ "url": url }));
     }
 
@@ -86,12 +98,12 @@ impl Browser {
         found[ELEMENT].as_str().map(str::to_owned)
     }
 
-    fn type_into(&self, selector: &str, text: &str) {
+    pub fn type_into(&self, selector: &str, text: &str) {
         let element = self.element(selector).unwrap();
         self.post(&format!("/element/{element}/value"), &json!({ "text": text }));
     }
 
-    fn click(&self, selector: &str) {
+    pub fn click(&self, selector: &str) {
         let element = self.element(selector).unwrap();
         self.post(&format!("/element/{element}/click"), &json!({}));
     }
@@ -100,7 +112,7 @@ impl Browser {
         self.post("/execute/sync", &json!({ "script": script, "args": [] }))
     }
 
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         self.eval("return document.body.innerText").as_str().unwrap_or_default().to_owned()
     }
 }
@@ -115,12 +127,7 @@ impl Drop for Browser {
 
 for_each_pool!(the_page_lists_uploads_downloads_and_deletes);
 fn the_page_lists_uploads_downloads_and_deletes(pool: &str) {
-    let Some(browser) = Browser::start() else {
-        assert!(std::env::var_os("CI").is_none(), "chromedriver and Chromium are not installed");
-        // Past the test harness, which shows nothing of a test that passes.
-        let _ = writeln!(std::io::stderr(), "SKIPPED: {pool}: chromedriver is not installed");
-        return;
-    };
+    let Some(browser) = Browser::start() else { return skip(pool, "chromedriver") };
     let server = Server::start(pool, &[]);
     let content = crate::support::noise(300_000, 8);
     let file = server.scratch().join("holiday ü.bin");
@@ -148,6 +155,30 @@ fn the_page_lists_uploads_downloads_and_deletes(pool: &str) {
     browser.click("#confirm-yes");
     eventually("the file gone", || browser.text().contains("Nothing here yet"));
     assert_eq!(std::fs::read_dir(&server.dir).unwrap().count(), 0);
+}
+
+for_each_pool!(the_page_works_without_its_script);
+fn the_page_works_without_its_script(pool: &str) {
+    let Some(browser) = Browser::start_with("--blink-settings=scriptEnabled=false") else {
+        return skip(pool, "chromedriver");
+    };
+    let server = Server::start(pool, &[]);
+    assert_eq!(server.request("PUT", "/upload/a%20%3Cb%3E%26%23.txt", b"abc").status, 200);
+    let page = format!("http://127.0.0.1:{}/", server.port);
+    browser.open(&page);
+    let link = browser.element("td.name a").unwrap();
+    let get = |what: &str| browser.get(&format!("/element/{link}/{what}"));
+    assert_eq!(get("text"), "a <b>&#.txt", "{pool}");
+    assert_eq!(get("property/href"), format!("{page}download/a%20%3Cb%3E%26%23.txt"), "{pool}");
+    let visible = |selector: &str| {
+        let element = browser.element(selector).unwrap();
+        browser.get(&format!("/element/{element}/displayed"))
+    };
+    assert_eq!(visible("td.size"), true, "{pool}");
+    assert_eq!(visible("#drop"), false, "{pool}: what would not work is not shown");
+    browser.click("#plain a");
+    let link = browser.element("li a").unwrap();
+    assert_eq!(browser.get(&format!("/element/{link}/text")), "a <b>&#.txt", "{pool}");
 }
 
 for_each_pool!(the_page_is_self_contained_and_strict);

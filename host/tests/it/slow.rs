@@ -1,4 +1,5 @@
-//! Clients that take their time. No byte they send or take renews it.
+//! Clients that take their time. No byte they send or take renews it but for what it takes at
+//! `--min-rate`.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::Shutdown;
@@ -63,7 +64,10 @@ fn a_body_that_trickles_in_is_late_and_holds_no_worker(pool: &str) {
 
 for_each_pool!(a_body_that_never_pauses_is_late_all_the_same_and_starves_nobody);
 fn a_body_that_never_pauses_is_late_all_the_same_and_starves_nobody(pool: &str) {
-    let server = Server::start(pool, &["--body-timeout", "1s", "--max-request", "1GiB"]);
+    let server = Server::start(
+        pool,
+        &["--body-timeout", "1s", "--max-request", "1GiB", "--min-rate", "1GiB"],
+    );
     std::thread::scope(|scope| {
         let floods: Vec<_> = (0..4)
             .map(|_| {
@@ -134,7 +138,8 @@ fn ask(server: &Server) -> Client {
 
 for_each_pool!(an_answer_that_is_not_taken_ends_at_the_write_timeout);
 fn an_answer_that_is_not_taken_ends_at_the_write_timeout(pool: &str) {
-    let mut server = Server::start(pool, &["--write-timeout", "1s", "--max-request", "16MiB"]);
+    let args = ["--write-timeout", "1s", "--max-request", "16MiB", "--min-rate", "64KiB"];
+    let mut server = Server::start(pool, &args);
     let large = noise(15 << 20, 1);
     assert_eq!(server.request("PUT", "/upload/large", &large).status, 200);
     let idle = server.descriptors();
@@ -252,7 +257,7 @@ fn a_client_that_never_stops_sending_is_not_listened_to_for_ever(pool: &str) {
     let server = Server::start(pool, &["--max-request", "1KiB"]);
     let idle = server.descriptors();
     let mut client = server.connect();
-    client.send("PUT /upload/x HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999\r\n\r\n");
+    client.send("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nfffffffff\r\n");
     assert_eq!(client.response().status, 413, "{pool}");
     client.send_until_closed(&[0; 1 << 16]);
     let _ = client.stream.shutdown(Shutdown::Both);
