@@ -14,6 +14,7 @@ mod crowd;
 #[path = "../../src/http/decisions.rs"]
 mod decisions;
 mod demo;
+mod directory;
 mod files;
 mod framing;
 mod fresh;
@@ -37,3 +38,5 @@ mod start;
 mod support;
 mod swap;
 mod tables;
+mod uploads;
+mod validators;

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod connection;
+mod mounted;
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use tempfile::TempDir;
 
 pub use self::bounds::{PATIENCE, SetOnDrop, eventually, finish, in_time, output};
 pub use self::connection::{Client, Response};
+pub use self::mounted::Mounted;
 
 /// Makes two tests of a function, one for each kind of pool: every promise holds on both.
 macro_rules! for_each_pool {
