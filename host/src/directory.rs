@@ -4,10 +4,12 @@
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::io::Errno;
 
 use crate::config::DirConfig;
 use crate::sandbox::{Access, Audit, Grants, Ledger, OpenFile, Preopen, Spares, Usage};
@@ -26,7 +28,11 @@ pub struct Directories {
 /// An open directory.
 #[derive(Debug)]
 struct Directory {
+    /// The path by which it was opened first.
+    path: PathBuf,
     fd: Arc<OpenFile>,
+    /// It is known to have been deleted.
+    gone: AtomicBool,
     ledger: Arc<Ledger>,
     state: Mutex<State>,
 }
@@ -73,7 +79,10 @@ impl Directories {
         let known = open.get(&(stat.st_dev, stat.st_ino)).and_then(Weak::upgrade);
         let directory = match known {
             Some(directory) => directory,
-            None => Directory::new(fd, Ledger::new(quota, SLOTS)?)?,
+            None => {
+                let ledger = Ledger::new(quota, SLOTS)?;
+                Directory::new(path.clone(), fd, ledger).with_context(context)?
+            }
         };
         let mut state = directory.lock();
         if state.quota != quota {
@@ -84,18 +93,42 @@ impl Directories {
         open.insert((stat.st_dev, stat.st_ino), Arc::downgrade(&directory));
         Ok(ServedDir { directory, config: config.clone() })
     }
+
+    /// Says of each directory that was deleted that it was, once.
+    pub fn report_gone(&self) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        for directory in open.values().filter_map(Weak::upgrade) {
+            if directory.is_gone() && !directory.gone.swap(true, Ordering::Relaxed) {
+                let path = directory.path.display();
+                tracing::error!(
+                    "the directory {path} is gone: it was deleted while it was served; what has \
+                     its name now is served when the server is started again"
+                );
+            }
+        }
+    }
 }
 
 impl Directory {
-    fn new(fd: OwnedFd, ledger: Ledger) -> anyhow::Result<Arc<Self>> {
+    fn new(path: PathBuf, fd: OwnedFd, ledger: Ledger) -> anyhow::Result<Arc<Self>> {
         // All confinement of paths rests on this system call (Linux 5.6).
-        openat2(&fd, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::BENEATH)
-            .context("the kernel cannot confine paths (openat2)")?;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        match openat2(&fd, ".", flags, Mode::empty(), ResolveFlags::BENEATH) {
+            Err(Errno::ACCESS) => bail!("no permission to reach the files in it"),
+            opened => opened.context("the kernel cannot confine paths (openat2)")?,
+        };
         Ok(Arc::new(Self {
+            path,
+            gone: AtomicBool::new(false),
             fd: Arc::new(fd.into()),
             state: Mutex::new(State { taken: BTreeSet::new(), quota: ledger.quota() }),
             ledger: Arc::new(ledger),
         }))
+    }
+
+    /// Whether it was deleted: then it has no name any more, not even its own `.`.
+    fn is_gone(&self) -> bool {
+        fstat(&*self.fd).is_ok_and(|stat| stat.st_nlink == 0)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -111,7 +144,7 @@ impl ServedDir {
     pub fn current(config: DirConfig, ledger: Ledger) -> anyhow::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(".", flags, Mode::empty()).context("the served directory")?;
-        Ok(Self { directory: Directory::new(fd, ledger)?, config })
+        Ok(Self { directory: Directory::new(".".into(), fd, ledger)?, config })
     }
 
     /// The open directory, which every instance shares.

@@ -1,4 +1,5 @@
-//! What is done now and then, beside all requests: memory that a burst needed is given back.
+//! What is done now and then, beside all requests: memory that a burst needed is given back, and
+//! a served directory that was deleted is reported.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,6 +7,7 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
+use crate::directory::Directories;
 use crate::malloc;
 use crate::metrics::Metrics;
 use crate::routing::Routes;
@@ -17,12 +19,13 @@ const EVERY: Duration = Duration::from_secs(4);
 /// allocates meanwhile may wait for milliseconds.
 const QUIET: u64 = 100;
 
-/// Looks after the pools of all handlers, until it is dropped.
-pub(crate) async fn run(routes: Arc<Routes>, metrics: Arc<Metrics>) {
+/// Looks after the pools and directories of all handlers, until it is dropped.
+pub(crate) async fn run(routes: Arc<Routes>, directories: Arc<Directories>, metrics: Arc<Metrics>) {
     let mut before = 0;
     let mut is_trimmed = true;
     loop {
         sleep(EVERY).await;
+        directories.report_gone();
         let requests = metrics.totals().requests;
         let since = requests - before;
         before = requests;

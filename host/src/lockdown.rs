@@ -235,6 +235,12 @@ fn seccomp(allowed: &[&[libc::c_long]], threads: Threads) -> anyhow::Result<bool
         // Of an open file, and not of a path, of which Landlock takes no notice here.
         rule.push(SeccompRule::new(vec![is_null(1)?])?);
     }
+    if let Some(rule) = rules.get_mut(&libc::SYS_fchmod) {
+        // Permissions, and nothing that has a file run as its owner.
+        let others = SeccompCmpOp::MaskedEq(!PERMISSIONS);
+        let none = SeccompCondition::new(1, SeccompCmpArgLen::Dword, others, 0)?;
+        rule.push(SeccompRule::new(vec![none])?);
+    }
     if threads == Threads::Start {
         // A thread, and not a process that outlives this one.
         let flag = CLONE_THREAD;
@@ -261,6 +267,9 @@ fn seccomp(allowed: &[&[libc::c_long]], threads: Threads) -> anyhow::Result<bool
 fn is_null(argument: u8) -> anyhow::Result<SeccompCondition> {
     Ok(SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)?)
 }
+
+/// The bits of a mode that say who may read, write and execute a file.
+const PERMISSIONS: u64 = 0o777;
 
 const CLONE_THREAD: u64 = libc::CLONE_THREAD.unsigned_abs() as u64;
 
@@ -340,6 +349,8 @@ const CHANGES: &[libc::c_long] = &[
     libc::SYS_pwritev2,
     libc::SYS_ftruncate,
     libc::SYS_utimensat,
+    // Of an open file, and not of a path, as above.
+    libc::SYS_fchmod,
     libc::SYS_mkdirat,
     libc::SYS_unlinkat,
     libc::SYS_renameat,
@@ -389,6 +400,19 @@ mod tests {
         });
         assert!(read.is_ok());
         assert!(write.is_err());
+    }
+
+    #[test]
+    fn a_confined_thread_gives_permissions_and_nobodys_identity() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let [plain, set_user] = [0o600, 0o4755].map(|mode| {
+            confined(false, move |dir| {
+                let file = std::fs::File::open(dir.join("file")).expect("it can be read");
+                file.set_permissions(std::fs::Permissions::from_mode(mode))
+            })
+        });
+        assert!(plain.is_ok());
+        assert_eq!(set_user.map_err(|error| error.raw_os_error()), Err(Some(libc::EPERM)));
     }
 
     #[test]

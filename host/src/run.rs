@@ -88,7 +88,8 @@ async fn serve_until_stopped(
     // From here on a SIGHUP no longer ends the process.
     let hangup = signal(SignalKind::hangup())?;
     let server = Server::bind(config)?;
-    let swapper = swapper(config, audit);
+    let directories = Arc::<Directories>::default();
+    let swapper = swapper(config, Arc::clone(&directories), audit);
     let levels = tokio::select! {
         levels = swapper.start() => levels?,
         () = either(&mut interrupt, &mut terminate) => return Ok(true),
@@ -114,7 +115,7 @@ async fn serve_until_stopped(
     let metrics = Arc::new(Metrics::default());
     let routes = swapper.routes();
     let served = server.run(Arc::clone(&routes), Arc::clone(&metrics), stop);
-    let housekeeping = housekeeping::run(Arc::clone(&routes), Arc::clone(&metrics));
+    let housekeeping = housekeeping::run(Arc::clone(&routes), directories, Arc::clone(&metrics));
     let housekeeping = tokio::spawn(housekeeping);
     let swapping = tokio::spawn(swap_when_told(swapper, hangup, config.watch));
     tokio::pin!(served);
@@ -140,7 +141,7 @@ async fn serve_until_stopped(
     Ok(finished)
 }
 
-fn swapper(config: &Config, audit: Option<Arc<Audit>>) -> Swapper {
+fn swapper(config: &Config, directories: Arc<Directories>, audit: Option<Arc<Audit>>) -> Swapper {
     let cache = Cache::open(&config.cache_dir).unwrap_or_else(|error| {
         tracing::warn!("compiled handlers are not kept: {error:#}");
         None
@@ -150,7 +151,7 @@ fn swapper(config: &Config, audit: Option<Arc<Audit>>) -> Swapper {
         queue: config.queue,
         share: config.client.share.of(config.queue),
         max_request: config.client.max_request,
-        directories: Directories::default(),
+        directories,
         audit,
         escaped: config.escaped,
     };

@@ -1,37 +1,10 @@
 //! Preconditions and ranges of a download: RFC 9110, sections 13 and 14.
 
-use alloc::string::String;
 use core::ops::Range;
 
 use crate::date::seconds;
 use crate::request::Request;
-
-/// What identifies one version of a file.
-pub struct Version {
-    /// A strong validator in quotes.
-    pub etag: String,
-    /// Seconds since 1970.
-    pub modified: u64,
-}
-
-/// Bytes of the longest entity tag.
-const ETAG: usize = "\"0123456789abcdef.01234567-0123456789abcdef\"".len();
-
-/// The entity tag of a file that was changed then and has that many bytes. (By hand: `format!`
-/// takes several times as long, and every download has one.)
-pub fn etag(seconds: u64, nanoseconds: u32, size: u64) -> String {
-    let mut etag = String::with_capacity(ETAG);
-    for (before, number) in [('"', seconds), ('.', nanoseconds.into()), ('-', size)] {
-        etag.push(before);
-        let digits = (u64::BITS - number.leading_zeros()).div_ceil(4).max(1);
-        for digit in (0..digits).rev() {
-            let digit = (number >> (4 * digit)) as usize & 15;
-            etag.push(char::from(b"0123456789abcdef"[digit]));
-        }
-    }
-    etag.push('"');
-    etag
-}
+use crate::version::Version;
 
 /// How a download is to be answered.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,23 +22,25 @@ pub enum Answer {
 }
 
 /// Evaluates the request's conditions in the order of RFC 9110, 13.2.2.
+///
+/// A date of `If-Range` is never honoured: it cannot tell two versions of one second apart.
 pub fn evaluate(request: &Request<'_>, version: &Version, length: u64) -> Answer {
-    let date = |name| request.field(name).and_then(seconds);
     if !is_expected(request, Some(version)) {
         return Answer::PreconditionFailed;
     }
-    if request.field("if-none-match").is_some() {
-        if names(request, "if-none-match", &version.etag, true) {
-            return Answer::NotModified;
-        }
-    } else if date("if-modified-since").is_some_and(|since| version.modified <= since) {
+    let is_known = if request.has("if-none-match") {
+        !version.is_fresh && names(request, "if-none-match", version, Comparison::Weak)
+    } else {
+        date(request, "if-modified-since").is_some_and(|since| version.is_unmodified_since(since))
+    };
+    if is_known {
         return Answer::NotModified;
     }
-    let unchanged = request.field("if-range").is_none_or(|validator| {
-        validator == version.etag || seconds(validator).is_some_and(|date| date == version.modified)
-    });
-    match request.field("range") {
-        Some(range) if unchanged && request.method == "GET" => part(range, length),
+    let is_same = !version.is_fresh && request.only("if-range") == Some(&*version.etag);
+    match request.only("range") {
+        Some(range) if request.method == "GET" && (is_same || !request.has("if-range")) => {
+            part(range, length)
+        }
         _ => Answer::Whole,
     }
 }
@@ -73,33 +48,46 @@ pub fn evaluate(request: &Request<'_>, version: &Version, length: u64) -> Answer
 /// Whether a change may be made to a file, or to a name that has none.
 pub fn may_change(request: &Request<'_>, version: Option<&Version>) -> bool {
     let unwanted =
-        version.is_some_and(|version| names(request, "if-none-match", &version.etag, true));
+        version.is_some_and(|version| names(request, "if-none-match", version, Comparison::Weak));
     is_expected(request, version) && !unwanted
 }
 
 /// If-Match, and If-Unmodified-Since where there is none.
 fn is_expected(request: &Request<'_>, version: Option<&Version>) -> bool {
-    if request.field("if-match").is_some() {
-        return version.is_some_and(|version| names(request, "if-match", &version.etag, false));
+    if request.has("if-match") {
+        return version
+            .is_some_and(|version| names(request, "if-match", version, Comparison::Strong));
     }
-    match (request.field("if-unmodified-since").and_then(seconds), version) {
-        (Some(since), Some(version)) => version.modified <= since,
+    match (date(request, "if-unmodified-since"), version) {
+        (Some(since), Some(version)) if version.modified.is_some() => {
+            version.is_unmodified_since(since)
+        }
         _ => true,
     }
 }
 
-/// Whether the fields of that name together name this entity tag.
-fn names(request: &Request<'_>, field: &str, etag: &str, weak: bool) -> bool {
-    request.values(field).any(|list| matches(list, etag, weak))
+/// The date in the field of that name, if there is exactly one.
+fn date(request: &Request<'_>, field: &str) -> Option<u64> {
+    request.only(field).and_then(seconds)
 }
 
-/// Whether a list of entity tags names this one. A weak comparison lets `W/`
-/// pass (RFC 9110, 8.8.3.2).
-fn matches(list: &str, etag: &str, weak: bool) -> bool {
-    list.trim() == "*"
-        || list.split(',').map(str::trim).any(|tag| {
-            tag == etag || (weak && tag.strip_prefix("W/").is_some_and(|tag| tag == etag))
-        })
+/// How entity tags are compared (RFC 9110, 8.8.3.2).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Comparison {
+    /// A weak tag is like no other.
+    Strong,
+    /// `W/` makes no difference.
+    Weak,
+}
+
+/// Whether the fields of that name together name this version, or any.
+fn names(request: &Request<'_>, field: &str, version: &Version, comparison: Comparison) -> bool {
+    let opaque = |tag| str::strip_prefix(tag, "W/").unwrap_or(tag);
+    request.elements(field).any(|tag| match comparison {
+        _ if tag == "*" => true,
+        Comparison::Strong => !version.is_fresh && tag == version.etag,
+        Comparison::Weak => opaque(tag) == opaque(&version.etag),
+    })
 }
 
 /// The one range of a `Range` field; several, or another unit, mean the whole.
@@ -125,23 +113,37 @@ fn part(range: &str, length: u64) -> Answer {
 mod tests {
     use super::*;
 
-    fn check(fields: &str, expected: Answer) {
+    /// A version of Sun, 06 Nov 1994 08:49:37 GMT.
+    fn version(etag: &str) -> Version {
+        Version { etag: etag.into(), is_fresh: etag.starts_with("W/"), modified: Some(784_111_777) }
+    }
+
+    fn check_version(etag: &str, fields: &str, expected: Answer) {
         let request = format!("GET /download/x HTTP/1.1\r\n{fields}\r\n");
         let request = Request::parse(request.as_bytes()).expect("a request");
-        let version = Version { etag: "\"v1\"".into(), modified: 784_111_777 };
-        assert_eq!(evaluate(&request, &version, 100), expected, "{fields}");
+        assert_eq!(evaluate(&request, &version(etag), 100), expected, "{etag}: {fields}");
+    }
+
+    fn check(fields: &str, expected: Answer) {
+        check_version("\"v1\"", fields, expected);
     }
 
     #[test]
-    fn an_entity_tag_is_in_hexadecimal_digits() {
-        let numbers = [0, 1, 15, 16, 0x0a_bc00, u64::MAX];
-        for (seconds, size) in numbers.into_iter().zip(numbers.into_iter().rev()) {
-            for nanoseconds in [0, 999_999_999, u32::MAX] {
-                let expected = format!("\"{seconds:x}.{nanoseconds:x}-{size:x}\"");
-                assert_eq!(etag(seconds, nanoseconds, size), expected);
-                assert!(expected.len() <= ETAG);
-            }
+    fn a_fresh_version_is_taken_for_no_other() {
+        let check = |fields: &str, expected| check_version("W/\"v1\"", fields, expected);
+        for tag in ["W/\"v1\"", "\"v1\"", "*"] {
+            check(&format!("If-None-Match: {tag}\r\n"), Answer::Whole);
         }
+        check("If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n", Answer::Whole);
+        check("If-Modified-Since: Sun, 06 Nov 2094 08:49:37 GMT\r\n", Answer::Whole);
+        check("If-Match: W/\"v1\"\r\n", Answer::PreconditionFailed);
+        check("If-Match: \"v1\"\r\n", Answer::PreconditionFailed);
+        check("If-Match: *\r\n", Answer::Whole);
+        check("If-Unmodified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n", Answer::PreconditionFailed);
+        for tag in ["W/\"v1\"", "\"v1\""] {
+            check(&format!("Range: bytes=0-9\r\nIf-Range: {tag}\r\n"), Answer::Whole);
+        }
+        check("Range: bytes=0-9\r\n", Answer::Part(0..10));
     }
 
     #[test]
@@ -170,11 +172,15 @@ mod tests {
         let check = |fields: &str, etag: Option<&str>, expected: bool| {
             let request = format!("PUT /upload/x HTTP/1.1\r\n{fields}\r\n");
             let request = Request::parse(request.as_bytes()).expect("a request");
-            let version = etag.map(|etag| Version { etag: etag.into(), modified: 784_111_777 });
+            let version = etag.map(version);
             assert_eq!(may_change(&request, version.as_ref()), expected, "{fields} {etag:?}");
         };
         check("If-Match: \"v1\"\r\n", Some("\"v1\""), true);
         check("If-Match: \"v1\"\r\n", Some("\"v2\""), false);
+        check("If-Match: \"v1\"\r\n", Some("W/\"v1\""), false);
+        check("If-Match: W/\"v1\"\r\n", Some("W/\"v1\""), false);
+        check("If-Match: *\r\n", Some("W/\"v1\""), true);
+        check("If-None-Match: W/\"v1\"\r\n", Some("W/\"v1\""), false);
         check("If-Match: *\r\n", None, false);
         check("If-None-Match: *\r\n", Some("\"v1\""), false);
         check("If-None-Match: *\r\n", None, true);
@@ -199,6 +205,17 @@ mod tests {
             check(&format!("Range: {ignored}\r\n"), Answer::Whole);
         }
         check("Range: bytes=0-9\r\nIf-Range: \"v1\"\r\n", Answer::Part(0..10));
-        check("Range: bytes=0-9\r\nIf-Range: \"v0\"\r\n", Answer::Whole);
+        for other in [
+            "\"v0\"",
+            "W/\"v1\"",
+            "\u{fc}",
+            "\"v1\"\r\nIf-Range: \"v1\"",
+            // What is changed in that second has that date, too.
+            "Sun, 06 Nov 1994 08:49:37 GMT",
+            "Sun, 06 Nov 2094 08:49:37 GMT",
+        ] {
+            check(&format!("Range: bytes=0-9\r\nIf-Range: {other}\r\n"), Answer::Whole);
+        }
+        check("Range: bytes=0-9\r\nRange: bytes=5-9\r\n", Answer::Whole);
     }
 }

@@ -3,9 +3,11 @@
 //!
 //! Request bytes in, response bytes out. `request` and `response` speak HTTP,
 //! `name` decides what may be a file's name, `names` keeps those in the directory in order,
-//! `listing` writes them down as JSON and `page` as HTML, `conditional` evaluates
-//! preconditions and ranges, with `date`, and `media_type` knows extensions; all of these
-//! are pure. `cold` has what few requests need. `store` alone touches the directory, directly through `wasi:filesystem`.
+//! `listing` writes them down as JSON and `page` as HTML, `body` and `origin` say which changes are
+//! refused, `version` tells versions of a file apart, `conditional` evaluates preconditions and ranges,
+//! with `date`, `media_type` knows extensions, and `failure` says what went wrong; all of these are
+//! pure. `cold` has what few requests need. `store` alone touches the directory, directly through
+//! `wasi:filesystem`.
 //!
 //! There is no standard library: its own imports, and what `std::fs` adds on the way (a
 //! table of descriptors, a hash of metadata for every entry), cost more than the work itself.
@@ -13,18 +15,22 @@
 #![cfg_attr(target_family = "wasm", no_std)]
 
 extern crate alloc;
+mod body;
 mod cold;
 mod conditional;
 mod date;
+mod failure;
 mod listing;
 mod media_type;
 mod name;
 mod names;
+mod origin;
 mod page;
 mod request;
 mod response;
 mod routes;
 mod store;
+mod version;
 
 mod world {
     wit_bindgen::generate!({ world: "handler", path: "../../wit" });

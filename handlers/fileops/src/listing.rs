@@ -19,6 +19,9 @@ pub struct Entry<'a> {
 /// Bytes of most entries besides the name.
 pub const ENTRY: usize = 84;
 
+/// The listing of no file.
+pub const EMPTY: &[u8] = b"[]";
+
 /// Appends an array of objects: name, size in bytes, and seconds since 1970 with a fraction.
 pub fn append<'a>(
     json: &mut Vec<u8>,
@@ -90,7 +93,7 @@ mod tests {
 
     #[test]
     fn it_is_indented_by_two() {
-        assert_eq!(json([]), "[]");
+        assert_eq!(json([]).as_bytes(), EMPTY);
         let entries = [entry("a \"b\"", 0, 1, 500_000_000), entry("c", u64::MAX, 1_700_000_000, 0)];
         let text = json(entries);
         let parsed: Value = serde_json::from_str(&text).expect("JSON");

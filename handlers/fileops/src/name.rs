@@ -25,10 +25,19 @@ pub fn decode(segment: &str) -> Result<String, &'static str> {
     if name.len() > MAX_BYTES {
         return Err("a file name has at most 255 bytes");
     }
-    if name.contains(['/', '\\']) || name.contains(|c: char| c.is_control()) {
+    if !is_allowed(name.as_bytes()) {
         return Err("a file name has no slash, backslash or control character");
     }
     Ok(name.into_owned())
+}
+
+/// Whether a name that is in the directory is text that a client can ask for.
+pub fn is_allowed(name: &[u8]) -> bool {
+    // Most names are plain, and a listing looks at all of them.
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'/' | b'\\');
+    name.iter().all(is_plain)
+        || core::str::from_utf8(name)
+            .is_ok_and(|name| !name.contains(|c: char| matches!(c, '/' | '\\') || c.is_control()))
 }
 
 #[cfg(test)]
@@ -77,6 +86,14 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn what_is_allowed_can_be_asked_for(name in ".{1,40}") {
+            let segment = percent_encoding::utf8_percent_encode(
+                &name, percent_encoding::NON_ALPHANUMERIC).to_string();
+            let is_path = name == "." || name == ".." || name.len() > MAX_BYTES;
+            proptest::prop_assert_eq!(decode(&segment).is_ok(), is_allowed(name.as_bytes()) && !is_path);
+        }
+
         #[test]
         fn no_name_leads_out_of_the_directory(segment in "\\PC*|(%[0-9a-fA-F]{2}|[./\\\\])*") {
             if let Ok(name) = decode(&segment) {

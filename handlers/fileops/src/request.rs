@@ -6,6 +6,9 @@ use core::mem::MaybeUninit;
 /// Header fields a request may carry here; the host lets no more through.
 const MAX_FIELDS: usize = 160;
 
+/// What stands for a value that is not text.
+const NOT_TEXT: &str = "\u{fffd}";
+
 /// A parsed request that borrows from the bytes of the message.
 pub struct Request<'a> {
     pub method: &'a str,
@@ -30,42 +33,45 @@ impl<'a> Request<'a> {
         })
     }
 
-    /// The first field of that name, if it is text.
-    pub fn field(&self, name: &str) -> Option<&'a str> {
-        let (_, value) = self.fields.iter().find(|(n, _)| n.eq_ignore_ascii_case(name))?;
-        core::str::from_utf8(value).ok()
+    /// Whether there is a field of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.values(name).next().is_some()
     }
 
-    /// Whether a browser asks on behalf of a page from somewhere else. Browsers
-    /// name the page's origin with every change that a page makes.
-    pub fn is_cross_site(&self) -> bool {
-        let foreign = |origin: &str| {
-            let authority = origin.split_once("://").map(|(_, authority)| authority);
-            authority.is_none_or(|authority| Some(authority) != self.field("host"))
-        };
-        matches!(self.field("sec-fetch-site"), Some("cross-site" | "same-site"))
-            || self.field("origin").is_some_and(foreign)
+    /// The value of the field of that name, if there is exactly one.
+    pub fn only(&self, name: &str) -> Option<&'a str> {
+        let mut values = self.values(name);
+        values.next().filter(|_| values.next().is_none())
+    }
+
+    /// The values of all fields of that name; for one that is not text, what nothing is equal to.
+    pub fn values(&self, name: &str) -> impl Iterator<Item = &'a str> {
+        self.bytes(name).map(|value| core::str::from_utf8(value).unwrap_or(NOT_TEXT))
+    }
+
+    /// The values of all fields of that name, text or not.
+    pub fn bytes(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        let named = self.fields.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name));
+        named.map(|(_, value)| *value)
+    }
+
+    /// The elements of all fields of that name, whose values are lists (RFC 9110, 5.6.1).
+    pub fn elements(&self, name: &str) -> impl Iterator<Item = &'a str> {
+        let elements = self.values(name).flat_map(|list| list.split(',')).map(str::trim);
+        elements.filter(|element| !element.is_empty())
     }
 
     /// Whether it is to be done only if something holds.
     pub fn is_conditional(&self) -> bool {
         let conditions = ["if-match", "if-none-match", "if-unmodified-since"];
-        conditions.iter().any(|name| self.field(name).is_some())
-    }
-
-    /// The values of all fields of that name, if they are text.
-    pub fn values(&self, name: &str) -> impl Iterator<Item = &'a str> {
-        let named = self.fields.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name));
-        named.filter_map(|(_, value)| core::str::from_utf8(value).ok())
+        conditions.iter().any(|name| self.has(name))
     }
 
     /// Whether the client says that it takes HTML: a browser, not a script.
     pub fn accepts_html(&self) -> bool {
-        self.field("accept").is_some_and(|accept| {
-            accept.split(',').any(|range| {
-                let media = range.split(';').next().unwrap_or_default();
-                media.trim().eq_ignore_ascii_case("text/html")
-            })
+        self.elements("accept").any(|range| {
+            let media = range.split(';').next().unwrap_or_default();
+            media.trim().eq_ignore_ascii_case("text/html")
         })
     }
 }
@@ -110,19 +116,15 @@ mod tests {
     }
 
     #[test]
-    fn a_page_from_elsewhere_is_recognised() {
-        let check = |fields: &str, expected: bool| {
-            let request = format!("PUT /x HTTP/1.1\r\nHost: a:1\r\n{fields}\r\n");
-            let request = Request::parse(request.as_bytes()).expect("a request");
-            assert_eq!(request.is_cross_site(), expected, "{fields}");
-        };
-        check("", false);
-        check("Origin: http://a:1\r\n", false);
-        check("Sec-Fetch-Site: same-origin\r\nOrigin: http://a:1\r\n", false);
-        check("Sec-Fetch-Site: cross-site\r\n", true);
-        check("Origin: http://evil.example\r\n", true);
-        check("Origin: http://a:2\r\n", true);
-        check("Origin: null\r\n", true);
+    fn a_field_may_come_several_times() {
+        let request = Request::parse(b"PUT /x HTTP/1.1\r\nA: 1,, 2\r\na: \xff\r\nB: 3\r\n\r\n");
+        let request = request.expect("valid");
+        assert_eq!(
+            (request.only("a"), request.only("b"), request.only("c")),
+            (None, Some("3"), None)
+        );
+        assert_eq!(request.elements("A").collect::<Vec<_>>(), ["1", "2", NOT_TEXT]);
+        assert!(request.has("a") && !request.has("c"));
     }
 
     #[test]
@@ -130,7 +132,7 @@ mod tests {
         let request =
             Request::parse(b"PUT /x HTTP/1.1\r\nA: 1\r\na: 2\r\n\r\n\r\n\0").expect("valid");
         assert_eq!(request.body, b"\r\n\0");
-        assert_eq!(request.field("A"), Some("1"));
+        assert_eq!(request.values("A").collect::<Vec<_>>(), ["1", "2"]);
         assert!(Request::parse(b"PUT /x HTTP/1.1\r\n").is_none());
     }
 }

@@ -6,17 +6,20 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
-use wasip2::filesystem::types::{Datetime, ErrorCode};
+use wasip2::filesystem::types::ErrorCode;
 
-use crate::conditional::{Answer, Version, etag, evaluate, may_change};
+use crate::body;
+use crate::conditional::{Answer, evaluate, may_change};
 use crate::date::http_date;
+use crate::failure::{failure, gone};
 use crate::listing;
 use crate::media_type;
 use crate::name;
+use crate::origin;
 use crate::page;
 use crate::request::Request;
 use crate::response::{HEAD_CAPACITY, Response};
-use crate::store::{File, Store};
+use crate::store::Store;
 
 /// What a downloaded document may do when a browser shows it: nothing.
 const DOWNLOAD_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; sandbox";
@@ -109,7 +112,7 @@ pub fn handle(bytes: &[u8]) -> Vec<u8> {
     if method == "OPTIONS" {
         return Response::new(204).field("Allow", &route.allow()).empty();
     }
-    if matches!(route, Route::Upload(_) | Route::Delete(_)) && request.is_cross_site() {
+    if matches!(route, Route::Upload(_) | Route::Delete(_)) && origin::is_cross_site(&request) {
         return Response::new(403).text(method, "Not from another site's page");
     }
     match route {
@@ -126,11 +129,17 @@ pub fn handle(bytes: &[u8]) -> Vec<u8> {
 
 type Outcome = Result<Vec<u8>, ErrorCode>;
 
-fn with_store(request: &Request<'_>, action: fn(&Request<'_>, &Store) -> Outcome) -> Vec<u8> {
-    match Store::open() {
-        Some(store) => action(request, &store).unwrap_or_else(|code| failure(request.method, code)),
-        None => Response::new(500).text(request.method, "No directory to serve"),
-    }
+fn with_store(
+    request: &Request<'_>,
+    action: impl FnOnce(&Request<'_>, &Store) -> Outcome,
+) -> Vec<u8> {
+    let Some(store) = Store::open() else {
+        return Response::new(500).text(request.method, "No directory to serve");
+    };
+    action(request, &store).unwrap_or_else(|code| match store.is_gone() {
+        true => gone(request.method),
+        false => failure(request.method, code),
+    })
 }
 
 fn named(
@@ -138,15 +147,9 @@ fn named(
     segment: &str,
     action: fn(&Request<'_>, &Store, &str) -> Outcome,
 ) -> Vec<u8> {
-    let name = match name::decode(segment) {
-        Ok(name) => name,
-        Err(why) => return Response::new(400).text(request.method, why),
-    };
-    match Store::open() {
-        Some(store) => {
-            action(request, &store, &name).unwrap_or_else(|code| failure(request.method, code))
-        }
-        None => Response::new(500).text(request.method, "No directory to serve"),
+    match name::decode(segment) {
+        Ok(name) => with_store(request, |request, store| action(request, store, &name)),
+        Err(why) => Response::new(400).text(request.method, why),
     }
 }
 
@@ -160,15 +163,29 @@ fn list(request: &Request<'_>, store: &Store) -> Outcome {
     let mut json = Vec::with_capacity(capacity);
     // In their order: what has names next to each other was often made one after the other,
     // and the kernel has it side by side.
-    let entries = names.sorted().filter_map(|name| store.entry(name));
-    listing::append(&mut json, entries).map_err(|_| ErrorCode::Io)?;
+    let mut refused = Ok(());
+    let entries = names.sorted().map_while(|name| match store.entry(name) {
+        Ok(entry) => Some(entry),
+        Err(code) => {
+            refused = Err(code);
+            None
+        }
+    });
+    listing::append(&mut json, entries.flatten()).map_err(|_| ErrorCode::Io)?;
+    refused?;
+    if json == listing::EMPTY {
+        store.check()?;
+    }
     Ok(Response::new(200)
         .field("Content-Type", "application/json")
-        .field("Cache-Control", "no-store")
+        .field("Cache-Control", "no-cache")
         .before(request.method, json))
 }
 
 fn upload(request: &Request<'_>, store: &Store, name: &str) -> Outcome {
+    if let Some((status, why)) = body::refusal(request) {
+        return Ok(Response::new(status).text(request.method, why));
+    }
     if !may_change_file(request, store, name)? {
         return Ok(changed_meanwhile(request));
     }
@@ -191,8 +208,8 @@ fn may_change_file(request: &Request<'_>, store: &Store, name: &str) -> Result<b
         return Ok(true);
     }
     match store.file(name) {
-        Ok(file) => Ok(may_change(request, Some(&version(&file)))),
-        Err(ErrorCode::NoEntry) => Ok(may_change(request, None)),
+        Ok(file) => Ok(may_change(request, Some(&file.version()))),
+        Err(ErrorCode::NoEntry) if !store.is_gone() => Ok(may_change(request, None)),
         Err(code) => Err(code),
     }
 }
@@ -201,14 +218,9 @@ fn changed_meanwhile(request: &Request<'_>) -> Vec<u8> {
     Response::new(412).text(request.method, "The file is another version")
 }
 
-fn version(file: &File) -> Version {
-    let Datetime { seconds, nanoseconds } = file.modified();
-    Version { etag: etag(seconds, nanoseconds, file.size()), modified: seconds }
-}
-
 fn download(request: &Request<'_>, store: &Store, name: &str) -> Outcome {
     let file = store.file(name)?;
-    let (size, version) = (file.size(), version(&file));
+    let (size, version) = (file.size(), file.version());
     let answer = evaluate(request, &version, size);
     let (status, part) = match answer {
         Answer::PreconditionFailed => {
@@ -226,8 +238,12 @@ fn download(request: &Request<'_>, store: &Store, name: &str) -> Outcome {
     let length = part.end - part.start;
     let mut response = Response::new(status)
         .field("ETag", &version.etag)
-        .field("Last-Modified", &http_date(version.modified))
-        .field("Accept-Ranges", "bytes");
+        .field("Accept-Ranges", "bytes")
+        // A cache asks each time. Else it might guess how long a file stays as it is.
+        .field("Cache-Control", "no-cache");
+    if let Some(modified) = version.modified {
+        response = response.field("Last-Modified", &http_date(modified));
+    }
     if status == 304 {
         return Ok(response.empty());
     }
@@ -248,8 +264,11 @@ fn download(request: &Request<'_>, store: &Store, name: &str) -> Outcome {
     let mut bytes = response.length(length);
     if request.method != "HEAD" {
         // More than the instance's memory holds can still be had in ranges.
-        let room = usize::try_from(length).map_err(|_| ErrorCode::FileTooLarge)?;
-        bytes.try_reserve_exact(room).map_err(|_| ErrorCode::FileTooLarge)?;
+        let room = usize::try_from(length).unwrap_or(usize::MAX);
+        if bytes.try_reserve_exact(room).is_err() {
+            let why = "The file is too large to be sent whole: ask for a range";
+            return Ok(Response::new(413).text(request.method, why));
+        }
         file.read_into(&mut bytes, part)?;
     }
     Ok(bytes)
@@ -257,24 +276,4 @@ fn download(request: &Request<'_>, store: &Store, name: &str) -> Outcome {
 
 fn runs_script(media_type: &str) -> bool {
     matches!(media_type, "text/html" | "text/xml") || media_type.ends_with("xml")
-}
-
-/// The answer to an operation that the directory refused.
-fn failure(method: &str, code: ErrorCode) -> Vec<u8> {
-    let (status, text) = match code {
-        ErrorCode::NoEntry => (404, "File not found"),
-        ErrorCode::IsDirectory | ErrorCode::NotDirectory | ErrorCode::Exist => {
-            (409, "This name is a directory, or in use")
-        }
-        ErrorCode::InsufficientSpace | ErrorCode::Quota => (507, "No space left"),
-        ErrorCode::FileTooLarge => (413, "The file is too large to be sent whole: ask for a range"),
-        ErrorCode::Access | ErrorCode::NotPermitted | ErrorCode::ReadOnly | ErrorCode::Loop => {
-            (403, "Not permitted")
-        }
-        ErrorCode::NameTooLong | ErrorCode::Invalid | ErrorCode::IllegalByteSequence => {
-            (400, "This is not the name of a file")
-        }
-        _ => (500, "The directory could not be read or written"),
-    };
-    Response::new(status).text(method, text)
 }

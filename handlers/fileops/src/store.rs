@@ -3,6 +3,7 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::mem;
 use core::ops::Range;
 
 use wasip2::clocks::wall_clock;
@@ -14,8 +15,9 @@ use wasip2::filesystem::types::{
 use wasip2::random::random::get_random_u64;
 
 use crate::listing::Entry;
-use crate::name::TEMPORARY_PREFIX;
+use crate::name::{TEMPORARY_PREFIX, is_allowed};
 use crate::names::{Name, Names};
+use crate::version::Version;
 
 /// Bytes that one host call carries.
 const CHUNK: usize = 128 << 10;
@@ -39,15 +41,38 @@ pub struct Store(Descriptor);
 pub struct File {
     descriptor: Descriptor,
     stat: DescriptorStat,
+    /// When it was not yet known what it is.
+    opened: Datetime,
 }
 
 impl Store {
     /// `None` where the host granted no directory.
     pub fn open() -> Option<Self> {
-        get_directories().into_iter().next().map(|(directory, _)| Self(directory))
+        let mut directories = get_directories().into_iter();
+        let first = directories.next().map(|(directory, _)| Self(directory));
+        // It has other names, too. To give them back would take a host call for each, and the
+        // instance ends soon.
+        mem::forget(directories);
+        first
     }
 
-    /// The names of what may be regular files. Removes stale temporary files on the way.
+    /// Whether the directory was deleted.
+    pub fn is_gone(&self) -> bool {
+        self.0.stat().is_ok_and(|stat| stat.link_count == 0)
+    }
+
+    /// An error where the directory may not be read, or is gone: that it seems empty says
+    /// neither, if it was opened when all was well.
+    pub fn check(&self) -> Result<(), ErrorCode> {
+        if self.is_gone() {
+            return Err(ErrorCode::NoEntry);
+        }
+        let (follow, flags) = (PathFlags::empty(), DescriptorFlags::READ);
+        self.0.open_at(follow, ".", OpenFlags::DIRECTORY, flags).map(drop)
+    }
+
+    /// The names of what may be regular files that a client can ask for. Removes stale temporary
+    /// files on the way.
     pub fn names(&self) -> Result<Names, ErrorCode> {
         let stream = self.0.read_directory()?;
         let mut names = Names::default();
@@ -68,8 +93,8 @@ impl Store {
                 Some(_) if name.starts_with(TEMPORARY_PREFIX.as_bytes()) => {
                     self.remove_if_stale(str::from_utf8(name).unwrap_or_default());
                 }
-                Some(DescriptorType::RegularFile) => names.keep(false),
-                Some(DescriptorType::SymbolicLink) => names.keep(true),
+                Some(DescriptorType::RegularFile) if is_allowed(name) => names.keep(false),
+                Some(DescriptorType::SymbolicLink) if is_allowed(name) => names.keep(true),
                 Some(_) => {}
                 None => break,
             }
@@ -78,19 +103,45 @@ impl Store {
     }
 
     /// What there is to list of a file; nothing if it is none.
-    pub fn entry<'a>(&self, Name { text, is_link }: Name<'a>) -> Option<Entry<'a>> {
+    pub fn entry<'a>(
+        &self,
+        Name { text, is_link }: Name<'a>,
+    ) -> Result<Option<Entry<'a>>, ErrorCode> {
         let flags = if is_link { PathFlags::SYMLINK_FOLLOW } else { PathFlags::empty() };
-        // A file may have gone since, a link may lead out.
-        let stat = self.0.stat_at(flags, text).ok()?;
-        matches!(stat.type_, DescriptorType::RegularFile).then(|| Entry {
+        let stat = match self.0.stat_at(flags, text) {
+            Ok(stat) => stat,
+            // It has gone since.
+            Err(ErrorCode::NoEntry) => return Ok(None),
+            // It leads out, or where nothing can be had.
+            Err(_) if is_link => return Ok(None),
+            Err(code) => return Err(code),
+        };
+        Ok(matches!(stat.type_, DescriptorType::RegularFile).then(|| Entry {
             name: text,
             size: stat.size,
             modified: stat.data_modification_timestamp.unwrap_or(UNKNOWN),
-        })
+        }))
+    }
+
+    /// Shows what there is to list of the files of these names, in their order.
+    pub fn show<'a>(
+        &self,
+        names: &'a Names,
+        mut show: impl FnMut(&Entry<'a>),
+    ) -> Result<(), ErrorCode> {
+        let mut is_empty = true;
+        for name in names.sorted() {
+            if let Some(entry) = self.entry(name)? {
+                show(&entry);
+                is_empty = false;
+            }
+        }
+        if is_empty { self.check() } else { Ok(()) }
     }
 
     /// Opens a file for reading; a directory is an error.
     pub fn file(&self, name: &str) -> Result<File, ErrorCode> {
+        let opened = wall_clock::now();
         let descriptor = self.0.open_at(
             PathFlags::SYMLINK_FOLLOW,
             name,
@@ -99,7 +150,7 @@ impl Store {
         )?;
         let stat = descriptor.stat()?;
         match stat.type_ {
-            DescriptorType::RegularFile => Ok(File { descriptor, stat }),
+            DescriptorType::RegularFile => Ok(File { descriptor, stat, opened }),
             _ => Err(ErrorCode::IsDirectory),
         }
     }
@@ -155,8 +206,10 @@ impl File {
         self.stat.size
     }
 
-    pub fn modified(&self) -> Datetime {
-        self.stat.data_modification_timestamp.unwrap_or(UNKNOWN)
+    pub fn version(&self) -> Version {
+        let DescriptorStat { data_modification_timestamp, status_change_timestamp, size, .. } =
+            self.stat;
+        Version::new(data_modification_timestamp, status_change_timestamp, size, self.opened)
     }
 
     /// Appends a part of the file to `bytes`; an error when it has become shorter.

@@ -110,7 +110,7 @@ fn by_refusal(refused: &[Refused], text: &mut String) -> Option<&'static str> {
     let (layer, call) = if let Some(call) = refused.iter().find(forbidden) {
         ("kernel", call)
     } else if let Some(call) = last("denied") {
-        (if call.reason == FULL { "quota" } else { "monitor" }, call)
+        (if FULL.contains(&&*call.reason) { "quota" } else { "monitor" }, call)
     } else {
         ("kernel", last("failed")?)
     };
@@ -119,4 +119,4 @@ fn by_refusal(refused: &[Refused], text: &mut String) -> Option<&'static str> {
 }
 
 /// Why the monitor denies what does not fit.
-const FULL: &str = "the directory is full";
+const FULL: [&str; 2] = ["the directory is full", "the directory is full of entries"];

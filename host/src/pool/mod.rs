@@ -55,7 +55,7 @@ pub struct Common {
     /// Bytes of a request body.
     pub max_request: usize,
     /// The directories that are served.
-    pub directories: Directories,
+    pub directories: Arc<Directories>,
     /// Where host calls are told of.
     pub audit: Option<Arc<Audit>>,
     /// Whether workers make attempts of `escape` in place of calls.

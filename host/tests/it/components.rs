@@ -1,5 +1,9 @@
 //! Test handlers, written by hand.
 
+mod directories;
+
+pub use self::directories::directory_names;
+
 /// A handler whose core module has these extra parts and this body of `handle`.
 ///
 /// The body leaves the address of the result on the stack: pointer and length of

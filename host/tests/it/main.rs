@@ -14,6 +14,7 @@ mod crowd;
 #[path = "../../src/http/decisions.rs"]
 mod decisions;
 mod demo;
+mod directory;
 mod documents;
 mod files;
 mod framing;
@@ -42,3 +43,5 @@ mod start;
 mod support;
 mod swap;
 mod tables;
+mod uploads;
+mod validators;

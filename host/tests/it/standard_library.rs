@@ -1,6 +1,7 @@
 //! What Rust's standard library can do in a handler, and what it cannot: the
 //! handler `probe` tries it all.
 
+use crate::components;
 use crate::support::{Server, for_each_pool};
 
 const PROBE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../handlers/probe.wasm");
@@ -73,4 +74,15 @@ fn a_read_only_directory_can_be_read_and_nothing_else(pool: &str) {
     }
     assert_eq!(std::fs::read_to_string(server.dir.join("a")).unwrap(), "kept");
     assert_eq!(std::fs::read_dir(&server.dir).unwrap().count(), 1);
+}
+
+for_each_pool!(the_directory_has_an_absolute_name_too);
+fn the_directory_has_an_absolute_name_too(pool: &str) {
+    for (dir, names) in [("", "folder/folder"), ("::data", "data/data"), ("::/srv/x", "/srv/x")] {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = format!("{}{dir}", folder.path().display());
+        let handler = components::directory_names(names.len() as u32);
+        let server = Server::with_handler(pool, &handler, &["--dir", &dir]);
+        assert_eq!(server.get("/").text(), names, "{pool}: {dir}");
+    }
 }

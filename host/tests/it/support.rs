@@ -2,6 +2,7 @@
 
 mod bounds;
 mod connection;
+mod mounted;
 mod programs;
 
 use std::io::{BufRead as _, BufReader};
@@ -18,6 +19,7 @@ use tempfile::TempDir;
 
 pub use self::bounds::{PATIENCE, SetOnDrop, eventually, finish, in_time, output};
 pub use self::connection::{Client, Response};
+pub use self::mounted::Mounted;
 pub use self::programs::{has_program, skip};
 
 /// Makes two tests of a function, one for each kind of pool: every promise holds on both.

@@ -21,11 +21,28 @@ const END: u64 = i64::MAX as u64;
 /// An open directory, and what was read from it and not yet asked for.
 pub(super) struct Entries {
     dir: OwnedFd,
+    /// Who could read the directory when it was opened.
+    readers: Readers,
     batch: Arc<Batch>,
     /// How many of the batch were asked for.
     asked: usize,
     /// The batch is the last one.
     ended: bool,
+}
+
+/// What says who may read a directory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Readers {
+    mode: u32,
+    user: u32,
+    group: u32,
+}
+
+impl Readers {
+    fn of(dir: &OwnedFd) -> Result<Self, Errno> {
+        let stat = fs::fstat(dir)?;
+        Ok(Self { mode: stat.st_mode, user: stat.st_uid, group: stat.st_gid })
+    }
 }
 
 #[derive(Clone, Default)]
@@ -55,11 +72,19 @@ impl Entries {
     pub(super) fn of(dir: impl AsFd) -> Result<Self, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = fs::openat(dir, ".", flags, Mode::empty())?;
-        Ok(Self { dir, batch: Arc::default(), asked: 0, ended: false })
+        let readers = Readers::of(&dir)?;
+        Ok(Self { dir, readers, batch: Arc::default(), asked: 0, ended: false })
     }
 
     /// From the first one again, as they are now.
+    ///
+    /// # Errors
+    /// `ACCESS` when others may read the directory now than when it was opened; maybe this
+    /// process may not any more.
     pub(super) fn rewind(&mut self) -> Result<(), Errno> {
+        if Readers::of(&self.dir)? != self.readers {
+            return Err(Errno::ACCESS);
+        }
         self.asked = self.batch.found.len();
         self.ended = false;
         fs::seek(&self.dir, SeekFrom::Start(0)).map(drop)

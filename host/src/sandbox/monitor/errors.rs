@@ -8,7 +8,7 @@ use super::State;
 use super::audit::{Argument, Outcome};
 use super::bindings::wasi::filesystem::types::{self, ErrorCode};
 use super::bindings::wasi::io::{error, streams};
-use super::quota::OverQuota;
+use super::quota::NoRoom;
 
 /// Why the monitor does not allow what a handler asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,9 +25,12 @@ pub enum Denial {
     /// A FIFO, a socket or a device.
     #[error("neither a regular file nor a directory")]
     NotAFile,
-    /// `--quota` or `--max-files`.
+    /// `--quota`.
     #[error("the directory is full")]
     Quota,
+    /// `--max-files`.
+    #[error("the directory is full of entries")]
+    MaxFiles,
     /// One instance's cap on open files.
     #[error("too many open files")]
     OpenFiles,
@@ -40,6 +43,9 @@ impl Denial {
             Self::ReadOnly => ErrorCode::ReadOnly,
             Self::LeadsOut | Self::LinkOut | Self::NotAFile => ErrorCode::NotPermitted,
             Self::Quota => ErrorCode::Quota,
+            // What the kernel says of a directory that takes no more directories. So a handler
+            // can say what is missing.
+            Self::MaxFiles => ErrorCode::TooManyLinks,
             // WASI 0.2 has no word for it; this is the one for EMFILE elsewhere, too.
             Self::OpenFiles => ErrorCode::InsufficientMemory,
         }
@@ -81,9 +87,15 @@ impl From<Errno> for FsError {
     }
 }
 
-impl From<OverQuota> for FsError {
-    fn from(OverQuota: OverQuota) -> Self {
-        Self::Denied(Denial::Quota)
+impl From<NoRoom> for FsError {
+    fn from(no_room: NoRoom) -> Self {
+        match no_room {
+            NoRoom::Bytes => Self::Denied(Denial::Quota),
+            NoRoom::Entries => Self::Denied(Denial::MaxFiles),
+            // Others moved directories all the time.
+            NoRoom::Uncounted(Errno::AGAIN | Errno::TIME) => Self::Code(ErrorCode::Busy),
+            NoRoom::Uncounted(errno) => errno.into(),
+        }
     }
 }
 
@@ -120,9 +132,13 @@ impl From<Errno> for StreamError {
     }
 }
 
-impl From<OverQuota> for StreamError {
-    fn from(OverQuota: OverQuota) -> Self {
-        Self::Quota
+impl From<NoRoom> for StreamError {
+    fn from(no_room: NoRoom) -> Self {
+        match no_room {
+            // To write adds no entry.
+            NoRoom::Bytes | NoRoom::Entries => Self::Quota,
+            NoRoom::Uncounted(errno) => Self::Failed(errno),
+        }
     }
 }
 

@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use rustix::fd::OwnedFd;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use wasmtime::component::Resource;
 
 use super::audit::Argument;
-use super::bindings::wasi::filesystem::preopens;
 use super::bindings::wasi::filesystem::types::{
     Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, ErrorCode,
     HostDescriptor, HostDirectoryEntryStream, MetadataHashValue, NewTimestamp, OpenFlags,
@@ -19,6 +17,7 @@ use super::errors::{Denial, FsError, FsResult};
 use super::metadata::{descriptor_stat, metadata_hash, timestamps};
 use super::paths::{Entry, open_beneath, open_slashed, stays_below};
 use super::quota::{OpenFile, Register};
+use super::replacing::{hold, take_over_permissions};
 use super::streams::{InputStream, OutputStream, read_at, write_all_at};
 use super::{Access, State};
 
@@ -96,17 +95,6 @@ impl State {
         }
         let register = self.register()?;
         self.account.adding_entry(|| dir.open_at(path_flags, path, open, flags, register))
-    }
-}
-
-impl preopens::Host for State {
-    fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
-        self.audit("wasi:filesystem/preopens", "get-directories", Argument::None);
-        let preopen = &self.grants.preopen;
-        let fd = Arc::clone(&preopen.dir);
-        let descriptor = Descriptor { fd, kind: Kind::Directory, access: preopen.access };
-        let guest_path = preopen.guest_path.clone();
-        Ok(vec![(self.hand_out(descriptor)?, guest_path)])
     }
 }
 
@@ -354,10 +342,13 @@ impl HostDescriptor for State {
         let old = Entry::new(self.table.get(&fd)?.changeable_directory()?, &old_path)?;
         let new = Entry::new(self.table.get(&new_fd)?.changeable_directory()?, &new_path)?;
         let (file, file_type) = self.named(&old)?;
-        let (_held, replaced) = match file_type {
+        let (held, replaced) = match file_type {
             FileType::Directory => (None, self.named_if_there(&new)?),
             _ => (hold(&new), None),
         };
+        if let Some(replaced) = &held {
+            take_over_permissions(&old, &file, replaced);
+        }
         self.account.moving(&file, file_type, replaced.as_ref(), || {
             Ok(fs::renameat(&old.parent, old.given, &new.parent, new.given)?)
         })
@@ -431,14 +422,6 @@ impl HostDirectoryEntryStream for State {
         }
         Ok(())
     }
-}
-
-/// Holds what has that name, if something does. What is replaced by a rename is freed with
-/// its directory locked (Linux, fs/namei.c: unlike what is unlinked), for which all other
-/// changes there wait; what is held, only once this is dropped.
-fn hold(entry: &Entry<'_>) -> Option<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW;
-    open_beneath(&entry.parent, entry.name, flags, Mode::empty()).ok()
 }
 
 #[cfg(test)]

@@ -6,6 +6,9 @@
 //! `RESOLVE_BENEATH`), only regular files and directories can be opened, and
 //! the few calls that can sleep do so on the calling thread, never past the
 //! deadline of the whole handler call. No call starts a thread or a task.
+//!
+//! WASI has no permission bits. A new file has those that the server's umask leaves, and one that
+//! takes the place of another by a rename takes over that one's (`replacing`).
 
 mod audit;
 mod cli;
@@ -16,7 +19,9 @@ mod errors;
 mod filesystem;
 mod metadata;
 mod paths;
+mod preopens;
 mod quota;
+mod replacing;
 mod spares;
 mod streams;
 mod whole;

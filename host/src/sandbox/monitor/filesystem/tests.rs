@@ -5,9 +5,11 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use tempfile::TempDir;
 
+use super::super::bindings::wasi::filesystem::preopens;
 use super::super::errors::error_code;
 use super::super::{Grants, Ledger, Preopen, Spares, Usage};
 use super::*;
@@ -223,4 +225,15 @@ fn no_slash_leads_out_by_a_symbolic_link() {
         assert_eq!(tree(dir.path()), inside);
     }
     assert_eq!(tree(outside.path()), before);
+}
+
+#[test]
+fn both_names_of_the_directory_lead_to_the_same() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut monitored = Monitored::new(dir.path());
+    let state = &mut monitored.state;
+    let mut directories = preopens::Host::get_directories(state).expect("two").into_iter();
+    let (one, two) = (directories.next().expect("one"), directories.next().expect("another"));
+    assert_eq!((&*one.1, &*two.1), ("folder", "/folder"));
+    assert!(state.is_same_object(one.0, two.0).expect("both are open"));
 }

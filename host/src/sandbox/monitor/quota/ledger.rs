@@ -25,7 +25,7 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::time::{ClockId, clock_gettime};
 
 pub(super) use self::open_files::{OpenFiles, Place};
-use super::Usage;
+use super::{NoRoom, Usage};
 
 /// Files, directories and directory streams that one call may have open at a time.
 pub(super) const OPEN_FILES: usize = 64;
@@ -200,17 +200,21 @@ impl Ledger {
         }
     }
 
-    /// Adds `more` if there is room for it; whether there is.
-    pub(super) fn reserve(&self, more: Usage) -> bool {
+    /// Adds `more` if there is room for it.
+    ///
+    /// # Errors
+    /// What there is no room for.
+    pub(super) fn reserve(&self, more: Usage) -> Result<(), NoRoom> {
         let quota = self.quota();
-        if self.raise(BYTES, more.bytes, quota.bytes) {
-            if self.raise(ENTRIES, more.entries, quota.entries) {
-                return true;
-            }
+        if !self.raise(BYTES, more.bytes, quota.bytes) {
+            return Err(NoRoom::Bytes);
+        }
+        if !self.raise(ENTRIES, more.entries, quota.entries) {
             // The bytes stay until the next count.
             self.stale();
+            return Err(NoRoom::Entries);
         }
-        false
+        Ok(())
     }
 
     /// Adds `more` once again, whether or not there is room, if a count is being made: it

@@ -103,9 +103,16 @@ impl Usage {
     }
 }
 
-/// The directory would hold more than it may.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct OverQuota;
+/// Why there is no room for a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoRoom {
+    /// The directory would hold more bytes than it may.
+    Bytes,
+    /// The directory would hold more entries than it may.
+    Entries,
+    /// Nobody knows: the directory could not be counted.
+    Uncounted(Errno),
+}
 
 /// The changes that one handler call makes to the directory.
 pub(super) struct Account {
@@ -143,7 +150,7 @@ impl Account {
     }
 
     /// Makes a change to a directory that adds an entry.
-    pub(super) fn adding_entry<T, E: From<OverQuota>>(
+    pub(super) fn adding_entry<T, E: From<NoRoom>>(
         &self,
         change: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
@@ -151,7 +158,7 @@ impl Account {
     }
 
     /// Makes a change to a directory that adds another one.
-    pub(super) fn adding_directory<T, E: From<OverQuota>>(
+    pub(super) fn adding_directory<T, E: From<NoRoom>>(
         &self,
         change: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
@@ -164,7 +171,7 @@ impl Account {
         Usage::bytes(BLOCKS_OF_A_NAME * self.block)
     }
 
-    fn adding_name<T, E: From<OverQuota>>(
+    fn adding_name<T, E: From<NoRoom>>(
         &self,
         more: Usage,
         change: impl FnOnce() -> Result<T, E>,
@@ -177,7 +184,7 @@ impl Account {
     }
 
     /// Makes a change after which `file` is at most `end` bytes long, or as long as before.
-    pub(super) fn growing<T, E: From<OverQuota> + From<Errno>>(
+    pub(super) fn growing<T, E: From<NoRoom> + From<Errno>>(
         &self,
         file: &OpenFile,
         end: u64,
@@ -193,7 +200,7 @@ impl Account {
     }
 
     /// Makes `file` that long.
-    pub(super) fn resize<E: From<OverQuota> + From<Errno>>(
+    pub(super) fn resize<E: From<NoRoom> + From<Errno>>(
         &self,
         file: &OpenFile,
         length: u64,
@@ -211,7 +218,7 @@ impl Account {
     }
 
     /// Makes a change that adds `length` bytes at the end of `file`.
-    pub(super) fn appending<T, E: From<OverQuota> + From<Errno>>(
+    pub(super) fn appending<T, E: From<NoRoom> + From<Errno>>(
         &self,
         file: &OpenFile,
         length: u64,
@@ -235,7 +242,7 @@ impl Account {
 
     /// Makes a change that gives `file`, which is of that type, another name in place of its
     /// own. It may have been that of something else; if that was a directory, of `replaced`.
-    pub(super) fn moving<T, E: From<OverQuota>>(
+    pub(super) fn moving<T, E: From<NoRoom>>(
         &self,
         file: &OpenFile,
         file_type: FileType,
@@ -259,7 +266,7 @@ impl Account {
     }
 
     /// Makes a change that gives `file` another name besides its own.
-    pub(super) fn linking<T, E: From<OverQuota>>(
+    pub(super) fn linking<T, E: From<NoRoom>>(
         &self,
         file: &OpenFile,
         change: impl FnOnce() -> Result<T, E>,

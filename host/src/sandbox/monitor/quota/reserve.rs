@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::count::Count;
-use super::{Account, OverQuota, Usage};
+use super::{Account, NoRoom, Usage};
 #[cfg(feature = "holes")]
 use crate::holes::Hole;
 
@@ -90,8 +90,8 @@ impl Account {
     /// each count, and announced anew: who counts need not care for a change that waits.
     ///
     /// # Errors
-    /// [`OverQuota`] when the directory has no room, or it could not be counted in time.
-    pub(super) fn reserve<G, E: From<OverQuota>>(
+    /// [`NoRoom`] when the directory has none, or it could not be counted.
+    pub(super) fn reserve<G, E: From<NoRoom>>(
         &self,
         needs: impl Fn() -> Result<Needs<G>, E>,
     ) -> Result<(Change<'_>, G), E> {
@@ -99,9 +99,10 @@ impl Account {
             // That it is late does not keep a change that fits.
             let _ = self.recount();
         }
-        if let Some(reserved) = self.attempt(self.begin(), &needs)? {
-            return Ok(reserved);
-        }
+        let mut refused = match self.attempt(self.begin(), &needs)? {
+            Ok(reserved) => return Ok(reserved),
+            Err(refused) => refused,
+        };
         let mut pause = None;
         for _ in 0..RECOUNTS {
             if !self.was_just_counted() && pause.is_none() {
@@ -114,15 +115,16 @@ impl Account {
             }
             // It may also have been refused before another's count came to its end.
             let change = if pause.is_some() { self.begin_at_once() } else { self.begin() };
-            if let Some(reserved) = self.attempt(change, &needs)? {
-                return Ok(reserved);
-            }
+            refused = match self.attempt(change, &needs)? {
+                Ok(reserved) => return Ok(reserved),
+                Err(refused) => refused,
+            };
             // Unless others made changes meanwhile, which may have been counted twice.
             if just_counted || !self.ledger.is_stale() {
                 break;
             }
         }
-        Err(OverQuota.into())
+        Err(refused.into())
     }
 
     /// Reserves what a change needs, if there is room.
@@ -130,14 +132,17 @@ impl Account {
         &self,
         change: Change<'a>,
         needs: impl Fn() -> Result<Needs<G>, E>,
-    ) -> Result<Option<(Change<'a>, G)>, E> {
+    ) -> Result<Result<(Change<'a>, G), NoRoom>, E> {
         let Needs { guard, announced, reserved } = needs()?;
         change.announce(announced);
         // What needs no room is done in a directory that is too full, too.
-        let fits = reserved == Usage::default() || self.ledger.reserve(reserved);
+        let fits = match reserved == Usage::default() {
+            true => Ok(()),
+            false => self.ledger.reserve(reserved),
+        };
         #[cfg(feature = "holes")]
-        let fits = fits || Hole::NoQuota.is_open();
-        Ok(fits.then_some((change, guard)))
+        let fits = fits.or(if Hole::NoQuota.is_open() { Ok(()) } else { fits });
+        Ok(fits.map(|()| (change, guard)))
     }
 
     fn begin_at_once(&self) -> Change<'_> {
@@ -150,10 +155,10 @@ impl Account {
         !self.ledger.is_stale() && self.ledger.counted() < RECOUNT_PAUSE
     }
 
-    fn recount(&self) -> Result<(), OverQuota> {
+    fn recount(&self) -> Result<(), NoRoom> {
         // What cannot be counted is not known to have room.
         let count = Count::begin(&self.ledger, self.slot);
-        count.finish(&*self.dir, self.deadline).map_err(|_| OverQuota)
+        count.finish(&*self.dir, self.deadline).map_err(NoRoom::Uncounted)
     }
 
     /// Asks the others to begin no change, once nobody else does.

@@ -15,7 +15,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, linkat, openat, renamea
 use rustix::io::{Errno, pwrite};
 
 use super::reserve::Needs;
-use super::{Account, Ledger, OpenFile, OverQuota, PATIENCE, RECOUNT_EVERY, Usage, measure, size};
+use super::{Account, Ledger, NoRoom, OpenFile, PATIENCE, RECOUNT_EVERY, Usage, measure, size};
 use crate::sandbox::monitor::streams::append_all;
 use crate::sandbox::monitor::{Access, Grants, Preopen, Spares};
 
@@ -34,8 +34,8 @@ enum Failed {
     Errno(Errno),
 }
 
-impl From<OverQuota> for Failed {
-    fn from(OverQuota: OverQuota) -> Self {
+impl From<NoRoom> for Failed {
+    fn from(_: NoRoom) -> Self {
         Self::Quota
     }
 }

@@ -9,7 +9,7 @@ fn usage(bytes: u64, entries: u64) -> Usage {
 }
 
 fn fits(ledger: &Ledger, more: Usage) -> bool {
-    ledger.reserve(more)
+    ledger.reserve(more).is_ok()
 }
 
 pub(super) fn counted(bytes: u64, entries: u64) -> Ledger {

@@ -12,7 +12,7 @@ fn count_while(account: &Account, happens: impl FnOnce()) {
 }
 
 fn fits(account: &Account, bytes: u64) -> bool {
-    account.ledger.reserve(Usage::bytes(bytes))
+    account.ledger.reserve(Usage::bytes(bytes)).is_ok()
 }
 
 #[test]
