@@ -114,7 +114,7 @@ fn a_directory_that_may_not_be_read_is_forbidden(pool: &str) {
     assert_eq!(server.request("DELETE", "/delete/x", b"").status, 403, "{pool}");
     files.permit(0o755);
     assert_eq!(server.get("/download/x").text(), "x", "{pool}: all is as it was");
-    fs::set_permissions(files.dir().join("x"), Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(files.dir().join("x"), Permissions::from_mode(0o000)).unwrap();
     assert_eq!(server.get("/download/x").status, 403, "{pool}: a file");
 }
 

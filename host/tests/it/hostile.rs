@@ -221,9 +221,11 @@ fn names_that_a_handler_makes_break_no_listing(pool: &str) {
     let list: Vec<serde_json::Value> =
         serde_json::from_slice(&server.get("/listdir").body).unwrap();
     let names: Vec<_> = list.iter().map(|entry| entry["name"].as_str().unwrap()).collect();
-    for part in ["\n", "\"", "\\", "<script>"] {
+    for part in ["\"", "<script>"] {
         assert!(names.iter().any(|name| name.contains(part)), "{pool}: {part:?} in {names:?}");
     }
+    // Nobody could ask for these.
+    assert!(!names.iter().any(|name| name.contains(['\n', '\\'])), "{pool}: {names:?}");
     assert_eq!(attacker.get("/clean").status, 200, "{pool}");
     std::fs::remove_file(attacker.dir.join(not_text)).ok();
     assert_eq!(server.get("/listdir").text(), "[]", "{pool}: all deleted, and it lists on");

@@ -248,10 +248,11 @@ fn text_has_nothing_that_steers_a_terminal(pool: &str) {
 fn the_audit_has_nothing_that_steers_a_terminal(pool: &str) {
     let scratch = tempfile::tempdir().unwrap();
     let audit = scratch.path().join("audit");
-    let mut server = Logging::start(pool, &["--audit", audit.to_str().unwrap()]);
+    let args = ["--audit", audit.to_str().unwrap(), "--handler", HOSTILE];
+    let mut server = Logging::start(pool, &args);
     let name = format!("a{STEERING}\u{e0001}");
     std::fs::write(server.dir.path().join("folder").join(&name), "").unwrap();
-    assert_eq!(server.connect().request("GET", "/listdir", b"").status, 200);
+    assert_eq!(server.connect().request("GET", "/clean", b"").status, 200);
     server.stop();
     let text = String::from_utf8(std::fs::read(audit).unwrap()).unwrap();
     assert_harmless(&text);

@@ -91,6 +91,23 @@ mod tests {
     }
 
     #[test]
+    fn one_that_others_may_read_now_is_not_given() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (files, spares, open) = spares(2);
+        let permit = |mode| {
+            let permissions = fs::Permissions::from_mode(mode);
+            fs::set_permissions(files.path(), permissions).expect("it is mine");
+        };
+        permit(0o300);
+        assert!(spares.take().is_none());
+        permit(0o700);
+        let dir = spares.take().expect("the other one");
+        spares.keep(dir);
+        spares.keep(Entries::of(&open).expect("it"));
+        assert_eq!(std::iter::from_fn(|| spares.take()).count(), 2);
+    }
+
+    #[test]
     fn no_more_are_kept_than_there_were() {
         let (_files, spares, open) = spares(2);
         drop(spares.take());

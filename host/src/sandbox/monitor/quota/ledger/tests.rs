@@ -23,6 +23,14 @@ pub(super) fn counted(bytes: u64, entries: u64) -> Ledger {
 }
 
 #[test]
+fn what_there_is_no_room_for_is_said() {
+    let ledger = counted(90, 9);
+    assert_eq!(ledger.reserve(usage(11, 1)), Err(NoRoom::Bytes));
+    assert_eq!(ledger.reserve(usage(1, 2)), Err(NoRoom::Entries));
+    assert_eq!(ledger.reserve(usage(1, 1)), Ok(()));
+}
+
+#[test]
 fn both_numbers_must_fit() {
     let ledger = counted(90, 9);
     assert!(!fits(&ledger, usage(11, 1)));
