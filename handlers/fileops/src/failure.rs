@@ -35,7 +35,7 @@ pub fn failure(method: &str, code: ErrorCode) -> Vec<u8> {
             (400, "This is not the name of a file")
         }
         ErrorCode::Exist | ErrorCode::Busy | ErrorCode::WouldBlock | ErrorCode::Interrupted => {
-            (503, "The directory is busy: try again")
+            (503, "The directory or the file is being changed: try again")
         }
         ErrorCode::InsufficientMemory => {
             (503, "The server has too many files open, or too little memory: try again")

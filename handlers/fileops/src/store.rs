@@ -113,7 +113,13 @@ impl Store {
             // It has gone since.
             Err(ErrorCode::NoEntry) => return Ok(None),
             // It leads out, or where nothing can be had.
-            Err(_) if is_link => return Ok(None),
+            Err(
+                ErrorCode::NotPermitted
+                | ErrorCode::Access
+                | ErrorCode::Loop
+                | ErrorCode::NotDirectory
+                | ErrorCode::NameTooLong,
+            ) if is_link => return Ok(None),
             Err(code) => return Err(code),
         };
         Ok(matches!(stat.type_, DescriptorType::RegularFile).then(|| Entry {
@@ -221,7 +227,7 @@ impl File {
                 self.descriptor.read(most, offset).map(|(chunk, _)| chunk)
             })?;
             if read == 0 {
-                return Err(ErrorCode::Io);
+                return Err(ErrorCode::Busy);
             }
             offset += read as u64;
         }
