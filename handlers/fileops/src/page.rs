@@ -40,9 +40,7 @@ pub fn page(request: &Request<'_>, store: &Store) -> Result<Vec<u8>, ErrorCode> 
     let names = store.names()?;
     let mut html = with_room(PAGE_LENGTH, &names);
     append_page_before_rows(&mut html);
-    for entry in names.sorted().filter_map(|name| store.entry(name)) {
-        append_row(&mut html, &entry);
-    }
+    append_files(&mut html, store, &names, append_row);
     append_page_after_rows(&mut html);
     Ok(response(PAGE_POLICY).before(request.method, html))
 }
@@ -55,9 +53,7 @@ pub fn links(request: &Request<'_>, store: &Store) -> Result<Vec<u8>, ErrorCode>
         b"<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
           <title>Files</title>\n<ul>\n",
     );
-    for entry in names.sorted().filter_map(|name| store.entry(name)) {
-        append_link(&mut html, &entry);
-    }
+    append_files(&mut html, store, &names, append_link);
     html.extend_from_slice(b"</ul>\n</html>\n");
     Ok(response(LINKS_POLICY).before(request.method, html))
 }
@@ -76,6 +72,18 @@ fn response(policy: &str) -> Response {
         .field("Content-Security-Policy", policy)
         .field("Referrer-Policy", "no-referrer")
         .field("X-Content-Type-Options", "nosniff")
+}
+
+/// Appends every file, in the order of the listing.
+fn append_files(
+    html: &mut Vec<u8>,
+    store: &Store,
+    names: &Names,
+    append: fn(&mut Vec<u8>, &Entry<'_>),
+) {
+    for entry in names.sorted().filter_map(|name| store.entry(name)) {
+        append(html, &entry);
+    }
 }
 
 /// Appends a row of the page's table.
