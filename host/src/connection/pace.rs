@@ -22,7 +22,8 @@ const LINGER: Duration = Duration::from_secs(5);
 /// The longest that this may go on.
 const MAX_LINGER: Duration = Duration::from_secs(3600);
 
-/// The same when the server is about to end.
+/// The same when the server is about to end: who is refused and still sends may go on, within the
+/// grace.
 const LINGER_DRAINING: Duration = Duration::from_millis(100);
 
 /// How long a connection has been idle before it gives way to others.
@@ -103,7 +104,7 @@ impl<'a> Pace<'a> {
         let may = match self.phase {
             Phase::Idle | Phase::Head => false,
             Phase::Body | Phase::Answer => true,
-            Phase::Linger => !self.hurried && self.began.elapsed() < MAX_LINGER,
+            Phase::Linger => self.began.elapsed() < MAX_LINGER,
         };
         if !may || bytes == 0 {
             return false;
@@ -191,6 +192,7 @@ impl<'a> Pace<'a> {
             Phase::Head => self.limits.header_timeout,
             Phase::Body => self.limits.body_timeout,
             Phase::Answer => self.limits.write_timeout,
+            Phase::Linger if self.hurried => LINGER_DRAINING,
             Phase::Linger => LINGER,
         }
     }

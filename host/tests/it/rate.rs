@@ -177,6 +177,24 @@ fn who_is_refused_while_it_sends_gets_to_see_why(pool: &str) {
     assert!(resident < 200, "{pool}: {resident} MiB to drop what nobody reads");
 }
 
+for_each_pool!(who_sends_while_the_server_ends_gets_to_see_why);
+fn who_sends_while_the_server_ends_gets_to_see_why(pool: &str) {
+    const PIECE: usize = 64 << 10;
+    let mut server = Server::start(pool, &[]);
+    let mut client = server.connect();
+    let head =
+        format!("PUT /upload/x HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", 80 * PIECE);
+    client.send([head.as_bytes(), &[b'x'; PIECE]].concat());
+    eventually("it is read", || server.unread() == 0);
+    server.signal(rustix::process::Signal::TERM);
+    server.wait_for_line("status=503");
+    // For longer than a client is listened to that says nothing more.
+    send_slowly(&mut client, &[b'x'; PIECE], 79, Duration::from_millis(10));
+    assert_eq!(client.response().status, 503, "{pool}");
+    drop(client);
+    assert!(server.wait().success(), "{pool}");
+}
+
 for_each_pool!(wget_and_python_see_a_refusal);
 fn wget_and_python_see_a_refusal(pool: &str) {
     const LENGTH: u64 = 300 << 20;
