@@ -94,13 +94,11 @@ mod tests {
     fn one_that_others_may_read_now_is_not_given() {
         use std::os::unix::fs::PermissionsExt as _;
         let (files, spares, open) = spares(2);
-        let before = fs::metadata(files.path()).expect("it").permissions();
-        let permit = |permissions| {
-            fs::set_permissions(files.path(), permissions).expect("it is mine");
-        };
-        permit(fs::Permissions::from_mode(0o300));
+        let before = fs::metadata(files.path()).expect("it is there").permissions();
+        let permit = |permissions| fs::set_permissions(files.path(), permissions);
+        permit(fs::Permissions::from_mode(0o300)).expect("it is mine");
         assert!(spares.take().is_none());
-        permit(before);
+        permit(before).expect("it is mine");
         let dir = spares.take().expect("the other one");
         spares.keep(dir);
         spares.keep(Entries::of(&open).expect("it"));
