@@ -2,11 +2,12 @@
 //! holds, however many handlers see it.
 
 use std::collections::{BTreeSet, HashMap};
+use std::io::ErrorKind;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, openat2};
 
 use crate::config::DirConfig;
@@ -56,14 +57,14 @@ pub struct Slot {
 }
 
 impl Directories {
-    /// Opens a directory, creating it if it is missing.
+    /// Opens a directory, creating it, but none above it, if it is missing.
     ///
     /// # Errors
     /// An error that names the option, the path and the reason.
     pub fn open(&self, config: &DirConfig, quota: Usage) -> anyhow::Result<ServedDir> {
         let path = &config.host;
         let context = || format!("--dir {}", path.display());
-        std::fs::create_dir_all(path).with_context(context)?;
+        create(path).with_context(context)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty()).with_context(context)?;
         let stat = fstat(&fd).with_context(context)?;
@@ -83,6 +84,24 @@ impl Directories {
         drop(state);
         open.insert((stat.st_dev, stat.st_ino), Arc::downgrade(&directory));
         Ok(ServedDir { directory, config: config.clone() })
+    }
+}
+
+/// Creates a directory, unless it is there. What is missing above it may be a slip of the pen.
+fn create(path: &Path) -> anyhow::Result<()> {
+    let Err(error) = std::fs::create_dir(path) else { return Ok(()) };
+    // A link, too, may lead to one.
+    if path.is_dir() {
+        return Ok(());
+    }
+    match path.parent() {
+        Some(above) if error.kind() == ErrorKind::NotFound && !above.exists() => {
+            let above = above.display();
+            bail!(
+                "there is no directory {above} to create it in: if it is right, `mkdir -p {above}`"
+            )
+        }
+        _ => Err(error.into()),
     }
 }
 

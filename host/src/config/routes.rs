@@ -252,6 +252,12 @@ impl Route {
         workers: u32,
         most_workers: u32,
     ) -> anyhow::Result<Self> {
+        if own.path.is_none() && prefix.length() > 0 {
+            bail!(
+                "the key `path` is missing: the built-in file handler serves paths such as \
+                 /listdir, and would find nothing below {prefix}"
+            );
+        }
         let read_only = own.read_only.or(settings.read_only).unwrap_or(false);
         let dir = own.dir.as_deref().or(settings.dir.as_deref()).unwrap_or("./folder::folder");
         let env = own.env.clone().or_else(|| settings.env.clone()).unwrap_or_default();
@@ -364,8 +370,12 @@ mod tests {
             ("handler = ['x.wasm', '/=y.wasm']", "given twice"),
             ("[[handler]]\nprefix = 'x'", "does not begin with /"),
             ("[[handler]]\nport = 1", "unknown field"),
-            ("[[handler]]\nprefix = '/b'\nmemory = 1", "handler /b: --memory"),
-            ("quota = 10\n[[handler]]\n[[handler]]\nprefix = '/b'\nquota = 1", "share a directory"),
+            ("[[handler]]\nprefix = '/b'", "handler /b: the key `path` is missing"),
+            ("[[handler]]\nprefix = '/b'\npath = 'b.wasm'\nmemory = 1", "handler /b: --memory"),
+            (
+                "quota = 10\n[[handler]]\n[[handler]]\nprefix = '/b'\npath = 'b.wasm'\nquota = 1",
+                "share a directory",
+            ),
         ] {
             let error = format!("{:#}", routes(bad).expect_err(bad));
             assert!(error.contains(why), "{bad}: {error}");

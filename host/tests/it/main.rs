@@ -14,6 +14,7 @@ mod crowd;
 #[path = "../../src/http/decisions.rs"]
 mod decisions;
 mod demo;
+mod environment;
 mod files;
 mod framing;
 mod fresh;
@@ -31,6 +32,8 @@ mod properties;
 mod protocol;
 mod quota;
 mod records;
+mod refusals;
+mod reload;
 mod slow;
 mod standard_library;
 mod start;

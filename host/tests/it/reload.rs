@@ -82,10 +82,10 @@ fn a_file_that_changes_while_sighup_adds_it_is_taken_up() {
     let (one, two, config) = (file("one.wasm"), file("two.wasm"), file("config.toml"));
     fs::write(&one, component(&status(201))).unwrap();
     fs::write(&two, component(&slow(202))).unwrap();
-    let options = "watch = true\ncache-dir = 'none'\n";
-    fs::write(&config, format!("{options}{}", table("/", &one))).unwrap();
-    let mut server = Server::with_config("thread", &config);
-    let both = format!("{options}{}{}", table("/", &one), table("/two", &two));
+    fs::write(&config, table("/", &one)).unwrap();
+    let args = [&WATCHED[..], &["--config", config.to_str().unwrap()]].concat();
+    let mut server = Server::start("thread", &args);
+    let both = format!("{}{}", table("/", &one), table("/two", &two));
     fs::write(&config, both).unwrap();
     server.signal(Signal::HUP);
     let compiler = server.stop_compiler(Signal::STOP);
