@@ -37,7 +37,8 @@ impl Worker {
     fn new(dir: &ServedDir, audit: Option<Arc<Audit>>) -> Self {
         let sandbox = Sandbox::new(LIMITS, Memories::Reused, Clock::Epoch).expect("an engine");
         let load = |path: Option<&Path>| {
-            let component = sandbox.compile(&read(path).expect("a file")).expect("it compiles");
+            let component =
+                sandbox.compile(&read(path).bytes.expect("a file")).expect("it compiles");
             let grants = dir.grants(Vec::new(), audit.clone());
             sandbox.handler(&component, grants).expect("it is a handler")
         };

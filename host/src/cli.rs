@@ -1,11 +1,15 @@
 //! The command line of `host`: what was typed, not yet what it means.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::config::{Config, Settings};
 use crate::demo;
+use crate::environment::Environment;
 
 /// Serves HTTP requests from a sandboxed, swappable WebAssembly handler.
 ///
@@ -13,7 +17,7 @@ use crate::demo;
 /// handler on 127.0.0.1:8885. Every option can also be given as an environment
 /// variable (--max-request as SWAPBOX_MAX_REQUEST) or in the file that --config
 /// names (max-request = "1MiB"); an option wins over a variable, and both win over
-/// the file.
+/// the file. A variable that is empty counts as not set.
 #[derive(Debug, Parser)]
 #[command(
     name = "host",
@@ -41,6 +45,13 @@ enum Command {
     },
     /// Run the attack catalogue against both pools, and show what stops each attack
     Demo(demo::Options),
+    /// Print completions of the command line for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page, in roff
+    Man,
     /// Serves attempts to break out of a worker: a part of the demo.
     #[command(hide = true)]
     Escaped {
@@ -54,6 +65,8 @@ enum Command {
         limits: String,
         /// Address space, in bytes
         memory: u64,
+        /// Processor time, in seconds
+        cpu: u64,
         /// Let others have the processors first
         #[arg(long)]
         low_priority: bool,
@@ -79,11 +92,13 @@ pub enum Task {
     Serve(Box<Config>),
     /// Run the attack catalogue.
     Demo(demo::Options),
+    /// Print this.
+    Print(Vec<u8>),
     /// Inspect a handler, with the limits of this configuration.
     Inspect(PathBuf, Box<Config>),
-    /// Compile for an engine with these limits, in that much address space, and whether
-    /// others are to have the processors first.
-    Compile(String, u64, bool),
+    /// Compile for an engine with these limits, in that many bytes of address space and seconds
+    /// of processor time, and whether others are to have the processors first.
+    Compile(String, u64, u64, bool),
     /// Say the lines of instructions at these places of a component.
     Symbolize(Vec<usize>),
     /// Fork workers for that parent.
@@ -103,10 +118,17 @@ pub enum Usage {
 ///
 /// # Errors
 /// [`Usage`] for help and for anything that is not right.
-pub fn parse(args: impl Iterator<Item = std::ffi::OsString>) -> Result<Task, Usage> {
-    let cli = Cli::try_parse_from(args).map_err(|error| match error.use_stderr() {
+pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Usage> {
+    let args: Vec<_> = args.collect();
+    let command = Cli::command();
+    let options = command.get_arguments().filter_map(|arg| arg.get_env().map(OsString::from));
+    let environment = Environment::of(std::env::vars_os(), &options.collect());
+    let mut command = environment.apply(command);
+    let matches = command.try_get_matches_from_mut(&args);
+    let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = cli.map_err(|error| match error.use_stderr() {
         false => Usage::Help(error.render().to_string()),
-        true => Usage::Error(one_line(&error)),
+        true => Usage::Error(one_line(&error) + &origin(&error, &command, &args)),
     })?;
     let configured = |settings| {
         Config::new(settings).map(Box::new).map_err(|error| Usage::Error(format!("{error:#}")))
@@ -114,28 +136,77 @@ pub fn parse(args: impl Iterator<Item = std::ffi::OsString>) -> Result<Task, Usa
     match cli.command {
         Some(Command::Zygote { parent }) => Ok(Task::Work(parent)),
         Some(Command::Symbolize { offsets }) => Ok(Task::Symbolize(offsets)),
-        Some(Command::Demo(options)) => Ok(Task::Demo(options)),
+        Some(Command::Demo(options)) => {
+            options.check().map_err(|error| Usage::Error(error.to_string()))?;
+            Ok(Task::Demo(options))
+        }
+        Some(Command::Completions { shell }) => Ok(Task::Print(completions(shell))),
+        Some(Command::Man) => manual_page()
+            .map(Task::Print)
+            .map_err(|error| Usage::Error(format!("the manual page cannot be written: {error}"))),
         Some(Command::Escaped { settings }) => {
             let mut config = configured(*settings)?;
             config.escaped = true;
             Ok(Task::Serve(config))
         }
-        Some(Command::Compile { limits, memory, low_priority }) => {
-            Ok(Task::Compile(limits, memory, low_priority))
+        Some(Command::Compile { limits, memory, cpu, low_priority }) => {
+            Ok(Task::Compile(limits, memory, cpu, low_priority))
         }
         Some(Command::Inspect { handler }) => {
             Ok(Task::Inspect(handler, configured(Settings::default())?))
         }
-        None => configure(cli).map_err(|error| Usage::Error(format!("{error:#}"))),
+        None => configure(cli, environment).map_err(|error| Usage::Error(format!("{error:#}"))),
     }
 }
 
-fn configure(cli: Cli) -> anyhow::Result<Task> {
+fn configure(cli: Cli, environment: Environment) -> anyhow::Result<Task> {
     let file = match &cli.config {
         Some(path) => Settings::from_file(path)?,
         None => Settings::default(),
     };
-    Ok(Task::Serve(Box::new(Config::new(cli.settings.or(file))?)))
+    let mut config = Config::new(cli.settings.or(file))?;
+    config.passed_over = environment.warnings;
+    Ok(Task::Serve(Box::new(config)))
+}
+
+fn completions(shell: Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut public_command(), "host", &mut script);
+    script
+}
+
+/// The command line without what the server starts by itself.
+fn public_command() -> clap::Command {
+    let whole = Cli::command();
+    let about = whole.get_about().cloned().unwrap_or_default();
+    let long_about = whole.get_long_about().cloned().unwrap_or_default();
+    clap::Command::new("host")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(about)
+        .long_about(long_about)
+        .args(whole.get_arguments().cloned())
+        .subcommands(whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned())
+}
+
+fn manual_page() -> std::io::Result<Vec<u8>> {
+    let mut page = Vec::new();
+    clap_mangen::Man::new(public_command()).render(&mut page)?;
+    Ok(page)
+}
+
+/// Which variable a bad value comes from, if it is not on the command line.
+fn origin(error: &clap::Error, command: &clap::Command, args: &[OsString]) -> String {
+    let Some(ContextValue::String(shown)) = error.get(ContextKind::InvalidArg) else {
+        return String::new();
+    };
+    let option = shown.split([' ', '=', '[']).next().unwrap_or_default();
+    let named = |arg: &&clap::Arg| arg.get_long().is_some_and(|long| option == format!("--{long}"));
+    let variable = command.get_arguments().find(named).and_then(clap::Arg::get_env);
+    let given = args.iter().any(|arg| arg.to_string_lossy().starts_with(option));
+    match variable.filter(|name| !given && std::env::var_os(name).is_some()) {
+        Some(name) => format!(" (from the variable {})", name.to_string_lossy()),
+        None => String::new(),
+    }
 }
 
 /// Clap's message without its frame, on one line.
@@ -170,7 +241,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        use clap::CommandFactory as _;
         Cli::command().debug_assert();
     }
 
@@ -180,7 +250,9 @@ mod tests {
         check(&["--pool", "fiber"], "[possible values: thread, process]");
         check(&["--timeout", "10"], "--timeout");
         check(&["--memory", "big"], "--memory");
-        check(&["--workers", "0"], "--workers");
+        check(&["--workers", "0"], "--workers <N>': a whole number from 1 to");
+        check(&["--addr", "localhost"], "an address is written as");
+        check(&["demo", "--only", "nothing"], "no attack 'nothing', but these: loop, ");
         check(&["--nonsense"], "--nonsense");
         check(&["--max-response", "1"], "--max-response");
         check(&["--config", "/nonexistent.toml"], "/nonexistent.toml");

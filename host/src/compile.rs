@@ -13,7 +13,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use rustix::fs::{MemfdFlags, SealFlags, SeekFrom, fcntl_add_seals, memfd_create, seek};
 use rustix::process::{Signal, nice, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
@@ -28,8 +28,8 @@ use crate::sandbox::{Clock, Examined, Memories, Sandbox};
 /// What compiling may cost.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Wall-clock time.
-    pub time: Duration,
+    /// Processor time of all its threads together, in whole seconds, rounded up.
+    pub cpu: Duration,
     /// Address space, in bytes.
     pub memory: u64,
     /// How much of the processors it gets when others want them too.
@@ -47,7 +47,55 @@ pub enum Priority {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { time: Duration::from_secs(60), memory: 4 << 30, priority: Priority::Usual }
+        Self { cpu: DEFAULT_CPU, memory: 4 << 30, priority: Priority::Usual }
+    }
+}
+
+/// Processor time for a compiler, where nothing else is said.
+pub const DEFAULT_CPU: Duration = Duration::from_secs(60);
+
+/// How many times its processor time a compiler may take by the clock. What does not compute, or
+/// gets little of a busy machine, ends then.
+const CLOCK_FACTOR: u32 = 10;
+
+impl Bounds {
+    fn cpu_seconds(self) -> u64 {
+        self.cpu.as_secs().saturating_add(u64::from(self.cpu.subsec_nanos() > 0)).max(1)
+    }
+
+    fn clock(self) -> Duration {
+        Duration::from_secs(self.cpu_seconds()).saturating_mul(CLOCK_FACTOR)
+    }
+}
+
+/// Why there is no verdict on a component.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// It took all its processor time.
+    #[error(
+        "it takes more than {0} s of processor time to compile, of which --compile-timeout can \
+         allow more"
+    )]
+    ProcessorTime(u64),
+    /// It took long without computing.
+    #[error("it takes longer than {0} s to compile on a machine that is busy with other things")]
+    Clock(u64),
+    /// It took all its memory.
+    #[error("it takes more than {0} MiB of memory to compile")]
+    Memory(u64),
+    /// Somebody killed the compiler, such as the kernel for want of memory.
+    #[error("the compiler was killed")]
+    Killed,
+    /// The compiler crashed, and would do so again.
+    #[error("{0}")]
+    Crashed(String),
+}
+
+impl Failure {
+    /// Whether another attempt at the same file may come to something else.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        !matches!(self, Self::Crashed(_))
     }
 }
 
@@ -107,6 +155,7 @@ pub async fn compile(
         .arg("compile")
         .arg(serde_json::to_string(&limits)?)
         .arg(bounds.memory.to_string())
+        .arg(bounds.cpu_seconds().to_string())
         .args((bounds.priority == Priority::Low).then_some("--low-priority"))
         .env_clear()
         .current_dir("/")
@@ -123,12 +172,12 @@ pub async fn compile(
         stderr.take(MAX_FINDINGS).read_to_end(&mut said).await?;
         child.wait().await
     };
-    let Ok(status) = timeout(bounds.time, heard).await else {
-        bail!("it takes longer than {} s to compile", bounds.time.as_secs())
+    let Ok(status) = timeout(bounds.clock(), heard).await else {
+        return Err(Failure::Clock(bounds.clock().as_secs()).into());
     };
     let status = status?;
     let findings = serde_json::from_slice(&said).ok().filter(|_| status.success());
-    let Some(findings) = findings else { bail!(death(status, &said, bounds)) };
+    let Some(findings) = findings else { return Err(failure(status, &said, bounds).into()) };
     seal(&code)?;
     Ok(Compiled { code, findings })
 }
@@ -157,21 +206,23 @@ pub(crate) fn rewound(code: &OwnedFd) -> anyhow::Result<File> {
 }
 
 /// Why there are no findings.
-fn death(status: ExitStatus, said: &[u8], bounds: Bounds) -> String {
+fn failure(status: ExitStatus, said: &[u8], bounds: Bounds) -> Failure {
     let said = String::from_utf8_lossy(said);
     if OUT_OF_MEMORY.iter().any(|text| said.contains(text)) {
-        return format!("it takes more than {} MiB of memory to compile", bounds.memory >> 20);
+        return Failure::Memory(bounds.memory >> 20);
     }
-    // A panic's begins with an empty line.
-    let first = said.lines().find(|line| !line.is_empty()).map(shortened).unwrap_or_default();
     let what = match status.signal() {
+        Some(libc::SIGXCPU) => return Failure::ProcessorTime(bounds.cpu_seconds()),
+        Some(libc::SIGKILL) => return Failure::Killed,
         Some(signal) => format!("was ended by signal {signal}"),
         None => "failed".into(),
     };
-    match first.is_empty() {
+    // A panic's begins with an empty line.
+    let first = said.lines().find(|line| !line.is_empty()).map(shortened).unwrap_or_default();
+    Failure::Crashed(match first.is_empty() {
         true => format!("the compiler {what}"),
         false => format!("the compiler {what}: {first}"),
-    }
+    })
 }
 
 fn shortened(text: &str) -> String {
@@ -182,7 +233,7 @@ fn shortened(text: &str) -> String {
 ///
 /// # Errors
 /// When it cannot be set up, or the machine code cannot be written.
-pub fn run(limits: &str, memory: u64, low_priority: bool) -> anyhow::Result<()> {
+pub fn run(limits: &str, memory: u64, cpu_seconds: u64, low_priority: bool) -> anyhow::Result<()> {
     if low_priority {
         nice(LOW_PRIORITY).context("lowering the priority")?;
     }
@@ -190,7 +241,7 @@ pub fn run(limits: &str, memory: u64, low_priority: bool) -> anyhow::Result<()> 
     let limits = serde_json::from_str(limits).context("the limits")?;
     let wasm = File::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     let mut code = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
-    lockdown::limit_compiler(memory)?;
+    lockdown::limit_compiler(memory, cpu_seconds)?;
     lockdown::confine_compiler()?;
     let mut bytes = Vec::new();
     (&wasm).read_to_end(&mut bytes)?;
@@ -247,13 +298,27 @@ mod tests {
         ];
         let dead = ExitStatus::from_raw(Signal::SEGV.as_raw());
         for said in said {
-            assert!(death(dead, said.as_bytes(), bounds).contains("100 MiB of memory"), "{said:?}");
+            let failure = failure(dead, said.as_bytes(), bounds);
+            assert!(matches!(failure, Failure::Memory(100)), "{said:?}: {failure}");
         }
+        assert!(Failure::Memory(100).may_pass());
+        let ended = ExitStatus::from_raw(libc::SIGXCPU);
+        assert!(matches!(failure(ended, b"", bounds), Failure::ProcessorTime(60)));
         let other = "\nthread 'main' (7) panicked at map.rs:1:1:\nno reason\n";
         assert_eq!(
-            death(dead, other.as_bytes(), bounds),
+            failure(dead, other.as_bytes(), bounds).to_string(),
             "the compiler was ended by signal 11: thread 'main' (7) panicked at map.rs:1:1:"
         );
-        assert_eq!(death(dead, b"", bounds), "the compiler was ended by signal 11");
+        let crashed = failure(dead, b"", bounds);
+        assert_eq!(crashed.to_string(), "the compiler was ended by signal 11");
+        assert!(!crashed.may_pass(), "it would again");
+    }
+    #[test]
+    fn processor_time_is_in_whole_seconds_and_the_clock_has_several_times_that() {
+        for (given, expected) in [(1, 1), (999, 1), (1000, 1), (1001, 2), (60_000, 60)] {
+            let bounds = Bounds { cpu: Duration::from_millis(given), ..Bounds::default() };
+            assert_eq!(bounds.cpu_seconds(), expected, "{given}");
+            assert_eq!(bounds.clock(), Duration::from_secs(10 * expected), "{given}");
+        }
     }
 }

@@ -2,8 +2,9 @@
 //! holds, however many handlers see it.
 
 use std::collections::{BTreeSet, HashMap};
+use std::io::ErrorKind;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -62,14 +63,14 @@ pub struct Slot {
 }
 
 impl Directories {
-    /// Opens a directory, creating it if it is missing.
+    /// Opens a directory, creating it, but none above it, if it is missing.
     ///
     /// # Errors
     /// An error that names the option, the path and the reason.
     pub fn open(&self, config: &DirConfig, quota: Usage) -> anyhow::Result<ServedDir> {
         let path = &config.host;
         let context = || format!("--dir {}", path.display());
-        std::fs::create_dir_all(path).with_context(context)?;
+        create(path).with_context(context)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty()).with_context(context)?;
         let stat = fstat(&fd).with_context(context)?;
@@ -106,6 +107,24 @@ impl Directories {
                 );
             }
         }
+    }
+}
+
+/// Creates a directory, unless it is there. What is missing above it may be a slip of the pen.
+fn create(path: &Path) -> anyhow::Result<()> {
+    let Err(error) = std::fs::create_dir(path) else { return Ok(()) };
+    // A link, too, may lead to one.
+    if path.is_dir() {
+        return Ok(());
+    }
+    match path.parent() {
+        Some(above) if error.kind() == ErrorKind::NotFound && !above.exists() => {
+            let above = above.display();
+            bail!(
+                "there is no directory {above} to create it in: if it is right, `mkdir -p {above}`"
+            )
+        }
+        _ => Err(error.into()),
     }
 }
 

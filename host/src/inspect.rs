@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context as _;
 
@@ -14,16 +15,21 @@ use crate::lockdown;
 use crate::printable;
 use crate::sandbox::granted;
 
-/// Inspects a handler's file; `Ok(false)` when it would be refused.
+/// Inspects a handler's file, which may take `cpu` of processor time to compile; `Ok(false)` when
+/// it would be refused.
 ///
 /// # Errors
 /// When the file cannot be read or compiled at all.
-pub fn inspect(path: &Path, limits: HandlerLimits) -> anyhow::Result<(String, bool)> {
+pub fn inspect(
+    path: &Path,
+    limits: HandlerLimits,
+    cpu: Duration,
+) -> anyhow::Result<(String, bool)> {
     let context = || path.display().to_string();
-    let wasm = handler::read(Some(path)).with_context(context)?;
+    let wasm = handler::read(Some(path)).bytes.with_context(context)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let compiled = runtime
-        .block_on(compile::compile(&wasm, limits, Bounds::default()))
+        .block_on(compile::compile(&wasm, limits, Bounds { cpu, ..Bounds::default() }))
         .with_context(context)?;
     let Compiled { code, findings } = compiled;
     let refusal = findings.refusal.clone().or_else(|| {
@@ -34,7 +40,10 @@ pub fn inspect(path: &Path, limits: HandlerLimits) -> anyhow::Result<(String, bo
     let mut text = String::new();
     let path = path.display().to_string();
     writeln!(text, "{}: {} bytes", printable::line(&path), wasm.len())?;
-    writeln!(text, "compiled in {} ms to {} bytes", findings.milliseconds, findings.code)?;
+    // What is refused for what it asks for is not compiled.
+    if findings.code > 0 {
+        writeln!(text, "compiled in {} ms to {} bytes", findings.milliseconds, findings.code)?;
+    }
     writeln!(text, "imports:")?;
     let imports: Vec<_> = findings.imports.iter().map(|import| printable::line(import)).collect();
     let width = imports.iter().map(|import| import.len()).max().unwrap_or_default();

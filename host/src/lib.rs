@@ -2,8 +2,9 @@
 //!
 //! The way of a request, and so the order in which to read:
 //!
-//! 1. [`cli`] → [`config`] → [`run`]: from the command line to a running server.
-//! 2. [`server`] accepts connections; `connection` reads a request, in the
+//! 1. [`cli`], with the variables that `environment` lets count, → [`config`] → [`run`]: from
+//!    the command line to a running server.
+//! 2. [`server`] accepts connections of its `listener`; `connection` reads a request, in the
 //!    framing of [`http`], and writes the answer; `clients` says who may hold how
 //!    much meanwhile.
 //! 3. [`routing`] finds the handler's current generation, whose [`pool`] queues the
@@ -26,6 +27,7 @@ pub mod config;
 mod connection;
 pub mod demo;
 pub mod directory;
+mod environment;
 mod escape;
 pub mod handler;
 #[cfg(feature = "holes")]
@@ -33,6 +35,7 @@ mod holes;
 mod housekeeping;
 pub mod http;
 pub mod inspect;
+mod listener;
 pub mod lockdown;
 pub mod log;
 mod malloc;

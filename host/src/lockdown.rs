@@ -107,11 +107,17 @@ pub fn confine_compiler() -> anyhow::Result<Level> {
     Ok(Level { landlock, seccomp })
 }
 
-/// Limits of a process that compiles, with that many bytes of address space.
+/// Limits of a process that compiles, with that many bytes of address space and that many seconds
+/// of processor time, after which it ends by SIGXCPU.
 ///
 /// # Errors
 /// When the kernel refuses a limit.
-pub fn limit_compiler(memory: u64) -> anyhow::Result<()> {
+pub fn limit_compiler(memory: u64, cpu_seconds: u64) -> anyhow::Result<()> {
+    // SIGXCPU, which tells why, comes a second before SIGKILL.
+    let most = cpu_seconds.saturating_add(1);
+    let most = getrlimit(Resource::Cpu).maximum.map_or(most, |maximum| maximum.min(most));
+    let cpu = Rlimit { current: Some(cpu_seconds.min(most)), maximum: Some(most) };
+    setrlimit(Resource::Cpu, cpu).context("the limit Cpu")?;
     limit(&[
         (Resource::Core, 0),
         (Resource::Nofile, COMPILER_DESCRIPTORS),

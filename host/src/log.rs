@@ -17,13 +17,14 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::Context as _;
 use tracing_subscriber::field::MakeExt as _;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::debug_fn;
 
 pub(crate) use self::access::Access;
 pub(crate) use self::budget::Budget;
 use self::format::{Lines, OUTPUT, write_field};
 use self::queue::Queue;
-use crate::config::LogFormat;
+use crate::config::{LogFormat, Verbosity};
 use crate::printable;
 use crate::sandbox::{Captured, Frame};
 use crate::symbolize::Symbols;
@@ -31,8 +32,16 @@ use crate::symbolize::Symbols;
 /// Lines of a handler's output in the log, for each request.
 const MAX_OUTPUT_LINES: usize = 256;
 
-/// Where lines of the access log go as they are: it is text, and not for a terminal.
-static PLAIN: OnceLock<Queue> = OnceLock::new();
+/// Where lines of the access log go that are put together by hand.
+static LINES: OnceLock<(Queue, LineFormat)> = OnceLock::new();
+
+/// How such a line is put together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LineFormat {
+    /// As text without colours.
+    Plain,
+    Json,
+}
 
 /// The log while it is in use; dropping it writes out what is queued.
 pub struct Log(Option<Queue>);
@@ -57,20 +66,30 @@ impl Drop for Log {
 ///
 /// # Errors
 /// When its thread cannot be started.
-pub fn start(format: LogFormat) -> anyhow::Result<Log> {
+pub fn start(format: LogFormat, verbosity: Verbosity) -> anyhow::Result<Log> {
     if format == LogFormat::Off {
         return Ok(Log(None));
     }
     let queue = Queue::default();
     queue.write_to(std::io::stderr()).context("starting the log's thread")?;
+    let level = match verbosity {
+        Verbosity::Full => LevelFilter::INFO,
+        Verbosity::Requests | Verbosity::Warnings => LevelFilter::WARN,
+    };
+    // Where events are not wanted, lines of the access log cannot be such.
     let colours = std::io::stderr().is_terminal()
-        && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    if format == LogFormat::Text && !colours {
+        && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+        && verbosity == Verbosity::Full;
+    let by_hand = match format {
+        LogFormat::Json => Some(LineFormat::Json),
+        LogFormat::Text | LogFormat::Off => (!colours).then_some(LineFormat::Plain),
+    };
+    if let Some(by_hand) = by_hand.filter(|_| verbosity != Verbosity::Warnings) {
         // A process logs once.
-        let _ = PLAIN.set(queue.clone());
+        let _ = LINES.set((queue.clone(), by_hand));
     }
     let lines = Lines { queue: queue.clone(), json: format == LogFormat::Json };
-    let log = tracing_subscriber::fmt().with_writer(lines).with_ansi(colours);
+    let log = tracing_subscriber::fmt().with_writer(lines).with_ansi(colours).with_max_level(level);
     match format {
         LogFormat::Json => {
             // The name of what is logged would stand in the way of a request's target.

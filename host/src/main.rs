@@ -21,9 +21,16 @@ fn main() -> ExitCode {
         }
         Ok(Task::Demo(options)) => host::demo::run(&options),
         Ok(Task::Inspect(handler, config)) => inspect(&handler, &config),
-        Ok(Task::Compile(limits, memory, low)) => host::compile::run(&limits, memory, low),
+        Ok(Task::Compile(limits, memory, cpu, low)) => {
+            host::compile::run(&limits, memory, cpu, low)
+        }
         Ok(Task::Symbolize(offsets)) => host::symbolize::run(&offsets),
         Ok(Task::Work(parent)) => host::zygote::run(parent),
+        Ok(Task::Print(bytes)) => {
+            // A pipe that is closed early has read enough.
+            let _ = std::io::stdout().write_all(&bytes);
+            return ExitCode::SUCCESS;
+        }
         Err(Usage::Help(text)) => {
             let _ = write!(std::io::stdout(), "{text}");
             return ExitCode::SUCCESS;
@@ -44,7 +51,7 @@ fn main() -> ExitCode {
 
 fn inspect(handler: &Path, config: &Config) -> anyhow::Result<()> {
     let limits = config.routes.first().context("there is a handler by default")?.limits;
-    let (text, accepted) = host::inspect::inspect(handler, limits)?;
+    let (text, accepted) = host::inspect::inspect(handler, limits, config.compile_timeout)?;
     // A pipe that is closed early has read enough.
     let _ = write!(std::io::stdout(), "{text}");
     anyhow::ensure!(accepted, "{}: it would be refused", handler.display());

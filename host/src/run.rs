@@ -4,14 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::sleep_until;
 
 use crate::audit::Auditor;
 use crate::cache::Cache;
 use crate::cli::{self, Task, Usage};
-use crate::config::{Config, LogFormat, PoolKind, Route};
+use crate::config::{Config, LogFormat, PoolKind, Route, Verbosity};
 use crate::directory::Directories;
 use crate::escape;
 use crate::handler;
@@ -23,7 +24,7 @@ use crate::metrics::{Metrics, Totals};
 use crate::pool::Common;
 use crate::sandbox::{Audit, measure};
 use crate::server::Server;
-use crate::swap::Swapper;
+use crate::swap::{Loading, Outcome, Swapper};
 use crate::watch::Watch;
 
 /// Cores for each thread that does network I/O: one such thread keeps several
@@ -45,7 +46,7 @@ const SPARE_DESCRIPTORS: u64 = 64;
 /// # Errors
 /// Whatever keeps the server from starting, or requests that it could not finish.
 pub fn serve(config: &Config) -> anyhow::Result<()> {
-    let log = log::start(config.log)?;
+    let log = log::start(config.log, config.verbosity)?;
     if config.escaped {
         escape::plant_secret();
     }
@@ -66,14 +67,33 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
         .context("starting the I/O threads")?;
     let auditor = config.audit.as_ref().map(Auditor::start).transpose()?;
     let audit = auditor.as_ref().map(Auditor::audit);
-    let finished = runtime.block_on(serve_until_stopped(config, asked, audit, &log))?;
+    let drained = runtime.block_on(serve_until_stopped(config, asked, audit, &log))?;
     // Connections that outlived the grace end here.
     runtime.shutdown_background();
     if let Some(auditor) = auditor {
         auditor.finish();
     }
-    anyhow::ensure!(finished, "requests in flight were cut off after {:?}", config.grace);
-    Ok(())
+    match drained {
+        Drained::Finished => Ok(()),
+        Drained::GraceOver => bail!(
+            "requests in flight were cut off after {:?}, which --grace allows for them",
+            config.grace
+        ),
+        Drained::SecondSignal(after) => bail!(
+            "requests in flight were cut off by a second signal, {:.1} s after the first",
+            after.as_secs_f64()
+        ),
+    }
+}
+
+/// How the requests in flight ended.
+enum Drained {
+    /// All of them were answered.
+    Finished,
+    /// Some took longer than `--grace`.
+    GraceOver,
+    /// A second signal came, so long after the first.
+    SecondSignal(Duration),
 }
 
 /// `asked` is how many connections were wanted, where `config` has what is possible.
@@ -82,17 +102,17 @@ async fn serve_until_stopped(
     asked: usize,
     audit: Option<Arc<Audit>>,
     log: &Log,
-) -> anyhow::Result<bool> {
+) -> anyhow::Result<Drained> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     // From here on a SIGHUP no longer ends the process.
     let hangup = signal(SignalKind::hangup())?;
     let server = Server::bind(config)?;
     let directories = Arc::<Directories>::default();
-    let swapper = swapper(config, Arc::clone(&directories), audit);
+    let mut swapper = swapper(config, Arc::clone(&directories), audit);
     let levels = tokio::select! {
         levels = swapper.start() => levels?,
-        () = either(&mut interrupt, &mut terminate) => return Ok(true),
+        () = either(&mut interrupt, &mut terminate) => return Ok(Drained::Finished),
     };
     let level = levels.into_iter().min_by_key(|level| level.is_full());
     let level = level.context("there are no handlers")?;
@@ -107,6 +127,7 @@ async fn serve_until_stopped(
         tracing::warn!("the limit on file descriptors allows for {possible} connections at a time");
     }
     full.into_iter().for_each(warn_of_full);
+    config.passed_over.iter().for_each(|warning| tracing::warn!("{warning}"));
 
     let stop = async {
         either(&mut interrupt, &mut terminate).await;
@@ -120,16 +141,17 @@ async fn serve_until_stopped(
     let swapping = tokio::spawn(swap_when_told(swapper, hangup, config.watch));
     tokio::pin!(served);
     let mut impatient = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let mut signals = 0;
-    let finished = loop {
+    let mut first_signal: Option<Instant> = None;
+    let drained = loop {
         tokio::select! {
-            finished = &mut served => break finished,
-            () = either(&mut impatient.0, &mut impatient.1) => {
-                signals += 1;
-                if signals > 1 {
-                    break false;
-                }
-            }
+            finished = &mut served => match finished {
+                true => break Drained::Finished,
+                false => break Drained::GraceOver,
+            },
+            () = either(&mut impatient.0, &mut impatient.1) => match first_signal {
+                None => first_signal = Some(Instant::now()),
+                Some(first) => break Drained::SecondSignal(first.elapsed()),
+            },
         }
     };
     swapping.abort();
@@ -138,7 +160,7 @@ async fn serve_until_stopped(
     let Totals { requests, refused, abandoned, turned_away } = metrics.totals();
     let dropped_lines = log.dropped_lines();
     tracing::info!(requests, refused, abandoned, turned_away, dropped_lines, "ended");
-    Ok(finished)
+    Ok(drained)
 }
 
 fn swapper(config: &Config, directories: Arc<Directories>, audit: Option<Arc<Audit>>) -> Swapper {
@@ -146,6 +168,12 @@ fn swapper(config: &Config, directories: Arc<Directories>, audit: Option<Arc<Aud
         tracing::warn!("compiled handlers are not kept: {error:#}");
         None
     });
+    let loading = Loading {
+        cache: cache.map(Arc::new),
+        probe: config.probe.clone(),
+        compile_timeout: config.compile_timeout,
+        watched: config.watch,
+    };
     let common = Common {
         kind: config.pool,
         queue: config.queue,
@@ -155,43 +183,55 @@ fn swapper(config: &Config, directories: Arc<Directories>, audit: Option<Arc<Aud
         audit,
         escaped: config.escaped,
     };
-    Swapper::new(common, cache, config.probe.clone(), config.routes.clone())
+    Swapper::new(common, loading, config.routes.clone())
 }
 
 /// Takes up what has changed: on SIGHUP all of the configuration's handlers, and by itself
 /// their files, if they are watched.
 async fn swap_when_told(mut swapper: Swapper, mut hangup: Signal, watched: bool) {
-    let files = |swapper: &Swapper| {
-        swapper.wanted().iter().filter_map(|route| route.handler.clone()).collect()
-    };
     let mut watch = watched.then(Watch::new);
-    if let Some(watch) = &mut watch {
-        watch.set(files(&swapper));
-    }
     loop {
+        if let Some(watch) = &mut watch {
+            watch.set(swapper.files());
+        }
         let changed = async {
             match &mut watch {
                 Some(watch) => watch.changed().await,
                 None => std::future::pending().await,
             }
         };
-        let wanted = tokio::select! {
-            _ = hangup.recv() => match cli::parse(std::env::args_os()) {
-                Ok(Task::Serve(config)) => config.routes,
-                Err(Usage::Error(why)) => {
-                    tracing::warn!("the configuration is refused, all goes on: {why}");
-                    continue;
-                }
-                Ok(_) | Err(Usage::Help(_)) => swapper.wanted().to_vec(),
-            },
-            () = changed => swapper.wanted().to_vec(),
+        let retry = swapper.next_retry();
+        let due = async {
+            match retry {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
         };
-        let moved = wanted.as_slice() != swapper.wanted();
-        swapper.reload(wanted).await;
-        if let Some(watch) = watch.as_mut().filter(|_| moved) {
-            watch.set(files(&swapper));
+        tokio::select! {
+            _ = hangup.recv() => reload(&mut swapper).await,
+            () = changed => swapper.refresh().await,
+            () = due => swapper.refresh().await,
         }
     }
+}
+
+/// Takes up the configuration's handlers, and says in one line what came of it.
+async fn reload(swapper: &mut Swapper) {
+    let wanted = match cli::parse(std::env::args_os()) {
+        Ok(Task::Serve(config)) => config.routes,
+        Err(Usage::Error(why)) => {
+            tracing::warn!("SIGHUP: the configuration is refused, all goes on: {why}");
+            return;
+        }
+        Ok(_) | Err(Usage::Help(_)) => swapper.wanted(),
+    };
+    let outcome = swapper.reload(wanted).await;
+    let Outcome { added, swapped, removed, unchanged, refused } = outcome;
+    let message = match outcome.is_nothing() {
+        true => "SIGHUP: nothing has changed",
+        false => "SIGHUP: handlers reloaded",
+    };
+    tracing::info!(added, swapped, removed, unchanged, refused, "{message}");
 }
 
 /// Prints the banner.
@@ -224,7 +264,7 @@ fn introduce(config: &Config, addr: SocketAddr, level: Level) {
     if config.log == LogFormat::Json {
         tracing::info!(pool, port, "{first}");
         tracing::info!(handlers, directories, workers, sandbox = %level, url, "{second}");
-    } else {
+    } else if config.verbosity == Verbosity::Full {
         log::banner(&first);
         log::banner(&second);
     }

@@ -10,19 +10,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::clients::{Clients, OverShare, Seat};
 use crate::config::{ClientLimits, Config};
 use crate::connection;
+use crate::listener::Listener;
 use crate::metrics::Metrics;
 use crate::routing::Routes;
-
-/// Connections that the kernel keeps for the server to accept.
-const BACKLOG: u32 = 4096;
 
 /// How long accepting pauses when there are no descriptors left, and how often an
 /// idle connection is looked for when there is no place left.
@@ -50,7 +47,7 @@ pub(crate) struct Shared {
 
 /// A bound listener.
 pub struct Server {
-    listener: TcpListener,
+    listener: Listener,
     limits: ClientLimits,
     grace: Duration,
 }
@@ -61,19 +58,11 @@ impl Server {
     /// # Errors
     /// An error that names the option, the address and the reason.
     pub fn bind(config: &Config) -> anyhow::Result<Self> {
-        let context = || format!("--addr {}", config.addr);
-        let socket = match config.addr {
-            SocketAddr::V4(_) => TcpSocket::new_v4(),
-            SocketAddr::V6(_) => TcpSocket::new_v6(),
-        };
-        let socket = socket.with_context(context)?;
-        socket.set_reuseaddr(true).with_context(context)?;
-        socket.bind(config.addr).with_context(context)?;
-        let listener = socket.listen(BACKLOG).with_context(context)?;
+        let listener = Listener::bind(&config.addr)?;
         Ok(Self { listener, limits: config.client, grace: config.grace })
     }
 
-    /// The address that is listened on, with the port that was picked.
+    /// The address that is listened on, with the port that was picked; the first of several.
     ///
     /// # Errors
     /// When the kernel does not say.
@@ -107,7 +96,7 @@ impl Server {
 }
 
 async fn accept(
-    listener: &TcpListener,
+    listener: &Listener,
     permits: &Arc<Semaphore>,
     shared: &Arc<Shared>,
 ) -> std::convert::Infallible {

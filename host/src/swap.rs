@@ -3,52 +3,141 @@
 //! A candidate is read, compiled by a process that can be killed, given workers of its
 //! own, instantiated once and probed, all beside the generation that serves. Only then do
 //! requests go to it, at once and all of them; those that have begun end where they are.
-//! A candidate that fails anywhere changes nothing.
+//! A candidate that fails anywhere changes nothing. What failed for want of time or room is
+//! tried again, what is no handler is not, until its file changes.
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
+use rustix::io::Errno;
 use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep};
 
 use crate::cache::{Cache, Key};
 use crate::compile::{self, Bounds, Compiled, Priority};
 use crate::config::{HandlerLimits, Probe, Route};
-use crate::handler;
+use crate::handler::{self, Content, Identity, StillWritten};
 use crate::http::{Persistence, Reply, prepare};
 use crate::lockdown::Level;
 use crate::log::Budget;
 use crate::pool::{Common, Pool, StartupMode};
 use crate::routing::{Digest, Generation, Routes, hand_on};
-use crate::sandbox::Sandbox;
+use crate::sandbox::{CallError, Sandbox};
 use crate::symbolize::Symbols;
 
 /// Statuses from here on are failures of the server, and so of the handler.
 const SERVER_ERROR: u16 = 500;
 
+/// How long a file that failed for a passing reason rests at first. Each time it fails again it
+/// rests for twice as long, up to [`LONGEST_REST`].
+const FIRST_REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_secs(3600);
+
+/// How often, and after how long, a file is read again that changes while the server starts.
+const START_ATTEMPTS: usize = 20;
+const START_PAUSE: Duration = Duration::from_millis(100);
+
+/// How candidates are loaded and tried.
+pub struct Loading {
+    /// Where machine code is kept.
+    pub cache: Option<Arc<Cache>>,
+    /// What a new handler must answer.
+    pub probe: Option<Probe>,
+    /// Processor time for compiling one.
+    pub compile_timeout: Duration,
+    /// Whether files are watched, so that they are tried again without being told.
+    pub watched: bool,
+}
+
 /// What it takes to take up a handler.
 pub struct Swapper {
     common: Common,
-    cache: Option<Arc<Cache>>,
-    probe: Option<Probe>,
+    loading: Loading,
     routes: Arc<Routes>,
-    /// The routes as they are wanted, whether or not each has a handler yet.
-    wanted: Vec<Route>,
+    wanted: Vec<Wanted>,
+}
+
+/// A route as it is wanted, whether or not it has a handler yet.
+struct Wanted {
+    route: Route,
+    /// The file when it was last read.
+    read: Option<Identity>,
+    /// What was refused for what it is.
+    verdict: Option<Digest>,
+    retry: Option<Retry>,
+}
+
+/// When what failed for a passing reason is tried again.
+#[derive(Clone, Copy)]
+struct Retry {
+    at: Instant,
+    rest: Duration,
+}
+
+/// How many handlers a reload came to what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// New prefixes.
+    pub added: usize,
+    /// Prefixes with another handler, or another configuration.
+    pub swapped: usize,
+    /// Prefixes that are no more.
+    pub removed: usize,
+    /// Prefixes that are as they were.
+    pub unchanged: usize,
+    /// Prefixes whose new handler was refused.
+    pub refused: usize,
+}
+
+/// What became of one route.
+#[derive(Clone, Copy)]
+enum Change {
+    Added,
+    Swapped,
+    Unchanged,
+    Refused,
+}
+
+impl Outcome {
+    /// Whether all is as it was.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        *self == Self { unchanged: self.unchanged, ..Self::default() }
+    }
+
+    fn count(&mut self, change: Change) {
+        *match change {
+            Change::Added => &mut self.added,
+            Change::Swapped => &mut self.swapped,
+            Change::Unchanged => &mut self.unchanged,
+            Change::Refused => &mut self.refused,
+        } += 1;
+    }
+}
+
+impl Wanted {
+    fn new(route: Route) -> Self {
+        Self { route, read: None, verdict: None, retry: None }
+    }
+
+    /// Whether its file is not what was read, or it is to be tried again now.
+    fn is_due(&self) -> bool {
+        let changed = |path: &PathBuf| Identity::at(path) != self.read;
+        self.route.handler.as_ref().is_some_and(changed)
+            || self.retry.is_some_and(|retry| retry.at <= Instant::now())
+    }
 }
 
 impl Swapper {
     /// For these routes, none of which has a handler yet.
     #[must_use]
-    pub fn new(
-        common: Common,
-        cache: Option<Cache>,
-        probe: Option<Probe>,
-        wanted: Vec<Route>,
-    ) -> Self {
-        let cache = cache.map(Arc::new);
-        Self { common, cache, probe, routes: Arc::default(), wanted }
+    pub fn new(common: Common, loading: Loading, wanted: Vec<Route>) -> Self {
+        let wanted = wanted.into_iter().map(Wanted::new).collect();
+        Self { common, loading, routes: Arc::default(), wanted }
     }
 
     /// The current generations.
@@ -59,75 +148,164 @@ impl Swapper {
 
     /// The routes as they are wanted.
     #[must_use]
-    pub fn wanted(&self) -> &[Route] {
-        &self.wanted
+    pub fn wanted(&self) -> Vec<Route> {
+        self.wanted.iter().map(|wanted| wanted.route.clone()).collect()
+    }
+
+    /// The handlers' files, and what each was when it was read.
+    #[must_use]
+    pub fn files(&self) -> Vec<(PathBuf, Option<Identity>)> {
+        let file = |wanted: &Wanted| Some((wanted.route.handler.clone()?, wanted.read));
+        self.wanted.iter().filter_map(file).collect()
+    }
+
+    /// When a handler is to be tried again, though its file is the same.
+    #[must_use]
+    pub fn next_retry(&self) -> Option<Instant> {
+        self.wanted.iter().filter_map(|wanted| Some(wanted.retry?.at)).min()
     }
 
     /// Takes up the handlers of all routes, for the first time.
     ///
     /// # Errors
     /// When one of them is refused.
-    pub async fn start(&self) -> anyhow::Result<Vec<Level>> {
+    pub async fn start(&mut self) -> anyhow::Result<Vec<Level>> {
         let mut all = Vec::new();
-        for route in &self.wanted {
-            let context = || named(route);
-            let (component, digest) = read(route).await.with_context(context)?;
-            let symbols = Symbols::of(&component).map(Arc::new);
-            let code = self
-                .code(component, digest, route.limits, Priority::Usual)
-                .await
-                .with_context(context)?;
-            let started = Pool::start(&self.common, route, code, StartupMode::AtOnce).await;
-            let (pool, level) = started.with_context(context)?;
-            let output = Budget::new(route.prefix.to_string());
-            let route = route.clone();
-            self.routes.put(&Arc::new(Generation { route, digest, symbols, pool, output }));
+        for index in 0..self.wanted.len() {
+            let mut attempts = 1;
+            let level = loop {
+                let level = self.first(index).await;
+                let is_being_written = self.wanted.get(index).is_some_and(Wanted::is_due);
+                if level.is_ok() || attempts == START_ATTEMPTS || !is_being_written {
+                    break level?;
+                }
+                attempts += 1;
+                sleep(START_PAUSE).await;
+            };
             all.push(level);
         }
         Ok(all)
     }
 
+    /// Takes up the first handler of a route.
+    async fn first(&mut self, index: usize) -> anyhow::Result<Level> {
+        let wanted = self.wanted.get_mut(index).context("a route")?;
+        let route = &wanted.route;
+        let context = || named(route);
+        let (read, component) = read(route).await;
+        wanted.read = read;
+        let (component, digest) = component.with_context(context)?;
+        let symbols = Symbols::of(&component).map(Arc::new);
+        let code = self.loading.code(component, digest, route.limits, Priority::Usual).await;
+        let code = code.with_context(context)?;
+        let started = Pool::start(&self.common, route, code, StartupMode::AtOnce).await;
+        let (pool, level) = started.with_context(context)?;
+        let output = Budget::new(route.prefix.to_string());
+        let route = route.clone();
+        self.routes.put(&Arc::new(Generation { route, digest, symbols, pool, output }));
+        Ok(level)
+    }
+
     /// Takes up what has changed, where `wanted` are the routes from now on.
-    pub async fn reload(&mut self, wanted: Vec<Route>) {
-        self.wanted = wanted;
-        let prefixes: Vec<_> = self.wanted.iter().map(|route| &route.prefix).collect();
+    pub async fn reload(&mut self, wanted: Vec<Route>) -> Outcome {
+        self.wanted = wanted.into_iter().map(Wanted::new).collect();
+        let prefixes: Vec<_> = self.wanted.iter().map(|wanted| &wanted.route.prefix).collect();
+        let mut outcome = Outcome::default();
         for gone in self.routes.keep_only(&prefixes) {
             tracing::info!(prefix = %gone.route.prefix, old = %gone.digest, "handler removed");
+            outcome.removed += 1;
         }
-        for route in &self.wanted {
-            if let Err(error) = self.take_up(route).await {
-                let prefix = &route.prefix;
-                let goes_on = match self.routes.current(prefix) {
-                    Some(current) => format!("{} goes on", current.digest),
-                    None => "there is none".into(),
-                };
-                tracing::warn!(%prefix, "handler refused, {goes_on}: {error:#}");
+        for index in 0..self.wanted.len() {
+            outcome.count(self.update(index).await);
+        }
+        outcome
+    }
+
+    /// Takes up the files that are not what was read, and what is to be tried again.
+    pub async fn refresh(&mut self) {
+        for index in 0..self.wanted.len() {
+            if self.wanted.get(index).is_some_and(Wanted::is_due) {
+                self.update(index).await;
             }
         }
     }
 
-    /// Takes up a route's handler, if it is not the current one.
-    async fn take_up(&self, route: &Route) -> anyhow::Result<()> {
+    /// Takes up a route's handler, if it is not the current one, and tells what came of it.
+    async fn update(&mut self, index: usize) -> Change {
+        let Some(wanted) = self.wanted.get(index) else { return Change::Unchanged };
+        let (route, known, last_retry) = (wanted.route.clone(), wanted.verdict, wanted.retry);
+        let (read, component) = read(&route).await;
+        let same_file = read == wanted.read;
+        let mut digest = None;
+        let taken = match component {
+            Ok((_, found)) if known == Some(found) => {
+                // It was refused for what it is, and told.
+                if let Some(wanted) = self.wanted.get_mut(index) {
+                    wanted.read = read;
+                }
+                return Change::Refused;
+            }
+            Ok((component, found)) => {
+                digest = Some(found);
+                self.take_up(&route, component, found).await
+            }
+            Err(error) => Err(error),
+        };
+        let Some(wanted) = self.wanted.get_mut(index) else { return Change::Unchanged };
+        (wanted.read, wanted.verdict, wanted.retry) = (read, None, None);
+        let error = match taken.with_context(|| named(&route)) {
+            Ok(change) => return change,
+            Err(error) => error,
+        };
+        let prefix = &route.prefix;
+        let goes_on = match self.routes.current(prefix) {
+            Some(current) => format!("{} goes on", current.digest),
+            None => "there is none".into(),
+        };
+        let next = match (may_pass(&error), self.loading.watched) {
+            (false, _) => {
+                wanted.verdict = digest;
+                String::new()
+            }
+            (true, false) => "; SIGHUP has it tried again".into(),
+            (true, true) => {
+                let rest = match last_retry.filter(|_| same_file) {
+                    Some(last) => last.rest.saturating_mul(2).min(LONGEST_REST),
+                    None => FIRST_REST,
+                };
+                wanted.retry = Some(Retry { at: Instant::now() + rest, rest });
+                format!("; it is tried again in {} s", rest.as_secs())
+            }
+        };
+        tracing::warn!(%prefix, "handler refused, {goes_on}: {error:#}{next}");
+        Change::Refused
+    }
+
+    /// Puts a component in the place of the route's current handler, if it is another.
+    async fn take_up(
+        &self,
+        route: &Route,
+        component: Bytes,
+        digest: Digest,
+    ) -> anyhow::Result<Change> {
         let began = Instant::now();
-        let context = || named(route);
-        let (component, digest) = read(route).await.with_context(context)?;
         let current = self.routes.current(&route.prefix);
         if current.as_ref().is_some_and(|now| now.digest == digest && now.route == *route) {
-            return Ok(());
+            return Ok(Change::Unchanged);
         }
-        let candidate = self.candidate(component, digest, route).await;
-        let (pool, symbols) = candidate.with_context(context)?;
-        let output = match &current {
-            Some(current) => Arc::clone(&current.output),
-            None => Budget::new(route.prefix.to_string()),
+        let (pool, symbols) = self.candidate(component, digest, route).await?;
+        let (change, old, output) = match &current {
+            Some(current) => {
+                (Change::Swapped, current.digest.to_string(), Arc::clone(&current.output))
+            }
+            None => (Change::Added, "none".into(), Budget::new(route.prefix.to_string())),
         };
         let route = route.clone();
         let prefix = route.prefix.clone();
         self.routes.put(&Arc::new(Generation { route, digest, symbols, pool, output }));
-        let old = current.map_or_else(|| "none".into(), |current| current.digest.to_string());
         let milliseconds = u64::try_from(began.elapsed().as_millis())?;
         tracing::info!(%prefix, %old, new = %digest, milliseconds, "handler swapped");
-        Ok(())
+        Ok(change)
     }
 
     /// The workers of a generation that is ready to serve.
@@ -138,17 +316,19 @@ impl Swapper {
         route: &Route,
     ) -> anyhow::Result<(Pool, Option<Arc<Symbols>>)> {
         let symbols = Symbols::of(&component).map(Arc::new);
-        let code = self.code(component, digest, route.limits, Priority::Low).await?;
+        let code = self.loading.code(component, digest, route.limits, Priority::Low).await?;
         let (pool, _) = Pool::start(&self.common, route, code, StartupMode::OneByOne).await?;
         pool.try_out().await.context("it cannot be instantiated")?;
-        if let Some(probe) = &self.probe
+        if let Some(probe) = &self.loading.probe
             && route.prefix.matches(probe.target().as_bytes())
         {
             probed(&pool, route, probe).await.with_context(|| format!("--probe {probe}"))?;
         }
         Ok((pool, symbols))
     }
+}
 
+impl Loading {
     /// Its machine code: out of the cache, or from the compiler and into the cache.
     async fn code(
         &self,
@@ -158,7 +338,7 @@ impl Swapper {
         priority: Priority,
     ) -> anyhow::Result<OwnedFd> {
         let Some(cache) = &self.cache else {
-            return compiled(&component, limits, priority).await;
+            return self.compiled(&component, limits, priority).await;
         };
         let (kept, key) = spawn_blocking({
             let cache = Arc::clone(cache);
@@ -171,12 +351,26 @@ impl Swapper {
         if let Some(code) = kept {
             return Ok(code);
         }
-        let code = compiled(&component, limits, priority).await?;
+        let code = self.compiled(&component, limits, priority).await?;
         let (cache, copy) = (Arc::clone(cache), code.try_clone()?);
         if let Err(error) = spawn_blocking(move || cache.put(key, &copy)).await? {
             tracing::warn!("--cache-dir: the compiled handler is not kept: {error:#}");
         }
         Ok(code)
+    }
+
+    async fn compiled(
+        &self,
+        component: &[u8],
+        limits: HandlerLimits,
+        priority: Priority,
+    ) -> anyhow::Result<OwnedFd> {
+        let bounds = Bounds { cpu: self.compile_timeout, priority, ..Bounds::default() };
+        let Compiled { code, findings } = compile::compile(component, limits, bounds).await?;
+        match findings.refusal {
+            None => Ok(code),
+            Some(why) => bail!(why),
+        }
     }
 }
 
@@ -185,27 +379,50 @@ fn named(route: &Route) -> String {
     format!("--handler {}", handler::name(route.handler.as_deref()))
 }
 
-async fn read(route: &Route) -> anyhow::Result<(Bytes, Digest)> {
+/// What a route's file was before it was read, and its content.
+async fn read(route: &Route) -> (Option<Identity>, anyhow::Result<(Bytes, Digest)>) {
     let path = route.handler.clone();
-    spawn_blocking(move || {
-        let component = Bytes::from(handler::read(path.as_deref())?.into_owned());
-        let digest = Digest::of(&component);
-        Ok((component, digest))
-    })
-    .await?
+    let read = spawn_blocking(move || {
+        let Content { identity, bytes } = handler::read(path.as_deref());
+        let component = bytes.map(|bytes| {
+            let component = Bytes::from(bytes.into_owned());
+            let digest = Digest::of(&component);
+            (component, digest)
+        });
+        (identity, component)
+    });
+    read.await.unwrap_or_else(|error| (None, Err(error.into())))
 }
 
-async fn compiled(
-    component: &[u8],
-    limits: HandlerLimits,
-    priority: Priority,
-) -> anyhow::Result<OwnedFd> {
-    let bounds = Bounds { priority, ..Bounds::default() };
-    let Compiled { code, findings } = compile::compile(component, limits, bounds).await?;
-    match findings.refusal {
-        None => Ok(code),
-        Some(why) => bail!(why),
-    }
+/// Whether a candidate failed for want of time or room, or because its file was being written:
+/// the same file may do another time.
+fn may_pass(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        if let Some(failure) = cause.downcast_ref::<compile::Failure>() {
+            return failure.may_pass();
+        }
+        let of_call = cause.downcast_ref::<CallError>();
+        if of_call.is_some_and(|error| matches!(error, CallError::Deadline | CallError::WorkerLost))
+        {
+            return true;
+        }
+        let io = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+        let errno = cause.downcast_ref::<Errno>().map(|errno| errno.raw_os_error()).or(io);
+        let scarce = matches!(
+            errno,
+            Some(
+                libc::EAGAIN
+                    | libc::EINTR
+                    | libc::EIO
+                    | libc::EMFILE
+                    | libc::ENFILE
+                    | libc::ENOMEM
+                    | libc::ENOSPC
+                    | libc::ESTALE
+            )
+        );
+        scarce || cause.is::<StillWritten>()
+    })
 }
 
 /// Has a pool answer the probe, as a client would.

@@ -118,7 +118,7 @@ pub fn run(offsets: &[usize]) -> anyhow::Result<()> {
     nice(19).context("lowering the priority")?;
     set_parent_process_death_signal(Some(Signal::KILL)).context("PR_SET_PDEATHSIG")?;
     let wasm = File::from(std::io::stdin().as_fd().try_clone_to_owned()?);
-    lockdown::limit_compiler(MEMORY)?;
+    lockdown::limit_compiler(MEMORY, TIME.as_secs())?;
     lockdown::confine_compiler()?;
     let mut bytes = Vec::new();
     (&wasm).read_to_end(&mut bytes)?;

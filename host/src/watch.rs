@@ -3,10 +3,10 @@
 //! What counts is what is found by the path: which file, how long, when changed. The
 //! kernel's notifications only say when to look, which the clock does too, more seldom. So
 //! it makes no difference whether a file is written in place, copied over, renamed into
-//! place, goes and comes back, or whether a link on the way to it is switched.
+//! place, goes and comes back, or whether a link on the way to it is switched. A change is one
+//! from what was read, not from what there was when watching began.
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +14,8 @@ use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
+
+use crate::handler::Identity;
 
 /// For how long a file must stay as it is to be looked into.
 const QUIET: Duration = Duration::from_millis(100);
@@ -30,14 +32,12 @@ const MAX_LINKS: usize = 40;
 /// Watches the files of handlers.
 pub struct Watch {
     files: Vec<PathBuf>,
-    seen: Vec<Option<Seen>>,
+    /// What was found by each path when it was read.
+    read: Vec<Option<Identity>>,
     watcher: Option<RecommendedWatcher>,
     watched: BTreeSet<PathBuf>,
     events: mpsc::Receiver<()>,
 }
-
-/// What is found by a path: device, inode, length, and times of change.
-type Seen = (u64, u64, u64, (i64, i64), (i64, i64));
 
 impl Watch {
     /// Watches nothing yet.
@@ -55,49 +55,47 @@ impl Watch {
         }
         Self {
             files: Vec::new(),
-            seen: Vec::new(),
+            read: Vec::new(),
             watcher: watcher.ok(),
             watched: BTreeSet::new(),
             events,
         }
     }
 
-    /// Watches these files from now on, as they are now.
-    pub fn set(&mut self, files: Vec<PathBuf>) {
-        self.files = files;
-        self.seen = self.look();
+    /// Watches these files from now on, each for what differs from when it was read.
+    pub fn set(&mut self, files: Vec<(PathBuf, Option<Identity>)>) {
+        (self.files, self.read) = files.into_iter().unzip();
         self.arm();
     }
 
-    /// Resolves when a file has changed and then stayed as it is for a moment.
+    /// Resolves when a file is not what was read, and then stayed as it is for a moment.
     pub async fn changed(&mut self) {
         loop {
-            if timeout(POLL, self.events.recv()).await.is_ok_and(|event| event.is_none()) {
-                // Nobody tells of anything.
-                sleep(POLL).await;
-            }
-            let mut seen = self.look();
-            if seen == self.seen {
+            let mut found = self.look();
+            if found == self.read {
+                if timeout(POLL, self.events.recv()).await.is_ok_and(|event| event.is_none()) {
+                    // Nobody tells of anything.
+                    sleep(POLL).await;
+                }
                 continue;
             }
             for _ in 0..RESTLESS {
                 sleep(QUIET).await;
                 let now = self.look();
-                if now == seen {
+                if now == found {
                     break;
                 }
-                seen = now;
+                found = now;
             }
             self.arm();
-            if seen != self.seen {
-                self.seen = seen;
+            if found != self.read {
                 return;
             }
         }
     }
 
-    fn look(&self) -> Vec<Option<Seen>> {
-        self.files.iter().map(|file| seen(file)).collect()
+    fn look(&self) -> Vec<Option<Identity>> {
+        self.files.iter().map(|file| Identity::at(file)).collect()
     }
 
     /// Watches the directories in which something may be switched.
@@ -126,12 +124,6 @@ fn may_change(kind: EventKind) -> bool {
         EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
         _ => true,
     }
-}
-
-fn seen(file: &Path) -> Option<Seen> {
-    let is = std::fs::metadata(file).ok()?;
-    let changed = ((is.mtime(), is.mtime_nsec()), (is.ctime(), is.ctime_nsec()));
-    Some((is.dev(), is.ino(), is.len(), changed.0, changed.1))
 }
 
 /// The directory of a file, and of each link on the way to it.

@@ -4,7 +4,6 @@
 //! the file; [`Config`] is what that comes to. Defaults stand here and nowhere
 //! else, and below `Config` nothing is optional any more.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,12 +11,15 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::compile;
 use crate::http::MAX_BUFFER_OVERHEAD;
 use crate::sandbox::{Ledger, Usage};
 
+mod address;
 mod routes;
 mod settings;
 mod values;
+pub use address::Address;
 pub use routes::{HandlerSettings, Prefix, Route};
 pub use settings::Settings;
 pub use values::{AuditTo, CacheDir, EnvPair, Probe, Size, Span};
@@ -44,6 +46,17 @@ pub enum LogFormat {
     Off,
 }
 
+/// How much goes to standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verbosity {
+    /// The banner, events, the access log, and what handlers print.
+    Full,
+    /// Warnings, errors and the access log.
+    Requests,
+    /// Warnings and errors.
+    Warnings,
+}
+
 /// The server's configuration, checked and complete.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -57,8 +70,10 @@ pub struct Config {
     pub probe: Option<Probe>,
     /// Where compiled handlers are kept.
     pub cache_dir: CacheDir,
+    /// Processor time that compiling a handler may take.
+    pub compile_timeout: Duration,
     /// Listen address; port 0 picks a free one.
-    pub addr: SocketAddr,
+    pub addr: Address,
     /// Requests that may wait for a worker, for each handler.
     pub queue: usize,
     /// Limits on clients.
@@ -67,6 +82,10 @@ pub struct Config {
     pub grace: Duration,
     /// What goes to standard error.
     pub log: LogFormat,
+    /// How much of it goes there.
+    pub verbosity: Verbosity,
+    /// What of the environment was passed over, a line for each.
+    pub passed_over: Vec<String>,
     /// Where host calls are told of.
     pub audit: Option<AuditTo>,
     /// Whether less than the full sandbox is an error.
@@ -155,9 +174,7 @@ impl Config {
             PoolKind::Thread => 8885,
             PoolKind::Process => 8889,
         };
-        let mut addr = settings
-            .addr
-            .unwrap_or_else(|| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), default_port));
+        let mut addr = settings.addr.clone().unwrap_or_else(|| Address::loopback(default_port));
         if let Some(port) = settings.port {
             addr.set_port(port);
         }
@@ -173,12 +190,21 @@ impl Config {
         }
         let routes = Route::all(&settings, workers, max_workers)?;
         let client = client_limits(&settings, &routes)?;
+        let compile_timeout =
+            span("--compile-timeout", settings.compile_timeout, compile::DEFAULT_CPU)?;
+        let verbosity = match (settings.quiet.unwrap_or(false), settings.log) {
+            (false, _) => Verbosity::Full,
+            // Whoever names a format wants a log.
+            (true, Some(_)) => Verbosity::Requests,
+            (true, None) => Verbosity::Warnings,
+        };
         Ok(Self {
             pool,
             routes,
             watch: settings.watch.unwrap_or(false),
             probe: settings.probe,
             cache_dir: settings.cache_dir.unwrap_or(CacheDir::OfUser),
+            compile_timeout,
             addr,
             queue: count(settings.queue, 1024),
             client,
@@ -186,6 +212,8 @@ impl Config {
                 .grace
                 .map_or(Duration::from_secs(10), |Span(grace)| grace.min(MAX_SPAN)),
             log: settings.log.unwrap_or(LogFormat::Text),
+            verbosity,
+            passed_over: Vec::new(),
             audit: settings.audit,
             require_sandbox: settings.require_sandbox.unwrap_or(false),
             escaped: false,

@@ -271,6 +271,12 @@ impl Route {
         workers: u32,
         most_workers: u32,
     ) -> anyhow::Result<Self> {
+        if own.path.is_none() && prefix.length() > 0 && own.strip_prefix != Some(true) {
+            bail!(
+                "the key `path` is missing: the built-in file handler serves paths such as \
+                 /listdir, and would find nothing below {prefix}, unless `strip-prefix = true`"
+            );
+        }
         let read_only = own.read_only.or(settings.read_only).unwrap_or(false);
         let dir = own.dir.as_deref().or(settings.dir.as_deref()).unwrap_or("./folder::folder");
         let env = own.env.clone().or_else(|| settings.env.clone()).unwrap_or_default();
@@ -395,14 +401,20 @@ mod tests {
     fn the_file_may_name_handlers_as_the_command_line_does() {
         assert_eq!(routes("handler = 'x.wasm'").expect("valid").len(), 1);
         assert_eq!(routes("handler = ['x.wasm', '/b=y.wasm']").expect("valid").len(), 2);
+        let stripped = "[[handler]]\n[[handler]]\nprefix = '/b'\nstrip-prefix = true";
+        assert_eq!(routes(stripped).expect("valid").len(), 2);
         for (bad, why) in [
             ("handler = 1", "invalid type"),
             ("handler = []", "there is none"),
             ("handler = ['x.wasm', '/=y.wasm']", "given twice"),
             ("[[handler]]\nprefix = 'x'", "does not begin with /"),
             ("[[handler]]\nport = 1", "unknown field"),
-            ("[[handler]]\nprefix = '/b'\nmemory = 1", "handler /b: --memory"),
-            ("quota = 10\n[[handler]]\n[[handler]]\nprefix = '/b'\nquota = 1", "share a directory"),
+            ("[[handler]]\nprefix = '/b'", "handler /b: the key `path` is missing"),
+            ("[[handler]]\nprefix = '/b'\npath = 'b.wasm'\nmemory = 1", "handler /b: --memory"),
+            (
+                "quota = 10\n[[handler]]\n[[handler]]\nprefix = '/b'\npath = 'b.wasm'\nquota = 1",
+                "share a directory",
+            ),
         ] {
             let error = format!("{:#}", routes(bad).expect_err(bad));
             assert!(error.contains(why), "{bad}: {error}");

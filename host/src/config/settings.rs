@@ -1,15 +1,15 @@
 //! What was said, on the command line, in the environment or in the file, before it means
 //! anything.
 
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::Path;
 
 use anyhow::Context as _;
 use serde::Deserialize;
 
+use super::address::Address;
 use super::routes::{self, HandlerSettings};
-use super::values::{AuditTo, CacheDir, EnvPair, Probe, Size, Span};
+use super::values::{AuditTo, CacheDir, EnvPair, Probe, Size, Span, positive};
 use super::{LogFormat, PoolKind};
 
 /// The options as they were given, each with its name on the command line, its
@@ -38,27 +38,32 @@ pub struct Settings {
     /// Where compiled handlers are kept, for the next start; or none [default: swapbox in the user's cache directory]
     #[arg(long, env = "SWAPBOX_CACHE_DIR", hide_env = true, value_name = "DIR|none")]
     pub cache_dir: Option<CacheDir>,
-    /// Listen address; port 0 picks a free one [default: 127.0.0.1:8885 for thread, :8889 for process]
-    #[arg(long, env = "SWAPBOX_ADDR", hide_env = true, value_name = "IP:PORT")]
-    pub addr: Option<SocketAddr>,
+    /// Processor time that compiling a handler may take, in whole seconds, and ten times that by the
+    /// clock [default: 60s]
+    #[arg(long, env = "SWAPBOX_COMPILE_TIMEOUT", hide_env = true, value_name = "DURATION")]
+    pub compile_timeout: Option<Span>,
+    /// Listen address, as IP:PORT, HOST:PORT (all addresses of that name), :PORT or [::]:PORT (all
+    /// of this machine); port 0 picks a free one [default: 127.0.0.1:8885 for thread, :8889 for process]
+    #[arg(long, env = "SWAPBOX_ADDR", hide_env = true, value_name = "HOST:PORT")]
+    pub addr: Option<Address>,
     /// Only the port of the listen address
     #[arg(long, env = "SWAPBOX_PORT", hide_env = true)]
     pub port: Option<u16>,
     /// Handler threads or processes kept ready [default: 20]
-    #[arg(long, env = "SWAPBOX_WORKERS", hide_env = true, value_name = "N")]
+    #[arg(long, env = "SWAPBOX_WORKERS", hide_env = true, value_name = "N", value_parser = positive)]
     pub workers: Option<NonZeroU32>,
     /// Workers at most, while all of them are busy [default: 4 x workers]
-    #[arg(long, env = "SWAPBOX_MAX_WORKERS", hide_env = true, value_name = "N")]
+    #[arg(long, env = "SWAPBOX_MAX_WORKERS", hide_env = true, value_name = "N", value_parser = positive)]
     pub max_workers: Option<NonZeroU32>,
     /// Requests that may wait for a worker before clients get 503 [default: 1024]
-    #[arg(long, env = "SWAPBOX_QUEUE", hide_env = true, value_name = "N")]
+    #[arg(long, env = "SWAPBOX_QUEUE", hide_env = true, value_name = "N", value_parser = positive)]
     pub queue: Option<NonZeroU32>,
     /// Open client connections [default: 10000]
-    #[arg(long, env = "SWAPBOX_MAX_CONNECTIONS", hide_env = true, value_name = "N")]
+    #[arg(long, env = "SWAPBOX_MAX_CONNECTIONS", hide_env = true, value_name = "N", value_parser = positive)]
     pub max_connections: Option<NonZeroU32>,
     /// The most of --queue, --max-connections and --max-buffered that one client address may
     /// hold, in percent; 100 behind a proxy [default: 50]
-    #[arg(long, env = "SWAPBOX_CLIENT_SHARE", hide_env = true, value_name = "PERCENT")]
+    #[arg(long, env = "SWAPBOX_CLIENT_SHARE", hide_env = true, value_name = "PERCENT", value_parser = positive)]
     pub client_share: Option<NonZeroU32>,
     /// Bytes of requests and responses in memory, of all clients together [default: 1GiB]
     #[arg(long, env = "SWAPBOX_MAX_BUFFERED", hide_env = true, value_name = "SIZE")]
@@ -85,7 +90,7 @@ pub struct Settings {
     #[arg(long, env = "SWAPBOX_QUOTA", hide_env = true, value_name = "SIZE")]
     pub quota: Option<Size>,
     /// Files, directories and links that the directory may hold [default: 10000]
-    #[arg(long, env = "SWAPBOX_MAX_FILES", hide_env = true, value_name = "N")]
+    #[arg(long, env = "SWAPBOX_MAX_FILES", hide_env = true, value_name = "N", value_parser = positive)]
     pub max_files: Option<NonZeroU32>,
     /// Largest request body [default: 16MiB]
     #[arg(long, env = "SWAPBOX_MAX_REQUEST", hide_env = true, value_name = "SIZE")]
@@ -114,6 +119,13 @@ pub struct Settings {
     /// Access log and events on standard error, with json also the banner [default: text]
     #[arg(long, env = "SWAPBOX_LOG", hide_env = true, value_enum)]
     pub log: Option<LogFormat>,
+    /// Nothing on standard error but warnings and errors: no banner, no events, nothing that handlers
+    /// print; the access log only where --log is given, too
+    #[arg(
+        long, env = "SWAPBOX_QUIET", hide_env = true, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", value_name = "BOOL"
+    )]
+    pub quiet: Option<bool>,
     /// A line of JSON for every host call of a handler, into this file or to standard output
     #[arg(long, env = "SWAPBOX_AUDIT", hide_env = true, value_name = "FILE|-")]
     pub audit: Option<AuditTo>,
@@ -134,11 +146,26 @@ impl Settings {
         let shown = path.display();
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("--config: {shown} cannot be read"))?;
-        toml::from_str(&text).map_err(|error| {
+        Self::from_toml(&text).map_err(|error| anyhow::anyhow!("--config: {shown}, {error}"))
+    }
+
+    /// Takes settings from TOML.
+    fn from_toml(text: &str) -> Result<Self, String> {
+        let told = |key: &str, error: &toml::de::Error| {
             let line = error.span().map_or(1, |span| {
                 1 + text.get(..span.start).unwrap_or_default().matches('\n').count()
             });
-            anyhow::anyhow!("--config: {shown}, line {line}: {}", error.message())
+            let message = error.message();
+            // A key that is not known is in the message.
+            match key.is_empty() || message.contains(&format!("`{key}`")) {
+                true => format!("line {line}: {message}"),
+                false => format!("line {line}, {key}: {message}"),
+            }
+        };
+        let file = toml::Deserializer::parse(text).map_err(|error| told("", &error))?;
+        serde_path_to_error::deserialize(file).map_err(|error| {
+            let key = error.path().to_string();
+            told(key.trim_matches(['.', '?']), error.inner())
         })
     }
 
@@ -151,6 +178,7 @@ impl Settings {
             watch: self.watch.or(other.watch),
             probe: self.probe.or(other.probe),
             cache_dir: self.cache_dir.or(other.cache_dir),
+            compile_timeout: self.compile_timeout.or(other.compile_timeout),
             addr: self.addr.or(other.addr),
             port: self.port.or(other.port),
             workers: self.workers.or(other.workers),
@@ -175,8 +203,32 @@ impl Settings {
             idle_timeout: self.idle_timeout.or(other.idle_timeout),
             grace: self.grace.or(other.grace),
             log: self.log.or(other.log),
+            quiet: self.quiet.or(other.quiet),
             audit: self.audit.or(other.audit),
             require_sandbox: self.require_sandbox.or(other.require_sandbox),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_file_name_line_and_key() {
+        for (text, expected) in [
+            ("pool = 'thread'\nworkers = 'many'", "line 2, workers: invalid type"),
+            ("workers = 0", "line 1, workers: "),
+            ("timeout = 'soon'", "line 1, timeout: a duration is written as"),
+            ("watch = 'yes'", "line 1, watch: invalid type"),
+            ("[[handler]]\n[[handler]]\nmemory = true", "handler[1].memory: "),
+            ("env = [\n'A=b',\n'c']", "env[1]: a variable is written as"),
+            ("addr = 'localhost'", "line 1, addr: an address is written as"),
+            ("colour = 1", "line 1: unknown field `colour`"),
+            ("pool = ", "line 1: "),
+        ] {
+            let error = Settings::from_toml(text).expect_err(text);
+            assert!(error.contains(expected), "{text}: {error}");
         }
     }
 }

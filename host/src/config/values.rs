@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -124,6 +125,11 @@ impl From<OsString> for AuditTo {
     fn from(text: OsString) -> Self {
         PathBuf::from(text).into()
     }
+}
+
+/// Reads a number of things of which there must be one.
+pub(super) fn positive(text: &str) -> Result<NonZeroU32, String> {
+    text.parse().map_err(|_| format!("a whole number from 1 to {} is needed", u32::MAX))
 }
 
 impl FromStr for Size {

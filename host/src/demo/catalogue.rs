@@ -38,7 +38,7 @@ const fn compile(name: &'static str, tries: &'static str, make: Make, why: &'sta
 
 /// Little time, so that the demo does not last for long.
 pub(super) const LITTLE: Bounds =
-    Bounds { time: Duration::from_secs(2), memory: 4 << 30, priority: Priority::Usual };
+    Bounds { cpu: Duration::from_secs(2), memory: 4 << 30, priority: Priority::Usual };
 
 const fn escaped(name: &'static str, tries: &'static str, by: &'static str) -> Attack {
     on(On::Escaped, name, tries, Got::Blocked, by)
@@ -210,7 +210,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     // Time, memory or form: which of them comes first depends on the machine.
     compile("huge", "has a million functions", make::huge, ""),
     compile("nested", "is nested ten thousand deep", make::nested, ""),
-    compile("slow-to-compile", "keeps the compiler busy", make::slow_to_compile, "longer than"),
+    compile("slow-to-compile", "keeps the compiler busy", make::slow_to_compile, "processor time"),
     load(
         "table-of-4-billion",
         "wants a table of 2^32 elements",
@@ -222,7 +222,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         tries: "has the compiler take all memory",
         way: Way::Compile(
             make::slow_to_compile,
-            Bounds { time: Duration::from_secs(60), memory: 100 << 20, ..LITTLE },
+            Bounds { cpu: Duration::from_secs(60), memory: 100 << 20, ..LITTLE },
             "more than 100 MiB of memory",
         ),
     },

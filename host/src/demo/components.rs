@@ -143,7 +143,7 @@ pub(super) fn huge() -> anyhow::Result<Vec<u8>> {
         section(3, &[count.as_slice(), &vec![0; FUNCTIONS]].concat()),
         section(10, &[count.as_slice(), &function.repeat(FUNCTIONS)].concat()),
     ];
-    Ok([HEADER, &section(1, &module.concat())].concat())
+    handler_with(&module.concat())
 }
 
 /// A few functions, each so long that a compiler's register allocation takes seconds.
@@ -168,7 +168,13 @@ pub(super) fn slow_to_compile() -> anyhow::Result<Vec<u8>> {
         section(3, &[&[FUNCTIONS as u8], [0; FUNCTIONS].as_slice()].concat()),
         section(10, &[&[FUNCTIONS as u8], function.repeat(FUNCTIONS).as_slice()].concat()),
     ];
-    Ok([HEADER, &section(1, &module.concat())].concat())
+    handler_with(&module.concat())
+}
+
+/// A handler with a module that it does not use, but which is compiled.
+fn handler_with(module: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let handler = text(&component(MEMORY, "unreachable"))?;
+    Ok([handler.as_slice(), &section(1, module)].concat())
 }
 
 /// How every component begins.

@@ -108,7 +108,7 @@ impl Loader {
             not_promised: false,
             not_applicable: false,
             fault,
-            late: (took > bounds.time + REPRIEVE).then(|| "it took too long".into()),
+            late: (took > bounds.cpu + REPRIEVE).then(|| "it took too long".into()),
             is_check: false,
         })
     }

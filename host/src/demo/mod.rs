@@ -21,7 +21,6 @@ mod verdict;
 
 use std::time::Duration;
 
-use anyhow::bail;
 use serde::Serialize;
 
 use self::attack::{Attack, On, Way};
@@ -52,6 +51,31 @@ pub struct Options {
     /// One JSON object a line, for scripts
     #[arg(long)]
     json: bool,
+    /// Name the attacks, with what each tries, and make none
+    #[arg(long)]
+    list: bool,
+}
+
+/// There is no attack of a name that was given.
+#[derive(Debug, thiserror::Error)]
+#[error("--only: there is no attack '{name}', but these: {all}")]
+pub struct UnknownAttack {
+    name: String,
+    all: String,
+}
+
+impl Options {
+    /// Whether there are the attacks that were asked for.
+    ///
+    /// # Errors
+    /// When there is no attack of some name.
+    pub fn check(&self) -> Result<(), UnknownAttack> {
+        let all: Vec<_> = ATTACKS.iter().map(name_of).collect();
+        match self.only.iter().find(|name| !all.contains(name)) {
+            Some(name) => Err(UnknownAttack { name: name.clone(), all: all.join(", ") }),
+            None => Ok(()),
+        }
+    }
 }
 
 /// What became of an attack.
@@ -93,10 +117,10 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         options.only.is_empty() || options.only.iter().any(|name| *name == name_of(attack))
     };
     let attacks: Vec<&Attack> = ATTACKS.iter().filter(chosen).collect();
-    if let Some(unknown) =
-        options.only.iter().find(|name| !attacks.iter().any(|a| name_of(a) == **name))
-    {
-        bail!("--only: there is no attack '{unknown}'");
+    if options.list {
+        let named = attacks.iter().map(|attack| (name_of(attack), attack.tries));
+        show::list(named, options.json);
+        return Ok(());
     }
     let mut shown = Shown::new(options.json);
     for (pool, name) in [(PoolKind::Thread, "thread"), (PoolKind::Process, "process")] {

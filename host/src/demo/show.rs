@@ -82,6 +82,18 @@ impl Shown {
     }
 }
 
+/// Shows the names of attacks, with what each tries.
+pub(super) fn list(attacks: impl Iterator<Item = (String, &'static str)>, json: bool) {
+    for (attack, tries) in attacks {
+        match json {
+            true => {
+                print(&format!("{}\n", serde_json::json!({ "attack": attack, "tries": tries })))
+            }
+            false => print(&format!("{attack:26} {tries}\n")),
+        }
+    }
+}
+
 fn print(text: &str) {
     // Whoever closes standard output has seen enough.
     let _ = io::stdout().write_all(text.as_bytes());

@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
-use super::PLAIN;
 use super::backlog::Kind;
+use super::{LINES, LineFormat};
 use crate::metrics::Snapshot;
 use crate::printable;
 
@@ -40,8 +40,14 @@ pub(crate) struct Access<'a> {
 
 impl Access<'_> {
     pub(crate) fn write(&self) {
-        match PLAIN.get() {
-            Some(queue) => queue.push(self.plain(SystemTime::now()).as_bytes(), Kind::Event),
+        match LINES.get() {
+            Some((queue, format)) => {
+                let line = match format {
+                    LineFormat::Plain => self.plain(SystemTime::now()),
+                    LineFormat::Json => self.json(SystemTime::now()),
+                };
+                queue.push(line.as_bytes(), Kind::Event);
+            }
             None if tracing::enabled!(tracing::Level::INFO) => self.event(),
             None => {}
         }
@@ -57,7 +63,7 @@ impl Access<'_> {
             target = %shown(self.target),
             status = self.status,
             bytes = self.bytes,
-            seconds = self.handler.as_secs_f64(),
+            seconds = %format_args!("{:.6}", self.handler.as_secs_f64()),
             worker = self.worker,
             running = self.pool.running,
             pending = self.pool.pending,
@@ -88,7 +94,7 @@ impl Access<'_> {
         line.push_str(" bytes=");
         push(&mut line, self.bytes);
         // To write to a string never fails.
-        let _ = write!(line, " seconds={:?}", self.handler.as_secs_f64());
+        let _ = write!(line, " seconds={:.6}", self.handler.as_secs_f64());
         let numbers = [
             (" worker=", self.worker.into()),
             (" running=", self.pool.running),
@@ -109,6 +115,58 @@ impl Access<'_> {
         line.push('\n');
         line
     }
+}
+
+impl Access<'_> {
+    /// The line as a JSON object, in which a short time is no `4e-6`.
+    fn json(&self, time: SystemTime) -> String {
+        let mut line = String::with_capacity(2 * LINE);
+        line.push_str("{\"timestamp\":\"");
+        push_time(&mut line, time);
+        line.push_str("\",\"level\":\"INFO\",\"request\":");
+        push(&mut line, self.number);
+        let (method, target) = (shown(self.method), shown(self.target));
+        let texts = [("client", self.client), ("method", &*method), ("target", &*target)];
+        for (name, text) in texts {
+            push_text(&mut line, name, text);
+        }
+        let numbers = [("status", self.status.into()), ("bytes", self.bytes as u64)];
+        for (name, number) in numbers {
+            push_number(&mut line, name, number);
+        }
+        // To write to a string never fails.
+        let _ = write!(line, ",\"seconds\":{:.6}", self.handler.as_secs_f64());
+        let numbers = [
+            ("worker", self.worker.into()),
+            ("running", self.pool.running),
+            ("pending", self.pool.pending),
+            ("done", self.pool.done),
+        ];
+        for (name, number) in numbers {
+            push_number(&mut line, name, number);
+        }
+        let texts = [("error", self.error.as_deref()), ("stopped_by", self.stopped_by)];
+        for (name, text) in texts {
+            if let Some(text) = text {
+                push_text(&mut line, name, text);
+            }
+        }
+        line.push_str("}\n");
+        printable::json(&line).into_owned()
+    }
+}
+
+/// Appends a member of a JSON object.
+fn push_text(line: &mut String, name: &str, text: &str) {
+    // Text is always JSON.
+    let text = serde_json::to_string(text).unwrap_or_default();
+    let _ = write!(line, ",\"{name}\":{text}");
+}
+
+/// Appends a member of a JSON object.
+fn push_number(line: &mut String, name: &str, number: u64) {
+    let _ = write!(line, ",\"{name}\":");
+    push(line, number);
 }
 
 fn push(line: &mut String, number: impl itoa::Integer) {
@@ -188,6 +246,48 @@ mod tests {
         push_time(&mut String::new(), start + Duration::from_secs(253_402_300_800));
     }
 
+    fn usual() -> Access<'static> {
+        Access {
+            number: 7,
+            client: "127.0.0.1:36704",
+            method: b"GET",
+            target: b"/listdir",
+            status: 200,
+            bytes: 155,
+            handler: Duration::from_nanos(39_110),
+            worker: 5,
+            pool: Snapshot { running: 1, pending: 2, done: 3 },
+            error: None,
+            stopped_by: None,
+        }
+    }
+
+    #[test]
+    fn a_line_of_json_is_one_object_with_plain_numbers() {
+        let time = humantime::parse_rfc3339("2026-11-27T01:02:03.000456Z").expect("a time");
+        assert_eq!(
+            usual().json(time),
+            r#"{"timestamp":"2026-11-27T01:02:03.000456Z","level":"INFO","request":7,"client":"127.0.0.1:36704","method":"GET","target":"/listdir","status":200,"bytes":155,"seconds":0.000039,"worker":5,"running":1,"pending":2,"done":3}
+"#
+        );
+        assert!(usual().plain(time).contains(" seconds=0.000039 "));
+        let failed = Access {
+            method: b"",
+            target: b"/a\n\x1b[31m\xff\"b\" c\xc2\x9b\xe2\x80\xae",
+            handler: Duration::from_nanos(4_000),
+            error: Some("the handler \"crashed\":\n\u{202e}trap".into()),
+            stopped_by: Some("deadline"),
+            ..usual()
+        };
+        let line = failed.json(time);
+        assert!(line.trim_end().chars().all(|c| matches!(c, ' '..='~' | '\u{fffd}')), "{line}");
+        assert!(line.contains("\"seconds\":0.000004,"), "{line}");
+        let object: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        assert_eq!(object["target"], "/a\n\x1b[31m\u{fffd}\"b\" c\u{9b}\u{202e}");
+        assert_eq!(object["error"], "the handler \"crashed\":\n\u{202e}trap");
+        assert_eq!(object["stopped_by"], "deadline");
+    }
+
     #[test]
     fn a_plain_line_is_what_comes_of_the_event() {
         let seen = Seen::default();
@@ -195,19 +295,7 @@ mod tests {
         let lines = tracing_subscriber::fmt().with_ansi(false);
         let lines = lines.fmt_fields(debug_fn(write_field).delimited(" "));
         let lines = lines.with_writer(move || writer.clone()).finish();
-        let usual = Access {
-            number: 7,
-            client: "127.0.0.1:36704",
-            method: b"GET",
-            target: b"/listdir",
-            status: 200,
-            bytes: 155,
-            handler: Duration::from_nanos(584_777),
-            worker: 5,
-            pool: Snapshot { running: 1, pending: 2, done: 3 },
-            error: None,
-            stopped_by: None,
-        };
+        let usual = usual();
         let failed = Access {
             client: "[::1]:1",
             method: b"",

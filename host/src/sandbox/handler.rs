@@ -4,16 +4,16 @@
 use std::sync::Arc;
 
 use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{
-    Component, ComponentExportIndex, InstancePre, Linker, ResourceType, Type,
-};
+use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker, ResourceType};
 
 use super::complexity::{Complexity, Unknown};
+use super::declared::{Declared, why_invalid};
 use super::engine::Sandbox;
 use super::in_place::{self, IN_PLACE};
 use super::limits;
 use super::monitor::{Grants, State};
 use super::program::{Needs, Program};
+use super::refusal::Refusal;
 
 /// Pages of a linear memory, in bytes.
 const PAGE: u64 = 64 << 10;
@@ -22,7 +22,7 @@ const PAGE: u64 = 64 << 10;
 const MEMORY: &str = "bytes for its memories and records";
 
 /// The function that a handler exports.
-const EXPORT: &str = "handle";
+pub(super) const EXPORT: &str = "handle";
 
 /// What a handler may import, at version 0.2.x, and what each comes to here.
 const OFFERED: &[(&str, &str)] = &[
@@ -90,13 +90,13 @@ impl Handler {
     }
 }
 
-/// A compiled component, and what it asks for.
+/// A component, what it asks for, and what came of compiling it.
 pub struct Examined {
     /// The interfaces that it imports, with their versions.
     pub imports: Vec<String>,
     /// What it exports.
     pub exports: Vec<String>,
-    /// The program, if it is a handler.
+    /// The program, if it is a handler. What is refused for what it asks for was not compiled.
     pub program: Result<Program, Refusal>,
 }
 
@@ -114,66 +114,29 @@ pub fn granted(import: &str) -> Option<&'static str> {
     OFFERED.iter().find(|(offered, _)| *offered == interface).map(|(_, grant)| *grant)
 }
 
-/// Why a file was not taken as a handler.
-#[derive(Debug, thiserror::Error)]
-pub enum Refusal {
-    /// Not WebAssembly, cut short, or not valid.
-    #[error("not a valid WebAssembly component: {0}")]
-    Invalid(String),
-    /// A core module where a component is wanted.
-    #[error(
-        "this is a core WebAssembly module, not a component: build it for wasm32-wasip2, \
-         or adapt it with `wasm-tools component new`"
-    )]
-    CoreModule,
-    /// It asks for something that no handler gets.
-    #[error("it imports {0}, which is not offered to handlers")]
-    Import(String),
-    /// It does not export the handler function.
-    #[error("it does not export `handle: func(request: list<u8>) -> list<u8>`{0}")]
-    Export(&'static str),
-    /// It exports a name that only the compiler gives.
-    #[error("it exports `{IN_PLACE}`, which is not for handlers to do")]
-    Reserved,
-    /// It can never fit within the limits.
-    #[error("it cannot be instantiated within the limits: {0}")]
-    TooLarge(String),
-    /// Machine code of something larger than the limits, or that this executable did
-    /// not make.
-    #[error("it cannot be loaded within the limits: {0}")]
-    Precompiled(String),
-}
-
 impl Sandbox {
-    /// Compiles a component and checks that it is a handler.
+    /// Compiles a component, if it is a handler.
     ///
     /// # Errors
     /// A [`Refusal`] that says why it is not.
     pub fn compile(&self, wasm: &[u8]) -> Result<Program, Refusal> {
-        let program = self.translate(wasm)?;
-        self.check(&program)?;
-        Ok(program)
+        self.examine(wasm)?.program
     }
 
-    /// Compiles a component, handler or not, and says what it asks for.
+    /// Says what a component asks for, and compiles it if it is a handler.
     ///
     /// # Errors
     /// A [`Refusal`] when it is not a component.
     pub fn examine(&self, wasm: &[u8]) -> Result<Examined, Refusal> {
-        let program = self.translate(wasm)?;
-        let ty = program.component.component_type();
-        let imports = ty.imports(&self.engine).map(|(name, _)| name.to_owned()).collect();
-        let exports = ty.exports(&self.engine).map(|(name, _)| name.to_owned());
-        let exports = exports.filter(|name| name != IN_PLACE).collect();
-        let program = self.check(&program).map(|()| program);
+        let Declared { imports, exports, refusal } = Declared::of(wasm)?;
+        let program = match refusal {
+            Some(refusal) => Err(refusal),
+            None => self.translate(wasm),
+        };
         Ok(Examined { imports, exports, program })
     }
 
     fn translate(&self, wasm: &[u8]) -> Result<Program, Refusal> {
-        // The preamble tells a module (layer 0) from a component (layer 1).
-        if let Some([0, b'a', b's', b'm', _, _, 0, 0]) = wasm.first_chunk::<8>() {
-            return Err(Refusal::CoreModule);
-        }
         let complexity = match Complexity::of(wasm) {
             Ok(complexity) => complexity,
             Err(why @ Unknown::NestedTooDeep) => return Err(Refusal::TooLarge(why.to_string())),
@@ -192,11 +155,13 @@ impl Sandbox {
         }
         let added = in_place::add(wasm, EXPORT);
         let component = Component::from_binary(&self.engine, added.as_deref().unwrap_or(wasm))
-            .map_err(|error| Refusal::Invalid(first_line(&error)))?;
-        match component.get_export_index(None, IN_PLACE) {
-            Some(_) if added.is_none() => Err(Refusal::Reserved),
-            _ => Ok(Program { component, needs: complexity.into() }),
+            .map_err(|error| why_invalid(wasm, first_line(&error)))?;
+        if component.get_export_index(None, IN_PLACE).is_some() && added.is_none() {
+            return Err(Refusal::Reserved);
         }
+        let program = Program { component, needs: complexity.into() };
+        self.has_room(&program)?;
+        Ok(program)
     }
 
     /// Binds a compiled component to what it is granted.
@@ -270,32 +235,6 @@ impl Sandbox {
         within("tables", needed.num_tables.into(), limits::TABLES as u64)?;
         within("elements in a table", elements, limits::TABLE_ELEMENTS as u64)
     }
-
-    fn check(&self, program: &Program) -> Result<(), Refusal> {
-        self.has_room(program)?;
-        let ty = program.component.component_type();
-        for (name, item) in ty.imports(&self.engine) {
-            let instance = matches!(item.ty, ComponentItem::ComponentInstance(_));
-            if !instance || granted(name).is_none() {
-                return Err(Refusal::Import(name.into()));
-            }
-        }
-        match ty.get_export(&self.engine, EXPORT).map(|item| item.ty) {
-            Some(ComponentItem::ComponentFunc(func)) => {
-                let bytes = |ty: &Type| matches!(ty, Type::List(list) if list.ty() == Type::U8);
-                let mut params = func.params().map(|(_, ty)| ty);
-                let mut results = func.results();
-                let right = !func.async_()
-                    && params.next().as_ref().is_some_and(bytes)
-                    && params.next().is_none()
-                    && results.next().as_ref().is_some_and(bytes)
-                    && results.next().is_none();
-                if right { Ok(()) } else { Err(Refusal::Export(", but another type of it")) }
-            }
-            Some(_) => Err(Refusal::Export(", but something else of that name")),
-            None => Err(Refusal::Export("")),
-        }
-    }
 }
 
 fn within(what: &str, wanted: u64, most: u64) -> Result<(), Refusal> {
@@ -314,7 +253,7 @@ struct NoNetwork(String);
 enum Socket {}
 
 /// An import such as `wasi:io/poll@0.2.6` as package, interface and version.
-fn split(name: &str) -> (&str, &str, &str) {
+pub(super) fn split(name: &str) -> (&str, &str, &str) {
     let (interface, version) = name.split_once('@').unwrap_or((name, ""));
     let package = interface.split_once('/').map_or(interface, |(package, _)| package);
     (package, interface, version)

@@ -11,7 +11,8 @@ use wasmtime::component::Component;
 
 use super::complexity::Complexity;
 use super::engine::{Clock, Memories, Sandbox};
-use super::handler::{Refusal, first_line};
+use super::handler::first_line;
+use super::refusal::Refusal;
 use crate::config::HandlerLimits;
 
 /// How what lies behind machine code begins. Another number for another meaning.

@@ -93,9 +93,30 @@ fn the_summary_counts_what_was_not_applicable_apart() {
 }
 
 #[test]
-fn an_attack_that_does_not_exist_is_an_error() {
+fn an_attack_that_does_not_exist_is_an_error_that_names_those_that_do() {
     let output = output(host().args(["demo", "--only", "nonsense"]));
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     let line = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(line, "error: --only: there is no attack 'nonsense'\n");
+    let expected = "error: --only: there is no attack 'nonsense', but these: loop, ";
+    assert!(line.starts_with(expected) && line.ends_with(", native-die\n"), "{line}");
+    assert_eq!(line.lines().count(), 1, "{line}");
+}
+
+#[test]
+fn the_attacks_are_listed_with_what_each_tries() {
+    let list = |arguments: &[&str]| {
+        let output = output(host().args(["demo", "--list"]).args(arguments));
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = list(&[]);
+    assert!(text.starts_with("loop                       computes for ever\n"), "{text}");
+    let objects = list(&["--json"]);
+    assert_eq!(objects.lines().count(), text.lines().count());
+    for (line, object) in text.lines().zip(objects.lines()) {
+        let object: Value = serde_json::from_str(object).unwrap();
+        assert!(line.starts_with(object["attack"].as_str().unwrap()), "{line}");
+        assert!(line.ends_with(object["tries"].as_str().unwrap()), "{line}");
+    }
+    assert_eq!(list(&["--only", "native-die"]).lines().count(), 1);
 }

@@ -6,7 +6,7 @@ mod mounted;
 mod programs;
 
 use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -114,17 +114,53 @@ impl Server {
         Self::start_by(command, pool, None, args)
     }
 
+    /// Starts a pool with this component as its handler, and does something before it serves.
+    pub fn with_handler_and(
+        pool: &str,
+        wat: &str,
+        args: &[&str],
+        meanwhile: impl FnOnce(&Self),
+    ) -> Self {
+        Self::start_and(host(), pool, Some(wat), args, meanwhile)
+    }
+
     fn start_with(pool: &str, handler: Option<&str>, args: &[&str]) -> Self {
         Self::start_by(host(), pool, handler, args)
     }
 
-    fn start_by(mut command: Command, pool: &str, handler: Option<&str>, args: &[&str]) -> Self {
+    fn start_by(command: Command, pool: &str, handler: Option<&str>, args: &[&str]) -> Self {
+        Self::start_and(command, pool, handler, args, |_| ())
+    }
+
+    fn start_and(
+        command: Command,
+        pool: &str,
+        handler: Option<&str>,
+        args: &[&str],
+        meanwhile: impl FnOnce(&Self),
+    ) -> Self {
+        let mut server = Self::spawn(command, pool, handler, args, "0");
+        meanwhile(&server);
+        server.wait_for_banner();
+        server
+    }
+
+    fn spawn(
+        mut command: Command,
+        pool: &str,
+        handler: Option<&str>,
+        args: &[&str],
+        port: &str,
+    ) -> Self {
         LazyLock::force(&DESCRIPTORS);
         let scratch = tempfile::tempdir().unwrap();
         let dir = scratch.path().join("folder");
         // Where a directory that no one names is made.
         command.current_dir(scratch.path());
-        command.args(["--pool", pool, "--port", "0", "--workers", "3"]);
+        command.args(["--pool", pool, "--workers", "3"]);
+        if !args.contains(&"--addr") {
+            command.args(["--port", port]);
+        }
         if !args.contains(&"--config") {
             command.arg("--dir").arg(&dir);
         }
@@ -144,14 +180,39 @@ impl Server {
                 }
             }
         });
-        let mut server = Self { child, lines, seen: Vec::new(), port: 0, dir, scratch };
+        Self { child, lines, seen: Vec::new(), port: 0, dir, scratch }
+    }
+
+    /// Starts a pool on a free port that says nothing of itself, with the embedded handler unless
+    /// the arguments name another, which is then not waited for.
+    pub fn silent(pool: &str, args: &[&str]) -> Self {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut server = Self::spawn(host(), pool, None, args, &free.to_string());
+        server.port = free;
+        let listens = || std::net::TcpStream::connect(("127.0.0.1", free)).is_ok();
+        eventually("it listens or has ended", || {
+            listens() || server.child.try_wait().unwrap().is_some()
+        });
+        server
+    }
+
+    /// The lines of standard error up to its end that were not waited for.
+    pub fn rest(&mut self) -> Vec<String> {
+        let mut rest = Vec::new();
+        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
+            rest.push(line);
+        }
+        rest
+    }
+
+    fn wait_for_banner(&mut self) {
+        let server = self;
         let banner = server.wait_for_line("HTTP Server running on port ");
         let (_, port) = banner.split_once("on port ").unwrap();
         // In JSON, more follows.
         let end = port.find(|c: char| !c.is_ascii_digit()).unwrap_or(port.len());
         server.port = port[..end].parse().unwrap();
         server.wait_for_line("sandbox ");
-        server
     }
 
     pub fn scratch(&self) -> &Path {
@@ -233,18 +294,37 @@ impl Server {
         self.children("zygote")
     }
 
+    /// Waits for a process that compiles a handler, and stops it with this signal.
+    pub fn stop_compiler(&self, signal: rustix::process::Signal) -> u32 {
+        let compiles = |pid: &u32| {
+            let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            arguments.split(|byte| *byte == 0).nth(1) == Some(b"compile".as_slice())
+        };
+        let mut compiler = None;
+        eventually("a compiler", || {
+            compiler = self.children_that(compiles).first().copied();
+            compiler.is_some()
+        });
+        let compiler = compiler.unwrap();
+        kill(compiler, signal);
+        compiler
+    }
+
     fn children(&self, name: &str) -> Vec<u32> {
-        let is_called = |pid: &u32| {
+        self.children_that(|pid| {
             std::fs::read_to_string(format!("/proc/{pid}/comm"))
                 .is_ok_and(|comm| comm.trim() == name)
-        };
+        })
+    }
+
+    fn children_that(&self, wanted: impl Fn(&u32) -> bool) -> Vec<u32> {
         let mut pids = Vec::new();
         for task in std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap() {
             let children = task.unwrap().path().join("children");
             let children = std::fs::read_to_string(children).unwrap_or_default();
             pids.extend(children.split_whitespace().map(|pid| pid.parse::<u32>().unwrap()));
         }
-        pids.retain(is_called);
+        pids.retain(wanted);
         pids
     }
 

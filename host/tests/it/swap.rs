@@ -15,6 +15,8 @@ use rustix::process::Signal;
 use crate::components;
 use crate::support::{Client, Server, SetOnDrop, eventually, for_each_pool, kill};
 
+const FILEOPS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../handlers/fileops.wasm");
+
 /// How long the servers are under load.
 fn seconds() -> u64 {
     std::env::var("SWAP_SECONDS").map_or(3, |seconds| seconds.parse().unwrap())
@@ -327,6 +329,7 @@ fn tables_have_directories_and_limits_of_their_own_and_change_with_the_file(pool
     let scratch = tempfile::tempdir().unwrap();
     let write = |more: &str| {
         let dir = |name: &str| scratch.path().join(name).display().to_string();
+        let fileops = format!("path = '{FILEOPS}'");
         let table = |prefix: &str, more: &str| {
             let dir = dir(prefix.trim_start_matches('/'));
             format!("[[handler]]\nprefix = '{prefix}'\ndir = '{dir}'\n{more}\n")
@@ -336,8 +339,8 @@ fn tables_have_directories_and_limits_of_their_own_and_change_with_the_file(pool
         let loops = format!("path = '{}'\ntimeout = '300ms'\nmax-concurrent = 1", loops.display());
         let text = [
             // The file handler knows no prefix, so `/listdir` is one.
-            table("/listdir", ""),
-            table("/upload", "quota = '48KiB'"),
+            table("/listdir", &fileops),
+            table("/upload", &format!("{fileops}\nquota = '48KiB'")),
             table("/bad", &loops),
             more.to_owned(),
         ];
@@ -369,13 +372,18 @@ fn tables_have_directories_and_limits_of_their_own_and_change_with_the_file(pool
     write("[[handler]]\nprefix = '/more'\nquota = '1GB ago'\n");
     server.signal(Signal::HUP);
     server.wait_for_line("the configuration is refused, all goes on: --config");
-    write("[[handler]]\nprefix = '/more'\n");
+    write(&format!("[[handler]]\nprefix = '/more'\npath = '{FILEOPS}'\n"));
     server.signal(Signal::HUP);
     server.wait_for_line("handler swapped");
     assert_eq!(server.get("/more").status, 404, "{pool}: of the handler");
     assert_eq!(server.get("/less").text(), "Not found: no handler serves this path\n");
-    fs::write(&config, "[[handler]]\nprefix = '/listdir'\n").unwrap();
+    let only = format!("[[handler]]\nprefix = '/listdir'\npath = '{FILEOPS}'\n");
+    fs::write(&config, only).unwrap();
     server.signal(Signal::HUP);
     server.wait_for_line("handler removed");
+    let line = server.wait_for_line("SIGHUP: ");
+    // Its directory is another now.
+    let counts = "added=0 swapped=1 removed=3 unchanged=0 refused=0";
+    assert!(line.ends_with(counts), "{line}");
     eventually("it is gone", || server.get("/bad").status == 404);
 }
