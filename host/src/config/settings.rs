@@ -42,8 +42,8 @@ pub struct Settings {
     /// clock [default: 60s]
     #[arg(long, env = "SWAPBOX_COMPILE_TIMEOUT", hide_env = true, value_name = "DURATION")]
     pub compile_timeout: Option<Span>,
-    /// Listen address, as IP:PORT, HOST:PORT (all addresses of that name), :PORT or [::]:PORT (all
-    /// of this machine); port 0 picks a free one [default: 127.0.0.1:8885 for thread, :8889 for process]
+    /// Listen address, as IP:PORT, HOST:PORT (all addresses of that name) or :PORT (all of this
+    /// machine); port 0 picks a free one [default: 127.0.0.1:8885 for thread, :8889 for process]
     #[arg(long, env = "SWAPBOX_ADDR", hide_env = true, value_name = "HOST:PORT")]
     pub addr: Option<Address>,
     /// Only the port of the listen address

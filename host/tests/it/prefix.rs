@@ -2,6 +2,8 @@
 
 use crate::support::{Server, for_each_pool, noise};
 
+const FILEOPS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../handlers/fileops.wasm");
+
 /// A server with the file handler at `/`, and another below `/files` and `/a/b c`.
 fn serve(pool: &str) -> (Server, tempfile::TempDir) {
     let scratch = tempfile::tempdir().unwrap();
@@ -14,7 +16,7 @@ fn serve(pool: &str) -> (Server, tempfile::TempDir) {
         dir("files"),
         "[[handler]]\nprefix = \"/a/b c\"\nstrip-prefix = true".into(),
         dir("nested"),
-        "[[handler]]\nprefix = \"/seen\"".into(),
+        format!("[[handler]]\nprefix = \"/seen\"\npath = {FILEOPS:?}"),
         dir("seen"),
     ];
     std::fs::write(&config, tables.join("\n")).unwrap();
