@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use host::config::{DirConfig, HandlerLimits};
-use host::directory::{Directories, ServedDir};
-use host::handler::read;
-use host::lockdown;
+use host::handlers::component_file::read;
+use host::handlers::served_dir::{Directories, ServedDir};
+use host::isolation::lockdown;
 use host::sandbox::{Audit, CallContext, Clock, Handler, Memories, Sandbox, Usage};
 
 const LIMITS: HandlerLimits = HandlerLimits {

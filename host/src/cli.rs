@@ -7,8 +7,8 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::attacks::demo;
 use crate::config::{Config, Settings};
-use crate::demo;
 use crate::environment::Environment;
 
 /// Serves HTTP requests from a sandboxed, swappable WebAssembly handler.

@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
-use crate::directory::Directories;
-use crate::malloc;
-use crate::metrics::Metrics;
-use crate::routing::Routes;
+use crate::handlers::routing::Routes;
+use crate::handlers::served_dir::Directories;
+use crate::isolation::malloc;
+use crate::observe::metrics::Metrics;
 
 /// How often it is looked after. What was not needed from one time to the next is given back.
 const EVERY: Duration = Duration::from_secs(4);

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::compile::{self, Bounds, Compiled};
 use crate::config::HandlerLimits;
-use crate::handler;
-use crate::lockdown;
+use crate::handlers::compiler::{self, Bounds, Compiled};
+use crate::handlers::component_file;
+use crate::isolation::lockdown;
 use crate::printable;
 use crate::sandbox::granted;
 
@@ -26,14 +26,14 @@ pub fn inspect(
     cpu: Duration,
 ) -> anyhow::Result<(String, bool)> {
     let context = || path.display().to_string();
-    let wasm = handler::read(Some(path)).bytes.with_context(context)?;
+    let wasm = component_file::read(Some(path)).bytes.with_context(context)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let compiled = runtime
-        .block_on(compile::compile(&wasm, limits, Bounds { cpu, ..Bounds::default() }))
+        .block_on(compiler::compile(&wasm, limits, Bounds { cpu, ..Bounds::default() }))
         .with_context(context)?;
     let Compiled { code, findings } = compiled;
     let refusal = findings.refusal.clone().or_else(|| {
-        let bound = handler::try_out(&code, limits);
+        let bound = component_file::try_out(&code, limits);
         bound.err().map(|error| format!("{error:#}"))
     });
 

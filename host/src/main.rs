@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use host::cli::{self, Task, Usage};
 use host::config::{Config, LogFormat};
-use host::{log, printable};
+use host::observe::log;
+use host::printable;
 
 /// Exit status for a command line that is not right.
 const USAGE: u8 = 2;
@@ -19,13 +20,13 @@ fn main() -> ExitCode {
             format = config.log;
             host::run::serve(&config)
         }
-        Ok(Task::Demo(options)) => host::demo::run(&options),
+        Ok(Task::Demo(options)) => host::attacks::demo::run(&options),
         Ok(Task::Inspect(handler, config)) => inspect(&handler, &config),
         Ok(Task::Compile(limits, memory, cpu, low)) => {
-            host::compile::run(&limits, memory, cpu, low)
+            host::handlers::compiler::run(&limits, memory, cpu, low)
         }
-        Ok(Task::Symbolize(offsets)) => host::symbolize::run(&offsets),
-        Ok(Task::Work(parent)) => host::zygote::run(parent),
+        Ok(Task::Symbolize(offsets)) => host::handlers::symbolize::run(&offsets),
+        Ok(Task::Work(parent)) => host::pool::process::zygote::run(parent),
         Ok(Task::Print(bytes)) => {
             // A pipe that is closed early has read enough.
             let _ = std::io::stdout().write_all(&bytes);

@@ -9,23 +9,23 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep_until;
 
-use crate::audit::Auditor;
-use crate::cache::Cache;
+use crate::attacks::escape;
 use crate::cli::{self, Task, Usage};
 use crate::config::{Config, LogFormat, PoolKind, Route, Verbosity};
-use crate::directory::Directories;
-use crate::escape;
-use crate::handler;
+use crate::front::server::Server;
+use crate::handlers::code_cache::Cache;
+use crate::handlers::component_file;
+use crate::handlers::file_watcher::Watch;
+use crate::handlers::reload::{Loading, Outcome, Swapper};
+use crate::handlers::served_dir::Directories;
 use crate::housekeeping;
-use crate::lockdown::{self, Level};
-use crate::log::{self, Log};
-use crate::malloc;
-use crate::metrics::{Metrics, Totals};
+use crate::isolation::lockdown::{self, Level};
+use crate::isolation::malloc;
+use crate::observe::audit_sink::Auditor;
+use crate::observe::log::{self, Log};
+use crate::observe::metrics::{Metrics, Totals};
 use crate::pool::Common;
 use crate::sandbox::{Audit, measure};
-use crate::server::Server;
-use crate::swap::{Loading, Outcome, Swapper};
-use crate::watch::Watch;
 
 /// Cores for each thread that does network I/O: one such thread keeps several
 /// cores of workers busy.
@@ -248,7 +248,7 @@ fn introduce(config: &Config, addr: SocketAddr, level: Level) {
         all.dedup();
         all.join(", ")
     };
-    let handlers = list(&|route| match handler::name(route.handler.as_deref()) {
+    let handlers = list(&|route| match component_file::name(route.handler.as_deref()) {
         name if several => format!("{}={name}", route.prefix),
         name => name,
     });

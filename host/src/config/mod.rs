@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::compile;
+use crate::handlers::compiler;
 use crate::http::MAX_BUFFER_OVERHEAD;
 use crate::sandbox::{Ledger, Usage};
 
@@ -191,7 +191,7 @@ impl Config {
         let routes = Route::all(&settings, workers, max_workers)?;
         let client = client_limits(&settings, &routes)?;
         let compile_timeout =
-            span("--compile-timeout", settings.compile_timeout, compile::DEFAULT_CPU)?;
+            span("--compile-timeout", settings.compile_timeout, compiler::DEFAULT_CPU)?;
         let verbosity = match (settings.quiet.unwrap_or(false), settings.log) {
             (false, _) => Verbosity::Full,
             // Whoever names a format wants a log.

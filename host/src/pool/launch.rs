@@ -21,10 +21,10 @@ use super::doorbell::Doorbell;
 use super::ipc::{self, Assembler, Init};
 use super::ring::Ring;
 use crate::config::Route;
-use crate::directory::{ServedDir, Slot};
+use crate::handlers::served_dir::{ServedDir, Slot};
 #[cfg(feature = "holes")]
 use crate::holes;
-use crate::lockdown::Level;
+use crate::isolation::lockdown::Level;
 use crate::sandbox::Audit;
 
 /// How long a zygote or worker may take from its start to being ready.

@@ -10,7 +10,7 @@ pub(crate) mod doorbell;
 pub(crate) mod ipc;
 mod launch;
 mod payload;
-mod process;
+pub mod process;
 pub(crate) mod ring;
 mod schedule;
 mod thread;
@@ -32,9 +32,9 @@ pub(crate) use self::payload::Payload;
 use self::schedule::SLOW_CALL;
 pub(crate) use self::schedule::may_wait;
 use crate::config::{PoolKind, Route};
-use crate::directory::Directories;
-use crate::lockdown::Level;
-use crate::metrics::Load;
+use crate::handlers::served_dir::Directories;
+use crate::isolation::lockdown::Level;
+use crate::observe::metrics::Load;
 use crate::sandbox::{Audit, Call, CallError};
 
 /// The address of requests that are the server's own.

@@ -8,7 +8,9 @@
 
 mod outbox;
 mod receiver;
+pub(crate) mod worker;
 mod worker_slot;
+pub mod zygote;
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicUsize;
@@ -30,9 +32,9 @@ use super::ring::{self, Ring};
 use super::schedule::{Assignments, PIPELINE_DEPTH, Schedule, Shape, Task};
 use super::turns::{CROWDED, LOOK_AFTER, Turns};
 use super::{Job, PoolContext, StartupMode, rest};
-use crate::lockdown::Level;
-use crate::metrics::Load;
-use crate::sched;
+use crate::isolation::lockdown::Level;
+use crate::isolation::sched;
+use crate::observe::metrics::Load;
 
 /// How far past its deadline a worker is killed; a handler that sleeps in a host
 /// call ends by itself before.

@@ -29,12 +29,12 @@ use super::admission::Admission;
 use super::autoscale::Autoscaler;
 use super::schedule::{self, SLOW_CALL, Schedule, Shape};
 use super::{Done, Job, Payload, PoolContext, StartupMode, may_wait};
-use crate::directory::{self, ServedDir};
-use crate::escape;
-use crate::lockdown::{self, Level};
-use crate::metrics::Load;
+use crate::attacks::escape;
+use crate::handlers::served_dir::{self, ServedDir};
+use crate::isolation::lockdown::{self, Level};
+use crate::isolation::sched;
+use crate::observe::metrics::Load;
 use crate::sandbox::{Call, CallContext, CallError};
-use crate::sched;
 
 /// A worker's native stack, in bytes: what guests may use, and as much again
 /// for the host's frames below and above.
@@ -439,7 +439,7 @@ fn spawn(shared: &Arc<Shared>, place: usize) -> anyhow::Result<(WorkerHandle, Co
     Ok((WorkerHandle { worker, thread }, confined))
 }
 
-fn work(shared: &Shared, worker: &Worker, own: &directory::Slot) {
+fn work(shared: &Shared, worker: &Worker, own: &served_dir::Slot) {
     let Some(shard) = shared.shards.get(worker.place % shared.shards.len()) else { return };
     while let Some(WorkItem { id, number, request }) = worker.next() {
         let started = Instant::now();

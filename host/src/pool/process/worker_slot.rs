@@ -17,7 +17,7 @@ use super::super::ring::ProtocolError;
 use super::outbox::{Death, Outbox};
 use super::receiver::{Source, WorkerReceiver};
 use super::{Link, Shared, WorkerSlot};
-use crate::directory::Slot;
+use crate::handlers::served_dir::Slot;
 use crate::sandbox::{Call, CallError};
 
 /// How long a killed worker's end is waited for.

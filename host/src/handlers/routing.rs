@@ -8,11 +8,11 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{Prefix, Route};
+use crate::handlers::symbolize::Symbols;
 use crate::http;
-use crate::log::Budget;
-use crate::metrics::{Metrics, Snapshot};
+use crate::observe::log::Budget;
+use crate::observe::metrics::{Metrics, Snapshot};
 use crate::pool::Pool;
-use crate::symbolize::Symbols;
 
 /// SHA-256 of a component.
 #[derive(Clone, Copy, PartialEq, Eq)]

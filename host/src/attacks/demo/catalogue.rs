@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::attack::{Attack, Expected, Got, Make, NOTHING_TO_FIND, On, Way};
 use super::components as make;
-use crate::compile::{Bounds, Priority};
+use crate::handlers::compiler::{Bounds, Priority};
 
 const fn on(on: On, name: &'static str, tries: &'static str, got: Got, by: &'static str) -> Attack {
     Attack { name, tries, way: Way::Request(on, Expected::new(got, by)) }

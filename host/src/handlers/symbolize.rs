@@ -24,8 +24,8 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use wasmparser::{Encoding, Parser, Payload};
 
-use crate::compile::memfd;
-use crate::lockdown;
+use crate::handlers::compiler::memfd;
+use crate::isolation::lockdown;
 
 /// How long it may take to read what there is about some instructions.
 const TIME: Duration = Duration::from_secs(5);
@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     /// Made of `lines.wat` beside it, by `wasm-tools parse -g`.
-    const COMPONENT: &[u8] = include_bytes!("../tests/fixtures/lines.wasm");
+    const COMPONENT: &[u8] = include_bytes!("../../tests/fixtures/lines.wasm");
 
     #[test]
     fn each_instruction_has_its_line() {

@@ -20,9 +20,9 @@ use rustix::fs::{
 use rustix::process::geteuid;
 use sha2::{Digest as _, Sha256};
 
-use crate::compile;
 use crate::config::CacheDir;
-use crate::routing::Digest;
+use crate::handlers::compiler;
+use crate::handlers::routing::Digest;
 
 /// How every entry begins: its kind and version.
 const MAGIC: &[u8; 16] = b"swapbox code 1\n\0";
@@ -113,7 +113,7 @@ impl Cache {
     /// When it cannot be written. There is no entry then, or the one that was there.
     pub fn put(&self, key: Key, code: &OwnedFd) -> anyhow::Result<()> {
         let mut bytes = Vec::new();
-        compile::rewound(code)?.read_to_end(&mut bytes)?;
+        compiler::rewound(code)?.read_to_end(&mut bytes)?;
         if bytes.len() as u64 > MAX_ENTRY {
             return Ok(());
         }
@@ -182,7 +182,7 @@ fn read(file: OwnedFd, key: Key) -> Option<OwnedFd> {
     // It was used: others go before it.
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
     let _ = futimens(file.as_fd(), &Timestamps { last_access: now, last_modification: now });
-    compile::sealed(code).ok()
+    compiler::sealed(code).ok()
 }
 
 /// `swapbox` in the user's cache directory (XDG Base Directory Specification), if the
@@ -202,7 +202,7 @@ mod tests {
 
     fn contents(code: &OwnedFd) -> Vec<u8> {
         let mut bytes = Vec::new();
-        compile::rewound(code).expect("memory").read_to_end(&mut bytes).expect("bytes");
+        compiler::rewound(code).expect("memory").read_to_end(&mut bytes).expect("bytes");
         bytes
     }
 
@@ -216,7 +216,7 @@ mod tests {
         let path = dir.path().join("a/b");
         let cache = Cache::at(&path).expect("a cache");
         assert!(cache.get(key(1)).is_none());
-        cache.put(key(1), &compile::sealed(b"code").expect("memory")).expect("written");
+        cache.put(key(1), &compiler::sealed(b"code").expect("memory")).expect("written");
         assert_eq!(contents(&cache.get(key(1)).expect("an entry")), b"code");
         assert!(cache.get(key(2)).is_none());
         assert!(cache.get(Key::new(Digest([1; 32]), [1; 32])).is_none(), "other settings");
@@ -229,7 +229,7 @@ mod tests {
         let path = dir.path().join("cache");
         let cache = Cache::at(&path).expect("a cache");
         let entry = path.join(key(1).name());
-        let code = compile::sealed(&[7; 1000]).expect("memory");
+        let code = compiler::sealed(&[7; 1000]).expect("memory");
         let put = || {
             cache.put(key(1), &code).expect("written");
             fs::read(&entry).expect("the entry")
@@ -280,7 +280,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("cache");
         let cache = Cache::at(&path).expect("a cache");
-        let code = compile::sealed(b"code").expect("memory");
+        let code = compiler::sealed(b"code").expect("memory");
         for n in 1..=3 {
             cache.put(key(n), &code).expect("written");
             // As if it were that large; a file with a hole costs nothing.

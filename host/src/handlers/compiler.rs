@@ -22,7 +22,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::config::HandlerLimits;
-use crate::lockdown;
+use crate::isolation::lockdown;
 use crate::sandbox::{Clock, Examined, Memories, Sandbox};
 
 /// What compiling may cost.

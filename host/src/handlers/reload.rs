@@ -17,17 +17,17 @@ use rustix::io::Errno;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
-use crate::cache::{Cache, Key};
-use crate::compile::{self, Bounds, Compiled, Priority};
 use crate::config::{HandlerLimits, Probe, Route};
-use crate::handler::{self, Content, Identity, StillWritten};
+use crate::handlers::code_cache::{Cache, Key};
+use crate::handlers::compiler::{self, Bounds, Compiled, Priority};
+use crate::handlers::component_file::{self, Content, Identity, StillWritten};
+use crate::handlers::routing::{Digest, Generation, Routes, hand_on};
+use crate::handlers::symbolize::Symbols;
 use crate::http::{Persistence, Reply, prepare};
-use crate::lockdown::Level;
-use crate::log::Budget;
+use crate::isolation::lockdown::Level;
+use crate::observe::log::Budget;
 use crate::pool::{Common, Pool, StartupMode};
-use crate::routing::{Digest, Generation, Routes, hand_on};
 use crate::sandbox::{CallError, Sandbox};
-use crate::symbolize::Symbols;
 
 /// Statuses from here on are failures of the server, and so of the handler.
 const SERVER_ERROR: u16 = 500;
@@ -366,7 +366,7 @@ impl Loading {
         priority: Priority,
     ) -> anyhow::Result<OwnedFd> {
         let bounds = Bounds { cpu: self.compile_timeout, priority, ..Bounds::default() };
-        let Compiled { code, findings } = compile::compile(component, limits, bounds).await?;
+        let Compiled { code, findings } = compiler::compile(component, limits, bounds).await?;
         match findings.refusal {
             None => Ok(code),
             Some(why) => bail!(why),
@@ -376,14 +376,14 @@ impl Loading {
 
 /// A route's handler in messages.
 fn named(route: &Route) -> String {
-    format!("--handler {}", handler::name(route.handler.as_deref()))
+    format!("--handler {}", component_file::name(route.handler.as_deref()))
 }
 
 /// What a route's file was before it was read, and its content.
 async fn read(route: &Route) -> (Option<Identity>, anyhow::Result<(Bytes, Digest)>) {
     let path = route.handler.clone();
     let read = spawn_blocking(move || {
-        let Content { identity, bytes } = handler::read(path.as_deref());
+        let Content { identity, bytes } = component_file::read(path.as_deref());
         let component = bytes.map(|bytes| {
             let component = Bytes::from(bytes.into_owned());
             let digest = Digest::of(&component);
@@ -398,7 +398,7 @@ async fn read(route: &Route) -> (Option<Identity>, anyhow::Result<(Bytes, Digest
 /// the same file may do another time.
 fn may_pass(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        if let Some(failure) = cause.downcast_ref::<compile::Failure>() {
+        if let Some(failure) = cause.downcast_ref::<compiler::Failure>() {
             return failure.may_pass();
         }
         let of_call = cause.downcast_ref::<CallError>();

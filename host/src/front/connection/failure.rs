@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use crate::clients::Full;
+use crate::front::clients::Full;
+use crate::handlers::routing::Redirect;
 use crate::http::{Malformed, Reject};
-use crate::routing::Redirect;
 use crate::sandbox::CallError;
 
 /// Why a request does not get its handler's answer.

@@ -171,7 +171,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::log::backlog::{MAX_LINES, MAX_OUTPUT_LINES};
+    use crate::observe::log::backlog::{MAX_LINES, MAX_OUTPUT_LINES};
 
     type Written = Arc<Mutex<Vec<u8>>>;
 

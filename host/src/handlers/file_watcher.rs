@@ -15,7 +15,7 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use crate::handler::Identity;
+use crate::handlers::component_file::Identity;
 
 /// For how long a file must stay as it is to be looked into.
 const QUIET: Duration = Duration::from_millis(100);

@@ -18,13 +18,13 @@ use anyhow::Context as _;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
-use crate::directory::ServedDir;
-use crate::handler;
-use crate::lockdown;
-use crate::malloc;
+use crate::handlers::component_file;
+use crate::handlers::served_dir::ServedDir;
+use crate::isolation::lockdown;
+use crate::isolation::malloc;
 use crate::pool::ipc::{self, Assembler, Init};
+use crate::pool::process::worker::{self, WorkerResources};
 use crate::sandbox::{Audit, Clock, Handler, Ledger, Sandbox};
-use crate::worker::{self, WorkerResources};
 
 /// What all workers of one handler have in common.
 pub(crate) struct Prepared {
@@ -105,7 +105,7 @@ fn prepare(init: Init, code: &File, descriptors: Vec<OwnedFd>) -> anyhow::Result
         false => None,
     };
     let audit = audit.map(|pipe| Audit::new(pipe).map(Arc::new)).transpose()?;
-    let (sandbox, program) = handler::load(init.limits, Clock::Parent, code)?;
+    let (sandbox, program) = component_file::load(init.limits, Clock::Parent, code)?;
     let handler = sandbox.handler(&program, dir.grants(init.env.clone(), audit))?;
     interrupt_calls(&sandbox)?;
     let threads = std::fs::read_dir("/proc/self/task")?.count();

@@ -27,17 +27,17 @@ use self::failure::Failure;
 use self::line::Line;
 use self::pace::{Pace, Phase, Stop};
 use self::socket::{CONTINUE, left, read_first, reset};
-use crate::clients::{Full, Seat};
 use crate::config::ClientLimits;
+use crate::front::clients::{Full, Seat};
+use crate::front::server::Shared;
+use crate::handlers::routing::{Generation, hand_on};
 use crate::http::{
     Awaited, Framing, Head, MAX_RESPONSE_HEAD, Malformed, Outgoing, Persistence, Reject, Reply,
     Request, Version, error_response, prepare_start, redirect,
 };
-use crate::log::{self, Access};
+use crate::observe::log::{self, Access};
 use crate::pool::{Busy, Done, Payload};
 use crate::printable;
-use crate::routing::{Generation, hand_on};
-use crate::server::Shared;
 
 /// Bytes of a response that mostly hold its head.
 const USUAL_HEAD: usize = 2 << 10;

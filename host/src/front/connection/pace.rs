@@ -12,8 +12,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::clients::Seat;
 use crate::config::ClientLimits;
+use crate::front::clients::Seat;
 
 /// How long a client is listened to after the last answer, so that a reset does
 /// not overtake that; longer while it sends at `--min-rate`.

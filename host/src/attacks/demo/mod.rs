@@ -31,7 +31,7 @@ use self::show::Shown;
 use crate::config::PoolKind;
 
 /// The handler that attacks, built from `handlers/hostile`.
-const HOSTILE: &[u8] = include_bytes!("../../../handlers/hostile.wasm");
+const HOSTILE: &[u8] = include_bytes!("../../../../handlers/hostile.wasm");
 
 /// How long anything may take before the demo gives up on it.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -14,12 +14,12 @@ use tokio::net::TcpStream;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::clients::{Clients, OverShare, Seat};
 use crate::config::{ClientLimits, Config};
-use crate::connection;
-use crate::listener::Listener;
-use crate::metrics::Metrics;
-use crate::routing::Routes;
+use crate::front::clients::{Clients, OverShare, Seat};
+use crate::front::connection;
+use crate::front::listener::Listener;
+use crate::handlers::routing::Routes;
+use crate::observe::metrics::Metrics;
 
 /// How long accepting pauses when there are no descriptors left, and how often an
 /// idle connection is looked for when there is no place left.

@@ -1,7 +1,7 @@
 //! What an attack is: how it is made, and what must come of it.
 
 use super::verdict::{Verdict, Witness};
-use crate::compile::Bounds;
+use crate::handlers::compiler::Bounds;
 
 /// One attack.
 pub(super) struct Attack {

@@ -11,11 +11,11 @@ use std::time::{Duration, SystemTime};
 use anyhow::{anyhow, ensure};
 
 use crate::config::{DirConfig, HandlerLimits};
-use crate::directory::Directories;
+use crate::handlers::served_dir::Directories;
 use crate::sandbox::{Clock, Program, Sandbox};
 
 /// The file handler, built from `handlers/fileops`.
-const FILEOPS: &[u8] = include_bytes!("../../handlers/fileops.wasm");
+const FILEOPS: &[u8] = include_bytes!("../../../handlers/fileops.wasm");
 
 /// The largest file that is taken for a handler, in bytes.
 const MAX_FILE: u64 = 256 << 20;

@@ -10,9 +10,9 @@ use super::catalogue::LITTLE;
 use super::good::{Good, meanwhile};
 use super::server::Server;
 use super::{HOSTILE, REPRIEVE, Row, milliseconds};
-use crate::compile::{self, Bounds};
 use crate::config::{Config, HandlerLimits, Settings};
-use crate::handler;
+use crate::handlers::compiler::{self, Bounds};
+use crate::handlers::component_file;
 
 /// The file that a server has its handler from.
 const CANDIDATE: &str = "candidate.wasm";
@@ -65,11 +65,13 @@ impl Loader {
         let limits = default_limits()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         self.row(attack, bounds, why, || {
-            let compiled = runtime.block_on(compile::compile(wasm, limits, bounds));
+            let compiled = runtime.block_on(compiler::compile(wasm, limits, bounds));
             let why = match compiled {
                 Err(error) => Some(format!("{error:#}")),
                 Ok(compiled) => compiled.findings.refusal.or_else(|| {
-                    handler::try_out(&compiled.code, limits).err().map(|error| format!("{error:#}"))
+                    component_file::try_out(&compiled.code, limits)
+                        .err()
+                        .map(|error| format!("{error:#}"))
                 }),
             };
             let observed = format!("compiler: {}", why.as_deref().unwrap_or("no error"));

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::backlog::Kind;
 use super::{LINES, LineFormat};
-use crate::metrics::Snapshot;
+use crate::observe::metrics::Snapshot;
 use crate::printable;
 
 /// Bytes of most lines of the access log.
@@ -211,7 +211,7 @@ mod tests {
     use tracing_subscriber::fmt::format::debug_fn;
 
     use super::*;
-    use crate::log::format::write_field;
+    use crate::observe::log::format::write_field;
 
     /// Whoever looks on as lines come out.
     #[derive(Clone, Default)]

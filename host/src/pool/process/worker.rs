@@ -11,17 +11,17 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 
-use crate::escape::{self, Parent};
+use crate::attacks::escape::{self, Parent};
 use crate::http::MAX_REQUEST_OVERHEAD;
-use crate::lockdown::{self, Level};
-use crate::malloc;
+use crate::isolation::lockdown::{self, Level};
+use crate::isolation::malloc;
+use crate::isolation::sched;
 use crate::pool::doorbell::Doorbell;
 use crate::pool::ipc::{self, Assembler};
 use crate::pool::may_wait;
+use crate::pool::process::zygote::Prepared;
 use crate::pool::ring::{Mail, REGIONS, REGIONS_AT, Ring, SMALL_ANSWER, SharedCall};
 use crate::sandbox::{CallContext, RegionOffset, Response, Supervisor};
-use crate::sched;
-use crate::zygote::Prepared;
 
 /// Bytes of memory that a worker may have besides that of the instance and of messages:
 /// its engine, and what it knows of the handler.

@@ -1,0 +1,7 @@
+//! All that touches a client's socket: `listener` binds, `server` accepts, `connection` reads a
+//! request and writes the answer, `clients` says who may hold how much meanwhile.
+
+pub(crate) mod clients;
+pub(crate) mod connection;
+pub(crate) mod listener;
+pub mod server;

@@ -1,0 +1,6 @@
+//! What the kernel is told of threads and processes: `lockdown` confines workers, `sched` says how they
+//! share the processors, `malloc` how the allocator keeps memory.
+
+pub mod lockdown;
+pub(crate) mod malloc;
+pub(crate) mod sched;
