@@ -3,5 +3,6 @@
 
 pub(crate) mod clients;
 pub(crate) mod connection;
+pub(crate) mod context;
 pub(crate) mod listener;
 pub mod server;

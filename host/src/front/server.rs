@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::config::{ClientLimits, Config};
 use crate::front::clients::{Clients, OverShare, Seat};
 use crate::front::connection;
+use crate::front::context::Context;
 use crate::front::listener::Listener;
 use crate::handlers::routing::Routes;
 use crate::observe::metrics::Metrics;
@@ -35,15 +36,6 @@ const REPORT: Duration = Duration::from_secs(10);
 /// its client has too many, up to a maximum; the rest are closed without a word.
 const CONNECTIONS_PER_FAREWELL: usize = 16;
 const MAX_FAREWELLS: usize = 64;
-
-/// What every connection works with.
-pub(crate) struct Shared {
-    pub(crate) routes: Arc<Routes>,
-    pub(crate) limits: ClientLimits,
-    pub(crate) clients: Arc<Clients>,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) draining: watch::Receiver<bool>,
-}
 
 /// A bound listener.
 pub struct Server {
@@ -81,10 +73,10 @@ impl Server {
         let (drain, draining) = watch::channel(false);
         let limits = self.limits;
         let clients = Arc::new(Clients::new(&limits));
-        let shared = Arc::new(Shared { routes, limits, clients, metrics, draining });
+        let context = Arc::new(Context { routes, limits, clients, metrics, draining });
         let permits = Arc::new(Semaphore::new(limits.max_connections));
         tokio::select! {
-            never = accept(&self.listener, &permits, &shared) => match never {},
+            never = accept(&self.listener, &permits, &context) => match never {},
             () = stop => {}
         }
         // New clients are refused at once instead of waiting for nobody.
@@ -98,24 +90,24 @@ impl Server {
 async fn accept(
     listener: &Listener,
     permits: &Arc<Semaphore>,
-    shared: &Arc<Shared>,
+    context: &Arc<Context>,
 ) -> std::convert::Infallible {
-    let farewells = shared.limits.max_connections / CONNECTIONS_PER_FAREWELL;
+    let farewells = context.limits.max_connections / CONNECTIONS_PER_FAREWELL;
     let farewells = Arc::new(Semaphore::new(farewells.clamp(1, MAX_FAREWELLS)));
     let mut reported = None;
     loop {
         let error = match listener.accept().await {
             Ok((stream, client)) => {
-                match shared.clients.admit(client.ip()) {
+                match context.clients.admit(client.ip()) {
                     Ok(seat) => {
-                        let Ok(permit) = permit(permits, shared).await else { continue };
-                        let shared = Arc::clone(shared);
+                        let Ok(permit) = permit(permits, context).await else { continue };
+                        let context = Arc::clone(context);
                         tokio::spawn(async move {
-                            serve(&shared, seat, stream, client).await;
+                            serve(&context, seat, stream, client).await;
                             drop(permit);
                         });
                     }
-                    Err(over) => turn_away(shared, &farewells, stream, client.ip(), &over),
+                    Err(over) => turn_away(context, &farewells, stream, client.ip(), &over),
                 }
                 continue;
             }
@@ -124,7 +116,7 @@ async fn accept(
         match Trouble::of(&error) {
             Trouble::Client => {}
             Trouble::Resources => {
-                let made_room = shared.clients.make_room();
+                let made_room = context.clients.make_room();
                 if reported.is_none_or(|at: Instant| at.elapsed() > REPORT) {
                     tracing::error!("accepting pauses: {error}");
                     reported = Some(Instant::now());
@@ -142,13 +134,13 @@ async fn accept(
 /// A place among all connections, for which an idle one gives way if need be.
 async fn permit(
     permits: &Arc<Semaphore>,
-    shared: &Shared,
+    context: &Context,
 ) -> Result<OwnedSemaphorePermit, AcquireError> {
     if let Ok(permit) = Arc::clone(permits).try_acquire_owned() {
         return Ok(permit);
     }
     loop {
-        shared.clients.make_room();
+        context.clients.make_room();
         // Those that are busy now may be idle then.
         if let Ok(permit) = timeout(PAUSE, Arc::clone(permits).acquire_owned()).await {
             return permit;
@@ -156,29 +148,29 @@ async fn permit(
     }
 }
 
-async fn serve(shared: &Shared, seat: Seat, stream: TcpStream, client: SocketAddr) {
+async fn serve(context: &Context, seat: Seat, stream: TcpStream, client: SocketAddr) {
     // Without it, small answers wait for the client's acknowledgement.
     if stream.set_nodelay(true).is_ok() {
-        connection::serve(shared, seat, stream, client).await;
+        connection::serve(context, seat, stream, client).await;
     }
 }
 
 fn turn_away(
-    shared: &Arc<Shared>,
+    context: &Arc<Context>,
     farewells: &Arc<Semaphore>,
     stream: TcpStream,
     client: IpAddr,
     over: &OverShare,
 ) {
-    shared.metrics.turned_away();
+    context.metrics.turned_away();
     if over.first {
         let share = over.share;
         tracing::warn!(%client, "it has its share of {share} connections; more are turned away");
     }
     let Ok(permit) = Arc::clone(farewells).try_acquire_owned() else { return };
-    let shared = Arc::clone(shared);
+    let context = Arc::clone(context);
     tokio::spawn(async move {
-        connection::turn_away(stream, &shared.limits, shared.draining.clone()).await;
+        connection::turn_away(stream, &context.limits, context.draining.clone()).await;
         drop(permit);
     });
 }

@@ -29,7 +29,7 @@ use self::pace::{Pace, Phase, Stop};
 use self::socket::{CONTINUE, left, read_first, reset};
 use crate::config::ClientLimits;
 use crate::front::clients::{Full, Seat};
-use crate::front::server::Shared;
+use crate::front::context::Context;
 use crate::handlers::routing::{Generation, hand_on};
 use crate::http::{
     Awaited, Framing, Head, MAX_RESPONSE_HEAD, Malformed, Outgoing, Persistence, Reject, Reply,
@@ -46,15 +46,15 @@ const USUAL_HEAD: usize = 2 << 10;
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Serves a client until it is done, misbehaves or falls silent.
-pub(crate) async fn serve(shared: &Shared, seat: Seat, stream: TcpStream, client: SocketAddr) {
+pub(crate) async fn serve(context: &Context, seat: Seat, stream: TcpStream, client: SocketAddr) {
     let client = client.to_string();
     let mut connection = Connection {
-        shared,
+        context,
         seat,
         stream,
         client: &client,
-        pace: Pace::new(&shared.limits, shared.draining.clone()),
-        framing: Framing::new(shared.limits.max_request),
+        pace: Pace::new(&context.limits, context.draining.clone()),
+        framing: Framing::new(context.limits.max_request),
         buffer: BytesMut::new(),
     };
     loop {
@@ -103,7 +103,7 @@ fn outgoing(response: &Payload, reply: &Reply) -> Result<Outgoing, Malformed> {
 }
 
 struct Connection<'a> {
-    shared: &'a Shared,
+    context: &'a Context,
     seat: Seat,
     stream: TcpStream,
     /// Its address and port, as the log has them.
@@ -222,7 +222,7 @@ impl<'a> Connection<'a> {
     async fn answer(&mut self, request: Request) -> Next {
         let Request { head, message } = request;
         let line = Line::of(&message);
-        let number = self.shared.metrics.next_request();
+        let number = self.context.metrics.next_request();
         let outcome = match self.pace.is_draining() {
             true => Err(Failure::Draining),
             false => self.run(&head, number, message).await,
@@ -277,7 +277,7 @@ impl<'a> Connection<'a> {
     /// Answers what did not become a request.
     async fn reject(&mut self, failure: Failure) -> Next {
         let line = Line::of(self.framing.start(&self.buffer));
-        let mut access = self.access(&line, self.shared.metrics.next_request());
+        let mut access = self.access(&line, self.context.metrics.next_request());
         let reply = last_reply(line.method() == b"HEAD");
         let next = self.fail(&failure, &reply, &mut access).await;
         access.write();
@@ -294,14 +294,14 @@ impl<'a> Connection<'a> {
         access.stopped_by = failure.stopped_by();
         let refused = match failure {
             Failure::ClientGone => {
-                self.shared.metrics.abandoned();
+                self.context.metrics.abandoned();
                 return self.next(Err(Stop::Gone), reply.persistence, access);
             }
             Failure::Busy | Failure::Full => true,
             _ => false,
         };
         if refused || matches!(failure, Failure::Draining) {
-            self.shared.metrics.refused();
+            self.context.metrics.refused();
         }
         let response = match failure {
             Failure::Moved(to) => redirect(&to.location, reply),
@@ -321,7 +321,8 @@ impl<'a> Connection<'a> {
         number: u64,
         message: Bytes,
     ) -> Result<(Done, Arc<Generation>), Failure> {
-        let generation = self.shared.routes.find(line::target(&message)).ok_or(Failure::NoRoute)?;
+        let generation =
+            self.context.routes.find(line::target(&message)).ok_or(Failure::NoRoute)?;
         let message = hand_on(&generation.route, message)?;
         let pool = &generation.pool;
         let slot = tokio::select! {
@@ -332,7 +333,7 @@ impl<'a> Connection<'a> {
         tokio::select! {
             biased;
             done = pool.run(slot, number, message) => {
-                self.shared.metrics.finished();
+                self.context.metrics.finished();
                 log::captured(number, &done.call.captured, &generation.output);
                 Ok((done, Arc::clone(&generation)))
             }
@@ -354,7 +355,7 @@ impl<'a> Connection<'a> {
             bytes: 0,
             handler: Duration::ZERO,
             worker: 0,
-            pool: self.shared.routes.snapshot(&self.shared.metrics),
+            pool: self.context.routes.snapshot(&self.context.metrics),
             error: None,
             stopped_by: None,
         }
@@ -391,7 +392,8 @@ impl<'a> Connection<'a> {
 
     async fn linger(mut self) {
         // Of a body without a length there may be as much as of any that is taken.
-        let body = self.framing.outstanding(&self.buffer).unwrap_or(self.shared.limits.max_request);
+        let body =
+            self.framing.outstanding(&self.buffer).unwrap_or(self.context.limits.max_request);
         drop((self.buffer, self.framing));
         let _ = self.seat.hold(0);
         linger(&mut self.stream, &mut self.pace, body.saturating_add(LINGER_BYTES)).await;

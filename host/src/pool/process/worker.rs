@@ -12,20 +12,28 @@ use std::sync::Arc;
 use anyhow::{Context as _, ensure};
 
 use crate::attacks::escape::{self, Parent};
+use crate::handlers::served_dir::ServedDir;
 use crate::http::MAX_REQUEST_OVERHEAD;
 use crate::isolation::lockdown::{self, Level};
 use crate::isolation::malloc;
 use crate::isolation::sched;
 use crate::pool::doorbell::Doorbell;
-use crate::pool::ipc::{self, Assembler};
+use crate::pool::ipc::{self, Assembler, Init};
 use crate::pool::may_wait;
-use crate::pool::process::zygote::Prepared;
 use crate::pool::ring::{Mail, REGIONS, REGIONS_AT, Ring, SMALL_ANSWER, SharedCall};
-use crate::sandbox::{CallContext, RegionOffset, Response, Supervisor};
+use crate::sandbox::{CallContext, Handler, RegionOffset, Response, Sandbox, Supervisor};
 
 /// Bytes of memory that a worker may have besides that of the instance and of messages:
 /// its engine, and what it knows of the handler.
 const OWN_DATA: u64 = 256 << 20;
+
+/// What all workers of one handler have in common.
+pub(crate) struct Prepared {
+    pub(crate) init: Init,
+    pub(crate) dir: ServedDir,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) handler: Handler,
+}
 
 /// What a worker shares with its parent alone.
 pub(crate) struct WorkerResources {

@@ -23,16 +23,8 @@ use crate::handlers::served_dir::ServedDir;
 use crate::isolation::lockdown;
 use crate::isolation::malloc;
 use crate::pool::ipc::{self, Assembler, Init};
-use crate::pool::process::worker::{self, WorkerResources};
-use crate::sandbox::{Audit, Clock, Handler, Ledger, Sandbox};
-
-/// What all workers of one handler have in common.
-pub(crate) struct Prepared {
-    pub(crate) init: Init,
-    pub(crate) dir: ServedDir,
-    pub(crate) sandbox: Sandbox,
-    pub(crate) handler: Handler,
-}
+use crate::pool::process::worker::{self, Prepared, WorkerResources};
+use crate::sandbox::{Audit, Clock, Ledger, Sandbox};
 
 /// Runs the zygote, and in the end each of its workers, until it is killed, at the latest
 /// with its parent.

@@ -1,0 +1,19 @@
+//! What the connections of a server have in common.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::config::ClientLimits;
+use crate::front::clients::Clients;
+use crate::handlers::routing::Routes;
+use crate::observe::metrics::Metrics;
+
+/// What every connection works with.
+pub(crate) struct Context {
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) limits: ClientLimits,
+    pub(crate) clients: Arc<Clients>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) draining: watch::Receiver<bool>,
+}
