@@ -274,8 +274,11 @@ fn the_pool_grows_while_every_worker_is_held_up_and_shrinks_again(pool: &str) {
         assert!(client.stream.peek(&mut byte).is_err(), "{pool}: nobody waited for these");
         client.stream.set_nonblocking(false).unwrap();
     }
-    // The good request may have overtaken one of them on its way, and have had its worker.
-    eventually("one for each, and one more", || server.all_workers().len() == 5);
+    // The good request may have overtaken one of them on its way, and have had its worker. Another
+    // one finds all four in workers.
+    eventually("one for each, and one more", || {
+        server.get("/ok").status == 200 && server.all_workers().len() == 5
+    });
     for client in &mut loops {
         assert_eq!(client.response().status, 504, "{pool}");
     }
