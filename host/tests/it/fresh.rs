@@ -80,3 +80,12 @@ fn committed_components_start_with_one_page_of_memory() {
         assert_eq!(pages, [1], "{name}");
     }
 }
+
+#[test]
+fn a_build_without_a_name_rebuilds_nothing_that_is_up_to_date() {
+    let mut build = std::process::Command::new("bash");
+    let output = crate::support::output(build.arg("build").current_dir(HANDLERS));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(said, "handlers/build: up to date\n");
+}
