@@ -44,8 +44,8 @@ impl Address {
         self.port = port;
     }
 
-    /// Its socket addresses: of a name all that it has. Of those in one list only the first that can
-    /// be bound is wanted.
+    /// The socket addresses that this stands for: of a name all that it has. Of those in one list only
+    /// the first that can be bound is wanted.
     ///
     /// # Errors
     /// When the name has none.

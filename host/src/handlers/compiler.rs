@@ -71,16 +71,16 @@ impl Bounds {
 /// Why there is no verdict on a component.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// It took all its processor time.
+    /// The compiler took all its processor time.
     #[error(
         "it takes more than {0} s of processor time to compile, of which --compile-timeout can \
          allow more"
     )]
     ProcessorTime(u64),
-    /// It took long without computing.
+    /// The compiler took long without computing.
     #[error("it takes longer than {0} s to compile on a machine that is busy with other things")]
     Clock(u64),
-    /// It took all its memory.
+    /// The compiler took all its memory.
     #[error("it takes more than {0} MiB of memory to compile")]
     Memory(u64),
     /// Somebody killed the compiler, such as the kernel for want of memory.

@@ -12,11 +12,15 @@
 //! many that are quick as there are cores, besides all that are slow, and of the idle ones
 //! as many as it takes when requests have waited for [`MAX_QUEUE_DELAY`].
 
+mod queue;
+
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
+
+use self::queue::{Request, Sent, WorkerQueue};
 
 /// How long a call may run before its worker counts as slow.
 pub(super) const SLOW_CALL: Duration = Duration::from_millis(2);
@@ -96,15 +100,6 @@ pub(super) struct Schedule<T> {
     last_id: u64,
 }
 
-/// A worker's place in the pool.
-#[derive(Debug)]
-struct WorkerQueue<T> {
-    /// What it was sent and has not answered: the one that runs, and those ahead.
-    sent: VecDeque<Sent<T>>,
-    /// Its worker is about to end, and gets nothing more.
-    is_condemned: bool,
-}
-
 /// A request that its worker did not live to answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Lost<T> {
@@ -117,22 +112,6 @@ pub(super) struct Lost<T> {
 
 /// Requests that are to be sent now, most often none or one.
 pub(super) type Assignments = SmallVec<[Assignment; 2]>;
-
-#[derive(Debug)]
-struct Request<T> {
-    /// Counts up in the order in which they came.
-    id: u64,
-    task: T,
-    /// When it came.
-    arrived: Instant,
-}
-
-#[derive(Debug)]
-struct Sent<T> {
-    request: Request<T>,
-    /// When it was sent, then when the one before it was answered.
-    since: Instant,
-}
 
 /// A request that is to be sent to a worker now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -453,31 +432,6 @@ impl<T: Task> Schedule<T> {
             place.sent.push_back(Sent { request, since: now });
         }
         Assignment { place: at, id }
-    }
-}
-
-impl<T> Default for WorkerQueue<T> {
-    fn default() -> Self {
-        Self { sent: VecDeque::new(), is_condemned: false }
-    }
-}
-
-impl<T: Task> WorkerQueue<T> {
-    /// Whether its running request began that long ago.
-    fn has_run(&self, time: Duration, now: Instant) -> bool {
-        let long = |sent: &Sent<T>| now.saturating_duration_since(sent.since) >= time;
-        self.sent.front().is_some_and(long)
-    }
-
-    /// Whether it works, and quickly so far.
-    fn is_hot(&self, now: Instant) -> bool {
-        let quick = |sent: &Sent<T>| now.saturating_duration_since(sent.since) < SLOW_CALL;
-        self.sent.front().is_some_and(quick)
-    }
-
-    /// Whether one more can be sent, when so many are ahead at most.
-    fn has_room(&self, ahead: usize) -> bool {
-        self.sent.len() <= ahead && self.sent.iter().all(|sent| sent.request.task.fits_ahead())
     }
 }
 

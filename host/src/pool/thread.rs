@@ -384,7 +384,7 @@ impl Worker {
     fn next(&self) -> Option<WorkItem> {
         loop {
             match mem::take(&mut *self.lock()) {
-                Next::Call(errand) => return Some(errand),
+                Next::Call(item) => return Some(item),
                 Next::End => return None,
                 Next::Nothing => {}
             }

@@ -1,5 +1,6 @@
 //! Clients on slow lines: above `--min-rate` they are served for as long as it takes, below it
-//! they are not; and who is refused while it sends gets to see why.
+//! they are not; and who is refused while it sends gets to see why. The pauses here are the slow
+//! line, not a wait for something.
 
 use std::io::{Read as _, Write as _};
 use std::process::Command;

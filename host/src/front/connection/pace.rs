@@ -19,11 +19,11 @@ use crate::front::clients::Seat;
 /// not overtake that; longer while it sends at `--min-rate`.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// The longest that this may go on.
+/// The longest that a client is listened to after the last answer, however fast it sends.
 const MAX_LINGER: Duration = Duration::from_secs(3600);
 
-/// The same when the server is about to end: who is refused and still sends may go on, within the
-/// grace.
+/// How long a client that does not send is listened to after the last answer when the server is
+/// about to end. One that was refused and still sends may go on, within the grace.
 const LINGER_DRAINING: Duration = Duration::from_millis(100);
 
 /// How long a connection has been idle before it gives way to others.
