@@ -1,6 +1,7 @@
-//! What the kernel is told of threads and processes: `lockdown` confines workers, `sched` says how they
-//! share the processors, `malloc` how the allocator keeps memory.
+//! What the kernel is told of threads and processes: `lockdown` confines workers, with the filter of
+//! `seccomp`, `sched` says how they share the processors, `malloc` how the allocator keeps memory.
 
 pub mod lockdown;
 pub(crate) mod malloc;
 pub(crate) mod sched;
+mod seccomp;
