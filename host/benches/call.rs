@@ -13,11 +13,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use host::config::{DirConfig, HandlerLimits};
+use host::config::DirConfig;
 use host::handlers::component_file::read;
 use host::handlers::served_dir::{Directories, ServedDir};
 use host::isolation::lockdown;
-use host::sandbox::{Audit, CallContext, Clock, Handler, Memories, Sandbox, Usage};
+use sandbox::{Audit, CallContext, Clock, Handler, HandlerLimits, Memories, Sandbox, Usage};
 
 const LIMITS: HandlerLimits = HandlerLimits {
     timeout: Duration::from_secs(10),
@@ -35,7 +35,7 @@ struct Worker {
 
 impl Worker {
     fn new(dir: &ServedDir, audit: Option<Arc<Audit>>) -> Self {
-        let sandbox = Sandbox::new(LIMITS, Memories::Reused, Clock::Epoch).expect("an engine");
+        let sandbox = Sandbox::new(LIMITS, Memories::Recycling, Clock::Epoch).expect("an engine");
         let load = |path: Option<&Path>| {
             let component =
                 sandbox.compile(&read(path).bytes.expect("a file")).expect("it compiles");

@@ -7,9 +7,9 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::attacks::demo;
 use crate::config::{Config, Settings};
 use crate::environment::Environment;
+use attacks::demo;
 
 /// Serves HTTP requests from a sandboxed, swappable WebAssembly handler.
 ///

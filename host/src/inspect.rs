@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::config::HandlerLimits;
 use crate::handlers::compiler::{self, Bounds, Compiled};
 use crate::handlers::component_file;
 use crate::isolation::lockdown;
-use crate::printable;
-use crate::sandbox::granted;
+use sandbox::HandlerLimits;
+use sandbox::granted;
 
 /// Inspects a handler's file, which may take `cpu` of processor time to compile; `Ok(false)` when
 /// it would be refused.

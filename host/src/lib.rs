@@ -4,29 +4,26 @@
 //!
 //! 1. [`cli`], with the variables that `environment` lets count, → [`config`] → [`run`]: from the
 //!    command line to a running server.
-//! 2. [`front`] has all that touches a client's socket. It frames requests with [`http`].
+//! 2. [`front`] has all that touches a client's socket. It frames requests with [`http1`].
 //! 3. [`handlers`] has the current generation of each handler, and how a file becomes one.
 //! 4. [`pool`] queues the request for a worker of that generation: a thread, or a process. The kernel
 //!    confines either, as [`isolation`] tells it.
 //! 5. [`sandbox`] runs the handler on the request, in an instance of its own.
 //!
-//! [`observe`] tells operators what happens. [`attacks`] tries all of it.
-//! `http` never sees WebAssembly, `sandbox` never sees a socket.
+//! [`observe`] tells operators what happens. [`attacks`] tries all of it, as [`demo`] has it do.
+//!
+//! The crates below `host/crates` know nothing of the server. Their dependencies say what never
+//! happens: [`http1`] never sees WebAssembly, and [`sandbox`] never sees a socket.
 
-pub mod attacks;
 pub mod cli;
 pub mod config;
+pub mod demo;
 mod environment;
 pub mod front;
 pub mod handlers;
-#[cfg(feature = "holes")]
-mod holes;
 mod housekeeping;
-pub mod http;
 pub mod inspect;
 pub mod isolation;
 pub mod observe;
 pub mod pool;
-pub mod printable;
 pub mod run;
-pub mod sandbox;

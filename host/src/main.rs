@@ -8,7 +8,6 @@ use anyhow::Context as _;
 use host::cli::{self, Task, Usage};
 use host::config::{Config, LogFormat};
 use host::observe::log;
-use host::printable;
 
 /// Exit status for a command line that is not right.
 const USAGE: u8 = 2;
@@ -20,7 +19,7 @@ fn main() -> ExitCode {
             format = config.log;
             host::run::serve(&config)
         }
-        Ok(Task::Demo(options)) => host::attacks::demo::run(&options),
+        Ok(Task::Demo(options)) => host::demo::run(&options),
         Ok(Task::Inspect(handler, config)) => inspect(&handler, &config),
         Ok(Task::Compile(limits, memory, cpu, low)) => {
             host::handlers::compiler::run(&limits, memory, cpu, low)

@@ -9,7 +9,6 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep_until;
 
-use crate::attacks::escape;
 use crate::cli::{self, Task, Usage};
 use crate::config::{Config, LogFormat, PoolKind, Route, Verbosity};
 use crate::front::server::Server;
@@ -25,7 +24,8 @@ use crate::observe::audit_sink::Auditor;
 use crate::observe::log::{self, Log};
 use crate::observe::metrics::{Metrics, Totals};
 use crate::pool::Common;
-use crate::sandbox::{Audit, measure};
+use attacks::escape;
+use sandbox::{Audit, measure};
 
 /// Cores for each thread that does network I/O: one such thread keeps several
 /// cores of workers busy.

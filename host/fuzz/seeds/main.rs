@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use host_fuzz::decisions::{requests, responses};
+use http1::conformance::{requests, responses};
 
 fn main() -> std::io::Result<()> {
     let corpus = std::env::args().nth(1).ok_or(std::io::ErrorKind::InvalidInput)?;

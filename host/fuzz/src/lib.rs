@@ -1,11 +1,4 @@
-//! The host's HTTP alone, so that to fuzz it one need not compile wasmtime, and
-//! what must hold of it.
+//! What must hold of the host's HTTP, whatever the bytes.
 
-#[allow(dead_code, unused_imports, reason = "the host uses what is not used here")]
-#[path = "../../src/http/mod.rs"]
-pub mod http;
-
-#[path = "../../src/http/decisions.rs"]
-pub mod decisions;
-
+#[path = "../../crates/http1/tests/framing/properties.rs"]
 pub mod properties;

@@ -12,8 +12,8 @@ use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::handlers::compiler;
-use crate::http::MAX_BUFFER_OVERHEAD;
-use crate::sandbox::{Ledger, Usage};
+use http1::MAX_BUFFER_OVERHEAD;
+use sandbox::{HandlerLimits, Ledger, Usage};
 
 mod address;
 mod routes;
@@ -103,19 +103,6 @@ pub struct DirConfig {
     pub guest: String,
     /// Whether the handler may only read it.
     pub read_only: bool,
-}
-
-/// Limits on one handler call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HandlerLimits {
-    /// Wall-clock time of the whole call.
-    pub timeout: Duration,
-    /// Bytes in all memories and tables of the instance together.
-    pub memory: usize,
-    /// Bytes of a response, head and body.
-    pub max_response: usize,
-    /// What the directory may hold, whoever put it there.
-    pub quota: Usage,
 }
 
 /// Limits on what clients can cost, each alone and all together.

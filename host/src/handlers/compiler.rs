@@ -21,9 +21,9 @@ use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::config::HandlerLimits;
 use crate::isolation::lockdown;
-use crate::sandbox::{Clock, Examined, Memories, Sandbox};
+use sandbox::HandlerLimits;
+use sandbox::{Clock, Examined, Memories, Sandbox};
 
 /// What compiling may cost.
 #[derive(Clone, Copy, Debug)]

@@ -10,9 +10,9 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{anyhow, ensure};
 
-use crate::config::{DirConfig, HandlerLimits};
+use crate::config::DirConfig;
 use crate::handlers::served_dir::Directories;
-use crate::sandbox::{Clock, Program, Sandbox};
+use sandbox::{Clock, HandlerLimits, Program, Sandbox};
 
 /// The file handler, built from `handlers/fileops`.
 const FILEOPS: &[u8] = include_bytes!("../../../handlers/fileops.wasm");

@@ -17,17 +17,17 @@ use rustix::io::Errno;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
-use crate::config::{HandlerLimits, Probe, Route};
+use crate::config::{Probe, Route};
 use crate::handlers::code_cache::{Cache, Key};
 use crate::handlers::compiler::{self, Bounds, Compiled, Priority};
 use crate::handlers::component_file::{self, Content, Identity, StillWritten};
 use crate::handlers::routing::{Digest, Generation, Routes, hand_on};
 use crate::handlers::symbolize::Symbols;
-use crate::http::{Persistence, Reply, prepare};
 use crate::isolation::lockdown::Level;
 use crate::observe::log::Budget;
 use crate::pool::{Common, Pool, StartupMode};
-use crate::sandbox::{CallError, Sandbox};
+use http1::{Persistence, Reply, prepare};
+use sandbox::{CallError, HandlerLimits, Sandbox};
 
 /// Statuses from here on are failures of the server, and so of the handler.
 const SERVER_ERROR: u16 = 500;

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::config::{Prefix, Route};
 use crate::handlers::symbolize::Symbols;
-use crate::http;
+
 use crate::observe::log::Budget;
 use crate::observe::metrics::{Metrics, Snapshot};
 use crate::pool::Pool;
@@ -84,7 +84,7 @@ pub(crate) fn hand_on(route: &Route, message: Bytes) -> Result<Bytes, Redirect> 
     let start = method.len() + 1;
     match route.prefix.find(target) {
         Some(prefix) if !prefix.is_empty() => match target.get(prefix.end..).unwrap_or_default() {
-            [b'/', ..] => Ok(http::without(message, start + prefix.start..start + prefix.end)),
+            [b'/', ..] => Ok(http1::without(message, start + prefix.start..start + prefix.end)),
             query => {
                 let segment = target.get(prefix).unwrap_or_default().rsplit(|byte| *byte == b'/');
                 let segment = segment.map(String::from_utf8_lossy).next().unwrap_or_default();

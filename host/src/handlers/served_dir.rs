@@ -13,7 +13,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, openat2};
 use rustix::io::Errno;
 
 use crate::config::DirConfig;
-use crate::sandbox::{Access, Audit, Grants, Ledger, OpenFile, Preopen, Spares, Usage};
+use sandbox::{Audit, DirStreamPool, Grants, Ledger, OpenFile, Permission, Preopen, Usage};
 
 /// Workers that may serve one directory at a time, those of handlers that are about
 /// to be swapped included.
@@ -210,14 +210,14 @@ impl ServedDir {
     #[must_use]
     pub fn grants(&self, env: Vec<(String, String)>, audit: Option<Arc<Audit>>) -> Grants {
         let access = match self.config.read_only {
-            true => Access::ReadOnly,
-            false => Access::ReadWrite,
+            true => Permission::ReadOnly,
+            false => Permission::ReadWrite,
         };
         let Directory { fd, ledger, .. } = &*self.directory;
         let guest_path = self.config.guest.clone();
-        let spares = Spares::default();
+        let streams = DirStreamPool::default();
         let (dir, block_size) = (Arc::clone(fd), fd.block_size());
-        let preopen = Preopen { dir, guest_path, access, spares, block_size };
+        let preopen = Preopen { dir, guest_path, access, streams, block_size };
         Grants { preopen, env, ledger: Arc::clone(ledger), audit }
     }
 }

@@ -17,9 +17,9 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::SIGXFSZ;
 
-#[cfg(feature = "holes")]
-use crate::holes::Hole;
 use crate::isolation::seccomp::{self, CHANGES, SYSTEM_CALLS, THREADS, Threads};
+#[cfg(feature = "holes")]
+use sandbox::holes::Hole;
 
 /// The newest Landlock rules that are asked for; older kernels enforce fewer.
 const LANDLOCK_ABI: ABI = ABI::V6;

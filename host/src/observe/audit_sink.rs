@@ -17,7 +17,7 @@ use anyhow::Context as _;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::config::AuditTo;
-use crate::sandbox::Audit;
+use sandbox::Audit;
 
 /// How long the end waits for what is still in the pipe.
 const FINISH: Duration = Duration::from_secs(5);

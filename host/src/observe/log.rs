@@ -26,8 +26,7 @@ use self::format::{Lines, OUTPUT, write_field};
 use self::queue::Queue;
 use crate::config::{LogFormat, Verbosity};
 use crate::handlers::symbolize::Symbols;
-use crate::printable;
-use crate::sandbox::{Captured, Frame};
+use sandbox::{Captured, Frame};
 
 /// Lines of a handler's output in the log, for each request.
 const MAX_OUTPUT_LINES: usize = 256;

@@ -27,9 +27,9 @@ use serde::{Deserialize, Serialize};
 use wasmtime::Trap;
 
 use super::payload::Payload;
-use super::ring::{Answer, ProtocolError};
-use crate::config::{DirConfig, HandlerLimits};
-use crate::sandbox::{Call, CallError, Captured, Cause};
+use crate::config::DirConfig;
+use sandbox::{Call, CallError, Captured, Cause, HandlerLimits};
+use shm::ring::{Answer, ProtocolError};
 
 /// The most bytes in one datagram; the kernel's default buffers take three.
 pub(crate) const DATAGRAM: usize = 64 << 10;
@@ -307,7 +307,7 @@ fn decode_error(outcome: u8, detail: u8) -> Option<CallError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sandbox::Frame;
+    use sandbox::Frame;
 
     fn decode(bytes: Vec<u8>, max_response: usize) -> Option<Call<Payload>> {
         decode_answer(Answer { bytes, response: None }, Captured::default(), max_response)

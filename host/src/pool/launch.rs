@@ -17,15 +17,15 @@ use tokio::time::timeout;
 
 use super::Common;
 use super::child::{Child, watch};
-use super::doorbell::Doorbell;
 use super::ipc::{self, Assembler, Init};
-use super::ring::Ring;
 use crate::config::Route;
 use crate::handlers::served_dir::{ServedDir, Slot};
-#[cfg(feature = "holes")]
-use crate::holes;
 use crate::isolation::lockdown::Level;
-use crate::sandbox::Audit;
+use sandbox::Audit;
+#[cfg(feature = "holes")]
+use sandbox::holes;
+use shm::doorbell::Doorbell;
+use shm::ring::Ring;
 
 /// How long a zygote or worker may take from its start to being ready.
 const START: Duration = Duration::from_secs(30);

@@ -6,12 +6,10 @@
 mod admission;
 mod autoscale;
 mod child;
-pub(crate) mod doorbell;
 pub(crate) mod ipc;
 mod launch;
 mod payload;
 pub mod process;
-pub(crate) mod ring;
 mod schedule;
 mod thread;
 mod turns;
@@ -35,7 +33,7 @@ use crate::config::{PoolKind, Route};
 use crate::handlers::served_dir::Directories;
 use crate::isolation::lockdown::Level;
 use crate::observe::metrics::Load;
-use crate::sandbox::{Audit, Call, CallError};
+use sandbox::{Audit, Call, CallError};
 
 /// The address of requests that are the server's own.
 const INTERNAL_CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);

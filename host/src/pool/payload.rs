@@ -9,8 +9,8 @@ use bytes::{Buf as _, Bytes};
 use rustix::io::writev;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::ring::ResponseRegion;
-use crate::sandbox::Response;
+use sandbox::Response;
+use shm::ring::ResponseRegion;
 
 /// Bytes from a worker.
 #[derive(Debug)]

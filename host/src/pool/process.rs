@@ -8,6 +8,7 @@
 
 mod outbox;
 mod receiver;
+mod shared_call;
 pub(crate) mod worker;
 mod worker_slot;
 pub mod zygote;
@@ -28,13 +29,13 @@ use super::autoscale::{self, Autoscaler, Change, HELD_UP};
 use super::child::Interrupter;
 use super::ipc;
 use super::launch::{Launcher, send};
-use super::ring::{self, Ring};
-use super::schedule::{Assignments, PIPELINE_DEPTH, Schedule, Shape, Task};
+use super::schedule::{Assignments, Schedule, Shape, Task};
 use super::turns::{CROWDED, LOOK_AFTER, Turns};
 use super::{Job, PoolContext, StartupMode, rest};
 use crate::isolation::lockdown::Level;
 use crate::isolation::sched;
 use crate::observe::metrics::Load;
+use shm::ring::{self, PIPELINE_DEPTH, Ring};
 
 /// How far past its deadline a worker is killed; a handler that sleeps in a host
 /// call ends by itself before.

@@ -34,9 +34,6 @@ const PATROL: Duration = Duration::from_millis(20);
 /// How often a pool is to be looked at while it is idle and not of its usual size.
 const IDLE_PATROL: Duration = Duration::from_secs(1);
 
-/// Requests that a hot worker process is sent ahead of the one it runs.
-pub(super) const PIPELINE_DEPTH: usize = 7;
-
 /// Answers for which the I/O thread is woken once: that takes longer than a short call.
 const COALESCE_MAX: usize = 4;
 

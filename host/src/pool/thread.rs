@@ -29,12 +29,12 @@ use super::admission::Admission;
 use super::autoscale::Autoscaler;
 use super::schedule::{self, SLOW_CALL, Schedule, Shape};
 use super::{Done, Job, Payload, PoolContext, StartupMode, may_wait};
-use crate::attacks::escape;
 use crate::handlers::served_dir::{self, ServedDir};
 use crate::isolation::lockdown::{self, Level};
 use crate::isolation::sched;
 use crate::observe::metrics::Load;
-use crate::sandbox::{Call, CallContext, CallError};
+use attacks::escape;
+use sandbox::{Call, CallContext, CallError};
 
 /// A worker's native stack, in bytes: what guests may use, and as much again
 /// for the host's frames below and above.

@@ -2,8 +2,6 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
-use host::http;
-
 mod atomic;
 mod audit;
 mod burst;
@@ -11,14 +9,11 @@ mod causes;
 mod client;
 mod components;
 mod crowd;
-#[path = "../../src/http/decisions.rs"]
-mod decisions;
 mod demo;
 mod directory;
 mod documents;
 mod environment;
 mod files;
-mod framing;
 mod fresh;
 #[cfg(feature = "holes")]
 mod holes;
@@ -31,8 +26,6 @@ mod page;
 mod plain;
 mod pools;
 mod prefix;
-#[path = "../../fuzz/src/properties.rs"]
-mod properties;
 mod protocol;
 mod proxies;
 mod quota;

@@ -2,8 +2,6 @@
 
 mod menu;
 /// (Not by way of the library, with which all of the server would be linked.)
-#[path = "../../printable.rs"]
-mod printable;
 mod server;
 mod transfer;
 

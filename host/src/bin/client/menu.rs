@@ -3,7 +3,6 @@
 use std::io::{self, BufRead as _, Write};
 use std::path::Path;
 
-use crate::printable;
 use crate::server::{self, Address, CONNECT, Server};
 use crate::transfer::{Existing, Output, download, upload};
 

@@ -7,7 +7,6 @@ use std::path::Path;
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::printable;
 use crate::server::Server;
 
 /// Bytes that are made fit for a terminal at a time.

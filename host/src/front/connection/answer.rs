@@ -9,8 +9,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::TcpStream;
 
 use super::pace::{Pace, Phase, Stop};
-use crate::http::READ;
 use crate::pool::Payload;
+use http1::READ;
 
 /// Bodies up to this many bytes are copied behind the head, which costs less than
 /// to write two pieces.

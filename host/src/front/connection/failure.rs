@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use crate::front::clients::Full;
 use crate::handlers::routing::Redirect;
-use crate::http::{Malformed, Reject};
-use crate::sandbox::CallError;
+use http1::{Malformed, Reject};
+use sandbox::CallError;
 
 /// Why a request does not get its handler's answer.
 #[derive(Debug, thiserror::Error)]

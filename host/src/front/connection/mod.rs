@@ -31,13 +31,12 @@ use crate::config::ClientLimits;
 use crate::front::clients::{Full, Seat};
 use crate::front::context::Context;
 use crate::handlers::routing::{Generation, hand_on};
-use crate::http::{
+use crate::observe::log::{self, Access};
+use crate::pool::{Busy, Done, Payload};
+use http1::{
     Awaited, Framing, Head, MAX_RESPONSE_HEAD, Malformed, Outgoing, Persistence, Reject, Reply,
     Request, Version, error_response, prepare_start, redirect,
 };
-use crate::observe::log::{self, Access};
-use crate::pool::{Busy, Done, Payload};
-use crate::printable;
 
 /// Bytes of a response that mostly hold its head.
 const USUAL_HEAD: usize = 2 << 10;

@@ -10,7 +10,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::task::yield_now;
 
-use crate::http::{READ, Version};
+use http1::{READ, Version};
 
 /// An interim response, which every HTTP/1.1 client must pass over (RFC 9110, 15.2).
 pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";

@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime};
 use super::backlog::Kind;
 use super::{LINES, LineFormat};
 use crate::observe::metrics::Snapshot;
-use crate::printable;
 
 /// Bytes of most lines of the access log.
 const LINE: usize = 256;

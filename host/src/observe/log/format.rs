@@ -10,7 +10,6 @@ use tracing_subscriber::fmt::format::Writer;
 
 use super::backlog::Kind;
 use super::queue::{LOSS, Queue};
-use crate::printable;
 
 /// The target of what handlers wrote.
 pub(super) const OUTPUT: &str = "handler";

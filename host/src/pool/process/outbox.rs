@@ -5,8 +5,8 @@
 
 use std::time::Instant;
 
-use super::super::ring::Slots;
 use super::super::schedule::{Assignments, Begun, Lost, Schedule, Task};
+use shm::ring::Slots;
 
 /// The requests of one worker, by their numbers.
 pub(super) struct Outbox<S> {

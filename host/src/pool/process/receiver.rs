@@ -12,9 +12,9 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::super::ipc::{self, Assembler};
-use super::super::ring::{Answer, Mail, ProtocolError, Ring};
 use super::super::{Done, Job};
 use super::Shared;
+use shm::ring::{Answer, Mail, ProtocolError, Ring};
 
 /// WorkerReceiver from one worker in a row, before others on the I/O thread have a turn.
 const BATCH: usize = 16;
@@ -156,7 +156,7 @@ impl WorkerReceiver {
     }
 
     fn pass_on(&mut self, worker: &Source<'_>, answer: Answer) -> Result<Received, ProtocolError> {
-        let captured = worker.ring.output(self.next);
+        let captured = worker.ring.output(self.next).into();
         let call = ipc::decode_answer(answer, captured, self.max_response).ok_or(ProtocolError)?;
         let job = {
             let mut state = worker.shared.lock();

@@ -11,17 +11,18 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 
-use crate::attacks::escape::{self, Parent};
+use super::shared_call::SharedCall;
 use crate::handlers::served_dir::ServedDir;
-use crate::http::MAX_REQUEST_OVERHEAD;
 use crate::isolation::lockdown::{self, Level};
 use crate::isolation::malloc;
 use crate::isolation::sched;
-use crate::pool::doorbell::Doorbell;
 use crate::pool::ipc::{self, Assembler, Init};
 use crate::pool::may_wait;
-use crate::pool::ring::{Mail, REGIONS, REGIONS_AT, Ring, SMALL_ANSWER, SharedCall};
-use crate::sandbox::{CallContext, Handler, RegionOffset, Response, Sandbox, Supervisor};
+use attacks::escape::{self, Parent};
+use http1::MAX_REQUEST_OVERHEAD;
+use sandbox::{CallContext, Handler, Response, Sandbox, Supervisor};
+use shm::doorbell::Doorbell;
+use shm::ring::{Mail, REGIONS, REGIONS_AT, RegionOffset, Ring, SMALL_ANSWER};
 
 /// Bytes of memory that a worker may have besides that of the instance and of messages:
 /// its engine, and what it knows of the handler.

@@ -13,12 +13,12 @@ use tokio::time::{sleep, timeout};
 use super::super::Done;
 use super::super::child::Child;
 use super::super::launch::Worker;
-use super::super::ring::ProtocolError;
 use super::outbox::{Death, Outbox};
 use super::receiver::{Source, WorkerReceiver};
 use super::{Link, Shared, WorkerSlot};
 use crate::handlers::served_dir::Slot;
-use crate::sandbox::{Call, CallError};
+use sandbox::{Call, CallError};
+use shm::ring::ProtocolError;
 
 /// How long a killed worker's end is waited for.
 const REAP: Duration = Duration::from_secs(1);
@@ -172,7 +172,7 @@ fn lose(shared: &Shared, place: usize, number: u32, death: Death) {
     let first = link.outbox.first(state.schedule.owed(place));
     for lost in link.outbox.died(&mut state.schedule, place, death, Instant::now()) {
         // What it wrote before its worker died.
-        let captured = link.outbox.slots().output(first + lost.position as u64);
+        let captured = link.outbox.slots().output(first + lost.position as u64).into();
         let call = Call { captured, ..Call::failed(error, lost.elapsed) };
         let _ = lost.task.reply.send(Done::of(call, number));
     }

@@ -24,7 +24,7 @@ use crate::isolation::lockdown;
 use crate::isolation::malloc;
 use crate::pool::ipc::{self, Assembler, Init};
 use crate::pool::process::worker::{self, Prepared, WorkerResources};
-use crate::sandbox::{Audit, Clock, Ledger, Sandbox};
+use sandbox::{Audit, Clock, Ledger, Sandbox};
 
 /// Runs the zygote, and in the end each of its workers, until it is killed, at the latest
 /// with its parent.

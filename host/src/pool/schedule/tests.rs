@@ -3,6 +3,8 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use shm::ring::PIPELINE_DEPTH;
+
 use super::*;
 
 #[derive(Debug, Clone, PartialEq, Eq)]

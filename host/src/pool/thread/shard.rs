@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use super::super::Payload;
 use crate::config::Route;
 use crate::handlers::component_file;
-use crate::sandbox::{Clock, Grants, Handler, Response, Sandbox};
+use sandbox::{Clock, Grants, Handler, Response, Sandbox};
 
 /// Listings at a time in one shard for which the directory is kept open; for others it is opened.
 const LISTINGS: usize = 4;

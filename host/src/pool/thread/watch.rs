@@ -11,7 +11,7 @@ use super::super::autoscale::{self, Change, HELD_UP};
 use super::super::schedule::Begun;
 use super::super::{Done, OVERDUE, rest};
 use super::{Next, Shared, State, TRY_AGAIN, WorkerSlot, number, pass_on, spawn};
-use crate::sandbox::CallError;
+use sandbox::CallError;
 
 /// How long the pool waits at its end for its workers.
 const LAST: Duration = Duration::from_millis(100);

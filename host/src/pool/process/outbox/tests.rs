@@ -4,37 +4,41 @@
 
 use std::time::Duration;
 
+use shm::ring::{Handover, PIPELINE_DEPTH, Word};
 use shuttle::rand::{Rng as _, thread_rng};
 use shuttle::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use shuttle::sync::{Arc, Mutex};
 use shuttle::thread;
 
-use super::super::super::ring::{Handover, Word};
-use super::super::super::schedule::{PIPELINE_DEPTH, Shape};
+use super::super::super::schedule::Shape;
 use super::*;
 
-impl Word for AtomicU64 {
+/// A word that the checker watches.
+#[derive(Debug, Default)]
+struct Watched(AtomicU64);
+
+impl Word for Watched {
     fn load(&self) -> u64 {
-        self.load(Ordering::SeqCst)
+        self.0.load(Ordering::SeqCst)
     }
 
     fn store(&self, value: u64) {
-        self.store(value, Ordering::SeqCst);
+        self.0.store(value, Ordering::SeqCst);
     }
 
     fn exchange(&self, from: u64, to: u64) -> bool {
-        self.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        self.0.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 }
 
 /// Two words for each of so many slots.
-type Words = Arc<Vec<[AtomicU64; 2]>>;
+struct Words(Vec<[Watched; 2]>);
 
 impl Slots for Words {
-    type Word = AtomicU64;
+    type Word = Watched;
 
-    fn handover(&self, number: u64) -> Handover<'_, AtomicU64> {
-        let [request, answered] = &self[usize::try_from(number).expect("few") % self.len()];
+    fn handover(&self, number: u64) -> Handover<'_, Watched> {
+        let [request, answered] = &self.0[usize::try_from(number).expect("few") % self.0.len()];
         Handover { number, request, answered }
     }
 }
@@ -66,7 +70,7 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 /// What the parent knows.
 struct Parent {
     schedule: Schedule<Request>,
-    outbox: Outbox<Words>,
+    outbox: Outbox<Arc<Words>>,
     /// Which request has each number, as the worker would read it.
     sent: Arc<Mutex<Vec<Option<usize>>>>,
     answered: Vec<Request>,
@@ -135,7 +139,7 @@ fn work(
 
 /// One worker, which may be killed at any time, for its first call's deadline or for nothing.
 fn scenario() {
-    let words: Words = Arc::new((0..=PIPELINE_DEPTH).map(|_| Default::default()).collect());
+    let words = Arc::new(Words((0..=PIPELINE_DEPTH).map(|_| Default::default()).collect()));
     let sent = Arc::new(Mutex::new(Vec::new()));
     let start = Instant::now();
     let mut schedule =

@@ -1,0 +1,127 @@
+//! What an attack is: how it is made, and what must come of it.
+
+use super::Bounds;
+use super::verdict::{Verdict, Witness};
+
+/// One attack.
+pub(super) struct Attack {
+    pub(super) name: &'static str,
+    /// What it tries, in a few words.
+    pub(super) tries: &'static str,
+    pub(super) way: Way,
+}
+
+/// How an attack is made.
+pub(super) enum Way {
+    /// A request to a server.
+    Request(On, Expected),
+    /// As many requests at a time as the pool has workers.
+    Crowd(Expected),
+    /// One request after the other, each of which leaves something for the next.
+    Planted(Expected),
+    /// A file that a running server is given in place of its handler's; what the refusal says.
+    Load(Make, &'static str),
+    /// A file that is compiled within these bounds, which are tighter than a server's.
+    Compile(Make, Bounds, &'static str),
+}
+
+/// Makes a file that is given as a handler.
+pub(super) type Make = fn() -> anyhow::Result<Vec<u8>>;
+
+/// On which server.
+#[derive(Clone, Copy)]
+pub(super) enum On {
+    /// With the handler `hostile`.
+    Hostile,
+    /// A server with the handler `hostile` and `--read-only`.
+    ReadOnly,
+    /// With a component written for it, which answers good requests, too.
+    Component(fn() -> String),
+    /// With one that can answer none, beside the handler `hostile`, which does.
+    Beside(fn() -> String),
+    /// A server whose workers have been taken over.
+    Escaped,
+}
+
+impl On {
+    /// Whether the server for `other` will do.
+    pub(super) fn is_served_by(self, other: Self) -> bool {
+        match self {
+            Self::Hostile => matches!(other, Self::Hostile),
+            Self::ReadOnly => matches!(other, Self::ReadOnly),
+            Self::Escaped => matches!(other, Self::Escaped),
+            // Each has one of its own.
+            Self::Component(_) | Self::Beside(_) => false,
+        }
+    }
+
+    /// Who saw what stopped an attack.
+    pub(super) fn witness(self) -> Witness {
+        match self {
+            Self::Hostile | Self::ReadOnly => Witness::Audit,
+            Self::Escaped => Witness::Attacker,
+            Self::Component(_) | Self::Beside(_) => Witness::Log,
+        }
+    }
+}
+
+/// What must come of it: what the client gets, and what stopped it.
+#[derive(Clone, Copy)]
+pub(super) struct Expected {
+    pub(super) got: Got,
+    /// The layer; empty where nothing stops it.
+    by: &'static str,
+    /// Of what was observed, a part; empty where the layer says enough.
+    pub(super) sign: &'static str,
+    /// Where the thread pool has another end to it.
+    pub(super) thread: Option<(Got, &'static str)>,
+}
+
+impl Expected {
+    pub(super) const fn new(got: Got, by: &'static str) -> Self {
+        Self { got, by, sign: "", thread: None }
+    }
+
+    /// What is expected on that pool.
+    pub(super) fn on(self, pool: &str) -> Self {
+        match self.thread {
+            Some((got, by)) if pool == "thread" => Self::new(got, by),
+            _ => self,
+        }
+    }
+
+    /// What is not as expected.
+    pub(super) fn fault(&self, verdict: &Verdict) -> Option<String> {
+        let Self { got, by, sign, .. } = *self;
+        if verdict.got != got {
+            Some(format!("{}: expected {got:?}", verdict.text))
+        } else if !by.is_empty() && verdict.stopped_by.as_deref() != Some(by) {
+            let stopped_by = verdict.stopped_by.as_deref().unwrap_or("nothing that was seen");
+            Some(format!("stopped by {stopped_by} and not by {by}"))
+        } else if !verdict.observed.iter().any(|seen| seen.contains(sign)) && !sign.is_empty() {
+            Some(format!("nothing says '{sign}'"))
+        } else {
+            None
+        }
+    }
+}
+
+/// What a client gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Got {
+    /// This status.
+    Status(u16),
+    /// The attacker's word that it was refused.
+    Blocked,
+    /// The attacker's word that there was nothing to be had.
+    Nothing,
+    /// The attacker's word that it was not refused: what is not promised.
+    Through,
+    /// Nothing any more: the server died, which is not promised either.
+    Gone,
+    /// The attacker's word, or that of the demo, that there is nothing to attack.
+    NotApplicable,
+}
+
+/// Stands for the layer where the attacker was refused nothing, and found nothing.
+pub(super) const NOTHING_TO_FIND: &str = "nothing to find";

@@ -1,0 +1,296 @@
+//! One request through a fresh instance, and how the call ended.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wasmtime::component::{Instance, WasmList};
+use wasmtime::{CallHook, OutOfMemory, Store, Trap, UpdateDeadline, WasmBacktrace, WasmCoreDump};
+
+use super::cause::{self, Cause, Refused};
+#[cfg(feature = "holes")]
+use super::engine::Deadline;
+use super::engine::{LONG_CALL, Sandbox};
+use super::handler::{Entry, Handler};
+use super::limits::Ceiling;
+use super::monitor::{Captured, DeadlinePassed, Exited, State, Supervisor};
+use super::response::Response;
+use super::turns::TURNS;
+#[cfg(feature = "holes")]
+use crate::holes::Hole;
+
+/// Bytes of strings and lists that one host call may carry out of a guest.
+const HOSTCALL_BYTES: usize = 16 << 20;
+
+/// Whose request is run, and by whom.
+#[derive(Clone, Copy)]
+pub struct CallContext<'a> {
+    /// The request's number, as in the log.
+    pub request: u64,
+    /// The worker's slot in the ledger; no two running calls share one.
+    pub slot: u32,
+    /// Who takes the call's output, and says whose turn it is to compute; `None` if that goes into
+    /// what the call comes to, and calls of this process take turns among themselves.
+    pub supervisor: Option<&'a Arc<dyn Supervisor>>,
+}
+
+/// What one call came to.
+#[derive(Debug)]
+pub struct Call<R = Response> {
+    /// The response bytes as the handler returned them, not yet checked.
+    pub result: Result<R, CallError>,
+    /// What the handler wrote to its standard output and error.
+    pub captured: Captured,
+    /// Wall-clock time from before instantiation until the response is there.
+    pub elapsed: Duration,
+    /// What else is known of a failure.
+    pub cause: Option<Box<Cause>>,
+}
+
+impl<R> Call<R> {
+    /// One that came to nothing.
+    #[must_use]
+    pub fn failed(error: CallError, elapsed: Duration) -> Self {
+        Self { result: Err(error), captured: Captured::default(), elapsed, cause: None }
+    }
+
+    /// The same, with the response as `take` gives it.
+    #[must_use]
+    pub fn map<S>(self, take: impl FnOnce(R) -> S) -> Call<S> {
+        let Self { result, captured, elapsed, cause } = self;
+        Call { result: result.map(take), captured, elapsed, cause }
+    }
+}
+
+/// How a call failed, and so what its client is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// The deadline passed, in compute or in a host call.
+    #[error("the handler did not answer in time")]
+    Deadline,
+    /// The guest trapped after it was refused memory.
+    #[error("the handler ran out of memory")]
+    OutOfMemory,
+    /// The guest ended by `exit`, with this code.
+    #[error("the handler exited with code {0} and without an answer")]
+    Exited(u8),
+    /// A trap of WebAssembly's own: unreachable code, a stack overflow, …
+    #[error("the handler crashed: {0}")]
+    Trap(Trap),
+    /// The guest used a host call in a way that ends it: a stale handle, too
+    /// many handles, arguments beyond the limits, something it was not granted.
+    #[error("the handler made a host call that is not allowed")]
+    HostCall,
+    /// The response that it returned does not lie within its memory.
+    #[error("the handler's response does not lie in its memory")]
+    NoResponse,
+    /// The response is longer than the limit on responses.
+    #[error("the handler's response is too long")]
+    TooLong,
+    /// The worker that ran the call died or was lost.
+    #[error("the worker that ran the handler died")]
+    WorkerLost,
+}
+
+impl Sandbox {
+    /// Runs `handler` on one request in an instance of its own. An empty request is a
+    /// trial: the handler is instantiated and not called, and its response is empty.
+    ///
+    /// Returns within the configured timeout, give or take two ticks of the
+    /// epoch and one host call, unless [`Clock::Parent`](super::Clock::Parent) was chosen: a
+    /// guest that computes for ever then ends when its parent says so
+    /// ([`interrupter`](Self::interrupter)), or kills the process.
+    pub fn call(&self, handler: &Handler, context: CallContext<'_>, request: &[u8]) -> Call {
+        #[cfg(feature = "holes")]
+        if Hole::ReusedInstances.is_open() && !request.is_empty() {
+            return super::reused::call(self, handler, context, request);
+        }
+        let started = Instant::now();
+        let _running = self.running();
+        let deadline = started + self.limits.timeout;
+        let mut store = self.store(handler, context, deadline);
+        self.arm(&mut store, deadline);
+        let answered = instantiate(&mut store, handler)
+            .and_then(|instance| invoke(&mut store, instance, handler, request));
+        let answered = self.judge(answered, &mut store);
+        let captured = store.data_mut().end();
+        let (result, cause) = match answered {
+            Ok(Answer::Borrowed(list)) => (Ok(Response::borrowed(store, list)), None),
+            Ok(Answer::Copied(bytes)) => (Ok(bytes.into()), None),
+            Err((error, cause)) => (Err(error), cause),
+        };
+        Call { result, captured, elapsed: started.elapsed(), cause }
+    }
+
+    /// A store with nothing in it.
+    pub(super) fn store(
+        &self,
+        handler: &Handler,
+        context: CallContext<'_>,
+        deadline: Instant,
+    ) -> Store<State> {
+        let ceiling = Ceiling::new(self.limits.memory, handler.records);
+        let state = State::new(&handler.grants, context, deadline, ceiling);
+        let mut store = Store::new(&self.engine, state);
+        store.limiter(|state| &mut state.ceiling);
+        store
+    }
+
+    /// Bounds what the store's instance does from now on.
+    pub(super) fn arm(&self, store: &mut Store<State>, deadline: Instant) {
+        store.set_epoch_deadline(self.ticks_until_deadline());
+        // A response is lifted like a host call's list: its length is checked before
+        // anything is copied.
+        let response = self.limits.max_response;
+        store.set_hostcall_fuel(response);
+        // The epoch is looked at in loops and at function entries only. A guest can
+        // make many slow host calls without either.
+        let time = self.deadline(deadline);
+        match self.line() {
+            Some(line) => take_turns(store, line, deadline),
+            None => wait_for_turns(store, deadline),
+        }
+        #[cfg(feature = "holes")]
+        let time = if Hole::NoDeadline.is_open() { Deadline::never() } else { time };
+        store.call_hook(move |mut store, hook| {
+            match hook {
+                CallHook::CallingHost if time.has_passed() => {
+                    return Err(DeadlinePassed.into());
+                }
+                CallHook::CallingHost => {
+                    store.data_mut().host_call_begins();
+                    store.set_hostcall_fuel(HOSTCALL_BYTES);
+                }
+                CallHook::ReturningFromHost => {
+                    store.set_hostcall_fuel(response);
+                    store.data_mut().host_call_ended()?;
+                }
+                CallHook::CallingWasm | CallHook::ReturningFromWasm => {}
+            }
+            Ok(())
+        });
+    }
+
+    /// What an answer is worth, before anybody has looked into it.
+    pub(super) fn judge(
+        &self,
+        answered: wasmtime::Result<Answer>,
+        store: &mut Store<State>,
+    ) -> Result<Answer, Failed> {
+        match answered.map_err(|error| classify(&error, store))? {
+            Answer::Borrowed(list) if list.len() > self.limits.max_response => {
+                Err((CallError::TooLong, None))
+            }
+            answer => Ok(answer),
+        }
+    }
+}
+
+/// How a call failed, and what else is known of that.
+pub(super) type Failed = (CallError, Option<Box<Cause>>);
+
+/// Has a call that computes for long take turns with others, until its time is up.
+fn take_turns(store: &mut Store<State>, line: usize, deadline: Instant) {
+    store.set_epoch_deadline(LONG_CALL);
+    store.epoch_deadline_callback(move |mut store| {
+        let state = store.data_mut();
+        state.turn = None;
+        state.turn = Some(TURNS.wait(line, deadline).ok_or(DeadlinePassed)?);
+        Ok(UpdateDeadline::Continue(1))
+    });
+}
+
+/// Has a call that is interrupted wait for its turn, until its time is up.
+fn wait_for_turns(store: &mut Store<State>, deadline: Instant) {
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(move |store| {
+        store.data().wait_for_turn(deadline);
+        match Instant::now() < deadline {
+            true => Ok(UpdateDeadline::Continue(1)),
+            false => Err(DeadlinePassed.into()),
+        }
+    });
+}
+
+/// What the handler returned.
+pub(super) enum Answer {
+    /// Where it lies.
+    Borrowed(WasmList<u8>),
+    /// Its bytes.
+    Copied(Vec<u8>),
+}
+
+pub(super) fn instantiate(
+    store: &mut Store<State>,
+    handler: &Handler,
+) -> wasmtime::Result<Instance> {
+    let instance = handler.pre.instantiate(store);
+    instance.map_err(|error| error.context(NotInstantiated))
+}
+
+pub(super) fn invoke(
+    store: &mut Store<State>,
+    instance: Instance,
+    handler: &Handler,
+    request: &[u8],
+) -> wasmtime::Result<Answer> {
+    if request.is_empty() {
+        return Ok(Answer::Copied(Vec::new()));
+    }
+    match &handler.entry {
+        Entry::Borrowed(index) => {
+            let handle =
+                instance.get_typed_func::<(&[u8],), (WasmList<u8>,)>(&mut *store, index)?;
+            handle.call(&mut *store, (request,)).map(|(list,)| Answer::Borrowed(list))
+        }
+        // By the time that this returns, the guest has been told to free its response.
+        Entry::Freed(index) => {
+            let handle = instance.get_typed_func::<(&[u8],), (Vec<u8>,)>(&mut *store, index)?;
+            handle.call(&mut *store, (request,)).map(|(bytes,)| Answer::Copied(bytes))
+        }
+    }
+}
+
+/// There is no instance, because of the error that this goes with.
+#[derive(Debug, thiserror::Error)]
+#[error("the handler could not be instantiated")]
+struct NotInstantiated;
+
+/// How wasmtime begins to say that a list is longer than the host takes; its error is of a
+/// type that has no name outside.
+const TOO_LONG: &str = "too much data is being copied";
+
+/// The one place where wasmtime's errors are told apart.
+fn classify(error: &wasmtime::Error, store: &mut Store<State>) -> (CallError, Option<Box<Cause>>) {
+    let kind = kind(error, store);
+    let host_call = match kind {
+        CallError::HostCall => Some(store.data().blamed(&error.root_cause().to_string())),
+        _ => None,
+    };
+    (kind, Cause::of(error, host_call).map(Box::new))
+}
+
+fn kind(error: &wasmtime::Error, store: &mut Store<State>) -> CallError {
+    if error.is::<DeadlinePassed>() {
+        return CallError::Deadline;
+    }
+    // The host has none; this one takes no context.
+    if error.is::<OutOfMemory>() {
+        return CallError::OutOfMemory;
+    }
+    if let Some(Exited(code)) = error.downcast_ref() {
+        return CallError::Exited(*code);
+    }
+    let was_refused = store.data().ceiling.refused.is_some_and(Refused::is_recent);
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) => CallError::Deadline,
+        // Guests trap when they are refused memory.
+        Some(Trap::UnreachableCodeReached) if was_refused => CallError::OutOfMemory,
+        Some(trap) => CallError::Trap(cause::trap(error, *trap, store)),
+        // It came up while the guest ran: in a host call, by what that asked for or how.
+        None if error.is::<WasmBacktrace>() || error.is::<WasmCoreDump>() => CallError::HostCall,
+        // It wants more than it may have, or there is, from the start.
+        None if was_refused || error.is::<NotInstantiated>() => CallError::OutOfMemory,
+        None if error.root_cause().to_string().starts_with(TOO_LONG) => CallError::TooLong,
+        None => CallError::NoResponse,
+    }
+}

@@ -1,0 +1,350 @@
+//! Wasmtime, configured for a handler: compiler, memories of instances, and the epoch ticker
+//! behind the deadline of calls that compute.
+
+use std::hash::{Hash as _, Hasher};
+use std::io;
+use std::num::NonZero;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use sha2::{Digest as _, Sha256};
+use wasmtime::component::Linker;
+use wasmtime::{Config, Engine, WasmBacktraceDetails};
+
+use super::cause::MAX_FRAMES;
+use super::component::borrowed_result::BORROWED_RESULT;
+use super::component::complexity::Complexity;
+use super::linear_memory::RecyclingMemories;
+use super::monitor::{self, State};
+use super::program;
+use crate::limits::HandlerLimits;
+
+/// How often a computing guest looks at the clock.
+pub(super) const TICK: Duration = Duration::from_millis(10);
+
+/// Ticks after which a call has computed for long, and takes turns with others that have.
+pub(super) const LONG_CALL: u64 = 3;
+
+/// The ticker stops after this many ticks without a call, so that an idle
+/// server uses no CPU.
+const IDLE_TICKS: u32 = 100;
+
+/// Address space behind one 32-bit memory that is mapped anew, in bytes. With all of it reserved,
+/// compiled code needs no bounds checks: an access beyond traps on the guard.
+const MEMORY_RESERVATION: u64 = 4 << 30;
+
+/// The largest memory from the start, in bytes, that is cleared and used again. To map one of
+/// 1 MiB anew costs more than that, and one of 2 MiB less.
+const MAX_RECYCLED: u64 = 3 << 19;
+
+/// Native stack that compiled guest code may use, in bytes. Deeper recursion
+/// traps. Threads that run guests need room for this and the host's own frames.
+const WASM_STACK: usize = 512 << 10;
+
+/// Who ends a call that computes past its deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// A ticker thread in this process advances the engine's epoch: the thread pool.
+    Epoch,
+    /// The parent process interrupts this one, or kills it: a worker of the process pool.
+    Parent,
+}
+
+/// Where the linear memories of instances come from. Machine code is made for the one or the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memories {
+    /// From instances that ended, after which they are cleared (`linear_memory`). Each access is
+    /// compared with the memory's size.
+    Recycling,
+    /// From the kernel, for each instance anew. What it starts with is copied where it writes to
+    /// it. An access beyond its end meets a page that is not accessible.
+    CopyOnWrite,
+}
+
+impl Memories {
+    pub(super) const ALL: [Self; 2] = [Self::Recycling, Self::CopyOnWrite];
+
+    /// What costs less for a component: to clear what its instances have from the start, or to
+    /// map it.
+    #[must_use]
+    pub fn suited_to(wasm: &[u8]) -> Self {
+        match Complexity::of(wasm) {
+            Ok(complexity) if complexity.largest_memory > MAX_RECYCLED => Self::CopyOnWrite,
+            // The compiler says what is wrong with it.
+            _ => Self::Recycling,
+        }
+    }
+}
+
+/// A configured engine with its linker and, for [`Clock::Epoch`], its ticker.
+///
+/// Cheap to share behind an `Arc`; all methods take `&self`.
+pub struct Sandbox {
+    pub(super) engine: Engine,
+    pub(super) linker: Linker<State>,
+    pub(super) limits: HandlerLimits,
+    /// Where [`Memories::Recycling`] come from.
+    pub(super) memories: Arc<RecyclingMemories>,
+    ticker: Option<Ticker>,
+}
+
+impl Sandbox {
+    /// Sets up an engine. What it compiles can be loaded with [`Sandbox::load`].
+    ///
+    /// # Errors
+    /// When wasmtime rejects the configuration, or the ticker thread cannot be started.
+    pub fn new(limits: HandlerLimits, memories: Memories, clock: Clock) -> anyhow::Result<Self> {
+        let reused = Arc::new(RecyclingMemories::new(limits.memory));
+        let engine = engine(memories, Arc::clone(&reused))?;
+        let mut linker = Linker::new(&engine);
+        monitor::add_to_linker(&mut linker).map_err(anyhow::Error::from)?;
+        let ticker = match clock {
+            Clock::Epoch => Some(Ticker::start(engine.clone())?),
+            Clock::Parent => None,
+        };
+        Ok(Self { engine, linker, limits, memories: reused, ticker })
+    }
+
+    /// A digest of all that decides which machine code comes of a component: wasmtime's
+    /// version, the processor, the engine's settings, and what is added to components.
+    ///
+    /// # Errors
+    /// When wasmtime rejects the configuration.
+    pub fn settings(limits: HandlerLimits) -> anyhow::Result<[u8; 32]> {
+        let mut hasher = Sha256Hasher(Sha256::new());
+        for memories in Memories::ALL {
+            let reused = Arc::new(RecyclingMemories::new(limits.memory));
+            engine(memories, reused)?.precompile_compatibility_hash().hash(&mut hasher);
+        }
+        MAX_RECYCLED.hash(&mut hasher);
+        BORROWED_RESULT.hash(&mut hasher);
+        program::MAGIC.hash(&mut hasher);
+        Ok(hasher.0.finalize().into())
+    }
+
+    /// Has instances' memories begin in `regions` of [`REGION_BYTES`](shm::ring::REGION_BYTES) bytes of a shared
+    /// memory, from `offset` on, which is a multiple of the kernel's pages and where all is zero.
+    /// Nobody else may write there. Only the first call counts.
+    ///
+    /// # Errors
+    /// When they cannot be mapped.
+    pub fn share(&self, fd: BorrowedFd<'_>, offset: u64, regions: usize) -> io::Result<()> {
+        self.memories.share(fd, offset, regions)
+    }
+
+    /// What interrupts the call that runs, so that it looks at its deadline, and waits if it is
+    /// not its turn: for a process with [`Clock::Parent`]. A signal handler may call it.
+    pub fn interrupter(&self) -> impl Fn() + Send + Sync + use<> {
+        let engine = self.engine.clone();
+        // Nothing but an addition to a number.
+        move || engine.increment_epoch()
+    }
+
+    /// Gives back memories that no instance has needed since this was called before.
+    pub fn trim(&self) {
+        self.memories.trim();
+    }
+
+    /// What says when the time of a call is up that begins now, with the deadline `at`. By ticks it is as
+    /// late as for what computes.
+    pub(super) fn deadline(&self, at: Instant) -> Deadline {
+        match &self.ticker {
+            Some(ticker) => {
+                let last = ticker.shared.ticks.load(Ordering::Relaxed);
+                let last = last.saturating_add(self.ticks_until_deadline());
+                Deadline::Ticks { shared: Arc::clone(&ticker.shared), last }
+            }
+            None => Deadline::Clock(at),
+        }
+    }
+
+    /// Marks a call as running until the returned value is dropped, and wakes
+    /// the ticker if it sleeps.
+    pub(super) fn running(&self) -> Option<Running<'_>> {
+        self.ticker.as_ref().map(Ticker::running)
+    }
+
+    /// Which handler's calls take turns with those of others; `None` if no thread of this
+    /// process advances the epoch, for which they would look.
+    pub(super) fn line(&self) -> Option<usize> {
+        self.ticker.as_ref().map(|ticker| Arc::as_ptr(&ticker.shared).addr())
+    }
+
+    /// The deadline in ticks of the engine's epoch: never early, late by at
+    /// most two ticks.
+    pub(super) fn ticks_until_deadline(&self) -> u64 {
+        match self.ticker {
+            Some(_) => {
+                let ticks = self.limits.timeout.as_nanos().div_ceil(TICK.as_nanos());
+                u64::try_from(ticks).map_or(MANY_TICKS, |ticks| (ticks + 1).min(MANY_TICKS))
+            }
+            None => MANY_TICKS,
+        }
+    }
+}
+
+/// When the time of a call is up, for its host calls.
+pub(super) enum Deadline {
+    /// When there have been so many ticks: a number is read sooner than the clock.
+    Ticks { shared: Arc<Shared>, last: u64 },
+    /// At that time.
+    Clock(Instant),
+}
+
+impl Deadline {
+    /// None, as far as a test can tell.
+    #[cfg(feature = "holes")]
+    pub(super) fn never() -> Self {
+        Self::Clock(Instant::now() + Duration::from_secs(1 << 30))
+    }
+
+    pub(super) fn has_passed(&self) -> bool {
+        match self {
+            Self::Ticks { shared, last } => shared.ticks.load(Ordering::Relaxed) >= *last,
+            Self::Clock(at) => Instant::now() >= *at,
+        }
+    }
+}
+
+/// A hasher whose result is not the 64 bits of `finish`.
+struct Sha256Hasher(Sha256);
+
+impl Hasher for Sha256Hasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        0
+    }
+}
+
+/// Ticks that never pass; far from where the engine's counter would overflow.
+const MANY_TICKS: u64 = u64::MAX / 4;
+
+fn engine(memories: Memories, reused: Arc<RecyclingMemories>) -> anyhow::Result<Engine> {
+    let mut config = Config::new();
+    config
+        .epoch_interruption(true)
+        .max_wasm_stack(WASM_STACK)
+        // That there is a frame tells an error of a host call from one of what was returned.
+        .wasm_backtrace_max_frames(NonZero::new(MAX_FRAMES))
+        // Nothing here reads what a compiler wrote for debuggers.
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+        // A trap's globals say whether it was the stack that overflowed.
+        .coredump_on_trap(true)
+        .wasm_memory64(false)
+        .wasm_relaxed_simd(false);
+    match memories {
+        // Of a memory that may move and has no guard, the size has to be looked at.
+        Memories::Recycling => config
+            .memory_reservation(0)
+            .memory_guard_size(0)
+            .memory_may_move(true)
+            .memory_init_cow(false)
+            .with_host_memory(reused),
+        Memories::CopyOnWrite => {
+            config.memory_reservation(MEMORY_RESERVATION).memory_init_cow(true)
+        }
+    };
+    let engine = Engine::new(&config).map_err(anyhow::Error::from);
+    engine.context("setting up the WebAssembly engine")
+}
+
+/// Advances the engine's epoch every [`TICK`] while a call runs, and sleeps
+/// while none has for a while. Joined on drop.
+struct Ticker {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+pub(super) struct Shared {
+    /// How often the epoch was advanced.
+    ticks: AtomicU64,
+    running: AtomicUsize,
+    asleep: AtomicBool,
+    stop: AtomicBool,
+}
+
+/// A call that runs; the ticker stays awake while there is one.
+pub(super) struct Running<'a>(&'a Shared);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Ticker {
+    fn start(engine: Engine) -> anyhow::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let thread = thread::Builder::new()
+            .name("epoch-ticker".into())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || tick(&engine, &shared)
+            })
+            .context("starting the epoch ticker")?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    fn running(&self) -> Running<'_> {
+        // Sequentially consistent with `tick`: either this call sees the
+        // ticker asleep and wakes it, or the ticker sees the call and stays up.
+        self.shared.running.fetch_add(1, Ordering::SeqCst);
+        if self.shared.asleep.load(Ordering::SeqCst) {
+            self.wake();
+        }
+        Running(&self.shared)
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        self.wake();
+        if let Some(thread) = self.thread.take() {
+            // The ticker runs no foreign code; a panic there has been reported.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn tick(engine: &Engine, shared: &Shared) {
+    let mut idle = 0;
+    let mut next = Instant::now() + TICK;
+    while !shared.stop.load(Ordering::SeqCst) {
+        if shared.running.load(Ordering::SeqCst) > 0 {
+            idle = 0;
+        } else {
+            idle += 1;
+        }
+        if idle > IDLE_TICKS {
+            shared.asleep.store(true, Ordering::SeqCst);
+            if shared.running.load(Ordering::SeqCst) == 0 && !shared.stop.load(Ordering::SeqCst) {
+                thread::park();
+            }
+            shared.asleep.store(false, Ordering::SeqCst);
+            idle = 0;
+            next = Instant::now() + TICK;
+        }
+        thread::sleep(next.saturating_duration_since(Instant::now()));
+        // By the clock and not by the sleeps, which are always a little longer.
+        while next <= Instant::now() {
+            engine.increment_epoch();
+            shared.ticks.fetch_add(1, Ordering::Relaxed);
+            next += TICK;
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! A handler: a component that was checked, compiled and bound to what it is
+//! granted, ready to be instantiated for every request.
+
+use std::sync::Arc;
+
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker, ResourceType};
+
+use super::component::borrowed_result::{self, BORROWED_RESULT};
+use super::component::complexity::{Complexity, Unknown};
+use super::component::declared::{Declared, why_invalid};
+use super::engine::Sandbox;
+use super::limits;
+use super::monitor::{Grants, State};
+use super::program::{Needs, Program};
+use super::refusal::Refusal;
+
+/// Pages of a linear memory, in bytes.
+const PAGE: u64 = 64 << 10;
+
+/// What `--memory` bounds, in a refusal.
+const MEMORY: &str = "bytes for its memories and records";
+
+/// The function that a handler exports.
+pub(super) const EXPORT: &str = "handle";
+
+/// What a handler may import, at version 0.2.x, and what each comes to here.
+const OFFERED: &[(&str, &str)] = &[
+    ("wasi:cli/environment", "the variables given with --env; no arguments"),
+    ("wasi:cli/exit", "ends the call, whose client gets a 500"),
+    ("wasi:cli/stdin", "empty"),
+    ("wasi:cli/stdout", "into the log, up to 64 KiB a call"),
+    ("wasi:cli/stderr", "into the log, up to 64 KiB a call"),
+    ("wasi:cli/terminal-input", "there is none"),
+    ("wasi:cli/terminal-output", "there is none"),
+    ("wasi:cli/terminal-stdin", "there is none"),
+    ("wasi:cli/terminal-stdout", "there is none"),
+    ("wasi:cli/terminal-stderr", "there is none"),
+    ("wasi:clocks/monotonic-clock", "time since the host started; waiting, up to the deadline"),
+    ("wasi:clocks/wall-clock", "the time of day"),
+    ("wasi:filesystem/preopens", "the one directory of --dir"),
+    ("wasi:filesystem/types", "files and directories below it, within --quota and --max-files"),
+    ("wasi:io/error", "errors of streams"),
+    ("wasi:io/poll", "waiting, up to the deadline"),
+    ("wasi:io/streams", "files, and the log"),
+    ("wasi:random/random", "random bytes, up to 1 MiB a call"),
+    ("wasi:random/insecure", "random bytes, up to 1 MiB a call"),
+    ("wasi:random/insecure-seed", "random numbers"),
+];
+
+/// What an import of [`DENIED`] comes to.
+const NO_NETWORK: &str = "nothing: who calls it is ended";
+
+/// The package that many toolchains import without using it. It can be linked,
+/// but a handler that calls one of its functions ends there.
+const DENIED: &str = "wasi:sockets";
+
+/// The resources that [`DENIED`] defines; others of its types stand for these.
+const DENIED_RESOURCES: &[(&str, &str)] = &[
+    ("wasi:sockets/network", "network"),
+    ("wasi:sockets/udp", "udp-socket"),
+    ("wasi:sockets/udp", "incoming-datagram-stream"),
+    ("wasi:sockets/udp", "outgoing-datagram-stream"),
+    ("wasi:sockets/tcp", "tcp-socket"),
+    ("wasi:sockets/ip-name-lookup", "resolve-address-stream"),
+];
+
+/// A compiled handler with its grants. Cheap to share behind an `Arc`.
+pub struct Handler {
+    pub(super) pre: InstancePre<State>,
+    pub(super) entry: Entry,
+    pub(super) grants: Arc<Grants>,
+    /// Bytes that each instance takes for its records.
+    pub(super) records: usize,
+}
+
+/// The function that is called, by what becomes of its response.
+pub(super) enum Entry {
+    /// It stays where it is.
+    Borrowed(ComponentExportIndex),
+    /// The guest frees it.
+    Freed(ComponentExportIndex),
+}
+
+impl Handler {
+    /// Gets ready for so many calls at a time that list the directory. A process does so when
+    /// it will fork no more: a position would be shared.
+    pub fn prepare_listings(&self, count: usize) {
+        self.grants.prepare_listings(count);
+    }
+}
+
+/// A component, what it asks for, and what came of compiling it.
+pub struct Examined {
+    /// The interfaces that it imports, with their versions.
+    pub imports: Vec<String>,
+    /// What it exports.
+    pub exports: Vec<String>,
+    /// The program, if it is a handler. What is refused for what it asks for was not compiled.
+    pub program: Result<Program, Refusal>,
+}
+
+/// What an import, such as `wasi:io/poll@0.2.6`, comes to here; `None` if no handler
+/// may have it.
+#[must_use]
+pub fn granted(import: &str) -> Option<&'static str> {
+    let (package, interface, version) = split(import);
+    if !version.starts_with("0.2.") {
+        return None;
+    }
+    if package == DENIED {
+        return Some(NO_NETWORK);
+    }
+    OFFERED.iter().find(|(offered, _)| *offered == interface).map(|(_, grant)| *grant)
+}
+
+impl Sandbox {
+    /// Compiles a component, if it is a handler.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that says why it is not.
+    pub fn compile(&self, wasm: &[u8]) -> Result<Program, Refusal> {
+        self.examine(wasm)?.program
+    }
+
+    /// Says what a component asks for, and compiles it if it is a handler.
+    ///
+    /// # Errors
+    /// A [`Refusal`] when it is not a component.
+    pub fn examine(&self, wasm: &[u8]) -> Result<Examined, Refusal> {
+        let Declared { imports, exports, refusal } = Declared::of(wasm)?;
+        let program = match refusal {
+            Some(refusal) => Err(refusal),
+            None => self.translate(wasm),
+        };
+        Ok(Examined { imports, exports, program })
+    }
+
+    fn translate(&self, wasm: &[u8]) -> Result<Program, Refusal> {
+        let complexity = match Complexity::of(wasm) {
+            Ok(complexity) => complexity,
+            Err(why @ Unknown::NestedTooDeep) => return Err(Refusal::TooLarge(why.to_string())),
+            // The compiler says so in more detail.
+            Err(Unknown::Invalid) => Complexity::default(),
+        };
+        for (what, wanted, most) in [
+            ("modules", complexity.modules, limits::MODULES as u64),
+            ("records", complexity.records, limits::RECORDS),
+        ] {
+            // How many more is not known.
+            if wanted > most {
+                let why = format!("an instance takes more than {most} {what}");
+                return Err(Refusal::TooLarge(why));
+            }
+        }
+        let added = borrowed_result::add(wasm, EXPORT);
+        let component = Component::from_binary(&self.engine, added.as_deref().unwrap_or(wasm))
+            .map_err(|error| why_invalid(wasm, first_line(&error)))?;
+        if component.get_export_index(None, BORROWED_RESULT).is_some() && added.is_none() {
+            return Err(Refusal::Reserved);
+        }
+        let program = Program { component, needs: complexity.into() };
+        self.has_room(&program)?;
+        Ok(program)
+    }
+
+    /// Binds a compiled component to what it is granted.
+    ///
+    /// # Errors
+    /// A [`Refusal`] when the component is not a handler or does not fit.
+    pub fn handler(&self, program: &Program, grants: Grants) -> Result<Handler, Refusal> {
+        let Program { component, needs } = program;
+        let find = |name| component.get_export_index(None, name);
+        let entry = find(BORROWED_RESULT).map(Entry::Borrowed);
+        let entry = entry.or_else(|| find(EXPORT).map(Entry::Freed)).ok_or(Refusal::Export(""))?;
+        // Machine code out of the cache may have been made when the limits were others.
+        self.has_room(program)?;
+        let mut linker: Linker<State> = self.linker.clone();
+        self.deny(component, &mut linker).map_err(|error| Refusal::Invalid(first_line(&error)))?;
+        let pre = linker
+            .instantiate_pre(component)
+            .map_err(|error| Refusal::Invalid(first_line(&error)))?;
+        component
+            .initialize_copy_on_write_image()
+            .map_err(|error| Refusal::TooLarge(first_line(&error)))?;
+        let records = usize::try_from(needs.records).unwrap_or(usize::MAX);
+        Ok(Handler { pre, entry, grants: Arc::new(grants), records })
+    }
+
+    /// Defines what the component imports of [`DENIED`], as functions that trap.
+    fn deny(&self, component: &Component, linker: &mut Linker<State>) -> wasmtime::Result<()> {
+        let ty = component.component_type();
+        for (name, item) in ty.imports(&self.engine) {
+            let (package, interface, _) = split(name);
+            let ComponentItem::ComponentInstance(instance) = item.ty else { continue };
+            if package != DENIED {
+                continue;
+            }
+            let mut linked = linker.instance(name)?;
+            for (export, item) in instance.exports(&self.engine) {
+                match item.ty {
+                    ComponentItem::ComponentFunc(_) => {
+                        let denied = NoNetwork(format!("{interface} {export}"));
+                        linked.func_new(export, move |_, _, _, _| Err(denied.clone().into()))?;
+                    }
+                    ComponentItem::Resource(_)
+                        if DENIED_RESOURCES.contains(&(interface, export)) =>
+                    {
+                        let ty = ResourceType::host::<Socket>();
+                        let denied = NoNetwork(format!("{interface} {export}"));
+                        linked.resource(export, ty, move |_, _| Err(denied.clone().into()))?;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether its instances may have as many memories and tables, as large as they start, and
+    /// all else that they take.
+    fn has_room(&self, program: &Program) -> Result<(), Refusal> {
+        let Needs { records, initial_data } = program.needs;
+        let most = self.limits.memory as u64;
+        // Data that does not overlap fits into the memories.
+        within("bytes of initial data", initial_data, most)?;
+        // `None` if others are to bring it modules, which it gets nowhere.
+        let Some(needed) = program.component.resources_required() else {
+            return within(MEMORY, records, most);
+        };
+        let elements = needed.max_initial_table_size.unwrap_or_default();
+        let bytes = needed.max_initial_memory_size.unwrap_or_default().saturating_mul(PAGE);
+        within(MEMORY, bytes.saturating_add(records), most)?;
+        within("memories", needed.num_memories.into(), limits::MEMORIES as u64)?;
+        within("tables", needed.num_tables.into(), limits::TABLES as u64)?;
+        within("elements in a table", elements, limits::TABLE_ELEMENTS as u64)
+    }
+}
+
+fn within(what: &str, wanted: u64, most: u64) -> Result<(), Refusal> {
+    match wanted <= most {
+        true => Ok(()),
+        false => Err(Refusal::TooLarge(format!("it wants {wanted} {what}, of at most {most}"))),
+    }
+}
+
+/// The guest called this function of [`DENIED`].
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}: there is no network")]
+struct NoNetwork(String);
+
+/// A socket; there are none.
+enum Socket {}
+
+/// An import such as `wasi:io/poll@0.2.6` as package, interface and version.
+pub(super) fn split(name: &str) -> (&str, &str, &str) {
+    let (interface, version) = name.split_once('@').unwrap_or((name, ""));
+    let package = interface.split_once('/').map_or(interface, |(package, _)| package);
+    (package, interface, version)
+}
+
+pub(super) fn first_line(error: &wasmtime::Error) -> String {
+    let text = format!("{error:#}");
+    text.lines().next().unwrap_or_default().to_owned()
+}

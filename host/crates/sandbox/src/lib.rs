@@ -1,0 +1,43 @@
+//! One handler call in a fresh instance: request bytes in, response bytes out.
+//!
+//! Everything an instance can reach is decided here. Nothing in here ever sees a socket.
+//!
+//! - `component`: what is known of a component before it is compiled; `refusal`: why one is not
+//!   taken.
+//! - `engine` sets up wasmtime, `program` is what it compiled, `handler` what is bound to a
+//!   directory.
+//! - `linear_memory` has what instances compute in, `limits` caps it.
+//! - `monitor` answers every WASI call.
+//! - `call` runs one request under one deadline and classifies how it ended; `cause` says what else
+//!   is known of that; `turns` has calls that compute for long give way; `response` leaves a long
+//!   response where it is.
+
+mod call;
+mod cause;
+mod component;
+mod engine;
+mod handler;
+#[cfg(feature = "holes")]
+pub mod holes;
+mod limits;
+mod linear_memory;
+mod monitor;
+mod program;
+mod refusal;
+mod response;
+#[cfg(feature = "holes")]
+mod reused;
+mod turns;
+
+pub use call::{Call, CallContext, CallError};
+pub use cause::{Cause, Frame};
+pub use engine::{Clock, Memories, Sandbox};
+pub use handler::{Examined, Handler, granted};
+pub use limits::HandlerLimits;
+pub use monitor::{
+    Audit, Captured, DirStreamPool, Grants, OpenFile, Permission, Preopen, Supervisor, measure,
+};
+pub use program::Program;
+pub use refusal::Refusal;
+pub use response::Response;
+pub use shm::ledger::{Ledger, Usage};

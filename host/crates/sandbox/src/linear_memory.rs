@@ -1,0 +1,333 @@
+//! Linear memories that are used again.
+//!
+//! A memory that grows, or is given back, usually becomes accessible further or less far than it
+//! was, by system calls of which one interrupts every core on which this process runs. Here it
+//! stays accessible as far as it ever was, and the next instance has zeros written over what was
+//! left of the one before, as far as it grows. So what lies beyond the end of a memory may be
+//! accessible, and another's, and machine code has to compare every address with the end, which
+//! [`Memories::Recycling`](super::engine::Memories) has it do.
+//!
+//! It is not the one before that clears it: that may have ended on another core, which would then
+//! have in its cache what this one is about to write to.
+//!
+//! A worker process has them begin in memory that its parent has, too ([`RecyclingMemories::share`]), so that
+//! the parent can read a response where it is.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::ptr;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use rustix::mm::{
+    Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, munmap,
+};
+use shm::ring::{REGION_BYTES, RegionOffset};
+use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
+
+/// Bytes of a memory that stay accessible, and are cleared by writing to them. What lies beyond
+/// goes back to the kernel when its instance ends.
+const KEPT: usize = 2 << 20;
+
+// A region has room for what is kept of a memory.
+const _: () = assert!(REGION_BYTES == KEPT);
+
+/// Pages of WebAssembly, in bytes: as large as a page of any kernel, or larger.
+const PAGE: usize = 64 << 10;
+
+/// Bytes behind a memory that are never accessible, as wasmtime asks of those who bring memories:
+/// a page of any kernel.
+const GUARD: usize = 64 << 10;
+
+/// Makes the memories of an engine's instances, out of those that ended.
+pub(super) struct RecyclingMemories {
+    /// How large each of them may become, in bytes.
+    capacity: usize,
+    free: Arc<Free>,
+    /// Addresses of those that begin in shared memory, which they keep.
+    shared: OnceLock<Vec<usize>>,
+}
+
+impl RecyclingMemories {
+    /// Memories of up to so many bytes.
+    pub(super) fn new(capacity: usize) -> Self {
+        let capacity = capacity.next_multiple_of(PAGE);
+        Self { capacity, free: Arc::default(), shared: OnceLock::new() }
+    }
+
+    /// Has as many memories as there are regions begin there: `regions` of [`REGION_BYTES`] bytes from
+    /// `offset` on, which is a multiple of the kernel's pages. Only the first call counts.
+    ///
+    /// # Errors
+    /// When they cannot be mapped.
+    pub(super) fn share(&self, fd: BorrowedFd<'_>, offset: u64, regions: usize) -> io::Result<()> {
+        let offsets = (0..regions).map(|region| offset + (region * REGION_BYTES) as u64);
+        let mappings: Vec<_> =
+            offsets.map(|at| Mapping::shared(self.capacity, fd, at)).collect::<io::Result<_>>()?;
+        if self.shared.set(mappings.iter().map(|mapping| mapping.base.addr()).collect()).is_ok() {
+            self.free.lock().mappings.extend(mappings);
+        }
+        Ok(())
+    }
+
+    /// Where in shared memory these bytes of a memory lie, if they do.
+    pub(super) fn place(&self, bytes: &[u8]) -> Option<RegionOffset> {
+        let from = bytes.as_ptr().addr();
+        let lies = |(region, base): (usize, &usize)| {
+            let at = from.checked_sub(*base)?;
+            let end = at.checked_add(bytes.len())?;
+            (end <= REGION_BYTES.min(self.capacity)).then_some(RegionOffset { region, at })
+        };
+        self.shared.get()?.iter().enumerate().find_map(lies)
+    }
+
+    /// A memory that begins with a copy of these bytes, in shared memory.
+    pub(super) fn copy(&self, bytes: &[u8]) -> Option<Memory> {
+        let fits = bytes.len() <= REGION_BYTES && self.shared.get().is_some();
+        let mut memory = fits.then(|| self.memory(bytes.len()).ok())??;
+        memory.bytes_mut().copy_from_slice(bytes);
+        self.place(memory.bytes()).is_some().then_some(memory)
+    }
+
+    /// Gives back what no instance has needed since this was called before.
+    pub(super) fn trim(&self) {
+        let unneeded = self.free.lock().take_unneeded();
+        let shared = unneeded.into_iter().filter(|mapping| mapping.stays);
+        let emptied: Vec<_> = shared.map(Mapping::emptied).collect();
+        // Each of the others is unmapped as it is dropped. These are the last to be needed.
+        self.free.lock().mappings.splice(0..0, emptied);
+    }
+
+    fn memory(&self, size: usize) -> wasmtime::Result<Memory> {
+        // The last one, of which most is in a cache.
+        let free = self.free.lock().pop();
+        let mapping = free.map_or_else(|| Mapping::new(self.capacity), Ok)?;
+        let mut memory = Memory { mapping, size: 0, free: Arc::clone(&self.free) };
+        memory.grow_to(size)?;
+        Ok(memory)
+    }
+}
+
+/// Memories of nobody.
+#[derive(Default)]
+struct Free(Mutex<Stack>);
+
+/// Memories of nobody, those that were given back last at the end.
+#[derive(Default)]
+struct Stack {
+    mappings: Vec<Mapping>,
+    /// So many, from the beginning, were of nobody ever since the last look.
+    unneeded: usize,
+}
+
+impl Free {
+    fn lock(&self) -> MutexGuard<'_, Stack> {
+        // Whoever panics here has taken one out, or not.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stack {
+    fn pop(&mut self) -> Option<Mapping> {
+        let mapping = self.mappings.pop();
+        self.unneeded = self.unneeded.min(self.mappings.len());
+        mapping
+    }
+
+    /// Takes out what was not needed since this was called before.
+    fn take_unneeded(&mut self) -> Vec<Mapping> {
+        let unneeded = self.mappings.drain(..self.unneeded).collect();
+        self.unneeded = self.mappings.len();
+        unneeded
+    }
+}
+
+/// Address space of one memory, accessible from its beginning.
+struct Mapping {
+    base: *mut u8,
+    /// Bytes that can become accessible. [`GUARD`] lies behind them.
+    reserved: usize,
+    accessible: usize,
+    /// Bytes from its beginning that may have been written to. All others are zero.
+    dirty: usize,
+    /// Its place is known as that of shared memory, and is never given to anything else.
+    stays: bool,
+}
+
+// SAFETY: it is memory of the process, and whoever has the value has it alone.
+#[expect(unsafe_code, reason = "it owns what it points to")]
+unsafe impl Send for Mapping {}
+
+// SAFETY: nothing is read or written by way of a shared reference.
+#[expect(unsafe_code, reason = "it owns what it points to")]
+unsafe impl Sync for Mapping {}
+
+#[expect(unsafe_code, reason = "memory that a guest has is not a Rust value")]
+impl Mapping {
+    fn new(reserved: usize) -> io::Result<Self> {
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: the kernel chooses a place where nothing is.
+        let base = unsafe {
+            mmap_anonymous(ptr::null_mut(), reserved + GUARD, ProtFlags::empty(), flags)?
+        };
+        Ok(Self { base: base.cast(), reserved, accessible: 0, dirty: 0, stays: false })
+    }
+
+    /// The same, which begins in that of a file, all zero.
+    fn shared(reserved: usize, fd: BorrowedFd<'_>, offset: u64) -> io::Result<Self> {
+        let mut mapping = Self::new(reserved)?;
+        let (length, access) = (REGION_BYTES.min(reserved), ProtFlags::READ | ProtFlags::WRITE);
+        let flags = MapFlags::SHARED | MapFlags::FIXED;
+        // SAFETY: what is replaced lies in what is reserved, and is nobody else's.
+        unsafe { mmap(mapping.base.cast(), length, access, flags, fd, offset) }?;
+        (mapping.accessible, mapping.stays) = (length, true);
+        Ok(mapping)
+    }
+
+    /// Makes so many bytes accessible. What had not been is zero.
+    fn expose(&mut self, size: usize) -> io::Result<()> {
+        if size <= self.accessible {
+            return Ok(());
+        }
+        let size = size.next_multiple_of(PAGE);
+        if size > self.reserved {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        let flags = MprotectFlags::READ | MprotectFlags::WRITE;
+        // SAFETY: all of it lies in what is reserved, and is nobody else's.
+        unsafe {
+            let begin = self.base.add(self.accessible);
+            mprotect(begin.cast(), size - self.accessible, flags)?;
+        }
+        self.accessible = size;
+        Ok(())
+    }
+
+    /// Has the bytes from one place to another, which are accessible, be zero.
+    fn clear(&mut self, from: usize, to: usize) {
+        let to = to.min(self.dirty);
+        if from < to {
+            // SAFETY: they are accessible, and nobody else's.
+            unsafe { ptr::write_bytes(self.base.add(from), 0, to - from) };
+        }
+    }
+
+    /// Shared memory without its pages, which are zero when they are needed again. If that fails,
+    /// they stay.
+    fn emptied(mut self) -> Self {
+        let kept = self.dirty.next_multiple_of(PAGE).min(self.accessible);
+        // SAFETY: all of it lies in what is shared, and is nobody else's.
+        if kept > 0 && unsafe { madvise(self.base.cast(), kept, Advice::LinuxRemove) }.is_ok() {
+            self.dirty = 0;
+        }
+        self
+    }
+
+    /// Whoever had it wrote to no more than the first so many bytes. What lies beyond [`KEPT`] goes
+    /// back to the kernel.
+    fn give_back(&mut self, size: usize) -> io::Result<()> {
+        self.dirty = self.dirty.max(size).min(KEPT);
+        if self.accessible > KEPT {
+            let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
+            // SAFETY: what is replaced lies in what is reserved, and is nobody else's.
+            unsafe {
+                let begin = self.base.add(KEPT).cast();
+                mmap_anonymous(begin, self.accessible - KEPT, ProtFlags::empty(), flags)?;
+            }
+            self.accessible = KEPT;
+        }
+        Ok(())
+    }
+}
+
+/// Nothing at all: what is left where one was taken.
+impl Default for Mapping {
+    fn default() -> Self {
+        Self { base: ptr::null_mut(), reserved: 0, accessible: 0, dirty: 0, stays: false }
+    }
+}
+
+impl Drop for Mapping {
+    #[expect(unsafe_code, reason = "memory that a guest has is not a Rust value")]
+    fn drop(&mut self) {
+        if self.reserved > 0 && !self.stays {
+            // SAFETY: it is this value's, which ends here. If it fails, the memory is lost.
+            let _ = unsafe { munmap(self.base.cast(), self.reserved + GUARD) };
+        }
+    }
+}
+
+/// The memory of one instance.
+pub(super) struct Memory {
+    mapping: Mapping,
+    /// Bytes that the instance has.
+    size: usize,
+    free: Arc<Free>,
+}
+
+#[expect(unsafe_code, reason = "memory that a guest has is not a Rust value")]
+impl Memory {
+    /// What it holds, when no instance has it.
+    pub(super) fn bytes(&self) -> &[u8] {
+        // SAFETY: they are accessible, and who borrows them has all of the memory.
+        unsafe { std::slice::from_raw_parts(self.mapping.base, self.size) }
+    }
+
+    /// The same, to be written to.
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts_mut(self.mapping.base, self.size) }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        let mut mapping = std::mem::take(&mut self.mapping);
+        if mapping.give_back(self.size).is_ok() {
+            self.free.lock().mappings.push(mapping);
+        }
+    }
+}
+
+// SAFETY: memories are zero when they are made, do not move, and are their instance's alone.
+#[expect(unsafe_code, reason = "wasmtime relies on what it says")]
+unsafe impl MemoryCreator for RecyclingMemories {
+    fn new_memory(
+        &self,
+        _: MemoryType,
+        minimum: usize,
+        _: Option<usize>,
+        _: Option<usize>,
+        _: usize,
+    ) -> Result<Box<dyn LinearMemory>, String> {
+        let memory = self.memory(minimum).map_err(|error| error.to_string())?;
+        Ok(Box::new(memory))
+    }
+}
+
+// SAFETY: all bytes up to the size are accessible, the base never changes, what comes into being by
+// growing is zero (it was cleared, or never written to), and what lies behind all that a memory
+// can grow to is not accessible.
+#[expect(unsafe_code, reason = "wasmtime relies on what it says")]
+unsafe impl LinearMemory for Memory {
+    fn byte_size(&self) -> usize {
+        self.size
+    }
+
+    fn byte_capacity(&self) -> usize {
+        self.mapping.reserved
+    }
+
+    fn grow_to(&mut self, size: usize) -> wasmtime::Result<()> {
+        self.mapping.expose(size)?;
+        self.mapping.clear(self.size, size);
+        self.size = size;
+        Ok(())
+    }
+
+    fn as_ptr(&self) -> *mut u8 {
+        self.mapping.base
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+//! Memories that are used again, given back, and shared.
+
+use std::os::fd::AsFd as _;
+
+use rustix::fs::{MemfdFlags, memfd_create};
+
+use super::*;
+
+#[test]
+fn a_memory_that_is_used_again_is_zero_as_far_as_it_grows() {
+    let memories = RecyclingMemories::new(16 << 20);
+    let mut places = Vec::new();
+    for size in [PAGE, 5 << 20, KEPT, KEPT + PAGE, 0, 16 << 20, PAGE, 3 * PAGE] {
+        let mut memory = memories.memory(PAGE).expect("memory");
+        memory.grow_to(size.max(PAGE)).expect("room");
+        assert!(memory.bytes().iter().all(|byte| *byte == 0), "{size}");
+        memory.bytes_mut().fill(1);
+        places.push(memory.as_ptr());
+    }
+    assert!(places.iter().all(|place| *place == places[0]), "it is the same one");
+    let free = memories.free.lock();
+    assert!(free.mappings.iter().all(|mapping| mapping.accessible <= KEPT));
+}
+
+/// What may be done at an address, as `/proc/self/maps` has it.
+fn access(at: usize) -> String {
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("the kernel's list");
+    let lies = |line: &&str| {
+        let (from, to) = line.split_once(' ')?.0.split_once('-')?;
+        let hex = |text| usize::from_str_radix(text, 16).ok();
+        Some((hex(from)?..hex(to)?).contains(&at))
+    };
+    let line = maps.lines().find(|line| lies(line) == Some(true));
+    line.and_then(|line| line.split(' ').nth(1)).unwrap_or("nothing there").to_owned()
+}
+
+#[test]
+fn what_lies_behind_a_memory_is_not_accessible() {
+    let file = memfd_create("memories", MemfdFlags::CLOEXEC).expect("memory");
+    rustix::fs::ftruncate(&file, REGION_BYTES as u64).expect("memory");
+    for capacity in [REGION_BYTES, 3 * REGION_BYTES] {
+        let memories = RecyclingMemories::new(capacity);
+        memories.share(file.as_fd(), 0, 1).expect("a region");
+        let both = [(); 2].map(|()| memories.memory(capacity).expect("memory"));
+        for memory in &both {
+            let end = memory.as_ptr().addr() + memory.byte_capacity();
+            assert_eq!(&access(end - 1)[..2], "rw", "{capacity}");
+            assert_eq!(&access(end)[..3], "---", "{capacity}");
+            assert_eq!(&access(end + GUARD - 1)[..3], "---", "{capacity}");
+        }
+    }
+}
+
+#[test]
+fn a_memory_does_not_grow_beyond_what_it_may_have() {
+    let memories = RecyclingMemories::new(3 * PAGE - 1);
+    let mut memory = memories.memory(2 * PAGE).expect("memory");
+    assert_eq!(memory.byte_capacity(), 3 * PAGE);
+    assert!(memory.grow_to(3 * PAGE + 1).is_err());
+    assert_eq!(memory.byte_size(), 2 * PAGE);
+    memory.grow_to(3 * PAGE).expect("room");
+    assert!(memories.memory(4 * PAGE).is_err());
+}
+
+#[test]
+fn memories_at_the_same_time_are_different_ones() {
+    let memories = RecyclingMemories::new(1 << 20);
+    let [mut one, other] = [(); 2].map(|()| memories.memory(PAGE).expect("memory"));
+    one.bytes_mut().fill(1);
+    assert!(other.bytes().iter().all(|byte| *byte == 0));
+    drop((one, other));
+    assert_eq!(memories.free.lock().mappings.len(), 2);
+}
+
+#[test]
+fn shared_memory_shows_where_bytes_lie_and_is_cleared_for_the_next() {
+    let file = memfd_create("memories", MemfdFlags::CLOEXEC).expect("memory");
+    rustix::fs::ftruncate(&file, 3 * REGION_BYTES as u64).expect("memory");
+    let read = |at: usize| {
+        let mut bytes = [0; 4];
+        assert_eq!(rustix::io::pread(&file, &mut bytes, at as u64).expect("bytes"), 4);
+        bytes
+    };
+    let memories = RecyclingMemories::new(16 << 20);
+    assert!(memories.copy(b"none").is_none(), "nothing is shared yet");
+    memories.share(file.as_fd(), REGION_BYTES as u64, 2).expect("two regions");
+    memories.share(file.as_fd(), 0, 3).expect("no more than the first time");
+
+    let mut memory = memories.memory(PAGE).expect("memory");
+    memory.grow_to(REGION_BYTES + PAGE).expect("room");
+    memory.bytes_mut().fill(b'x');
+    assert_eq!(memories.place(&memory.bytes()[7..11]), Some(RegionOffset { region: 1, at: 7 }));
+    assert_eq!((read(2 * REGION_BYTES + 7), read(REGION_BYTES)), (*b"xxxx", [0; 4]));
+    assert_eq!(
+        memories.place(&memory.bytes()[REGION_BYTES - 4..REGION_BYTES]).map(|it| it.region),
+        Some(1)
+    );
+    assert_eq!(memories.place(&memory.bytes()[REGION_BYTES - 3..][..4]), None, "half of it is not");
+    assert_eq!(memories.place(b"here"), None);
+
+    let copy = memories.copy(b"copy").expect("one more");
+    assert_eq!(memories.place(copy.bytes()), Some(RegionOffset { region: 0, at: 0 }));
+    assert_eq!(read(REGION_BYTES), *b"copy");
+    assert!(memories.copy(b"copy").is_none(), "there are two");
+    drop((memory, copy));
+    let two = [(); 2].map(|()| memories.memory(PAGE).expect("memory"));
+    assert_eq!(
+        [read(REGION_BYTES), read(2 * REGION_BYTES), read(2 * REGION_BYTES + 7)],
+        [[0; 4]; 3]
+    );
+    drop(two);
+    assert!(memories.copy(&[1; REGION_BYTES]).is_some());
+    assert!(memories.copy(&[1; REGION_BYTES + 1]).is_none(), "it does not fit");
+}
+
+#[test]
+fn what_was_not_needed_for_a_while_is_given_back() {
+    let memories = RecyclingMemories::new(1 << 20);
+    let count = || memories.free.lock().mappings.len();
+    let need = |many: usize| {
+        drop((0..many).map(|_| memories.memory(PAGE).expect("memory")).collect::<Vec<_>>());
+    };
+    need(5);
+    memories.trim();
+    assert_eq!(count(), 5, "all of them were needed just now");
+    need(2);
+    memories.trim();
+    assert_eq!(count(), 2);
+    memories.trim();
+    assert_eq!(count(), 0);
+    need(1);
+    assert_eq!(count(), 1);
+}
+
+#[test]
+fn shared_memory_that_is_given_back_is_zero_and_takes_no_pages() {
+    let file = memfd_create("memories", MemfdFlags::CLOEXEC).expect("memory");
+    rustix::fs::ftruncate(&file, 2 * REGION_BYTES as u64).expect("memory");
+    let pages = || rustix::fs::fstat(&file).expect("a file").st_blocks / 8;
+    let memories = RecyclingMemories::new(16 << 20);
+    memories.share(file.as_fd(), 0, 2).expect("two regions");
+    let fill = || {
+        let mut both = [(); 2].map(|()| memories.memory(REGION_BYTES).expect("memory"));
+        for memory in &mut both {
+            assert!(memory.bytes().iter().all(|byte| *byte == 0));
+            memory.bytes_mut().fill(7);
+            assert!(memories.place(memory.bytes()).is_some(), "it is shared");
+        }
+    };
+    fill();
+    assert_eq!(pages(), 2 * (REGION_BYTES as i64) / 4096);
+    memories.trim();
+    memories.trim();
+    assert_eq!(pages(), 0);
+    fill();
+}

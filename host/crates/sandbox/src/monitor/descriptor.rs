@@ -1,0 +1,175 @@
+//! A guest's open files and directories, and how each is opened.
+
+use std::sync::Arc;
+
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Stat, Timestamps};
+
+use super::Permission;
+use super::bindings::wasi::filesystem::types::{DescriptorFlags, ErrorCode, OpenFlags, PathFlags};
+use super::errors::{Denial, FsResult};
+use super::metadata::is_symlink;
+use super::paths::{is_plain, open_beneath};
+use super::quota::{OpenFile, Register};
+
+/// An open file or directory of a guest.
+pub struct Descriptor {
+    pub(super) fd: Arc<OpenFile>,
+    pub(super) kind: Kind,
+    /// Inherited from the preopened directory.
+    pub(super) access: Permission,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    File { read: bool, write: bool },
+    Directory,
+}
+
+impl Descriptor {
+    pub(super) fn file(&self) -> Result<&Arc<OpenFile>, ErrorCode> {
+        match self.kind {
+            Kind::File { .. } => Ok(&self.fd),
+            Kind::Directory => Err(ErrorCode::IsDirectory),
+        }
+    }
+
+    pub(super) fn readable(&self) -> Result<&Arc<OpenFile>, ErrorCode> {
+        match self.kind {
+            Kind::File { read: false, .. } => Err(ErrorCode::NotPermitted),
+            _ => self.file(),
+        }
+    }
+
+    pub(super) fn writable(&self) -> FsResult<&Arc<OpenFile>> {
+        self.may_change()?;
+        match self.kind {
+            Kind::File { write: false, .. } => Err(ErrorCode::NotPermitted.into()),
+            _ => Ok(self.file()?),
+        }
+    }
+
+    pub(super) fn directory(&self) -> Result<&Arc<OpenFile>, ErrorCode> {
+        match self.kind {
+            Kind::Directory => Ok(&self.fd),
+            Kind::File { .. } => Err(ErrorCode::NotDirectory),
+        }
+    }
+
+    pub(super) fn changeable_directory(&self) -> FsResult<&Arc<OpenFile>> {
+        self.may_change()?;
+        Ok(self.directory()?)
+    }
+
+    pub(super) fn may_change(&self) -> Result<(), Denial> {
+        match self.access {
+            Permission::ReadWrite => Ok(()),
+            Permission::ReadOnly => Err(Denial::ReadOnly),
+        }
+    }
+
+    pub(super) fn stat_at(&self, flags: PathFlags, path: &str) -> FsResult<Stat> {
+        let dir = self.directory()?;
+        let follow = flags.contains(PathFlags::SYMLINK_FOLLOW);
+        if is_plain(path) {
+            let stat = fs::statat(dir, path, AtFlags::SYMLINK_NOFOLLOW)?;
+            if !(follow && is_symlink(&stat)) {
+                return Ok(stat);
+            }
+        }
+        let flags = OFlags::PATH | if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
+        Ok(fs::fstat(open_beneath(dir, path, flags, Mode::empty())?)?)
+    }
+
+    /// What is there, if anything is, and can be opened without waking anybody: a FIFO has
+    /// another end, and a device may do anything.
+    fn ordinary(&self, flags: PathFlags, path: &str) -> FsResult<Option<Stat>> {
+        let Ok(stat) = self.stat_at(flags, path) else { return Ok(None) };
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile | FileType::Directory | FileType::Symlink => Ok(Some(stat)),
+            _ => Err(Denial::NotAFile.into()),
+        }
+    }
+
+    /// Opens a file or directory. It is not truncated: that is up to the account.
+    pub(super) fn open_at(
+        &self,
+        path_flags: PathFlags,
+        path: &str,
+        open: OpenFlags,
+        flags: DescriptorFlags,
+        mut register: Register,
+    ) -> FsResult<Self> {
+        let dir = self.directory()?;
+        let write = flags.contains(DescriptorFlags::WRITE);
+        let changes = open.intersects(OpenFlags::CREATE | OpenFlags::TRUNCATE);
+        if write || changes || flags.contains(DescriptorFlags::MUTATE_DIRECTORY) {
+            self.may_change()?;
+        }
+        if open.contains(OpenFlags::DIRECTORY) && changes {
+            return Err(ErrorCode::Invalid.into());
+        }
+        let read = flags.contains(DescriptorFlags::READ);
+        let mut oflags = match (read, write || open.contains(OpenFlags::TRUNCATE)) {
+            (true, true) => OFlags::RDWR,
+            (false, true) => OFlags::WRONLY,
+            (_, false) => OFlags::RDONLY,
+        };
+        // Neither a FIFO nor a device may hold the worker while it is opened.
+        oflags |= OFlags::NONBLOCK;
+        for (set, oflag) in [
+            (open.contains(OpenFlags::CREATE), OFlags::CREATE),
+            (open.contains(OpenFlags::DIRECTORY), OFlags::DIRECTORY),
+            (open.contains(OpenFlags::EXCLUSIVE), OFlags::EXCL),
+            (!path_flags.contains(PathFlags::SYMLINK_FOLLOW), OFlags::NOFOLLOW),
+            (flags.contains(DescriptorFlags::FILE_INTEGRITY_SYNC), OFlags::SYNC),
+            (flags.contains(DescriptorFlags::DATA_INTEGRITY_SYNC), OFlags::DSYNC),
+        ] {
+            if set {
+                oflags |= oflag;
+            }
+        }
+        // One that must not be there need not be looked for.
+        if !open.contains(OpenFlags::EXCLUSIVE)
+            && let Some(stat) = self.ordinary(path_flags, path)?
+        {
+            register.expect(&stat);
+        }
+        let create = open.contains(OpenFlags::CREATE);
+        let mode = if create { Mode::from_raw_mode(0o666) } else { Mode::empty() };
+        let open = || open_beneath(dir, path, oflags, mode);
+        let (fd, file_type) = OpenFile::open(register, open)?;
+        let kind = match file_type {
+            FileType::RegularFile => Kind::File { read, write },
+            FileType::Directory => Kind::Directory,
+            _ => return Err(Denial::NotAFile.into()),
+        };
+        Ok(Self { fd: Arc::new(fd), kind, access: self.access })
+    }
+
+    pub(super) fn set_times_at(
+        &self,
+        flags: PathFlags,
+        path: &str,
+        times: &Timestamps,
+    ) -> FsResult<()> {
+        let dir = self.changeable_directory()?;
+        let mut oflags = OFlags::RDONLY | OFlags::NONBLOCK;
+        if !flags.contains(PathFlags::SYMLINK_FOLLOW) {
+            if is_symlink(&self.stat_at(flags, path)?) {
+                // That would take a system call that knows no bounds.
+                return Err(ErrorCode::Unsupported.into());
+            }
+            oflags |= OFlags::NOFOLLOW;
+        }
+        self.ordinary(flags, path)?;
+        Ok(fs::futimens(open_beneath(dir, path, oflags, Mode::empty())?, times)?)
+    }
+}
+
+pub(super) fn same_object(one: &Stat, other: &Stat) -> bool {
+    (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+}
+
+pub(super) fn size(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_size).unwrap_or_default()
+}

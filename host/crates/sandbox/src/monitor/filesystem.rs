@@ -1,0 +1,428 @@
+//! The one preopened directory: `wasi:filesystem`.
+
+use std::sync::Arc;
+
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
+use wasmtime::component::Resource;
+
+use super::audit::Argument;
+use super::bindings::wasi::filesystem::types::{
+    Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, ErrorCode,
+    HostDescriptor, HostDirectoryEntryStream, MetadataHashValue, NewTimestamp, OpenFlags,
+    PathFlags,
+};
+use super::descriptor::{Descriptor, Kind, same_object};
+use super::entries::{self, Entries};
+use super::errors::{Denial, FsError, FsResult};
+use super::metadata::{descriptor_stat, metadata_hash, timestamps};
+use super::paths::{Entry, open_beneath, open_slashed, stays_below};
+use super::quota::{OpenFile, Register};
+use super::replacing::{hold, take_over_permissions};
+use super::streams::{InputStream, OutputStream, read_at, write_all_at};
+use super::{Permission, State};
+
+/// The interface of all that follows.
+const TYPES: &str = "wasi:filesystem/types";
+
+/// The entries of a directory, read from the kernel as the guest asks.
+pub struct DirectoryEntryStream {
+    entries: Entries,
+    /// The directory itself, so that the ledger knows that it is open.
+    dir: Arc<OpenFile>,
+    /// The stream, too, counts as an open file.
+    _register: Register,
+}
+
+impl State {
+    /// A place for one more open file.
+    fn register(&self) -> Result<Register, Denial> {
+        self.account.register().ok_or(Denial::OpenFiles)
+    }
+
+    fn is_preopen(&self, dir: &Arc<OpenFile>) -> bool {
+        Arc::ptr_eq(dir, &self.grants.preopen.dir)
+    }
+
+    /// The next entry of a stream.
+    pub(super) fn next_entry(
+        &mut self,
+        stream: &Resource<DirectoryEntryStream>,
+    ) -> FsResult<Option<entries::Entry>> {
+        self.audit(TYPES, "directory-entry-stream.read-directory-entry", Argument::None);
+        self.table.get_mut(stream)?.entries.next()
+    }
+
+    /// What has that name, open so that a count knows of it.
+    fn named(&self, entry: &Entry<'_>) -> FsResult<(OpenFile, FileType)> {
+        let register = self.register()?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW;
+        let open = || open_beneath(&entry.parent, entry.name, flags, Mode::empty());
+        Ok(OpenFile::open(register, open)?)
+    }
+
+    /// What has that name, if something does, open so that a count knows of it.
+    fn named_if_there(&self, entry: &Entry<'_>) -> FsResult<Option<OpenFile>> {
+        match self.named(entry) {
+            Ok((file, _)) => Ok(Some(file)),
+            Err(FsError::Code(ErrorCode::NoEntry)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens a file that may have to be created, for which there must be room.
+    fn create_at(
+        &self,
+        fd: &Resource<Descriptor>,
+        path_flags: PathFlags,
+        path: &str,
+        open: OpenFlags,
+        flags: DescriptorFlags,
+    ) -> FsResult<Descriptor> {
+        let dir = self.table.get(fd)?;
+        dir.may_change()?;
+        if !open.intersects(OpenFlags::EXCLUSIVE | OpenFlags::DIRECTORY)
+            && let Ok(stat) = dir.stat_at(path_flags, path)
+        {
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                return Err(ErrorCode::IsDirectory.into());
+            }
+            let existing = open & !OpenFlags::CREATE;
+            match dir.open_at(path_flags, path, existing, flags, self.register()?) {
+                // Gone meanwhile: it must be created after all.
+                Err(FsError::Code(ErrorCode::NoEntry)) => {}
+                opened => return opened,
+            }
+        }
+        let register = self.register()?;
+        self.account.adding_entry(|| dir.open_at(path_flags, path, open, flags, register))
+    }
+}
+
+impl HostDescriptor for State {
+    fn read_via_stream(
+        &mut self,
+        fd: Resource<Descriptor>,
+        position: u64,
+    ) -> FsResult<Resource<InputStream>> {
+        self.audit(TYPES, "descriptor.read-via-stream", Argument::None);
+        let fd = Arc::clone(self.table.get(&fd)?.readable()?);
+        Ok(self.hand_out(InputStream::File { fd, position })?)
+    }
+
+    fn write_via_stream(
+        &mut self,
+        fd: Resource<Descriptor>,
+        position: u64,
+    ) -> FsResult<Resource<OutputStream>> {
+        self.audit(TYPES, "descriptor.write-via-stream", Argument::None);
+        let fd = Arc::clone(self.table.get(&fd)?.writable()?);
+        Ok(self.hand_out(OutputStream::File { fd, position })?)
+    }
+
+    fn append_via_stream(&mut self, fd: Resource<Descriptor>) -> FsResult<Resource<OutputStream>> {
+        self.audit(TYPES, "descriptor.append-via-stream", Argument::None);
+        let fd = Arc::clone(self.table.get(&fd)?.writable()?);
+        Ok(self.hand_out(OutputStream::Append { fd })?)
+    }
+
+    fn advise(
+        &mut self,
+        fd: Resource<Descriptor>,
+        _offset: u64,
+        _length: u64,
+        _advice: Advice,
+    ) -> FsResult<()> {
+        self.audit(TYPES, "descriptor.advise", Argument::None);
+        // Advice may be ignored, and so costs the host nothing.
+        self.table.get(&fd)?.file()?;
+        Ok(())
+    }
+
+    fn sync_data(&mut self, fd: Resource<Descriptor>) -> FsResult<()> {
+        self.audit(TYPES, "descriptor.sync-data", Argument::None);
+        Ok(fs::fdatasync(&self.table.get(&fd)?.fd)?)
+    }
+
+    fn sync(&mut self, fd: Resource<Descriptor>) -> FsResult<()> {
+        self.audit(TYPES, "descriptor.sync", Argument::None);
+        Ok(fs::fsync(&self.table.get(&fd)?.fd)?)
+    }
+
+    fn get_flags(&mut self, fd: Resource<Descriptor>) -> FsResult<DescriptorFlags> {
+        self.audit(TYPES, "descriptor.get-flags", Argument::None);
+        let descriptor = self.table.get(&fd)?;
+        let (read, write, mutate) = match descriptor.kind {
+            Kind::File { read, write } => (read, write, false),
+            Kind::Directory => (true, false, descriptor.access == Permission::ReadWrite),
+        };
+        let flags = [
+            (read, DescriptorFlags::READ),
+            (write, DescriptorFlags::WRITE),
+            (mutate, DescriptorFlags::MUTATE_DIRECTORY),
+        ];
+        Ok(flags
+            .into_iter()
+            .filter(|(set, _)| *set)
+            .fold(DescriptorFlags::empty(), |all, (_, flag)| all | flag))
+    }
+
+    fn get_type(&mut self, fd: Resource<Descriptor>) -> FsResult<DescriptorType> {
+        self.audit(TYPES, "descriptor.get-type", Argument::None);
+        Ok(match self.table.get(&fd)?.kind {
+            Kind::File { .. } => DescriptorType::RegularFile,
+            Kind::Directory => DescriptorType::Directory,
+        })
+    }
+
+    fn set_size(&mut self, fd: Resource<Descriptor>, size: u64) -> FsResult<()> {
+        self.audit(TYPES, "descriptor.set-size", Argument::Bytes(size));
+        self.account.resize(self.table.get(&fd)?.writable()?, size)
+    }
+
+    fn set_times(
+        &mut self,
+        fd: Resource<Descriptor>,
+        accessed: NewTimestamp,
+        modified: NewTimestamp,
+    ) -> FsResult<()> {
+        self.audit(TYPES, "descriptor.set-times", Argument::None);
+        let descriptor = self.table.get(&fd)?;
+        descriptor.may_change()?;
+        Ok(fs::futimens(&descriptor.fd, &timestamps(accessed, modified)?)?)
+    }
+
+    fn read(
+        &mut self,
+        fd: Resource<Descriptor>,
+        length: u64,
+        offset: u64,
+    ) -> FsResult<(Vec<u8>, bool)> {
+        self.audit(TYPES, "descriptor.read", Argument::Bytes(length));
+        let bytes = read_at(self.table.get(&fd)?.readable()?, length, offset)?;
+        let at_end = bytes.is_empty() && length > 0;
+        Ok((bytes, at_end))
+    }
+
+    fn write(&mut self, fd: Resource<Descriptor>, bytes: Vec<u8>, offset: u64) -> FsResult<u64> {
+        self.audit(TYPES, "descriptor.write", Argument::Bytes(bytes.len() as u64));
+        let file = self.table.get(&fd)?.writable()?;
+        let end = offset.saturating_add(bytes.len() as u64);
+        self.account.growing::<_, FsError>(file, end, || write_all_at(file, &bytes, offset))?;
+        Ok(bytes.len() as u64)
+    }
+
+    fn read_directory(
+        &mut self,
+        fd: Resource<Descriptor>,
+    ) -> FsResult<Resource<DirectoryEntryStream>> {
+        self.audit(TYPES, "descriptor.read-directory", Argument::None);
+        let register = self.register()?;
+        let dir = Arc::clone(self.table.get(&fd)?.directory()?);
+        let spare = self.is_preopen(&dir).then(|| self.grants.preopen.streams.take()).flatten();
+        let entries = match spare {
+            Some(entries) => entries,
+            None => Entries::of(&*dir)?,
+        };
+        Ok(self.hand_out(DirectoryEntryStream { entries, dir, _register: register })?)
+    }
+
+    fn create_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
+        self.audit(TYPES, "descriptor.create-directory-at", Argument::Path(&path));
+        let entry = Entry::new(self.table.get(&fd)?.changeable_directory()?, &path)?;
+        let mode = Mode::from_raw_mode(0o777);
+        self.account.adding_directory(|| Ok(fs::mkdirat(&entry.parent, entry.given, mode)?))
+    }
+
+    fn stat(&mut self, fd: Resource<Descriptor>) -> FsResult<DescriptorStat> {
+        self.audit(TYPES, "descriptor.stat", Argument::None);
+        Ok(descriptor_stat(&fs::fstat(&self.table.get(&fd)?.fd)?))
+    }
+
+    fn stat_at(
+        &mut self,
+        fd: Resource<Descriptor>,
+        flags: PathFlags,
+        path: String,
+    ) -> FsResult<DescriptorStat> {
+        self.audit(TYPES, "descriptor.stat-at", Argument::Path(&path));
+        Ok(descriptor_stat(&self.table.get(&fd)?.stat_at(flags, &path)?))
+    }
+
+    fn set_times_at(
+        &mut self,
+        fd: Resource<Descriptor>,
+        flags: PathFlags,
+        path: String,
+        accessed: NewTimestamp,
+        modified: NewTimestamp,
+    ) -> FsResult<()> {
+        self.audit(TYPES, "descriptor.set-times-at", Argument::Path(&path));
+        let times = timestamps(accessed, modified)?;
+        self.table.get(&fd)?.set_times_at(flags, &path, &times)
+    }
+
+    fn link_at(
+        &mut self,
+        fd: Resource<Descriptor>,
+        old_flags: PathFlags,
+        old_path: String,
+        new_fd: Resource<Descriptor>,
+        new_path: String,
+    ) -> FsResult<()> {
+        self.audit(TYPES, "descriptor.link-at", Argument::Paths(&old_path, &new_path));
+        if old_flags.contains(PathFlags::SYMLINK_FOLLOW) {
+            return Err(ErrorCode::Invalid.into());
+        }
+        let dir = self.table.get(&fd)?.changeable_directory()?;
+        let new_dir = self.table.get(&new_fd)?.changeable_directory()?;
+        if let Some(old) = open_slashed(dir, &old_path)? {
+            let new = Entry::new(new_dir, &new_path)?;
+            // The kernel says why not: a directory has one name.
+            return Ok(fs::linkat(old, ".", &new.parent, new.given, AtFlags::empty())?);
+        }
+        let old = Entry::new(dir, &old_path)?;
+        let (file, _) = self.named(&old)?;
+        let new = Entry::new(new_dir, &new_path)?;
+        self.account.linking(&file, || {
+            Ok(fs::linkat(&old.parent, old.name, &new.parent, new.given, AtFlags::empty())?)
+        })
+    }
+
+    fn open_at(
+        &mut self,
+        fd: Resource<Descriptor>,
+        path_flags: PathFlags,
+        path: String,
+        open_flags: OpenFlags,
+        flags: DescriptorFlags,
+    ) -> FsResult<Resource<Descriptor>> {
+        self.audit(TYPES, "descriptor.open-at", Argument::Path(&path));
+        let opened = if open_flags.contains(OpenFlags::CREATE) {
+            self.create_at(&fd, path_flags, &path, open_flags, flags)?
+        } else {
+            let register = self.register()?;
+            self.table.get(&fd)?.open_at(path_flags, &path, open_flags, flags, register)?
+        };
+        if open_flags.contains(OpenFlags::TRUNCATE) {
+            self.account.resize::<FsError>(opened.file()?, 0)?;
+        }
+        Ok(self.hand_out(opened)?)
+    }
+
+    fn readlink_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<String> {
+        self.audit(TYPES, "descriptor.readlink-at", Argument::Path(&path));
+        let dir = self.table.get(&fd)?.directory()?;
+        if open_slashed(dir, &path)?.is_some() {
+            return Err(ErrorCode::Invalid.into());
+        }
+        let entry = Entry::new(dir, &path)?;
+        let target = fs::readlinkat(&entry.parent, entry.name, Vec::new())?;
+        let target = target.into_string().map_err(|_| ErrorCode::IllegalByteSequence)?;
+        // A link that leads out was not made by a handler: it says nothing of
+        // the host's paths.
+        if stays_below(&target) { Ok(target) } else { Err(Denial::LeadsOut.into()) }
+    }
+
+    fn remove_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
+        self.audit(TYPES, "descriptor.remove-directory-at", Argument::Path(&path));
+        let entry = Entry::new(self.table.get(&fd)?.changeable_directory()?, &path)?;
+        let (dir, _) = self.named(&entry)?;
+        let flags = AtFlags::REMOVEDIR;
+        self.account.deleting(Some(&dir), || Ok(fs::unlinkat(&entry.parent, entry.given, flags)?))
+    }
+
+    fn rename_at(
+        &mut self,
+        fd: Resource<Descriptor>,
+        old_path: String,
+        new_fd: Resource<Descriptor>,
+        new_path: String,
+    ) -> FsResult<()> {
+        self.audit(TYPES, "descriptor.rename-at", Argument::Paths(&old_path, &new_path));
+        let old = Entry::new(self.table.get(&fd)?.changeable_directory()?, &old_path)?;
+        let new = Entry::new(self.table.get(&new_fd)?.changeable_directory()?, &new_path)?;
+        let (file, file_type) = self.named(&old)?;
+        let (held, replaced) = match file_type {
+            FileType::Directory => (None, self.named_if_there(&new)?),
+            _ => (hold(&new), None),
+        };
+        if let Some(replaced) = &held {
+            take_over_permissions(&old, &file, replaced);
+        }
+        self.account.moving(&file, file_type, replaced.as_ref(), || {
+            Ok(fs::renameat(&old.parent, old.given, &new.parent, new.given)?)
+        })
+    }
+
+    fn symlink_at(
+        &mut self,
+        fd: Resource<Descriptor>,
+        target: String,
+        path: String,
+    ) -> FsResult<()> {
+        self.audit(TYPES, "descriptor.symlink-at", Argument::Paths(&path, &target));
+        let entry = Entry::new(self.table.get(&fd)?.changeable_directory()?, &path)?;
+        if !stays_below(&target) {
+            return Err(Denial::LinkOut.into());
+        }
+        self.account.adding_entry(|| Ok(fs::symlinkat(&*target, &entry.parent, entry.given)?))
+    }
+
+    fn unlink_file_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
+        self.audit(TYPES, "descriptor.unlink-file-at", Argument::Path(&path));
+        let entry = Entry::new(self.table.get(&fd)?.changeable_directory()?, &path)?;
+        let flags = AtFlags::empty();
+        self.account.deleting(None, || Ok(fs::unlinkat(&entry.parent, entry.given, flags)?))
+    }
+
+    fn is_same_object(
+        &mut self,
+        one: Resource<Descriptor>,
+        other: Resource<Descriptor>,
+    ) -> wasmtime::Result<bool> {
+        self.audit(TYPES, "descriptor.is-same-object", Argument::None);
+        let one = fs::fstat(&self.table.get(&one)?.fd)?;
+        let other = fs::fstat(&self.table.get(&other)?.fd)?;
+        Ok(same_object(&one, &other))
+    }
+
+    fn metadata_hash(&mut self, fd: Resource<Descriptor>) -> FsResult<MetadataHashValue> {
+        self.audit(TYPES, "descriptor.metadata-hash", Argument::None);
+        Ok(metadata_hash(&fs::fstat(&self.table.get(&fd)?.fd)?))
+    }
+
+    fn metadata_hash_at(
+        &mut self,
+        fd: Resource<Descriptor>,
+        flags: PathFlags,
+        path: String,
+    ) -> FsResult<MetadataHashValue> {
+        self.audit(TYPES, "descriptor.metadata-hash-at", Argument::Path(&path));
+        Ok(metadata_hash(&self.table.get(&fd)?.stat_at(flags, &path)?))
+    }
+
+    fn drop(&mut self, fd: Resource<Descriptor>) -> wasmtime::Result<()> {
+        self.release(fd)
+    }
+}
+
+impl HostDirectoryEntryStream for State {
+    fn read_directory_entry(
+        &mut self,
+        stream: Resource<DirectoryEntryStream>,
+    ) -> FsResult<Option<DirectoryEntry>> {
+        Ok(self.next_entry(&stream)?.as_ref().map(DirectoryEntry::from))
+    }
+
+    fn drop(&mut self, stream: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {
+        // Dropped in reverse order: the ledger knows of the directory until it is closed.
+        let DirectoryEntryStream { dir, entries, .. } = self.table.delete(stream)?;
+        if self.is_preopen(&dir) {
+            self.grants.preopen.streams.keep(entries);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,241 @@
+//! Paths with trailing slashes, as the monitor takes them and as the kernel does.
+
+use std::fs::File;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use tempfile::TempDir;
+
+use super::super::bindings::wasi::filesystem::preopens;
+use super::super::errors::error_code;
+use shm::ledger::Usage;
+
+use super::super::{DirStreamPool, Grants, Ledger, Preopen};
+use super::*;
+use crate::call::CallContext;
+use crate::limits::Ceiling;
+
+/// Calls that take one path.
+const CALLS: &[&str] = &[
+    "mkdir",
+    "rmdir",
+    "unlink",
+    "symlink",
+    "readlink",
+    "stat",
+    "stat, not followed",
+    "create",
+    "create, exclusive",
+    "open",
+    "open, not followed",
+];
+
+/// Calls that take two paths.
+const CALLS_OF_TWO: &[&str] = &["rename", "link"];
+
+/// A handler's view of a directory.
+struct Monitored {
+    state: State,
+    root: u32,
+}
+
+impl Monitored {
+    fn new(dir: &Path) -> Self {
+        let fd: OpenFile = OwnedFd::from(File::open(dir).expect("the directory")).into();
+        let block_size = fd.block_size();
+        let preopen = Preopen {
+            dir: Arc::new(fd),
+            guest_path: "folder".into(),
+            access: Permission::ReadWrite,
+            streams: DirStreamPool::default(),
+            block_size,
+        };
+        let quota = Usage { bytes: 1 << 30, entries: 1000 };
+        let ledger = Arc::new(Ledger::new(quota, 1).expect("memory"));
+        ledger.enlist(0);
+        let grants = Arc::new(Grants { preopen, env: Vec::new(), ledger, audit: None });
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let context = CallContext { request: 0, slot: 0, supervisor: None };
+        let mut state = State::new(&grants, context, deadline, Ceiling::new(0, 0));
+        let root = preopens::Host::get_directories(&mut state).expect("one")[0].0.rep();
+        Self { state, root }
+    }
+
+    fn call(&mut self, call: &str, one: &str, other: &str) -> Result<(), ErrorCode> {
+        let root = || Resource::new_borrow(self.root);
+        let (state, path) = (&mut self.state, one.to_owned());
+        let (follow, not) = (PathFlags::SYMLINK_FOLLOW, PathFlags::empty());
+        let (create, write) = (OpenFlags::CREATE, DescriptorFlags::WRITE);
+        let mut open = |path_flags, open, flags| {
+            state.open_at(root(), path_flags, path.clone(), open, flags).map(drop)
+        };
+        let result = match call {
+            "create" => open(follow, create, write),
+            "create, exclusive" => open(follow, create | OpenFlags::EXCLUSIVE, write),
+            "open" => open(follow, OpenFlags::empty(), DescriptorFlags::READ),
+            "open, not followed" => open(not, OpenFlags::empty(), DescriptorFlags::READ),
+            "mkdir" => state.create_directory_at(root(), path),
+            "rmdir" => state.remove_directory_at(root(), path),
+            "unlink" => state.unlink_file_at(root(), path),
+            "symlink" => state.symlink_at(root(), "target".into(), path),
+            "readlink" => state.readlink_at(root(), path).map(drop),
+            "stat" => state.stat_at(root(), follow, path).map(drop),
+            "stat, not followed" => state.stat_at(root(), not, path).map(drop),
+            "rename" => state.rename_at(root(), path, root(), other.into()),
+            "link" => state.link_at(root(), not, path, root(), other.into()),
+            _ => panic!("no call {call}"),
+        };
+        result.map_err(|error| match error {
+            FsError::Code(code) => code,
+            FsError::Denied(_) => ErrorCode::NotPermitted,
+            FsError::Trap(trap) => panic!("{trap}"),
+        })
+    }
+}
+
+/// What the kernel says.
+fn native(root: &File, call: &str, one: &str, other: &str) -> Result<(), Errno> {
+    let (flags, mode) = (AtFlags::empty(), Mode::from_raw_mode(0o777));
+    let (create, nofollow) = (OFlags::CREATE | OFlags::WRONLY, OFlags::NOFOLLOW);
+    let open = |flags| fs::openat(root, one, flags, mode).map(drop);
+    match call {
+        "mkdir" => fs::mkdirat(root, one, mode),
+        "rmdir" => fs::unlinkat(root, one, AtFlags::REMOVEDIR),
+        "unlink" => fs::unlinkat(root, one, flags),
+        "symlink" => fs::symlinkat("target", root, one),
+        "readlink" => fs::readlinkat(root, one, Vec::new()).map(drop),
+        "stat" => fs::statat(root, one, flags).map(drop),
+        "stat, not followed" => fs::statat(root, one, AtFlags::SYMLINK_NOFOLLOW).map(drop),
+        "create" => open(create),
+        "create, exclusive" => open(create | OFlags::EXCL),
+        "open" => open(OFlags::RDONLY),
+        "open, not followed" => open(OFlags::RDONLY | nofollow),
+        "rename" => fs::renameat(root, one, root, other),
+        "link" => fs::linkat(root, one, root, other, flags),
+        _ => panic!("no call {call}"),
+    }
+}
+
+/// A directory with something of each kind.
+fn directory() -> TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path();
+    for name in ["directory", "full", "full/empty"] {
+        std::fs::create_dir(path.join(name)).expect("a directory");
+    }
+    for name in ["file", "other", "full/file"] {
+        std::fs::write(path.join(name), name).expect("a file");
+    }
+    for (target, name) in [
+        ("directory", "to-directory"),
+        ("file", "to-file"),
+        ("nowhere", "to-nothing"),
+        ("empty", "full/to-empty"),
+    ] {
+        symlink(target, path.join(name)).expect("a link");
+    }
+    dir
+}
+
+/// All that is in a directory: paths, with what each is.
+fn tree(dir: &Path) -> Vec<String> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(dir).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        let metadata = path.symlink_metadata().expect("it is there");
+        if metadata.is_dir() {
+            all.extend(tree(&path).into_iter().map(|below| format!("{name}/{below}")));
+        }
+        let what = match metadata.is_file() {
+            true => std::fs::read_to_string(&path).expect("text"),
+            false => format!("{:?}", metadata.file_type()),
+        };
+        all.push(format!("{name}: {what}"));
+    }
+    all.sort();
+    all
+}
+
+/// In what monitor and kernel differ.
+fn difference(call: &str, one: &str, other: &str) -> Option<String> {
+    let (monitored, kernel) = (directory(), directory());
+    let root = File::open(kernel.path()).expect("the directory");
+    let expected = native(&root, call, one, other).map_err(error_code);
+    let result = Monitored::new(monitored.path()).call(call, one, other);
+    let same = result == expected && tree(monitored.path()) == tree(kernel.path());
+    let name = |result: Result<(), ErrorCode>| result.map_err(|code| code.name().to_owned());
+    let told = || format!("{call} {one:?} {other:?}: {:?}, {:?}", name(result), name(expected));
+    (!same).then(told)
+}
+
+#[test]
+fn trailing_slashes_mean_what_they_mean_to_the_kernel() {
+    let names = [
+        "file",
+        "directory",
+        "full",
+        "full/to-empty",
+        "to-directory",
+        "to-file",
+        "to-nothing",
+        "nothing",
+    ];
+    let paths: Vec<_> = names
+        .iter()
+        .flat_map(|name| ["", "/", "//"].map(|slashes| format!("{name}{slashes}")))
+        .chain(["nothing/below/", "file/below/", "full//file/", "full/empty/"].map(String::from))
+        .collect();
+    let calls = paths.iter().flat_map(|one| {
+        let others = paths.iter().map(String::as_str).filter(|path| !path.ends_with("//"));
+        let others = others.chain(["other", "other/"]);
+        let of_two = others.flat_map(|other| CALLS_OF_TWO.iter().map(move |call| (call, other)));
+        let all = CALLS.iter().map(|call| (call, "")).chain(of_two);
+        all.map(move |(call, other)| (call, one, other))
+    });
+    let differences: Vec<_> =
+        calls.filter_map(|(call, one, other)| difference(call, one, other)).collect();
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+#[test]
+fn no_slash_leads_out_by_a_symbolic_link() {
+    let outside = directory();
+    let before = tree(outside.path());
+    for target in ["directory", "file", "nothing"] {
+        let dir = directory();
+        symlink(outside.path().join(target), dir.path().join("out")).expect("a link");
+        let up = format!("../{}/{target}", outside.path().file_name().unwrap().display());
+        symlink(up, dir.path().join("up")).expect("a link");
+        let inside = tree(dir.path());
+        let mut monitored = Monitored::new(dir.path());
+        for path in ["out/", "out//", "up/", "out/new", "up/new/"] {
+            for call in CALLS {
+                assert!(monitored.call(call, path, "").is_err(), "{call} {path:?}");
+            }
+            for call in CALLS_OF_TWO {
+                for other in ["file", "directory", "directory/", "new", "new/"] {
+                    let [there, back] = [(path, other), (other, path)]
+                        .map(|(one, other)| monitored.call(call, one, other));
+                    assert!(there.is_err() && back.is_err(), "{call} {path:?} {other:?}");
+                }
+            }
+        }
+        assert_eq!(tree(dir.path()), inside);
+    }
+    assert_eq!(tree(outside.path()), before);
+}
+
+#[test]
+fn both_names_of_the_directory_lead_to_the_same() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut monitored = Monitored::new(dir.path());
+    let state = &mut monitored.state;
+    let mut directories = preopens::Host::get_directories(state).expect("two").into_iter();
+    let (one, two) = (directories.next().expect("one"), directories.next().expect("another"));
+    assert_eq!((&*one.1, &*two.1), ("folder", "/folder"));
+    assert!(state.is_same_object(one.0, two.0).expect("both are open"));
+}

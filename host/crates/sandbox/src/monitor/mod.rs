@@ -1,0 +1,324 @@
+//! The reference monitor: every WASI call of a handler is answered here, and
+//! nothing else decides what a handler may do.
+//!
+//! One implementation of WASI 0.2 on plain system calls. Paths are resolved by
+//! the kernel beneath the one preopened directory (`openat2` with
+//! `RESOLVE_BENEATH`), only regular files and directories can be opened, and
+//! the few calls that can sleep do so on the calling thread, never past the
+//! deadline of the whole handler call. No call starts a thread or a task.
+//!
+//! WASI has no permission bits. A new file has those that the server's umask leaves, and one that
+//! takes the place of another by a rename takes over that one's (`replacing`).
+
+mod audit;
+mod cli;
+mod clocks;
+mod descriptor;
+mod dir_streams;
+mod entries;
+mod errors;
+mod filesystem;
+mod lower;
+mod metadata;
+mod paths;
+mod preopens;
+mod quota;
+mod replacing;
+mod streams;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable, ResourceTableError};
+
+use super::call::CallContext;
+use super::limits::Ceiling;
+use super::turns::Turn;
+#[cfg(feature = "holes")]
+use crate::holes::Hole;
+pub use audit::Audit;
+use audit::{Argument, Outcome, Trail};
+use cli::Output;
+pub use cli::{Captured, Supervisor};
+pub use dir_streams::DirStreamPool;
+use entries::Entries;
+use errors::{FsError, StreamError};
+use quota::Account;
+pub use quota::{OpenFile, measure};
+use shm::ledger::Ledger;
+
+mod bindings {
+    #![allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::all,
+        reason = "generated from the WIT files of WASI, which document every item"
+    )]
+    wasmtime::component::bindgen!({
+        path: "wit",
+        world: "swapbox:host/sandbox",
+        imports: { default: trappable },
+        trappable_error_type: {
+            "wasi:io/streams.stream-error" => super::StreamError,
+            "wasi:filesystem/types.error-code" => super::FsError,
+        },
+        with: {
+            "wasi:io/error.error": rustix::io::Errno,
+            "wasi:io/poll.pollable": super::clocks::Pollable,
+            "wasi:io/streams.input-stream": super::streams::InputStream,
+            "wasi:io/streams.output-stream": super::streams::OutputStream,
+            "wasi:filesystem/types.descriptor": super::descriptor::Descriptor,
+            "wasi:filesystem/types.directory-entry-stream": super::filesystem::DirectoryEntryStream,
+            "wasi:cli/terminal-input.terminal-input": super::cli::Terminal,
+            "wasi:cli/terminal-output.terminal-output": super::cli::Terminal,
+        },
+    });
+}
+
+/// Handles that one instance may hold at a time: descriptors, streams and
+/// pollables together, and so also the most file descriptors it costs the host.
+const MAX_HANDLES: usize = 256;
+
+/// Bytes that one read may return, and that one write to a stream may carry.
+const MAX_TRANSFER: u64 = 1 << 20;
+
+/// The interfaces by which a guest that has run out of memory says so before it ends.
+const OF_A_LAST_MESSAGE: [&str; 5] = [
+    "wasi:cli/environment",
+    "wasi:cli/stdout",
+    "wasi:cli/stderr",
+    "wasi:cli/terminal-stderr",
+    "wasi:io/streams",
+];
+
+/// What Rust says of a panic, which no allocation is the cause of.
+const PANIC: &[u8] = b"panicked at";
+
+/// Whether the preopened directory may be changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permission {
+    /// List and read.
+    ReadOnly,
+    /// Also create, write, rename and delete.
+    ReadWrite,
+}
+
+/// The one directory that a handler sees.
+#[derive(Debug)]
+pub struct Preopen {
+    /// The host's directory, opened once and shared by every instance.
+    pub dir: Arc<OpenFile>,
+    /// The path by which the guest knows it.
+    pub guest_path: String,
+    /// What may be done in it.
+    pub access: Permission,
+    /// The directory, opened again for listings.
+    pub streams: DirStreamPool,
+    /// Bytes of a block of the file system that it is in.
+    pub block_size: u64,
+}
+
+/// All that a handler is granted, fixed when it is loaded.
+#[derive(Debug)]
+pub struct Grants {
+    /// The one directory.
+    pub preopen: Preopen,
+    /// The only environment variables it sees.
+    pub env: Vec<(String, String)>,
+    /// What the directory may hold, and holds; shared by all workers.
+    pub ledger: Arc<Ledger>,
+    /// Where its host calls are told of, if anywhere.
+    pub audit: Option<Arc<Audit>>,
+}
+
+impl Grants {
+    /// Keeps the directory open for so many listings at a time, if it can be read.
+    pub(super) fn prepare_listings(&self, count: usize) {
+        let dirs = (0..count).map_while(|_| Entries::of(&self.preopen.dir).ok());
+        self.preopen.streams.fill(dirs.collect());
+    }
+}
+
+/// What one call holds; it lives in the instance's store.
+pub(super) struct State {
+    table: ResourceTable,
+    grants: Arc<Grants>,
+    deadline: Instant,
+    output: Output,
+    account: Account,
+    trail: Option<Trail>,
+    /// The interface and the function of the host call that runs, once it has got its arguments.
+    host_call: Option<(&'static str, &'static str)>,
+    pub(super) ceiling: Ceiling,
+    /// It computes for long, and it is its turn.
+    pub(super) turn: Option<Turn>,
+}
+
+/// A host call would have slept past the deadline of the handler call.
+#[derive(Debug, thiserror::Error)]
+#[error("the deadline of the handler call passed in a host call")]
+pub(super) struct DeadlinePassed;
+
+/// The guest called `exit`.
+#[derive(Debug, thiserror::Error)]
+#[error("the handler exited with code {0}")]
+pub(super) struct Exited(pub(super) u8);
+
+/// Arguments beyond what the monitor takes; the call traps.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct NotAllowed(&'static str);
+
+impl State {
+    pub(super) fn new(
+        grants: &Arc<Grants>,
+        context: CallContext<'_>,
+        deadline: Instant,
+        ceiling: Ceiling,
+    ) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_HANDLES);
+        Self {
+            table,
+            grants: Arc::clone(grants),
+            deadline,
+            output: Output::new(context.supervisor),
+            account: Account::new(grants, context.slot, deadline),
+            trail: grants.audit.clone().map(|audit| Trail::new(audit, context.request, deadline)),
+            host_call: None,
+            ceiling,
+            turn: None,
+        }
+    }
+
+    /// The call is over: closes all that it had open, and says what it wrote.
+    pub(super) fn end(&mut self) -> Captured {
+        self.table = ResourceTable::new();
+        self.end_output()
+    }
+
+    /// The last host call is over; what was written by then.
+    pub(super) fn end_output(&mut self) -> Captured {
+        self.trail = None;
+        self.turn = None;
+        self.output.take()
+    }
+
+    /// The instance is given one more call.
+    #[cfg(feature = "holes")]
+    pub(super) fn renew(&mut self, context: CallContext<'_>, deadline: Instant) {
+        self.deadline = deadline;
+        self.account = Account::new(&self.grants, context.slot, deadline);
+        let audit = self.grants.audit.clone();
+        self.trail = audit.map(|audit| Trail::new(audit, context.request, deadline));
+        self.output = Output::new(context.supervisor);
+        self.ceiling.refused = None;
+    }
+
+    /// A call that computes for long waits for its turn, if its supervisor says whose it is.
+    pub(super) fn wait_for_turn(&self, deadline: Instant) {
+        self.output.wait_for_turn(deadline);
+    }
+
+    /// A host call begins. Every one says so.
+    fn audit(&mut self, interface: &'static str, function: &'static str, about: Argument<'_>) {
+        self.host_call = Some((interface, function));
+        // Whoever goes on with something else has got over the refusal.
+        if self.ceiling.refused.is_some() && !OF_A_LAST_MESSAGE.contains(&interface) {
+            self.ceiling.refused = None;
+        }
+        if let Some(trail) = &mut self.trail {
+            trail.begin(interface, function, about);
+        }
+    }
+
+    /// A host call begins, whose arguments have not been read.
+    pub(super) fn host_call_begins(&mut self) {
+        self.host_call = None;
+    }
+
+    /// The host call that ended the guest, for this reason.
+    pub(super) fn blamed(&self, reason: &str) -> String {
+        match self.host_call {
+            Some((interface, function)) => format!("{interface} {function}: {reason}"),
+            None => reason.to_owned(),
+        }
+    }
+
+    /// What a guest writes to its standard output or error.
+    fn write_output(&mut self, bytes: &[u8]) {
+        // Whoever runs out of memory does not panic, but aborts.
+        if self.ceiling.refused.is_some() && memchr::memmem::find(bytes, PANIC).is_some() {
+            self.ceiling.refused = None;
+        }
+        self.output.write(bytes);
+    }
+
+    /// Gives a guest a handle.
+    fn hand_out<T: Send + 'static>(
+        &mut self,
+        resource: T,
+    ) -> Result<Resource<T>, ResourceTableError> {
+        let handle = self.table.push(resource);
+        if let Err(full) = &handle {
+            self.refused(Outcome::Denied, full);
+        }
+        handle
+    }
+
+    /// A guest lets go of a handle.
+    fn release<T: 'static>(&mut self, handle: Resource<T>) -> wasmtime::Result<()> {
+        self.table.delete(handle)?;
+        Ok(())
+    }
+
+    /// The host call that runs does not end well.
+    fn refused(&mut self, outcome: Outcome, reason: &dyn std::fmt::Display) {
+        if let Some(trail) = &mut self.trail {
+            trail.refused(outcome, reason.to_string());
+        }
+    }
+
+    /// What a host call asks for ends the handler.
+    fn not_allowed(&mut self, reason: &'static str) -> wasmtime::Error {
+        self.refused(Outcome::Denied, &reason);
+        NotAllowed(reason).into()
+    }
+
+    /// A host call is over.
+    ///
+    /// # Errors
+    /// When it should be told of, and that was not possible by the deadline.
+    pub(super) fn host_call_ended(&mut self) -> Result<(), DeadlinePassed> {
+        self.trail.as_mut().map_or(Ok(()), Trail::end)
+    }
+
+    /// Sleeps until `wake`, or fails at the deadline if that comes first.
+    fn sleep_until(&mut self, wake: Option<Instant>) -> wasmtime::Result<()> {
+        #[cfg(feature = "holes")]
+        if Hole::NoDeadline.is_open() {
+            let pause = wake.map(|wake| wake.saturating_duration_since(Instant::now()));
+            std::thread::sleep(pause.unwrap_or(Duration::MAX));
+            return Ok(());
+        }
+        let until = wake.map_or(self.deadline, |wake| wake.min(self.deadline));
+        let pause = until.saturating_duration_since(Instant::now());
+        if pause > Duration::ZERO {
+            // It is that of others meanwhile.
+            self.turn = None;
+            std::thread::sleep(pause);
+        }
+        if wake.is_some_and(|wake| wake < self.deadline) {
+            Ok(())
+        } else {
+            self.refused(Outcome::Trapped, &DeadlinePassed);
+            Err(DeadlinePassed.into())
+        }
+    }
+}
+
+/// Offers the monitor's interfaces to components.
+pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    bindings::Sandbox::add_to_linker::<_, HasSelf<State>>(linker, |state| state)?;
+    lower::add_to_linker(linker)
+}

@@ -1,0 +1,58 @@
+//! A hole (`holes`): the instance of a worker's call serves the next one, too.
+
+use std::cell::RefCell;
+use std::time::Instant;
+
+use wasmtime::Store;
+use wasmtime::component::Instance;
+
+use super::call::{Answer, Call, CallContext, instantiate, invoke};
+use super::engine::Sandbox;
+use super::handler::Handler;
+use super::monitor::State;
+
+thread_local! {
+    /// The instance of this worker's last call, unless that failed.
+    static KEPT: RefCell<Option<(Store<State>, Instance)>> = const { RefCell::new(None) };
+}
+
+/// Runs `handler` on a request in the instance of the last one.
+pub(super) fn call(
+    sandbox: &Sandbox,
+    handler: &Handler,
+    context: CallContext<'_>,
+    request: &[u8],
+) -> Call {
+    let started = Instant::now();
+    let _running = sandbox.running();
+    let deadline = started + sandbox.limits.timeout;
+    let (mut store, kept) = match KEPT.take() {
+        Some((mut store, instance)) => {
+            store.data_mut().renew(context, deadline);
+            (store, Some(instance))
+        }
+        None => (sandbox.store(handler, context, deadline), None),
+    };
+    sandbox.arm(&mut store, deadline);
+    let instance = kept.map_or_else(|| instantiate(&mut store, handler), Ok);
+    let called = instance
+        .and_then(|instance| Ok((instance, invoke(&mut store, instance, handler, request)?)));
+    let (instance, answered) = match called {
+        Ok((instance, answer)) => (Some(instance), Ok(answer)),
+        Err(error) => (None, Err(error)),
+    };
+    let answered = sandbox.judge(answered, &mut store);
+    let captured = store.data_mut().end_output();
+    let (result, cause) = match answered {
+        Ok(answer) => {
+            let bytes = match answer {
+                Answer::Borrowed(list) => list.as_le_slice(&store).to_vec(),
+                Answer::Copied(bytes) => bytes,
+            };
+            KEPT.set(instance.map(|instance| (store, instance)));
+            (Ok(bytes.into()), None)
+        }
+        Err((error, cause)) => (Err(error), cause),
+    };
+    Call { result, captured, elapsed: started.elapsed(), cause }
+}

@@ -1,0 +1,412 @@
+//! The ring: memory that a worker process shares with its parent and nobody else, through
+//! which small requests and answers go without a system call.
+//!
+//! It has a slot for each request that a worker may have at a time. A request is put
+//! into the next one, and its answer into the same. Requests have numbers, which count up
+//! from 0 on either side; a request's number says which slot is its own. Until the
+//! worker takes a request, it can be taken back.
+//!
+//! A response that is too long for its slot stays where it is: the memories of the worker's
+//! instances begin in regions, and the slot says where it lies. That region is the worker's
+//! again once the parent is done with it. What fits nowhere goes over the socket, and the
+//! slot says so.
+//!
+//! Each side sleeps only after it has said so, and is woken only then: the worker by a
+//! futex, the parent, which sleeps in `epoll`, by its doorbell.
+//!
+//! A worker that was taken over can write anything here, at any time. So the parent believes
+//! nothing that it has written itself, copies before it looks, and checks every length.
+
+mod handover;
+mod output;
+mod region;
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+use anyhow::Context as _;
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::thread::futex;
+
+use self::handover::EMPTY;
+pub use self::handover::{Handover, Slots, Word};
+pub use self::region::ResponseRegion;
+pub use self::region::{REGION_BYTES, RegionOffset};
+use crate::words;
+
+/// Requests that a worker may be sent ahead of the one that it runs.
+pub const PIPELINE_DEPTH: usize = 7;
+
+/// Requests that a worker may have at a time: the one that it runs, and those behind it.
+const SLOTS: usize = PIPELINE_DEPTH + 1;
+
+/// Bytes of a request, with its number in the log, that fit into a slot.
+pub const MAX_REQUEST: usize = 16 << 10;
+
+/// Bytes of an answer that fit into a slot.
+pub const SMALL_ANSWER: usize = 16 << 10;
+
+/// Bytes of output that fit into a slot; the rest is counted.
+pub const MAX_OUTPUT: usize = 64 << 10;
+
+/// Regions: one for each answer that may be on its way, and one for the instance that runs. Pages
+/// that none has needed take no memory.
+pub const REGIONS: usize = SLOTS + 1;
+
+/// Words of 64 bits at the start: [`DOORBELL`] to [`PAUSED`], and from [`FULL`] on one for
+/// each region.
+const HEAD: usize = FULL + REGIONS;
+/// Counts what was put in; the worker sleeps on it.
+const DOORBELL: usize = 0;
+const WORKER_SLEEPS: usize = 1;
+const PARENT_SLEEPS: usize = 2;
+/// Whether the worker is to give back memory.
+const TRIM: usize = 3;
+/// Whether the worker's call is to let others go first; it sleeps on it.
+const PAUSED: usize = 4;
+/// Whether a region has an answer.
+const FULL: usize = 5;
+
+/// Words of a slot before its bytes.
+const WORDS: usize = 9;
+/// Of a slot: what there is of a request.
+const REQUEST: usize = 0;
+/// Of a slot: the request's length in bytes, or [`BY_SOCKET`].
+const REQUEST_LENGTH: usize = 1;
+/// Of a slot: the number of the request that was answered, and one more.
+const ANSWERED: usize = 2;
+/// Of a slot: the length in bytes of what it has of the answer, or [`BY_SOCKET`].
+const ANSWER_LENGTH: usize = 3;
+/// Of a slot: 0 when that is all, else the number of the region with the response, from 1 on.
+const ANSWER_REGION: usize = 4;
+/// Of a slot: where in the region the response begins, in bytes.
+const RESPONSE_AT: usize = 5;
+/// Of a slot: the length in bytes of the response in the region.
+const RESPONSE_LENGTH: usize = 6;
+
+/// Of a slot: bytes of output that the request's call has written so far.
+const OUTPUT_LENGTH: usize = 7;
+/// Of a slot: bytes of output for which there was no room.
+const OUTPUT_DROPPED: usize = 8;
+
+/// In place of a length: it comes over the socket.
+const BY_SOCKET: u64 = u64::MAX;
+
+const SLOT_BYTES: usize = WORDS * size_of::<u64>() + MAX_REQUEST + SMALL_ANSWER + MAX_OUTPUT;
+/// Where the first region begins: on a page, of whatever kernel.
+pub const REGIONS_AT: usize =
+    (HEAD * size_of::<u64>() + SLOTS * SLOT_BYTES).next_multiple_of(64 << 10);
+const SIZE: usize = REGIONS_AT + REGIONS * REGION_BYTES;
+
+/// The memory, as either side has it.
+#[derive(Debug)]
+pub struct Ring {
+    memory: MmapRaw,
+}
+
+/// An answer, as it was found.
+#[derive(Debug)]
+pub struct Answer {
+    /// What was in the slot.
+    pub bytes: Vec<u8>,
+    /// The response, if that is not among them.
+    pub response: Option<ResponseRegion>,
+}
+
+/// A request or an answer.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Mail<T = Vec<u8>> {
+    /// Its bytes.
+    Here(T),
+    /// It comes over the socket.
+    BySocket,
+}
+
+/// What came from the other process is nothing that it should write: it cannot be trusted any more.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("what came is not a message, or one that is too long")]
+pub struct ProtocolError;
+
+impl Ring {
+    /// A new one, and its memory, with which a worker opens it.
+    ///
+    /// # Errors
+    /// When the memory cannot be had.
+    pub fn new() -> anyhow::Result<(Self, OwnedFd)> {
+        let memory = memfd_create("ring", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        rustix::fs::ftruncate(&memory, SIZE as u64)?;
+        fcntl_add_seals(&memory, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        Ok((Self::open(&memory)?, memory))
+    }
+
+    /// The one that another process made.
+    ///
+    /// # Errors
+    /// When it is not the memory of one, or cannot be mapped.
+    pub fn open(memory: &OwnedFd) -> anyhow::Result<Self> {
+        let length = rustix::fs::fstat(memory)?.st_size;
+        anyhow::ensure!(usize::try_from(length) == Ok(SIZE), "the ring has another size");
+        let memory = MmapOptions::new().len(SIZE).map_raw(memory).context("the ring")?;
+        Ok(Self { memory })
+    }
+
+    /// Puts a request in, with that number, and wakes the worker; without one, it comes by the
+    /// socket. Nothing happens with one that does not fit.
+    pub fn put(&self, number: u64, request: Option<&[&[u8]]>) {
+        let length = match request {
+            Some(parts) => self.write(self.request_bytes(number), MAX_REQUEST, parts),
+            None => Some(BY_SOCKET),
+        };
+        let Some(length) = length else { return };
+        self.clear_output(number);
+        self.of(number, REQUEST_LENGTH).store(length, Ordering::Relaxed);
+        self.handover(number).put();
+        self.wake_worker();
+    }
+
+    fn wake_worker(&self) {
+        self.word(DOORBELL).fetch_add(1, Ordering::SeqCst);
+        if self.word(WORKER_SLEEPS).swap(0, Ordering::SeqCst) != 0 {
+            // Nobody sleeps there if it fails.
+            let _ = futex::wake(self.half(DOORBELL), futex::Flags::empty(), 1);
+        }
+    }
+
+    /// Asks a worker that sleeps to give back memory.
+    pub fn ask_to_trim(&self) {
+        self.word(TRIM).store(1, Ordering::Relaxed);
+        self.wake_worker();
+    }
+
+    /// Takes the answer to that request, if it is there.
+    ///
+    /// # Errors
+    /// [`ProtocolError`] when it has no possible length or place.
+    pub fn answer(self: &Arc<Self>, number: u64) -> Result<Option<Mail<Answer>>, ProtocolError> {
+        if !self.handover(number).has_answer() {
+            return Ok(None);
+        }
+        let length = self.of(number, ANSWER_LENGTH).load(Ordering::Relaxed);
+        if length == BY_SOCKET {
+            return Ok(Some(Mail::BySocket));
+        }
+        let word = |word| self.of(number, word).load(Ordering::Relaxed);
+        let response = match word(ANSWER_REGION).checked_sub(1) {
+            None => None,
+            Some(region) => {
+                let region = within(region, REGIONS - 1)?;
+                let at = within(word(RESPONSE_AT), REGION_BYTES)?;
+                let length = within(word(RESPONSE_LENGTH), REGION_BYTES - at)?;
+                Some(ResponseRegion::new(self, region, at, length))
+            }
+        };
+        let bytes = self.read(self.answer_bytes(number), length, SMALL_ANSWER)?;
+        Ok(Some(Mail::Here(Answer { bytes, response })))
+    }
+
+    /// The parent is about to sleep, and has to be woken for the next answer. Whether it had
+    /// been awake before, as far as the worker knew.
+    pub fn parent_sleeps(&self) -> bool {
+        let before = self.word(PARENT_SLEEPS).swap(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        before == 0
+    }
+
+    /// The worker's next request, for which it sleeps. Calls `trim` when it is asked to give back
+    /// memory meanwhile.
+    pub fn next(&self, number: u64, trim: impl Fn()) -> Result<Mail, ProtocolError> {
+        loop {
+            let doorbell = self.half(DOORBELL).load(Ordering::SeqCst);
+            if self.handover(number).take() {
+                return match self.of(number, REQUEST_LENGTH).load(Ordering::Relaxed) {
+                    BY_SOCKET => Ok(Mail::BySocket),
+                    length => {
+                        self.read(self.request_bytes(number), length, MAX_REQUEST).map(Mail::Here)
+                    }
+                };
+            }
+            self.word(WORKER_SLEEPS).store(1, Ordering::SeqCst);
+            if !self.handover(number).waits() {
+                // It looks again, whyever it wakes.
+                let _ = futex::wait(self.half(DOORBELL), futex::Flags::empty(), doorbell, None);
+            }
+            self.word(WORKER_SLEEPS).store(0, Ordering::SeqCst);
+            if self.word(TRIM).load(Ordering::Relaxed) != 0 {
+                self.word(TRIM).store(0, Ordering::Relaxed);
+                trim();
+            }
+        }
+    }
+
+    /// Whether that request is there for the worker, which has not taken it.
+    pub fn has_request(&self, number: u64) -> bool {
+        self.handover(number).waits()
+    }
+
+    /// Puts the worker's answer in, or all of it but the response, which then lies in a region, so
+    /// many bytes from that place on. `false` when it does not fit, and is to be sent over the
+    /// socket.
+    #[must_use]
+    pub fn reply(
+        &self,
+        number: u64,
+        answer: &[&[u8]],
+        response: Option<(RegionOffset, usize)>,
+    ) -> bool {
+        let length = self.write(self.answer_bytes(number), SMALL_ANSWER, answer);
+        let set = |word, to| self.of(number, word).store(to, Ordering::Relaxed);
+        set(ANSWER_REGION, 0);
+        if length.is_some()
+            && let Some((place, length)) = response
+        {
+            self.word(FULL + place.region).store(1, Ordering::Relaxed);
+            set(ANSWER_REGION, place.region as u64 + 1);
+            set(RESPONSE_AT, place.at as u64);
+            set(RESPONSE_LENGTH, length as u64);
+        }
+        set(ANSWER_LENGTH, length.unwrap_or(BY_SOCKET));
+        self.handover(number).reply();
+        length.is_some()
+    }
+
+    /// Whether the parent sleeps, which is to be woken now for the answers that are there.
+    #[must_use]
+    pub fn parent_is_to_wake(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.word(PARENT_SLEEPS).swap(0, Ordering::SeqCst) != 0
+    }
+
+    /// Whether a response lies in that region with which the parent is not done.
+    pub fn is_full(&self, region: usize) -> bool {
+        self.word(FULL + region).load(Ordering::Acquire) != 0
+    }
+
+    /// What a worker that was taken over could do: to deny that it has begun anything.
+    pub fn deny(&self) {
+        for slot in 0..SLOTS as u64 {
+            self.of(slot, REQUEST).store(EMPTY, Ordering::SeqCst);
+        }
+    }
+
+    /// The same: to answer whatever it is asked next with more than there is room for.
+    pub fn garble(&self) {
+        for slot in 0..SLOTS as u64 {
+            let answered = self.of(slot, ANSWERED);
+            let next = match answered.load(Ordering::SeqCst) {
+                0 => slot + 1,
+                before => before.wrapping_add(SLOTS as u64),
+            };
+            self.of(slot, ANSWER_LENGTH).store(1 << 40, Ordering::SeqCst);
+            answered.store(next, Ordering::SeqCst);
+        }
+    }
+
+    /// The words by which a request changes hands.
+    pub fn handover(&self, number: u64) -> Handover<'_, AtomicU64> {
+        let (request, answered) = (self.of(number, REQUEST), self.of(number, ANSWERED));
+        Handover { number, request, answered }
+    }
+
+    /// A word of a request's slot.
+    fn of(&self, number: u64, word: usize) -> &AtomicU64 {
+        self.word(Self::slot_at(number) / size_of::<u64>() + word)
+    }
+
+    /// Where a request's slot begins, in bytes.
+    fn slot_at(number: u64) -> usize {
+        // Less than the divisor, and so no larger than any usize.
+        let at = (number % SLOTS as u64) as usize;
+        HEAD * size_of::<u64>() + at * SLOT_BYTES
+    }
+
+    fn request_bytes(&self, number: u64) -> usize {
+        Self::slot_at(number) + WORDS * size_of::<u64>()
+    }
+
+    fn answer_bytes(&self, number: u64) -> usize {
+        self.request_bytes(number) + MAX_REQUEST
+    }
+
+    fn output_bytes(&self, number: u64) -> usize {
+        self.answer_bytes(number) + SMALL_ANSWER
+    }
+
+    fn word(&self, word: usize) -> &AtomicU64 {
+        assert!(word < SIZE / size_of::<u64>(), "a word of the ring");
+        self.atomic(word)
+    }
+
+    #[expect(unsafe_code, reason = "memory that is shared with another process")]
+    fn atomic(&self, word: usize) -> &AtomicU64 {
+        // SAFETY: the caller has checked that it lies within the memory, which is mapped for
+        // as long as `self` lives and cannot shrink (it is sealed), and is aligned as a page
+        // is. Whatever either process writes there is a valid value, and both do so
+        // atomically.
+        unsafe { &*self.memory.as_ptr().cast::<AtomicU64>().add(word) }
+    }
+
+    /// The low half of one of the first words, which a futex can be on.
+    #[expect(unsafe_code, reason = "memory that is shared with another process")]
+    fn half(&self, word: usize) -> &AtomicU32 {
+        assert!(word < HEAD, "one of the first words");
+        let half = if cfg!(target_endian = "little") { 0 } else { 1 };
+        // SAFETY: as for `atomic`; it is a half of such a word.
+        unsafe { &*self.memory.as_ptr().cast::<AtomicU32>().add(2 * word + half) }
+    }
+
+    /// Copies `parts` in, one after the other, if they fit. Says how many bytes they are.
+    #[expect(unsafe_code, reason = "memory that is shared with another process")]
+    fn write(&self, mut at: usize, most: usize, parts: &[&[u8]]) -> Option<u64> {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        if length > most || at.checked_add(most)? > SIZE {
+            return None;
+        }
+        for part in parts {
+            // SAFETY: the memory is mapped for as long as `self` lives and cannot shrink, and
+            // what is written lies within it. By the protocol nobody else touches it now; the
+            // other side, if it does, only spoils what it reads.
+            unsafe { words::write(part, self.memory.as_mut_ptr().add(at)) };
+            at += part.len();
+        }
+        u64::try_from(length).ok()
+    }
+
+    /// Copies so many bytes out, of which there are at most `most`.
+    fn read(&self, at: usize, length: u64, most: usize) -> Result<Vec<u8>, ProtocolError> {
+        let mut bytes = Vec::new();
+        self.append_to(&mut bytes, at, within(length, most)?);
+        Ok(bytes)
+    }
+
+    /// Copies so many bytes out.
+    #[expect(unsafe_code, reason = "memory that is shared with another process")]
+    fn append_to(&self, bytes: &mut Vec<u8>, at: usize, length: usize) {
+        // SAFETY: the memory is mapped for as long as `self` lives and cannot shrink, and these
+        // bytes lie within it. No reference to them is ever made.
+        unsafe { words::append_to(bytes, self.bytes(at, length), length) };
+    }
+
+    /// Where so many bytes lie.
+    fn bytes(&self, at: usize, length: usize) -> *const u8 {
+        assert!(at.checked_add(length).is_some_and(|end| end <= SIZE), "bytes of the ring");
+        self.memory.as_ptr().wrapping_add(at)
+    }
+}
+
+impl Slots for Ring {
+    type Word = AtomicU64;
+
+    fn handover(&self, number: u64) -> Handover<'_, AtomicU64> {
+        Ring::handover(self, number)
+    }
+}
+
+/// A number that the other side wrote, if it is at most `most`.
+fn within(number: u64, most: usize) -> Result<usize, ProtocolError> {
+    usize::try_from(number).ok().filter(|number| *number <= most).ok_or(ProtocolError)
+}
+
+#[cfg(test)]
+mod tests;
