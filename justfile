@@ -24,6 +24,10 @@ lint:
   cargo clippy --profile {{profile}} --all-targets -- -D warnings
   RUSTDOCFLAGS="-D warnings" cargo doc --profile {{profile}} --no-deps --lib
 
+# Write docs/configuration.md anew, from the options as they are.
+bless:
+  BLESS=1 cargo test --profile {{profile}} -p host --lib documented
+
 # Build components: all that have changed, or those that are named.
 handlers *NAMES:
   handlers/build {{NAMES}}

@@ -8,16 +8,16 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::attacks::demo;
-use crate::config::{Config, Settings};
+use crate::config::{Config, Settings, describe};
 use crate::environment::Environment;
 
 /// Serves HTTP requests from a sandboxed, swappable WebAssembly handler.
 ///
-/// Without options it serves the directory ./folder with the built-in file
-/// handler on 127.0.0.1:8885. Every option can also be given as an environment
-/// variable (--max-request as SWAPBOX_MAX_REQUEST) or in the file that --config
-/// names (max-request = "1MiB"); an option wins over a variable, and both win over
-/// the file. A variable that is empty counts as not set.
+/// Without options it serves a directory with the built-in file handler. Every
+/// option can also be given as an environment variable (--max-request as
+/// SWAPBOX_MAX_REQUEST) or in the file that --config names (max-request = "1MiB");
+/// an option wins over a variable, and both win over the file. A variable that is
+/// empty counts as not set.
 #[derive(Debug, Parser)]
 #[command(
     name = "host",
@@ -120,7 +120,7 @@ pub enum Usage {
 /// [`Usage`] for help and for anything that is not right.
 pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Usage> {
     let args: Vec<_> = args.collect();
-    let command = Cli::command();
+    let command = command();
     let options = command.get_arguments().filter_map(|arg| arg.get_env().map(OsString::from));
     let environment = Environment::of(std::env::vars_os(), &options.collect());
     let mut command = environment.apply(command);
@@ -159,6 +159,11 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Usage> {
     }
 }
 
+/// The command line, with the default and the range of each option.
+pub(crate) fn command() -> clap::Command {
+    describe(Cli::command())
+}
+
 fn configure(cli: Cli, environment: Environment) -> anyhow::Result<Task> {
     let file = match &cli.config {
         Some(path) => Settings::from_file(path)?,
@@ -177,7 +182,7 @@ fn completions(shell: Shell) -> Vec<u8> {
 
 /// The command line without what the server starts by itself.
 fn public_command() -> clap::Command {
-    let whole = Cli::command();
+    let whole = command();
     let about = whole.get_about().cloned().unwrap_or_default();
     let long_about = whole.get_long_about().cloned().unwrap_or_default();
     clap::Command::new("host")
@@ -241,7 +246,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]
