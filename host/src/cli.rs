@@ -1,7 +1,7 @@
 //! The command line of `host`: what was typed, not yet what it means.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -10,6 +10,9 @@ use clap_complete::Shell;
 use crate::attacks::demo;
 use crate::config::{Config, Settings, describe};
 use crate::environment::Environment;
+
+/// The program's name, where it is called by none.
+const NAME: &str = "host";
 
 /// Serves HTTP requests from a sandboxed, swappable WebAssembly handler.
 ///
@@ -20,7 +23,7 @@ use crate::environment::Environment;
 /// empty counts as not set.
 #[derive(Debug, Parser)]
 #[command(
-    name = "host",
+    name = NAME,
     version,
     args_conflicts_with_subcommands = true,
     args_override_self = true
@@ -58,31 +61,6 @@ enum Command {
         #[command(flatten)]
         settings: Box<Settings>,
     },
-    /// Compiles a handler for the server, which starts it by itself.
-    #[command(hide = true)]
-    Compile {
-        /// The limits it is compiled for
-        limits: String,
-        /// Address space, in bytes
-        memory: u64,
-        /// Processor time, in seconds
-        cpu: u64,
-        /// Let others have the processors first
-        #[arg(long)]
-        low_priority: bool,
-    },
-    /// Say the lines of a component's instructions; the server starts this by itself.
-    #[command(hide = true)]
-    Symbolize {
-        /// Where the instructions lie in the component
-        offsets: Vec<usize>,
-    },
-    /// What the workers of the process pool come from; the server starts it by itself.
-    #[command(hide = true)]
-    Zygote {
-        /// Process id of the server
-        parent: i32,
-    },
 }
 
 /// What is to be done.
@@ -96,13 +74,6 @@ pub enum Task {
     Print(Vec<u8>),
     /// Inspect a handler, with the limits of this configuration.
     Inspect(PathBuf, Box<Config>),
-    /// Compile for an engine with these limits, in that many bytes of address space and seconds
-    /// of processor time, and whether others are to have the processors first.
-    Compile(String, u64, u64, bool),
-    /// Say the lines of instructions at these places of a component.
-    Symbolize(Vec<usize>),
-    /// Fork workers for that parent.
-    Work(i32),
 }
 
 /// Why the command line leads to nothing.
@@ -120,7 +91,8 @@ pub enum Usage {
 /// [`Usage`] for help and for anything that is not right.
 pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Usage> {
     let args: Vec<_> = args.collect();
-    let command = command();
+    let called = called(&args);
+    let command = command().display_name(called.clone());
     let options = command.get_arguments().filter_map(|arg| arg.get_env().map(OsString::from));
     let environment = Environment::of(std::env::vars_os(), &options.collect());
     let mut command = environment.apply(command);
@@ -134,23 +106,18 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Usage> {
         Config::new(settings).map(Box::new).map_err(|error| Usage::Error(format!("{error:#}")))
     };
     match cli.command {
-        Some(Command::Zygote { parent }) => Ok(Task::Work(parent)),
-        Some(Command::Symbolize { offsets }) => Ok(Task::Symbolize(offsets)),
         Some(Command::Demo(options)) => {
             options.check().map_err(|error| Usage::Error(error.to_string()))?;
             Ok(Task::Demo(options))
         }
-        Some(Command::Completions { shell }) => Ok(Task::Print(completions(shell))),
-        Some(Command::Man) => manual_page()
+        Some(Command::Completions { shell }) => Ok(Task::Print(completions(shell, called))),
+        Some(Command::Man) => manual_page(called)
             .map(Task::Print)
             .map_err(|error| Usage::Error(format!("the manual page cannot be written: {error}"))),
         Some(Command::Escaped { settings }) => {
             let mut config = configured(*settings)?;
             config.escaped = true;
             Ok(Task::Serve(config))
-        }
-        Some(Command::Compile { limits, memory, cpu, low_priority }) => {
-            Ok(Task::Compile(limits, memory, cpu, low_priority))
         }
         Some(Command::Inspect { handler }) => {
             Ok(Task::Inspect(handler, configured(Settings::default())?))
@@ -174,9 +141,15 @@ fn configure(cli: Cli, environment: Environment) -> anyhow::Result<Task> {
     Ok(Task::Serve(Box::new(config)))
 }
 
-fn completions(shell: Shell) -> Vec<u8> {
+/// By which name the program was called: a link may give it another.
+fn called(args: &[OsString]) -> String {
+    let name = args.first().and_then(|path| Path::new(path).file_name()?.to_str());
+    name.unwrap_or(NAME).to_owned()
+}
+
+fn completions(shell: Shell, called: String) -> Vec<u8> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut public_command(), "host", &mut script);
+    clap_complete::generate(shell, &mut public_command(), called, &mut script);
     script
 }
 
@@ -185,7 +158,7 @@ fn public_command() -> clap::Command {
     let whole = command();
     let about = whole.get_about().cloned().unwrap_or_default();
     let long_about = whole.get_long_about().cloned().unwrap_or_default();
-    clap::Command::new("host")
+    clap::Command::new(NAME)
         .version(env!("CARGO_PKG_VERSION"))
         .about(about)
         .long_about(long_about)
@@ -193,9 +166,10 @@ fn public_command() -> clap::Command {
         .subcommands(whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned())
 }
 
-fn manual_page() -> std::io::Result<Vec<u8>> {
+fn manual_page(called: String) -> std::io::Result<Vec<u8>> {
     let mut page = Vec::new();
-    clap_mangen::Man::new(public_command()).render(&mut page)?;
+    let command = public_command().display_name(called.clone()).bin_name(called);
+    clap_mangen::Man::new(command).render(&mut page)?;
     Ok(page)
 }
 

@@ -10,12 +10,16 @@
 //!    confines either, as [`isolation`] tells it.
 //! 5. [`sandbox`] runs the handler on the request, in an instance of its own.
 //!
+//! [`program`] is the executable. Another one that serves begins with [`dispatch()`], which does what
+//! a server has its own executable do in other processes.
+//!
 //! [`observe`] tells operators what happens. [`attacks`] tries all of it.
 //! `http` never sees WebAssembly, `sandbox` never sees a socket.
 
 pub mod attacks;
 pub mod cli;
 pub mod config;
+mod dispatch;
 mod environment;
 pub mod front;
 pub mod handlers;
@@ -28,5 +32,8 @@ pub mod isolation;
 pub mod observe;
 pub mod pool;
 pub mod printable;
+pub mod program;
 pub mod run;
 pub mod sandbox;
+
+pub use dispatch::dispatch;

@@ -51,6 +51,9 @@ impl Default for Bounds {
     }
 }
 
+/// The first argument of a process that compiles.
+pub const TASK: &str = "swapbox-compile";
+
 /// Processor time for a compiler, where nothing else is said.
 pub const DEFAULT_CPU: Duration = Duration::from_secs(60);
 
@@ -152,7 +155,7 @@ pub async fn compile(
 ) -> anyhow::Result<Compiled> {
     let code = memory()?;
     let mut child = Command::new("/proc/self/exe")
-        .arg("compile")
+        .arg(TASK)
         .arg(serde_json::to_string(&limits)?)
         .arg(bounds.memory.to_string())
         .arg(bounds.cpu_seconds().to_string())

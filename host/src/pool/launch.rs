@@ -19,6 +19,7 @@ use super::Common;
 use super::child::{Child, watch};
 use super::doorbell::Doorbell;
 use super::ipc::{self, Assembler, Init};
+use super::process::zygote;
 use super::ring::Ring;
 use crate::config::Route;
 use crate::handlers::served_dir::{ServedDir, Slot};
@@ -130,7 +131,7 @@ impl Launcher {
         ours.set_nonblocking(true)?;
         let replies = UnixDatagram::from_std(ours.try_clone()?)?;
         let mut command = Command::new("/proc/self/exe");
-        command.arg("zygote").arg(std::process::id().to_string()).env_clear();
+        command.arg(zygote::TASK).arg(std::process::id().to_string()).env_clear();
         #[cfg(feature = "holes")]
         command.envs(std::env::var_os(holes::VARIABLE).map(|hole| (holes::VARIABLE, hole)));
         let process = command

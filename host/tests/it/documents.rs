@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
 /// Every document of the repository.
-fn documents() -> Vec<PathBuf> {
+pub fn documents() -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut directories = vec![root(), root().join("docs"), root().join("deploy")];
     while let Some(directory) = directories.pop() {

@@ -26,6 +26,9 @@ use crate::pool::ipc::{self, Assembler, Init};
 use crate::pool::process::worker::{self, Prepared, WorkerResources};
 use crate::sandbox::{Audit, Clock, Ledger, Sandbox};
 
+/// The first argument of a zygote.
+pub const TASK: &str = "swapbox-zygote";
+
 /// Runs the zygote, and in the end each of its workers, until it is killed, at the latest
 /// with its parent.
 ///
