@@ -50,6 +50,10 @@ starve SECONDS="15":
 fuzz SECONDS="60":
   host/fuzz/run {{SECONDS}}
 
+# Whether it builds and works with the newest wasmtime, by this toolchain.
+canary TOOLCHAIN="stable":
+  .ci/canary {{TOOLCHAIN}}
+
 # All that continuous integration does; it installs Debian packages.
 ci:
   bash .ci/run

@@ -1,4 +1,4 @@
-//! The documents: every link leads somewhere.
+//! The documents: every link leads somewhere, and the changelog knows this version.
 
 use std::path::{Path, PathBuf};
 
@@ -70,4 +70,15 @@ fn every_link_of_the_documents_leads_somewhere() {
 fn the_readme_is_short() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     assert!(readme.lines().count() <= 150);
+}
+
+#[test]
+fn the_changelog_has_a_section_of_this_version() {
+    let changelog = std::fs::read_to_string(root().join("CHANGELOG.md")).unwrap();
+    let mut sections = changelog.lines().filter_map(|line| line.strip_prefix("## "));
+    assert_eq!(sections.next(), Some("Unreleased"));
+    let (version, date) = sections.next().unwrap().split_once(" - ").unwrap();
+    assert_eq!(version, env!("CARGO_PKG_VERSION"));
+    let numbers: Vec<_> = date.split('-').map(|number| number.parse::<u32>().is_ok()).collect();
+    assert_eq!(numbers, [true; 3], "{date}");
 }
