@@ -177,6 +177,31 @@ fn the_page_of_options_is_what_the_code_says() {
     );
 }
 
+#[test]
+fn the_limits_of_the_architecture_are_the_defaults() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ARCHITECTURE.md");
+    let text = std::fs::read_to_string(path).expect("the page");
+    let groups = options::groups();
+    let all = groups.iter().flat_map(|group| &group.options);
+    let numbers: Vec<_> = all.filter(|facts| facts.range.is_some()).collect();
+    let mut found = 0;
+    for line in text.lines().filter(|line| line.starts_with('|')) {
+        let mut cells = line.split(" | ");
+        let (limit, default) = (cells.next().unwrap_or_default(), cells.next().unwrap_or_default());
+        let options = limit.split('`').filter_map(|text| text.strip_prefix("--"));
+        for (option, shown) in options.zip(default.split(", ")) {
+            let shown = shown.replace([' ', ','], "").replace('×', "x");
+            for facts in numbers.iter().filter(|facts| facts.name == option) {
+                let default = facts.default.replace(' ', "");
+                let default = default.split(',').next().unwrap_or_default();
+                assert!(shown.starts_with(default), "--{option} is {default}: {line}");
+                found += 1;
+            }
+        }
+    }
+    assert!(found > 15, "{found}");
+}
+
 /// The page with this between the markers of that name.
 fn replaced(page: &str, name: &str, text: &str) -> String {
     let begin = format!("<!-- generated: {name} -->\n");

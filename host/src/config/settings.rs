@@ -27,7 +27,7 @@ pub struct Settings {
     /// A handler, a .wasm component; with /PREFIX= only for the paths below that
     ///
     /// Repeatable with prefixes, of which the longest that matches wins. In the file also a list,
-    /// or tables [[handler]].
+    /// or tables `[[handler]]`.
     #[arg(long, env = "SWAPBOX_HANDLER", hide_env = true, value_name = "[/PREFIX=]PATH")]
     #[serde(deserialize_with = "routes::handlers")]
     pub handler: Option<Vec<HandlerSettings>>,
@@ -53,9 +53,9 @@ pub struct Settings {
     /// It is rounded up to whole seconds. By the clock it is ten times that.
     #[arg(long, env = "SWAPBOX_COMPILE_TIMEOUT", hide_env = true, value_name = "DURATION")]
     pub compile_timeout: Option<Span>,
-    /// Listen address, as IP:PORT, HOST:PORT, :PORT or [::]:PORT
+    /// Listen address, as IP:PORT, HOST:PORT or :PORT
     ///
-    /// A name stands for all of its addresses, :PORT and [::]:PORT for all of this machine. Port 0
+    /// A name stands for all of its addresses, :PORT or `[::]:PORT` for all of this machine. Port 0
     /// picks a free one.
     #[arg(long, env = "SWAPBOX_ADDR", hide_env = true, value_name = "HOST:PORT")]
     pub addr: Option<Address>,
