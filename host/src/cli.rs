@@ -8,7 +8,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::attacks::demo;
-use crate::config::{Config, Settings, describe};
+use crate::config::{Config, Route, Settings, describe};
 use crate::environment::Environment;
 
 /// The program's name, where it is called by none.
@@ -123,6 +123,18 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Usage> {
             Ok(Task::Inspect(handler, configured(Settings::default())?))
         }
         None => configure(cli, environment).map_err(|error| Usage::Error(format!("{error:#}"))),
+    }
+}
+
+/// Understands the command line of this process again, and what it leads to: the handlers.
+///
+/// # Errors
+/// When it no longer leads to any.
+pub fn reread() -> anyhow::Result<Vec<Route>> {
+    match parse(std::env::args_os()) {
+        Ok(Task::Serve(config)) => Ok(config.routes),
+        Err(Usage::Error(why)) => Err(anyhow::Error::msg(why)),
+        Ok(_) | Err(Usage::Help(_)) => anyhow::bail!("the command line is not one of a server"),
     }
 }
 

@@ -53,7 +53,8 @@ enum Task {
 /// fn main() -> anyhow::Result<()> {
 ///     host::dispatch();
 ///     let config = Config::new(Settings { port: Some(0), ..Settings::default() })?;
-///     host::run::serve(&config)
+///     let routes = config.routes.clone();
+///     host::run::serve(&config, Box::new(move || Ok(routes.clone())))
 /// }
 /// ```
 pub fn dispatch() {

@@ -22,7 +22,7 @@ pub fn main() -> ExitCode {
     let result = match cli::parse(std::env::args_os()) {
         Ok(Task::Serve(config)) => {
             format = config.log;
-            run::serve(&config)
+            run::serve(&config, Box::new(cli::reread))
         }
         Ok(Task::Demo(options)) => attacks::demo::run(&options),
         Ok(Task::Inspect(handler, config)) => inspect_handler(&handler, &config),

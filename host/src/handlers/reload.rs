@@ -146,12 +146,6 @@ impl Swapper {
         Arc::clone(&self.routes)
     }
 
-    /// The routes as they are wanted.
-    #[must_use]
-    pub fn wanted(&self) -> Vec<Route> {
-        self.wanted.iter().map(|wanted| wanted.route.clone()).collect()
-    }
-
     /// The handlers' files, and what each was when it was read.
     #[must_use]
     pub fn files(&self) -> Vec<(PathBuf, Option<Identity>)> {
