@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::documents::{documents, root};
-use crate::support::{PATIENCE, Server, clean_for_host, output};
+use crate::support::{PATIENCE, Server, clean_for_host, has_program, output};
 
 /// How the documents run what is built.
 const CARGO_RUN: &str = "cargo run --release";
@@ -108,6 +108,9 @@ fn run(document: &Path, block: &str) {
 
 #[test]
 fn the_sessions_of_the_documents_are_what_happens() {
+    if !has_program("sessions", "curl") {
+        return;
+    }
     let mut sessions = 0;
     for document in documents() {
         let text = std::fs::read_to_string(&document).unwrap();
