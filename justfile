@@ -24,6 +24,10 @@ lint:
   cargo clippy --profile {{profile}} --all-targets -- -D warnings
   RUSTDOCFLAGS="-D warnings" cargo doc --profile {{profile}} --no-deps --lib
 
+# Write docs/configuration.md anew, from the options as they are.
+bless:
+  BLESS=1 cargo test --profile {{profile}} -p host --lib documented
+
 # Build components: all that have changed, or those that are named.
 handlers *NAMES:
   handlers/build {{NAMES}}
@@ -45,6 +49,10 @@ starve SECONDS="15":
 # Fuzz the parsers for so many seconds each (needs a nightly toolchain and cargo-fuzz).
 fuzz SECONDS="60":
   host/fuzz/run {{SECONDS}}
+
+# Whether it builds and works with the newest wasmtime, by this toolchain.
+canary TOOLCHAIN="stable":
+  .ci/canary {{TOOLCHAIN}}
 
 # All that continuous integration does; it installs Debian packages.
 ci:

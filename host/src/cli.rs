@@ -1,26 +1,29 @@
 //! The command line of `host`: what was typed, not yet what it means.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use attacks::demo;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::config::{Config, Settings};
+use crate::config::{Config, Route, Settings, describe};
 use crate::environment::Environment;
-use attacks::demo;
+
+/// The program's name, where it is called by none.
+const NAME: &str = "host";
 
 /// Serves HTTP requests from a sandboxed, swappable WebAssembly handler.
 ///
-/// Without options it serves the directory ./folder with the built-in file
-/// handler on 127.0.0.1:8885. Every option can also be given as an environment
-/// variable (--max-request as SWAPBOX_MAX_REQUEST) or in the file that --config
-/// names (max-request = "1MiB"); an option wins over a variable, and both win over
-/// the file. A variable that is empty counts as not set.
+/// Without options it serves a directory with the built-in file handler. Every
+/// option can also be given as an environment variable (--max-request as
+/// SWAPBOX_MAX_REQUEST) or in the file that --config names (max-request = "1MiB");
+/// an option wins over a variable, and both win over the file. A variable that is
+/// empty counts as not set.
 #[derive(Debug, Parser)]
 #[command(
-    name = "host",
+    name = NAME,
     version,
     args_conflicts_with_subcommands = true,
     args_override_self = true
@@ -58,31 +61,6 @@ enum Command {
         #[command(flatten)]
         settings: Box<Settings>,
     },
-    /// Compiles a handler for the server, which starts it by itself.
-    #[command(hide = true)]
-    Compile {
-        /// The limits it is compiled for
-        limits: String,
-        /// Address space, in bytes
-        memory: u64,
-        /// Processor time, in seconds
-        cpu: u64,
-        /// Let others have the processors first
-        #[arg(long)]
-        low_priority: bool,
-    },
-    /// Say the lines of a component's instructions; the server starts this by itself.
-    #[command(hide = true)]
-    Symbolize {
-        /// Where the instructions lie in the component
-        offsets: Vec<usize>,
-    },
-    /// What the workers of the process pool come from; the server starts it by itself.
-    #[command(hide = true)]
-    Zygote {
-        /// Process id of the server
-        parent: i32,
-    },
 }
 
 /// What is to be done.
@@ -96,13 +74,6 @@ pub enum Task {
     Print(Vec<u8>),
     /// Inspect a handler, with the limits of this configuration.
     Inspect(PathBuf, Box<Config>),
-    /// Compile for an engine with these limits, in that many bytes of address space and seconds
-    /// of processor time, and whether others are to have the processors first.
-    Compile(String, u64, u64, bool),
-    /// Say the lines of instructions at these places of a component.
-    Symbolize(Vec<usize>),
-    /// Fork workers for that parent.
-    Work(i32),
 }
 
 /// Why the command line leads to nothing.
@@ -120,7 +91,8 @@ pub enum Usage {
 /// [`Usage`] for help and for anything that is not right.
 pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Usage> {
     let args: Vec<_> = args.collect();
-    let command = Cli::command();
+    let called = called(&args);
+    let command = command().display_name(called.clone());
     let options = command.get_arguments().filter_map(|arg| arg.get_env().map(OsString::from));
     let environment = Environment::of(std::env::vars_os(), &options.collect());
     let mut command = environment.apply(command);
@@ -134,14 +106,12 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Usage> {
         Config::new(settings).map(Box::new).map_err(|error| Usage::Error(format!("{error:#}")))
     };
     match cli.command {
-        Some(Command::Zygote { parent }) => Ok(Task::Work(parent)),
-        Some(Command::Symbolize { offsets }) => Ok(Task::Symbolize(offsets)),
         Some(Command::Demo(options)) => {
             options.check().map_err(|error| Usage::Error(error.to_string()))?;
             Ok(Task::Demo(options))
         }
-        Some(Command::Completions { shell }) => Ok(Task::Print(completions(shell))),
-        Some(Command::Man) => manual_page()
+        Some(Command::Completions { shell }) => Ok(Task::Print(completions(shell, called))),
+        Some(Command::Man) => manual_page(called)
             .map(Task::Print)
             .map_err(|error| Usage::Error(format!("the manual page cannot be written: {error}"))),
         Some(Command::Escaped { settings }) => {
@@ -149,14 +119,28 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Usage> {
             config.escaped = true;
             Ok(Task::Serve(config))
         }
-        Some(Command::Compile { limits, memory, cpu, low_priority }) => {
-            Ok(Task::Compile(limits, memory, cpu, low_priority))
-        }
         Some(Command::Inspect { handler }) => {
             Ok(Task::Inspect(handler, configured(Settings::default())?))
         }
         None => configure(cli, environment).map_err(|error| Usage::Error(format!("{error:#}"))),
     }
+}
+
+/// Understands the command line of this process again, and what it leads to: the handlers.
+///
+/// # Errors
+/// When it no longer leads to any.
+pub fn reread() -> anyhow::Result<Vec<Route>> {
+    match parse(std::env::args_os()) {
+        Ok(Task::Serve(config)) => Ok(config.routes),
+        Err(Usage::Error(why)) => Err(anyhow::Error::msg(why)),
+        Ok(_) | Err(Usage::Help(_)) => anyhow::bail!("the command line is not one of a server"),
+    }
+}
+
+/// The command line, with the default and the range of each option.
+pub(crate) fn command() -> clap::Command {
+    describe(Cli::command())
 }
 
 fn configure(cli: Cli, environment: Environment) -> anyhow::Result<Task> {
@@ -169,18 +153,24 @@ fn configure(cli: Cli, environment: Environment) -> anyhow::Result<Task> {
     Ok(Task::Serve(Box::new(config)))
 }
 
-fn completions(shell: Shell) -> Vec<u8> {
+/// By which name the program was called: a link may give it another.
+fn called(args: &[OsString]) -> String {
+    let name = args.first().and_then(|path| Path::new(path).file_name()?.to_str());
+    name.unwrap_or(NAME).to_owned()
+}
+
+fn completions(shell: Shell, called: String) -> Vec<u8> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut public_command(), "host", &mut script);
+    clap_complete::generate(shell, &mut public_command(), called, &mut script);
     script
 }
 
 /// The command line without what the server starts by itself.
 fn public_command() -> clap::Command {
-    let whole = Cli::command();
+    let whole = command();
     let about = whole.get_about().cloned().unwrap_or_default();
     let long_about = whole.get_long_about().cloned().unwrap_or_default();
-    clap::Command::new("host")
+    clap::Command::new(NAME)
         .version(env!("CARGO_PKG_VERSION"))
         .about(about)
         .long_about(long_about)
@@ -188,9 +178,10 @@ fn public_command() -> clap::Command {
         .subcommands(whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned())
 }
 
-fn manual_page() -> std::io::Result<Vec<u8>> {
+fn manual_page(called: String) -> std::io::Result<Vec<u8>> {
     let mut page = Vec::new();
-    clap_mangen::Man::new(public_command()).render(&mut page)?;
+    let command = public_command().display_name(called.clone()).bin_name(called);
+    clap_mangen::Man::new(command).render(&mut page)?;
     Ok(page)
 }
 
@@ -241,7 +232,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

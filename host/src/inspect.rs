@@ -7,12 +7,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use sandbox::HandlerLimits;
+use sandbox::granted;
 
 use crate::handlers::compiler::{self, Bounds, Compiled};
 use crate::handlers::component_file;
 use crate::isolation::lockdown;
-use sandbox::HandlerLimits;
-use sandbox::granted;
 
 /// Inspects a handler's file, which may take `cpu` of processor time to compile; `Ok(false)` when
 /// it would be refused.

@@ -10,6 +10,9 @@
 //!    confines either, as [`isolation`] tells it.
 //! 5. [`sandbox`] runs the handler on the request, in an instance of its own.
 //!
+//! [`program`] is the executable. Another one that serves begins with [`dispatch()`], which does what
+//! a server has its own executable do in other processes.
+//!
 //! [`observe`] tells operators what happens. [`attacks`] tries all of it, as [`demo`] has it do.
 //!
 //! The crates below `host/crates` know nothing of the server. Their dependencies say what never
@@ -18,6 +21,7 @@
 pub mod cli;
 pub mod config;
 pub mod demo;
+mod dispatch;
 mod environment;
 pub mod front;
 pub mod handlers;
@@ -26,4 +30,7 @@ pub mod inspect;
 pub mod isolation;
 pub mod observe;
 pub mod pool;
+pub mod program;
 pub mod run;
+
+pub use dispatch::dispatch;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use attacks::escape;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sandbox::{Audit, measure};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep_until;
 
-use crate::cli::{self, Task, Usage};
 use crate::config::{Config, LogFormat, PoolKind, Route, Verbosity};
 use crate::front::server::Server;
 use crate::handlers::code_cache::Cache;
@@ -24,8 +25,6 @@ use crate::observe::audit_sink::Auditor;
 use crate::observe::log::{self, Log};
 use crate::observe::metrics::{Metrics, Totals};
 use crate::pool::Common;
-use attacks::escape;
-use sandbox::{Audit, measure};
 
 /// Cores for each thread that does network I/O: one such thread keeps several
 /// cores of workers busy.
@@ -41,11 +40,14 @@ const COUNT: Duration = Duration::from_secs(1);
 /// Descriptors besides those of connections and workers.
 const SPARE_DESCRIPTORS: u64 = 64;
 
+/// What the handlers are to be, asked on SIGHUP; an error leaves all as it is.
+pub type Reread = Box<dyn Fn() -> anyhow::Result<Vec<Route>> + Send + Sync>;
+
 /// Serves until SIGINT or SIGTERM, then drains.
 ///
 /// # Errors
 /// Whatever keeps the server from starting, or requests that it could not finish.
-pub fn serve(config: &Config) -> anyhow::Result<()> {
+pub fn serve(config: &Config, reread: Reread) -> anyhow::Result<()> {
     let log = log::start(config.log, config.verbosity)?;
     if config.escaped {
         escape::plant_secret();
@@ -67,7 +69,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
         .context("starting the I/O threads")?;
     let auditor = config.audit.as_ref().map(Auditor::start).transpose()?;
     let audit = auditor.as_ref().map(Auditor::audit);
-    let drained = runtime.block_on(serve_until_stopped(config, asked, audit, &log))?;
+    let drained = runtime.block_on(serve_until_stopped(config, asked, reread, audit, &log))?;
     // Connections that outlived the grace end here.
     runtime.shutdown_background();
     if let Some(auditor) = auditor {
@@ -100,6 +102,7 @@ enum Drained {
 async fn serve_until_stopped(
     config: &Config,
     asked: usize,
+    reread: Reread,
     audit: Option<Arc<Audit>>,
     log: &Log,
 ) -> anyhow::Result<Drained> {
@@ -138,7 +141,7 @@ async fn serve_until_stopped(
     let served = server.run(Arc::clone(&routes), Arc::clone(&metrics), stop);
     let housekeeping = housekeeping::run(Arc::clone(&routes), directories, Arc::clone(&metrics));
     let housekeeping = tokio::spawn(housekeeping);
-    let swapping = tokio::spawn(swap_when_told(swapper, hangup, config.watch));
+    let swapping = tokio::spawn(swap_when_told(swapper, hangup, reread, config.watch));
     tokio::pin!(served);
     let mut impatient = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut first_signal: Option<Instant> = None;
@@ -188,7 +191,7 @@ fn swapper(config: &Config, directories: Arc<Directories>, audit: Option<Arc<Aud
 
 /// Takes up what has changed: on SIGHUP all of the configuration's handlers, and by itself
 /// their files, if they are watched.
-async fn swap_when_told(mut swapper: Swapper, mut hangup: Signal, watched: bool) {
+async fn swap_when_told(mut swapper: Swapper, mut hangup: Signal, reread: Reread, watched: bool) {
     let mut watch = watched.then(Watch::new);
     loop {
         if let Some(watch) = &mut watch {
@@ -208,7 +211,7 @@ async fn swap_when_told(mut swapper: Swapper, mut hangup: Signal, watched: bool)
             }
         };
         tokio::select! {
-            _ = hangup.recv() => reload(&mut swapper).await,
+            _ = hangup.recv() => reload(&mut swapper, &reread).await,
             () = changed => swapper.refresh().await,
             () = due => swapper.refresh().await,
         }
@@ -216,14 +219,13 @@ async fn swap_when_told(mut swapper: Swapper, mut hangup: Signal, watched: bool)
 }
 
 /// Takes up the configuration's handlers, and says in one line what came of it.
-async fn reload(swapper: &mut Swapper) {
-    let wanted = match cli::parse(std::env::args_os()) {
-        Ok(Task::Serve(config)) => config.routes,
-        Err(Usage::Error(why)) => {
-            tracing::warn!("SIGHUP: the configuration is refused, all goes on: {why}");
+async fn reload(swapper: &mut Swapper, reread: &Reread) {
+    let wanted = match reread() {
+        Ok(wanted) => wanted,
+        Err(why) => {
+            tracing::warn!("SIGHUP: the configuration is refused, all goes on: {why:#}");
             return;
         }
-        Ok(_) | Err(Usage::Help(_)) => swapper.wanted(),
     };
     let outcome = swapper.reload(wanted).await;
     let Outcome { added, swapped, removed, unchanged, refused } = outcome;

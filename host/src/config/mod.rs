@@ -1,8 +1,8 @@
 //! What the server runs with: every option, its default, and its check.
 //!
 //! [`Settings`] is what was said, on the command line, in the environment or in
-//! the file; [`Config`] is what that comes to. Defaults stand here and nowhere
-//! else, and below `Config` nothing is optional any more.
+//! the file; [`Config`] is what that comes to. Defaults and ranges stand in `options`
+//! and nowhere else, and below `Config` nothing is optional any more.
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -11,34 +11,40 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::handlers::compiler;
 use http1::MAX_BUFFER_OVERHEAD;
-use sandbox::{HandlerLimits, Ledger, Usage};
+use sandbox::{HandlerLimits, Usage};
 
 mod address;
+#[cfg(test)]
+mod documented;
+mod options;
 mod routes;
 mod settings;
 mod values;
 pub use address::Address;
+use options::Bounded;
+pub(crate) use options::describe;
 pub use routes::{HandlerSettings, Prefix, Route};
 pub use settings::Settings;
 pub use values::{AuditTo, CacheDir, EnvPair, Probe, Size, Span};
 
 /// Where handlers run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum PoolKind {
     /// Threads of this process
+    #[default]
     Thread,
     /// Worker processes, one request at a time in each
     Process,
 }
 
 /// What goes to standard error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogFormat {
     /// Lines for people
+    #[default]
     Text,
     /// One JSON object a line
     Json,
@@ -141,44 +147,33 @@ impl Share {
     }
 }
 
-/// The most workers that one pool may have; each reserves address space.
-const MAX_WORKERS: u32 = 1024;
-
-/// The most memory one instance may have: what 32-bit WebAssembly can address.
-const MAX_MEMORY: u64 = 4 << 30;
-
-/// The longest time that any option may name; timers cannot overflow below it.
-const MAX_SPAN: Duration = Duration::from_secs(365 * 24 * 3600);
-
 impl Config {
     /// Fills in the defaults and checks what was given.
     ///
     /// # Errors
     /// An error that names the option and the reason.
     pub fn new(settings: Settings) -> anyhow::Result<Self> {
-        let pool = settings.pool.unwrap_or(PoolKind::Thread);
+        let pool = settings.pool.unwrap_or_default();
         let default_port = match pool {
-            PoolKind::Thread => 8885,
-            PoolKind::Process => 8889,
+            PoolKind::Thread => options::THREAD_PORT,
+            PoolKind::Process => options::PROCESS_PORT,
         };
         let mut addr = settings.addr.clone().unwrap_or_else(|| Address::loopback(default_port));
         if let Some(port) = settings.port {
             addr.set_port(port);
         }
-        let workers = settings.workers.map_or(20, NonZeroU32::get);
-        if workers > MAX_WORKERS {
-            bail!("--workers: at most {MAX_WORKERS}");
-        }
+        let workers = options::WORKERS.of(settings.workers.map(NonZeroU32::get))?;
+        let most = options::MOST_WORKERS;
         let max_workers = settings
             .max_workers
-            .map_or(workers.saturating_mul(4).min(MAX_WORKERS), NonZeroU32::get);
-        if max_workers < workers || max_workers > MAX_WORKERS {
-            bail!("--max-workers: from --workers, which is {workers}, to {MAX_WORKERS}");
+            .map_or((workers * options::MOST_FOR_EACH_READY).min(most), NonZeroU32::get);
+        if max_workers < workers || max_workers > most {
+            bail!("--max-workers: from --workers, which is {workers}, to {most}");
         }
         let routes = Route::all(&settings, workers, max_workers)?;
         let client = client_limits(&settings, &routes)?;
-        let compile_timeout =
-            span("--compile-timeout", settings.compile_timeout, compiler::DEFAULT_CPU)?;
+        let Span(compile_timeout) = options::COMPILE_TIMEOUT.of(settings.compile_timeout)?;
+        let Span(grace) = options::GRACE.of(settings.grace)?;
         let verbosity = match (settings.quiet.unwrap_or(false), settings.log) {
             (false, _) => Verbosity::Full,
             // Whoever names a format wants a log.
@@ -190,15 +185,13 @@ impl Config {
             routes,
             watch: settings.watch.unwrap_or(false),
             probe: settings.probe,
-            cache_dir: settings.cache_dir.unwrap_or(CacheDir::OfUser),
+            cache_dir: settings.cache_dir.unwrap_or_default(),
             compile_timeout,
             addr,
-            queue: count(settings.queue, 1024),
+            queue: count(&options::QUEUE, settings.queue)?,
             client,
-            grace: settings
-                .grace
-                .map_or(Duration::from_secs(10), |Span(grace)| grace.min(MAX_SPAN)),
-            log: settings.log.unwrap_or(LogFormat::Text),
+            grace,
+            log: settings.log.unwrap_or_default(),
             verbosity,
             passed_over: Vec::new(),
             audit: settings.audit,
@@ -209,10 +202,9 @@ impl Config {
 }
 
 impl DirConfig {
-    /// Takes `HOST` or `HOST::GUEST`; without the latter the guest's name of the
-    /// directory is `folder`, whatever the host calls it.
+    /// Takes `HOST` or `HOST::GUEST`.
     fn parse(text: &str, read_only: bool) -> anyhow::Result<Self> {
-        let (host, guest) = text.split_once("::").unwrap_or((text, "folder"));
+        let (host, guest) = text.split_once("::").unwrap_or((text, options::GUEST_DIR));
         if host.is_empty() || guest.is_empty() {
             bail!("--dir: '{text}' is not of the form HOST or HOST::GUEST");
         }
@@ -222,26 +214,22 @@ impl DirConfig {
 
 /// Limits on one call of a handler, with those of all where it has none of its own.
 fn limits(all: &Settings, own: &HandlerSettings) -> anyhow::Result<HandlerLimits> {
-    let response = own.max_response.or(all.max_response);
-    let bytes = size("--quota", own.quota.or(all.quota), 1 << 30, 0..=Ledger::MAX_BYTES)?;
+    let Span(timeout) = options::TIMEOUT.of(own.timeout.or(all.timeout))?;
+    let Size(quota) = options::QUOTA.of(own.quota.or(all.quota))?;
     Ok(HandlerLimits {
-        timeout: span("--timeout", own.timeout.or(all.timeout), Duration::from_secs(10))?,
-        memory: size("--memory", own.memory.or(all.memory), 128 << 20, 64 << 10..=MAX_MEMORY)?,
-        max_response: size("--max-response", response, 64 << 20, 1024..=2 << 30)?,
+        timeout,
+        memory: size(&options::MEMORY, own.memory.or(all.memory))?,
+        max_response: size(&options::MAX_RESPONSE, own.max_response.or(all.max_response))?,
         quota: Usage {
-            bytes: bytes as u64,
-            entries: count(own.max_files.or(all.max_files), 10_000) as u64,
+            bytes: quota,
+            entries: count(&options::MAX_FILES, own.max_files.or(all.max_files))? as u64,
         },
     })
 }
 
 fn client_limits(settings: &Settings, routes: &[Route]) -> anyhow::Result<ClientLimits> {
-    let seconds = Duration::from_secs;
-    let share = Share(settings.client_share.map_or(50, NonZeroU32::get));
-    if share.0 > 100 {
-        bail!("--client-share: from 1 to 100 percent");
-    }
-    let max_request = size("--max-request", settings.max_request, 16 << 20, 0..=2 << 30)?;
+    let share = Share(options::CLIENT_SHARE.of(settings.client_share.map(NonZeroU32::get))?);
+    let max_request = size(&options::MAX_REQUEST, settings.max_request)?;
     // One client must be able to send the longest request and get the longest response.
     let responses = routes.iter().map(|route| route.limits.max_response);
     let longest = responses.fold(max_request, usize::max) + MAX_BUFFER_OVERHEAD;
@@ -252,45 +240,27 @@ fn client_limits(settings: &Settings, routes: &[Route]) -> anyhow::Result<Client
             "--max-buffered: at least {least}, so that a client's share has room for the longest message"
         );
     }
-    let max_buffered =
-        size("--max-buffered", settings.max_buffered, least.max(1 << 30), least..=1 << 50)?;
+    let span = |option: Bounded<Span>, given| option.of(given).map(|Span(span)| span);
     Ok(ClientLimits {
-        max_connections: count(settings.max_connections, 10_000),
-        max_buffered,
+        max_connections: count(&options::MAX_CONNECTIONS, settings.max_connections)?,
+        max_buffered: size(&options::MAX_BUFFERED.at_least(least), settings.max_buffered)?,
         share,
         max_request,
-        header_timeout: span("--header-timeout", settings.header_timeout, seconds(10))?,
-        body_timeout: span("--body-timeout", settings.body_timeout, seconds(30))?,
-        write_timeout: span("--write-timeout", settings.write_timeout, seconds(30))?,
-        min_rate: size("--min-rate", settings.min_rate, 4 << 10, 1..=1 << 30)?,
-        idle_timeout: span("--idle-timeout", settings.idle_timeout, seconds(60))?,
+        header_timeout: span(options::HEADER_TIMEOUT, settings.header_timeout)?,
+        body_timeout: span(options::BODY_TIMEOUT, settings.body_timeout)?,
+        write_timeout: span(options::WRITE_TIMEOUT, settings.write_timeout)?,
+        min_rate: size(&options::MIN_RATE, settings.min_rate)?,
+        idle_timeout: span(options::IDLE_TIMEOUT, settings.idle_timeout)?,
     })
 }
 
-fn count(given: Option<NonZeroU32>, default: usize) -> usize {
-    given.map_or(default, |n| usize::try_from(n.get()).unwrap_or(usize::MAX))
+fn count(option: &Bounded<u32>, given: Option<NonZeroU32>) -> anyhow::Result<usize> {
+    Ok(usize::try_from(option.of(given.map(NonZeroU32::get))?)?)
 }
 
-fn span(option: &str, given: Option<Span>, default: Duration) -> anyhow::Result<Duration> {
-    let Span(span) = given.unwrap_or(Span(default));
-    if span.is_zero() || span > MAX_SPAN {
-        bail!("{option}: more than zero and at most a year");
-    }
-    Ok(span)
-}
-
-fn size(
-    option: &str,
-    given: Option<Size>,
-    default: u64,
-    range: std::ops::RangeInclusive<u64>,
-) -> anyhow::Result<usize> {
-    let Size(bytes) = given.unwrap_or(Size(default));
-    if !range.contains(&bytes) {
-        let [low, high] = [*range.start(), *range.end()].map(bytesize::ByteSize);
-        bail!("{option}: from {} to {}", low.display().iec(), high.display().iec());
-    }
-    usize::try_from(bytes).with_context(|| format!("{option}: too large for this machine"))
+fn size(option: &Bounded<Size>, given: Option<Size>) -> anyhow::Result<usize> {
+    let Size(bytes) = option.of(given)?;
+    usize::try_from(bytes).context("too large for this machine")
 }
 
 #[cfg(test)]

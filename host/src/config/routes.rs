@@ -12,6 +12,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::options::DIR;
 use super::values::{EnvPair, Size, Span};
 use super::{DirConfig, HandlerLimits, Settings, limits};
 
@@ -278,7 +279,7 @@ impl Route {
             );
         }
         let read_only = own.read_only.or(settings.read_only).unwrap_or(false);
-        let dir = own.dir.as_deref().or(settings.dir.as_deref()).unwrap_or("./folder::folder");
+        let dir = own.dir.as_deref().or(settings.dir.as_deref()).unwrap_or(DIR);
         let env = own.env.clone().or_else(|| settings.env.clone()).unwrap_or_default();
         let most = own.max_concurrent.map_or(u32::MAX, NonZeroU32::get);
         Ok(Self {

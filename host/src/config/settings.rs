@@ -14,15 +14,20 @@ use super::{LogFormat, PoolKind};
 
 /// The options as they were given, each with its name on the command line, its
 /// variable `SWAPBOX_*` and its key in the file.
-#[derive(Clone, Debug, Default, Deserialize, clap::Args)]
+///
+/// The first paragraph of each comment is what `-h` says of it. `--help` and `docs/configuration.md`
+/// have all of it, with the default and the range of `options`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, clap::Args)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 #[group(skip)]
 pub struct Settings {
-    /// Where handlers run [default: thread]
+    /// Where handlers run
     #[arg(long, env = "SWAPBOX_POOL", hide_env = true, value_enum)]
     pub pool: Option<PoolKind>,
-    /// A handler, a .wasm component; with /PREFIX= only for the paths below that, of which the
-    /// longest that matches wins; repeatable [default: the built-in file handler]
+    /// A handler, a .wasm component; with /PREFIX= only for the paths below that
+    ///
+    /// Repeatable with prefixes, of which the longest that matches wins. In the file also a list,
+    /// or tables `[[handler]]`.
     #[arg(long, env = "SWAPBOX_HANDLER", hide_env = true, value_name = "[/PREFIX=]PATH")]
     #[serde(deserialize_with = "routes::handlers")]
     pub handler: Option<Vec<HandlerSettings>>,
@@ -33,42 +38,58 @@ pub struct Settings {
     )]
     pub watch: Option<bool>,
     /// A request, such as "GET /", that a new handler must answer below 500 before it is taken up
+    ///
+    /// It is asked of the handlers whose prefix matches.
     #[arg(long, env = "SWAPBOX_PROBE", hide_env = true, value_name = "REQUEST")]
     pub probe: Option<Probe>,
-    /// Where compiled handlers are kept, for the next start; or none [default: swapbox in the user's cache directory]
+    /// Where compiled handlers are kept for the next start, or none
+    ///
+    /// At most 512 MiB are kept. A directory that is not the user's own, with mode 0700, is not
+    /// used.
     #[arg(long, env = "SWAPBOX_CACHE_DIR", hide_env = true, value_name = "DIR|none")]
     pub cache_dir: Option<CacheDir>,
-    /// Processor time that compiling a handler may take, in whole seconds, and ten times that by the
-    /// clock [default: 60s]
+    /// Processor time that compiling a handler may take
+    ///
+    /// It is rounded up to whole seconds. By the clock it is ten times that.
     #[arg(long, env = "SWAPBOX_COMPILE_TIMEOUT", hide_env = true, value_name = "DURATION")]
     pub compile_timeout: Option<Span>,
-    /// Listen address, as IP:PORT, HOST:PORT (all addresses of that name) or :PORT (all of this
-    /// machine); port 0 picks a free one [default: 127.0.0.1:8885 for thread, :8889 for process]
+    /// Listen address, as IP:PORT, HOST:PORT or :PORT
+    ///
+    /// A name stands for all of its addresses, :PORT or `[::]:PORT` for all of this machine. Port 0
+    /// picks a free one.
     #[arg(long, env = "SWAPBOX_ADDR", hide_env = true, value_name = "HOST:PORT")]
     pub addr: Option<Address>,
     /// Only the port of the listen address
     #[arg(long, env = "SWAPBOX_PORT", hide_env = true)]
     pub port: Option<u16>,
-    /// Handler threads or processes kept ready [default: 20]
+    /// Handler threads or processes kept ready, for each handler
     #[arg(long, env = "SWAPBOX_WORKERS", hide_env = true, value_name = "N", value_parser = positive)]
     pub workers: Option<NonZeroU32>,
-    /// Workers at most, while all of them are busy [default: 4 x workers]
+    /// Workers of a handler at most
+    ///
+    /// There are more than --workers while every one is held up for 100 ms and requests wait.
     #[arg(long, env = "SWAPBOX_MAX_WORKERS", hide_env = true, value_name = "N", value_parser = positive)]
     pub max_workers: Option<NonZeroU32>,
-    /// Requests that may wait for a worker before clients get 503 [default: 1024]
+    /// Requests that may wait for a handler's workers before clients get 503
     #[arg(long, env = "SWAPBOX_QUEUE", hide_env = true, value_name = "N", value_parser = positive)]
     pub queue: Option<NonZeroU32>,
-    /// Open client connections [default: 10000]
+    /// Open client connections
+    ///
+    /// For one more, the one that has been idle for longest is closed.
     #[arg(long, env = "SWAPBOX_MAX_CONNECTIONS", hide_env = true, value_name = "N", value_parser = positive)]
     pub max_connections: Option<NonZeroU32>,
-    /// The most of --queue, --max-connections and --max-buffered that one client address may
-    /// hold, in percent; 100 behind a proxy [default: 50]
+    /// The most of --queue, --max-connections and --max-buffered that one client address may hold,
+    /// in percent; 100 behind a proxy
+    ///
+    /// With IPv6, a network of 64 bits counts as one address.
     #[arg(long, env = "SWAPBOX_CLIENT_SHARE", hide_env = true, value_name = "PERCENT", value_parser = positive)]
     pub client_share: Option<NonZeroU32>,
-    /// Bytes of requests and responses in memory, of all clients together [default: 1GiB]
+    /// Bytes of requests and responses in memory, of all clients together
     #[arg(long, env = "SWAPBOX_MAX_BUFFERED", hide_env = true, value_name = "SIZE")]
     pub max_buffered: Option<Size>,
-    /// The directory that the handler sees; created if missing [default: ./folder::folder]
+    /// The directory that the handler sees, and its name there
+    ///
+    /// It is created if it is missing, but none above it.
     #[arg(long, env = "SWAPBOX_DIR", hide_env = true, value_name = "HOST[::GUEST]")]
     pub dir: Option<String>,
     /// The handler may read the directory but not change it
@@ -80,53 +101,65 @@ pub struct Settings {
     /// An environment variable for the handler, the only ones it sees; repeatable
     #[arg(long, env = "SWAPBOX_ENV", hide_env = true, value_name = "KEY=VALUE")]
     pub env: Option<Vec<EnvPair>>,
-    /// Deadline of a whole handler call: instantiation, compute, host calls [default: 10s]
+    /// Deadline of a whole handler call: instantiation, compute, host calls
     #[arg(long, env = "SWAPBOX_TIMEOUT", hide_env = true, value_name = "DURATION")]
     pub timeout: Option<Span>,
-    /// Ceiling over all memories and tables of one instance together [default: 128MiB]
+    /// Ceiling over all memories and tables of one instance together
     #[arg(long, env = "SWAPBOX_MEMORY", hide_env = true, value_name = "SIZE")]
     pub memory: Option<Size>,
-    /// Bytes of files and directories that the directory may hold [default: 1GiB]
+    /// Bytes of files and directories that the directory may hold
+    ///
+    /// An empty directory in it mostly has 4 KiB.
     #[arg(long, env = "SWAPBOX_QUOTA", hide_env = true, value_name = "SIZE")]
     pub quota: Option<Size>,
-    /// Files, directories and links that the directory may hold [default: 10000]
+    /// Files, directories and links that the directory may hold
     #[arg(long, env = "SWAPBOX_MAX_FILES", hide_env = true, value_name = "N", value_parser = positive)]
     pub max_files: Option<NonZeroU32>,
-    /// Largest request body [default: 16MiB]
+    /// Largest request body
     #[arg(long, env = "SWAPBOX_MAX_REQUEST", hide_env = true, value_name = "SIZE")]
     pub max_request: Option<Size>,
-    /// Largest response [default: 64MiB]
+    /// Largest response
     #[arg(long, env = "SWAPBOX_MAX_RESPONSE", hide_env = true, value_name = "SIZE")]
     pub max_response: Option<Size>,
-    /// A request's head must arrive within this time of its first byte [default: 10s]
+    /// A request's head must arrive within this time of its first byte
     #[arg(long, env = "SWAPBOX_HEADER_TIMEOUT", hide_env = true, value_name = "DURATION")]
     pub header_timeout: Option<Span>,
-    /// A request's body must arrive within this time and what it takes at --min-rate [default: 30s]
+    /// A request's body must arrive within this time and what it takes at --min-rate
     #[arg(long, env = "SWAPBOX_BODY_TIMEOUT", hide_env = true, value_name = "DURATION")]
     pub body_timeout: Option<Span>,
-    /// A client must take its response within this time and what it takes at --min-rate [default: 30s]
+    /// A client must take its response within this time and what it takes at --min-rate
     #[arg(long, env = "SWAPBOX_WRITE_TIMEOUT", hide_env = true, value_name = "DURATION")]
     pub write_timeout: Option<Span>,
-    /// Bytes a second below which a client that sends or takes a body is too slow [default: 4KiB]
+    /// Bytes a second below which a client that sends or takes a body is too slow
+    ///
+    /// One that was faster and stalls is cut off after the timeout, after twice that at most.
     #[arg(long, env = "SWAPBOX_MIN_RATE", hide_env = true, value_name = "SIZE")]
     pub min_rate: Option<Size>,
-    /// A connection without a request is closed after this time [default: 60s]
+    /// A connection without a request is closed after this time
     #[arg(long, env = "SWAPBOX_IDLE_TIMEOUT", hide_env = true, value_name = "DURATION")]
     pub idle_timeout: Option<Span>,
-    /// How long SIGTERM and SIGINT wait for requests in flight [default: 10s]
+    /// How long SIGTERM and SIGINT wait for requests in flight
     #[arg(long, env = "SWAPBOX_GRACE", hide_env = true, value_name = "DURATION")]
     pub grace: Option<Span>,
-    /// Access log and events on standard error, with json also the banner [default: text]
+    /// Access log and events, on standard error
+    ///
+    /// With json there is one object a line, the banner and an error at the start included. A bad
+    /// command line is told of in text.
     #[arg(long, env = "SWAPBOX_LOG", hide_env = true, value_enum)]
     pub log: Option<LogFormat>,
-    /// Nothing on standard error but warnings and errors: no banner, no events, nothing that handlers
-    /// print; the access log only where --log is given, too
+    /// Nothing on standard error but warnings and errors
+    ///
+    /// There is no banner, there are no events, and nothing that handlers print. The access log is
+    /// there only where --log is given, too.
     #[arg(
         long, env = "SWAPBOX_QUIET", hide_env = true, num_args = 0..=1, require_equals = true,
         default_missing_value = "true", value_name = "BOOL"
     )]
     pub quiet: Option<bool>,
     /// A line of JSON for every host call of a handler, into this file or to standard output
+    ///
+    /// What cannot be written or is not read holds up the handlers, and ends their calls at the
+    /// deadline.
     #[arg(long, env = "SWAPBOX_AUDIT", hide_env = true, value_name = "FILE|-")]
     pub audit: Option<AuditTo>,
     /// Do not start unless Landlock and seccomp are fully in force

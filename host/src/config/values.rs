@@ -11,14 +11,19 @@ use std::time::Duration;
 use serde::Deserialize;
 
 /// A size in bytes, written as `64KiB`, `16MiB`, `1GiB` or a plain number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Deserialize)]
 #[serde(try_from = "Scalar")]
 pub struct Size(pub u64);
 
 /// A duration, written as `500ms`, `10s` or `2m`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Deserialize)]
 #[serde(try_from = "Scalar")]
 pub struct Span(pub Duration);
+
+impl Span {
+    /// A year, as it is understood when it is written as `1year`.
+    pub(super) const YEAR: Self = Self(Duration::from_secs(31_557_600));
+}
 
 /// An environment variable for the handler, written as `KEY=VALUE`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -36,12 +41,13 @@ pub enum AuditTo {
 }
 
 /// Where compiled handlers are kept.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(from = "PathBuf")]
 pub enum CacheDir {
     /// Nowhere, written as `none`.
     None,
     /// `swapbox` in the user's cache directory.
+    #[default]
     OfUser,
     /// Here.
     Path(PathBuf),
@@ -127,6 +133,16 @@ impl From<OsString> for AuditTo {
     }
 }
 
+impl fmt::Display for CacheDir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::OfUser => f.write_str("swapbox in the user's cache directory"),
+            Self::Path(path) => path.display().fmt(f),
+        }
+    }
+}
+
 /// Reads a number of things of which there must be one.
 pub(super) fn positive(text: &str) -> Result<NonZeroU32, String> {
     text.parse().map_err(|_| format!("a whole number from 1 to {} is needed", u32::MAX))
@@ -144,6 +160,18 @@ impl FromStr for Size {
     }
 }
 
+/// The size as it can be written, exactly.
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(50, "PiB"), (40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+        let exact = |(shift, _): &(u32, _)| self.0.trailing_zeros() >= *shift;
+        match units.into_iter().find(exact) {
+            Some((shift, unit)) if self.0 > 0 => write!(f, "{}{unit}", self.0 >> shift),
+            _ => self.0.fmt(f),
+        }
+    }
+}
+
 impl FromStr for Span {
     type Err = String;
 
@@ -151,6 +179,16 @@ impl FromStr for Span {
         humantime::parse_duration(text)
             .map(Self)
             .map_err(|_| "a duration is written as 500ms, 10s or 2m".into())
+    }
+}
+
+/// The duration as it can be written, exactly.
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0.as_secs(), self.0.subsec_nanos()) {
+            (seconds @ 1..=999, 0) => write!(f, "{seconds}s"),
+            _ => humantime::format_duration(self.0).fmt(f),
+        }
     }
 }
 
@@ -220,6 +258,17 @@ mod tests {
         for text in ["", "-1", "MiB", "12 parsecs", "0x10", "99999999999999999999"] {
             assert!(text.parse::<Size>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn sizes_and_durations_are_printed_as_they_can_be_written() {
+        for text in ["0", "77", "64KiB", "16MiB", "1GiB", "1025", "64TiB", "1PiB"] {
+            assert_eq!(text.parse::<Size>().expect(text).to_string(), text);
+        }
+        for text in ["0s", "1ns", "500ms", "10s", "60s", "90s", "1h", "1year"] {
+            assert_eq!(text.parse::<Span>().expect(text).to_string(), text);
+        }
+        assert_eq!("1year".parse(), Ok(Span::YEAR));
     }
 
     #[test]

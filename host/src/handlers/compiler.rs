@@ -16,14 +16,14 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use rustix::fs::{MemfdFlags, SealFlags, SeekFrom, fcntl_add_seals, memfd_create, seek};
 use rustix::process::{Signal, nice, set_parent_process_death_signal};
+use sandbox::HandlerLimits;
+use sandbox::{Clock, Examined, Memories, Sandbox};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::isolation::lockdown;
-use sandbox::HandlerLimits;
-use sandbox::{Clock, Examined, Memories, Sandbox};
 
 /// What compiling may cost.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +50,9 @@ impl Default for Bounds {
         Self { cpu: DEFAULT_CPU, memory: 4 << 30, priority: Priority::Usual }
     }
 }
+
+/// The first argument of a process that compiles.
+pub const TASK: &str = "swapbox-compile";
 
 /// Processor time for a compiler, where nothing else is said.
 pub const DEFAULT_CPU: Duration = Duration::from_secs(60);
@@ -152,7 +155,7 @@ pub async fn compile(
 ) -> anyhow::Result<Compiled> {
     let code = memory()?;
     let mut child = Command::new("/proc/self/exe")
-        .arg("compile")
+        .arg(TASK)
         .arg(serde_json::to_string(&limits)?)
         .arg(bounds.memory.to_string())
         .arg(bounds.cpu_seconds().to_string())

@@ -9,10 +9,10 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{anyhow, ensure};
+use sandbox::{Clock, HandlerLimits, Program, Sandbox};
 
 use crate::config::DirConfig;
 use crate::handlers::served_dir::Directories;
-use sandbox::{Clock, HandlerLimits, Program, Sandbox};
 
 /// The file handler, built from `handlers/fileops`.
 const FILEOPS: &[u8] = include_bytes!("../../../handlers/fileops.wasm");

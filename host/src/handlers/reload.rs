@@ -13,7 +13,9 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
+use http1::{Persistence, Reply, prepare};
 use rustix::io::Errno;
+use sandbox::{CallError, HandlerLimits, Sandbox};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
@@ -26,8 +28,6 @@ use crate::handlers::symbolize::Symbols;
 use crate::isolation::lockdown::Level;
 use crate::observe::log::Budget;
 use crate::pool::{Common, Pool, StartupMode};
-use http1::{Persistence, Reply, prepare};
-use sandbox::{CallError, HandlerLimits, Sandbox};
 
 /// Statuses from here on are failures of the server, and so of the handler.
 const SERVER_ERROR: u16 = 500;
@@ -144,12 +144,6 @@ impl Swapper {
     #[must_use]
     pub fn routes(&self) -> Arc<Routes> {
         Arc::clone(&self.routes)
-    }
-
-    /// The routes as they are wanted.
-    #[must_use]
-    pub fn wanted(&self) -> Vec<Route> {
-        self.wanted.iter().map(|wanted| wanted.route.clone()).collect()
     }
 
     /// The handlers' files, and what each was when it was read.

@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use anyhow::{Context as _, bail};
 use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, openat2};
 use rustix::io::Errno;
+use sandbox::{Audit, DirStreamPool, Grants, Ledger, OpenFile, Permission, Preopen, Usage};
 
 use crate::config::DirConfig;
-use sandbox::{Audit, DirStreamPool, Grants, Ledger, OpenFile, Permission, Preopen, Usage};
 
 /// Workers that may serve one directory at a time, those of handlers that are about
 /// to be swapped included.

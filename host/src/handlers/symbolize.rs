@@ -27,6 +27,9 @@ use wasmparser::{Encoding, Parser, Payload};
 use crate::handlers::compiler::memfd;
 use crate::isolation::lockdown;
 
+/// The first argument of a process that reads.
+pub const TASK: &str = "swapbox-symbolize";
+
 /// How long it may take to read what there is about some instructions.
 const TIME: Duration = Duration::from_secs(5);
 
@@ -92,7 +95,7 @@ impl Symbols {
 /// Has a process read the lines.
 async fn read(component: &[u8], offsets: &[usize]) -> anyhow::Result<Vec<Option<String>>> {
     let child = Command::new("/proc/self/exe")
-        .arg("symbolize")
+        .arg(TASK)
         .args(offsets.iter().map(usize::to_string))
         .env_clear()
         .current_dir("/")

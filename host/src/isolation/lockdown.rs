@@ -15,11 +15,11 @@ use landlock::{
 };
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+#[cfg(feature = "holes")]
+use sandbox::holes::Hole;
 use signal_hook::consts::SIGXFSZ;
 
 use crate::isolation::seccomp::{self, CHANGES, SYSTEM_CALLS, THREADS, Threads};
-#[cfg(feature = "holes")]
-use sandbox::holes::Hole;
 
 /// The newest Landlock rules that are asked for; older kernels enforce fewer.
 const LANDLOCK_ABI: ABI = ABI::V6;

@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use sandbox::Audit;
 
 use crate::config::AuditTo;
-use sandbox::Audit;
 
 /// How long the end waits for what is still in the pipe.
 const FINISH: Duration = Duration::from_secs(5);

@@ -16,6 +16,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
 use anyhow::Context as _;
+use sandbox::{Captured, Frame};
 use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::debug_fn;
@@ -26,7 +27,6 @@ use self::format::{Lines, OUTPUT, write_field};
 use self::queue::Queue;
 use crate::config::{LogFormat, Verbosity};
 use crate::handlers::symbolize::Symbols;
-use sandbox::{Captured, Frame};
 
 /// Lines of a handler's output in the log, for each request.
 const MAX_OUTPUT_LINES: usize = 256;

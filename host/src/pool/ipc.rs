@@ -23,13 +23,13 @@ use rustix::net::{
 };
 
 use rustix::io::Errno;
+use sandbox::{Call, CallError, Captured, Cause, HandlerLimits};
 use serde::{Deserialize, Serialize};
+use shm::ring::{Answer, ProtocolError};
 use wasmtime::Trap;
 
 use super::payload::Payload;
 use crate::config::DirConfig;
-use sandbox::{Call, CallError, Captured, Cause, HandlerLimits};
-use shm::ring::{Answer, ProtocolError};
 
 /// The most bytes in one datagram; the kernel's default buffers take three.
 pub(crate) const DATAGRAM: usize = 64 << 10;
@@ -306,8 +306,9 @@ fn decode_error(outcome: u8, detail: u8) -> Option<CallError> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use sandbox::Frame;
+
+    use super::*;
 
     fn decode(bytes: Vec<u8>, max_response: usize) -> Option<Call<Payload>> {
         decode_answer(Answer { bytes, response: None }, Captured::default(), max_response)

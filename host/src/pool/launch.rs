@@ -8,7 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
+use sandbox::Audit;
+#[cfg(feature = "holes")]
+use sandbox::holes;
 use serde::de::DeserializeOwned;
+use shm::doorbell::Doorbell;
+use shm::ring::Ring;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixDatagram;
 use tokio::process::{Child as Process, Command};
@@ -18,14 +23,10 @@ use tokio::time::timeout;
 use super::Common;
 use super::child::{Child, watch};
 use super::ipc::{self, Assembler, Init};
+use super::process::zygote;
 use crate::config::Route;
 use crate::handlers::served_dir::{ServedDir, Slot};
 use crate::isolation::lockdown::Level;
-use sandbox::Audit;
-#[cfg(feature = "holes")]
-use sandbox::holes;
-use shm::doorbell::Doorbell;
-use shm::ring::Ring;
 
 /// How long a zygote or worker may take from its start to being ready.
 const START: Duration = Duration::from_secs(30);
@@ -130,7 +131,7 @@ impl Launcher {
         ours.set_nonblocking(true)?;
         let replies = UnixDatagram::from_std(ours.try_clone()?)?;
         let mut command = Command::new("/proc/self/exe");
-        command.arg("zygote").arg(std::process::id().to_string()).env_clear();
+        command.arg(zygote::TASK).arg(std::process::id().to_string()).env_clear();
         #[cfg(feature = "holes")]
         command.envs(std::env::var_os(holes::VARIABLE).map(|hole| (holes::VARIABLE, hole)));
         let process = command

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use sandbox::{Audit, Call, CallError};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::block_in_place;
 use tokio::time::sleep;
@@ -33,7 +34,6 @@ use crate::config::{PoolKind, Route};
 use crate::handlers::served_dir::Directories;
 use crate::isolation::lockdown::Level;
 use crate::observe::metrics::Load;
-use sandbox::{Audit, Call, CallError};
 
 /// The address of requests that are the server's own.
 const INTERNAL_CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);

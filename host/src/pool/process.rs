@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use shm::ring::{self, PIPELINE_DEPTH, Ring};
 use tokio::net::UnixDatagram;
 use tokio::sync::Notify;
 
@@ -35,7 +36,6 @@ use super::{Job, PoolContext, StartupMode, rest};
 use crate::isolation::lockdown::Level;
 use crate::isolation::sched;
 use crate::observe::metrics::Load;
-use shm::ring::{self, PIPELINE_DEPTH, Ring};
 
 /// How far past its deadline a worker is killed; a handler that sleeps in a host
 /// call ends by itself before.

@@ -25,6 +25,9 @@ use tokio::task::spawn_blocking;
 use self::shard::Shard;
 use self::watch::watch;
 
+use attacks::escape;
+use sandbox::{Call, CallContext, CallError};
+
 use super::admission::Admission;
 use super::autoscale::Autoscaler;
 use super::schedule::{self, SLOW_CALL, Schedule, Shape};
@@ -33,8 +36,6 @@ use crate::handlers::served_dir::{self, ServedDir};
 use crate::isolation::lockdown::{self, Level};
 use crate::isolation::sched;
 use crate::observe::metrics::Load;
-use attacks::escape;
-use sandbox::{Call, CallContext, CallError};
 
 /// A worker's native stack, in bytes: what guests may use, and as much again
 /// for the host's frames below and above.

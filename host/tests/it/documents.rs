@@ -1,13 +1,13 @@
-//! The documents: every link leads somewhere.
+//! The documents: every link leads somewhere, and the changelog knows this version.
 
 use std::path::{Path, PathBuf};
 
-fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
 /// Every document of the repository.
-fn documents() -> Vec<PathBuf> {
+pub fn documents() -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut directories = vec![root(), root().join("docs"), root().join("deploy")];
     while let Some(directory) = directories.pop() {
@@ -70,4 +70,15 @@ fn every_link_of_the_documents_leads_somewhere() {
 fn the_readme_is_short() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     assert!(readme.lines().count() <= 150);
+}
+
+#[test]
+fn the_changelog_has_a_section_of_this_version() {
+    let changelog = std::fs::read_to_string(root().join("CHANGELOG.md")).unwrap();
+    let mut sections = changelog.lines().filter_map(|line| line.strip_prefix("## "));
+    assert_eq!(sections.next(), Some("Unreleased"));
+    let (version, date) = sections.next().unwrap().split_once(" - ").unwrap();
+    assert_eq!(version, env!("CARGO_PKG_VERSION"));
+    let numbers: Vec<_> = date.split('-').map(|number| number.parse::<u32>().is_ok()).collect();
+    assert_eq!(numbers, [true; 3], "{date}");
 }

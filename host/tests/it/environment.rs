@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::{Server, host, output};
+use crate::support::{Server, clean_for_host, host, output};
 
 /// What a server says that ends by itself, with these variables.
 fn said(arguments: &[&str], variables: &[(&str, &str)]) -> String {
@@ -75,6 +75,34 @@ fn quiet_leaves_warnings_and_a_log_that_was_asked_for() {
     assert!(line.contains(&format!("\"seconds\":{whole:.6},")), "{line}");
     let mut server = Server::silent("thread", &["--quiet", "--handler", "/dev/null"]);
     server.wait_for_line("error: --handler /dev/null: not a file");
+}
+
+#[test]
+fn the_program_has_the_name_by_which_it_is_called() {
+    let dir = tempfile::tempdir().unwrap();
+    let link = dir.path().join("swapbox");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_host"), &link).unwrap();
+    let printed = |arguments: &[&str]| {
+        let output = output(clean_for_host(&link).args(arguments));
+        assert!(output.status.success() && output.stderr.is_empty(), "{arguments:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(printed(&["--version"]).starts_with("swapbox 0."));
+    assert!(printed(&["--help"]).contains("Usage: swapbox [OPTIONS]"));
+    assert!(printed(&["inspect", "--help"]).contains("Usage: swapbox inspect"));
+    assert!(printed(&["man"]).contains(".TH swapbox 1"));
+    assert!(printed(&["completions", "bash"]).contains("complete -F _swapbox "));
+    // A server starts itself again, whatever its name.
+    let server = Server::with_command(clean_for_host(&link), "process", &["--cache-dir", "none"]);
+    assert_eq!(server.get("/").status, 200);
+}
+
+#[test]
+fn what_only_a_server_starts_is_no_command() {
+    for name in ["compile", "symbolize", "zygote", "swapbox-zygote-of-another"] {
+        let said = said(&[name], &[]);
+        assert!(said.starts_with(&format!("error: unrecognized subcommand '{name}'")), "{said}");
+    }
 }
 
 #[test]

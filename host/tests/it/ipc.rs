@@ -75,7 +75,7 @@ fn a_worker_that_says_something_empty_does_not_make_the_server_deaf() {
 fn zygote() -> (Child, UnixDatagram) {
     let (ours, theirs) = UnixDatagram::pair().unwrap();
     let mut command = host();
-    command.arg("zygote").arg(std::process::id().to_string());
+    command.arg("swapbox-zygote").arg(std::process::id().to_string());
     command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::piped());
     (command.spawn().unwrap(), ours)
 }

@@ -33,6 +33,7 @@ mod rate;
 mod records;
 mod refusals;
 mod reload;
+mod sessions;
 mod slow;
 mod standard_library;
 mod start;

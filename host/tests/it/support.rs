@@ -5,6 +5,7 @@ mod connection;
 mod mounted;
 mod programs;
 
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
@@ -62,12 +63,17 @@ pub struct Server {
 /// The executable, with no variable of ours that could change what it does, and with a
 /// cache that is not the user's.
 pub fn host() -> Command {
-    let mut command = clean(env!("CARGO_BIN_EXE_host"));
+    clean_for_host(env!("CARGO_BIN_EXE_host"))
+}
+
+/// A program that will run `host`, with the same variables.
+pub fn clean_for_host(program: impl AsRef<OsStr>) -> Command {
+    let mut command = clean(program);
     command.env("SWAPBOX_CACHE_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/compiled"));
     command
 }
 
-pub fn clean(program: &str) -> Command {
+pub fn clean(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("SWAPBOX_") {
@@ -298,7 +304,7 @@ impl Server {
     pub fn stop_compiler(&self, signal: rustix::process::Signal) -> u32 {
         let compiles = |pid: &u32| {
             let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            arguments.split(|byte| *byte == 0).nth(1) == Some(b"compile".as_slice())
+            arguments.split(|byte| *byte == 0).nth(1) == Some(b"swapbox-compile".as_slice())
         };
         let mut compiler = None;
         eventually("a compiler", || {

@@ -1,8 +1,9 @@
 //! The tables of requests and responses, on the real executable.
 
+use http1::conformance::{MAX_REQUEST, TAKEN, requests, responses, shown};
+
 use crate::components;
 use crate::support::{Server, for_each_pool};
-use http1::conformance::{MAX_REQUEST, TAKEN, requests, responses, shown};
 
 /// What follows each row on its connection.
 const NEXT: &str = "GET /next HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";

@@ -4,13 +4,13 @@ use std::io;
 use std::os::fd::AsFd;
 
 use bytes::{Buf, BytesMut};
+use http1::READ;
 use rustix::ioctl::{Getter, ioctl};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::TcpStream;
 
 use super::pace::{Pace, Phase, Stop};
 use crate::pool::Payload;
-use http1::READ;
 
 /// Bodies up to this many bytes are copied behind the head, which costs less than
 /// to write two pieces.

@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
-use crate::front::clients::Full;
-use crate::handlers::routing::Redirect;
 use http1::{Malformed, Reject};
 use sandbox::CallError;
+
+use crate::front::clients::Full;
+use crate::handlers::routing::Redirect;
 
 /// Why a request does not get its handler's answer.
 #[derive(Debug, thiserror::Error)]

@@ -15,6 +15,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use http1::{
+    Awaited, Framing, Head, MAX_RESPONSE_HEAD, Malformed, Outgoing, Persistence, Reject, Reply,
+    Request, Version, error_response, prepare_start, redirect,
+};
 use rustix::net::sockopt::set_socket_linger;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -33,10 +37,6 @@ use crate::front::context::Context;
 use crate::handlers::routing::{Generation, hand_on};
 use crate::observe::log::{self, Access};
 use crate::pool::{Busy, Done, Payload};
-use http1::{
-    Awaited, Framing, Head, MAX_RESPONSE_HEAD, Malformed, Outgoing, Persistence, Reject, Reply,
-    Request, Version, error_response, prepare_start, redirect,
-};
 
 /// Bytes of a response that mostly hold its head.
 const USUAL_HEAD: usize = 2 << 10;

@@ -5,8 +5,9 @@
 
 use std::time::Instant;
 
-use super::super::schedule::{Assignments, Begun, Lost, Schedule, Task};
 use shm::ring::Slots;
+
+use super::super::schedule::{Assignments, Begun, Lost, Schedule, Task};
 
 /// The requests of one worker, by their numbers.
 pub(super) struct Outbox<S> {

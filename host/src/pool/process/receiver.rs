@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use shm::ring::{Answer, Mail, ProtocolError, Ring};
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixDatagram;
 use tokio::sync::Notify;
@@ -14,7 +15,6 @@ use tokio::time::sleep;
 use super::super::ipc::{self, Assembler};
 use super::super::{Done, Job};
 use super::Shared;
-use shm::ring::{Answer, Mail, ProtocolError, Ring};
 
 /// WorkerReceiver from one worker in a row, before others on the I/O thread have a turn.
 const BATCH: usize = 16;

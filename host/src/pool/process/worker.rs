@@ -10,6 +10,11 @@ use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
+use attacks::escape::{self, Parent};
+use http1::MAX_REQUEST_OVERHEAD;
+use sandbox::{CallContext, Handler, Response, Sandbox, Supervisor};
+use shm::doorbell::Doorbell;
+use shm::ring::{Mail, REGIONS, REGIONS_AT, RegionOffset, Ring, SMALL_ANSWER};
 
 use super::shared_call::SharedCall;
 use crate::handlers::served_dir::ServedDir;
@@ -18,11 +23,6 @@ use crate::isolation::malloc;
 use crate::isolation::sched;
 use crate::pool::ipc::{self, Assembler, Init};
 use crate::pool::may_wait;
-use attacks::escape::{self, Parent};
-use http1::MAX_REQUEST_OVERHEAD;
-use sandbox::{CallContext, Handler, Response, Sandbox, Supervisor};
-use shm::doorbell::Doorbell;
-use shm::ring::{Mail, REGIONS, REGIONS_AT, RegionOffset, Ring, SMALL_ANSWER};
 
 /// Bytes of memory that a worker may have besides that of the instance and of messages:
 /// its engine, and what it knows of the handler.

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use sandbox::{Call, CallError};
+use shm::ring::ProtocolError;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
@@ -17,8 +19,6 @@ use super::outbox::{Death, Outbox};
 use super::receiver::{Source, WorkerReceiver};
 use super::{Link, Shared, WorkerSlot};
 use crate::handlers::served_dir::Slot;
-use sandbox::{Call, CallError};
-use shm::ring::ProtocolError;
 
 /// How long a killed worker's end is waited for.
 const REAP: Duration = Duration::from_secs(1);

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+use sandbox::{Audit, Clock, Ledger, Sandbox};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use crate::handlers::component_file;
@@ -24,7 +25,9 @@ use crate::isolation::lockdown;
 use crate::isolation::malloc;
 use crate::pool::ipc::{self, Assembler, Init};
 use crate::pool::process::worker::{self, Prepared, WorkerResources};
-use sandbox::{Audit, Clock, Ledger, Sandbox};
+
+/// The first argument of a zygote.
+pub const TASK: &str = "swapbox-zygote";
 
 /// Runs the zygote, and in the end each of its workers, until it is killed, at the latest
 /// with its parent.

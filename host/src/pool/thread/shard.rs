@@ -3,12 +3,12 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use sandbox::{Clock, Grants, Handler, Response, Sandbox};
 use tokio::sync::Semaphore;
 
 use super::super::Payload;
 use crate::config::Route;
 use crate::handlers::component_file;
-use sandbox::{Clock, Grants, Handler, Response, Sandbox};
 
 /// Listings at a time in one shard for which the directory is kept open; for others it is opened.
 const LISTINGS: usize = 4;

@@ -4,6 +4,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sandbox::CallError;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
@@ -11,7 +12,6 @@ use super::super::autoscale::{self, Change, HELD_UP};
 use super::super::schedule::Begun;
 use super::super::{Done, OVERDUE, rest};
 use super::{Next, Shared, State, TRY_AGAIN, WorkerSlot, number, pass_on, spawn};
-use sandbox::CallError;
 
 /// How long the pool waits at its end for its workers.
 const LAST: Duration = Duration::from_millis(100);

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use shm::ring::MAX_OUTPUT;
 use wasmtime::component::Resource;
 
 use super::audit::Argument;
-use shm::ring::MAX_OUTPUT;
 
 use super::bindings::wasi::cli::{
     environment, exit, stderr, stdin, stdout, terminal_input, terminal_output, terminal_stderr,

@@ -2,13 +2,13 @@
 //! words, or a trap where the guest broke the interface's rules.
 
 use rustix::io::Errno;
+use shm::ledger::NoRoom;
 use wasmtime::component::{Resource, ResourceTableError};
 
 use super::State;
 use super::audit::{Argument, Outcome};
 use super::bindings::wasi::filesystem::types::{self, ErrorCode};
 use super::bindings::wasi::io::{error, streams};
-use shm::ledger::NoRoom;
 
 /// Why the monitor does not allow what a handler asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

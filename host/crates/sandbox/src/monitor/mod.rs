@@ -29,6 +29,7 @@ mod streams;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use shm::ledger::Ledger;
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable, ResourceTableError};
 
 use super::call::CallContext;
@@ -45,7 +46,6 @@ use entries::Entries;
 use errors::{FsError, StreamError};
 use quota::Account;
 pub use quota::{OpenFile, measure};
-use shm::ledger::Ledger;
 
 mod bindings {
     #![allow(

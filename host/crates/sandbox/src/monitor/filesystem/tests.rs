@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
+use shm::ledger::Usage;
 use tempfile::TempDir;
 
 use super::super::bindings::wasi::filesystem::preopens;
 use super::super::errors::error_code;
-use shm::ledger::Usage;
 
 use super::super::{DirStreamPool, Grants, Ledger, Preopen};
 use super::*;

@@ -4,10 +4,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fd::AsFd;
+use shm::ledger::{Ledger, OpenFiles, VALUE};
 
 use super::Usage;
 use super::measure::{Measured, measure_files};
-use shm::ledger::{Ledger, OpenFiles, VALUE};
 
 /// How often, and for how long each time, a count waits for another call to say how long a
 /// file without a name is. That takes it a few microseconds, unless it is preempted.

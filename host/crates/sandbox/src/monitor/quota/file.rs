@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Stat, fstat};
 use rustix::io::Errno;
+use shm::ledger::{FileId, Ledger, OpenFileSlot};
 
 use super::measure::{block_size, identity, occupied};
-use shm::ledger::{FileId, Ledger, OpenFileSlot};
 
 /// How often a file is opened that is replaced meanwhile.
 const ATTEMPTS: usize = 100;

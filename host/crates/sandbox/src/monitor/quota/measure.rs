@@ -11,9 +11,9 @@ use std::time::Instant;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, openat, statat};
 use rustix::io::Errno;
+use shm::ledger::{FileId, Usage};
 
 use super::super::descriptor::size;
-use shm::ledger::{FileId, Usage};
 
 /// A directory whose subdirectories are not all counted yet.
 struct Level {

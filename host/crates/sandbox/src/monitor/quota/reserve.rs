@@ -8,8 +8,9 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::count::Count;
 use shm::ledger::{NoRoom, Usage};
+
+use super::count::Count;
 
 use super::Account;
 #[cfg(feature = "holes")]

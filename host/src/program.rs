@@ -1,0 +1,59 @@
+//! The program: what `host` does, and `swapbox`, which is another name of it.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use crate::cli::{self, Task, Usage};
+use crate::config::{Config, LogFormat};
+use crate::observe::log;
+use crate::{demo, dispatch, inspect, run};
+
+/// Exit status for a command line that is not right.
+const USAGE: u8 = 2;
+
+/// Does what the command line says.
+#[must_use]
+pub fn main() -> ExitCode {
+    dispatch();
+    let mut format = LogFormat::Text;
+    let result = match cli::parse(std::env::args_os()) {
+        Ok(Task::Serve(config)) => {
+            format = config.log;
+            run::serve(&config, Box::new(cli::reread))
+        }
+        Ok(Task::Demo(options)) => demo::run(&options),
+        Ok(Task::Inspect(handler, config)) => inspect_handler(&handler, &config),
+        Ok(Task::Print(bytes)) => {
+            // A pipe that is closed early has read enough.
+            let _ = std::io::stdout().write_all(&bytes);
+            return ExitCode::SUCCESS;
+        }
+        Err(Usage::Help(text)) => {
+            let _ = write!(std::io::stdout(), "{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(Usage::Error(line)) => {
+            let _ = writeln!(std::io::stderr(), "error: {}", printable::line(&line));
+            return USAGE.into();
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::failure(format, &error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn inspect_handler(handler: &Path, config: &Config) -> anyhow::Result<()> {
+    let limits = config.routes.first().context("there is a handler by default")?.limits;
+    let (text, accepted) = inspect::inspect(handler, limits, config.compile_timeout)?;
+    // A pipe that is closed early has read enough.
+    let _ = write!(std::io::stdout(), "{text}");
+    anyhow::ensure!(accepted, "{}: it would be refused", handler.display());
+    Ok(())
+}
