@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
+use wasmparser::{Parser, Payload};
 use wasmtime::component::Linker;
 use wasmtime::{Config, Engine, WasmBacktraceDetails};
 
 use super::cause::MAX_FRAMES;
 use super::component::borrowed_result::BORROWED_RESULT;
 use super::component::complexity::Complexity;
-use super::linear_memory::RecyclingMemories;
+use super::linear_memory::{GUARD, RESERVATION, RecyclingMemories};
 use super::monitor::{self, State};
 use super::program;
 use crate::limits::HandlerLimits;
@@ -54,19 +55,24 @@ pub enum Clock {
     Parent,
 }
 
-/// Where the linear memories of instances come from. Machine code is made for the one or the other.
+/// Where the linear memories of instances come from. An access beyond the end of either meets a page that is
+/// not accessible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Memories {
-    /// From instances that ended, after which they are cleared (`linear_memory`). Each access is
-    /// compared with the memory's size.
+    /// From instances that ended, after which they are cleared (`linear_memory`).
     Recycling,
+    /// As [`Recycling`](Self::Recycling), but an instance that grows does so without a system call,
+    /// as far as others have grown. So what lies beyond its end may be accessible, and machine code
+    /// compares every address with the end. That makes a handler slower that computes, and one
+    /// faster that only moves bytes.
+    Compared,
     /// From the kernel, for each instance anew. What it starts with is copied where it writes to
-    /// it. An access beyond its end meets a page that is not accessible.
+    /// it.
     CopyOnWrite,
 }
 
 impl Memories {
-    pub(super) const ALL: [Self; 2] = [Self::Recycling, Self::CopyOnWrite];
+    pub(super) const ALL: [Self; 3] = [Self::Recycling, Self::Compared, Self::CopyOnWrite];
 
     /// What costs less for a component: to clear what its instances have from the start, or to
     /// map it.
@@ -74,10 +80,21 @@ impl Memories {
     pub fn suited_to(wasm: &[u8]) -> Self {
         match Complexity::of(wasm) {
             Ok(complexity) if complexity.largest_memory > MAX_RECYCLED => Self::CopyOnWrite,
+            Ok(_) if asks_for_comparisons(wasm) => Self::Compared,
             // The compiler says what is wrong with it.
             _ => Self::Recycling,
         }
     }
+}
+
+/// The custom section by which a module asks for [`Memories::Compared`], whatever it holds.
+const COMPARE: &str = "swapbox:compare-addresses";
+
+fn asks_for_comparisons(wasm: &[u8]) -> bool {
+    let mut payloads = Parser::new(0).parse_all(wasm).map_while(Result::ok);
+    payloads.any(
+        |payload| matches!(payload, Payload::CustomSection(section) if section.name() == COMPARE),
+    )
 }
 
 /// A configured engine with its linker and, for [`Clock::Epoch`], its ticker.
@@ -87,7 +104,8 @@ pub struct Sandbox {
     pub(super) engine: Engine,
     pub(super) linker: Linker<State>,
     pub(super) limits: HandlerLimits,
-    /// Where [`Memories::Recycling`] come from.
+    pub(super) kind: Memories,
+    /// Where memories come from that are used again.
     pub(super) memories: Arc<RecyclingMemories>,
     ticker: Option<Ticker>,
 }
@@ -98,15 +116,15 @@ impl Sandbox {
     /// # Errors
     /// When wasmtime rejects the configuration, or the ticker thread cannot be started.
     pub fn new(limits: HandlerLimits, memories: Memories, clock: Clock) -> anyhow::Result<Self> {
-        let reused = Arc::new(RecyclingMemories::new(limits.memory));
-        let engine = engine(memories, Arc::clone(&reused))?;
+        let (kind, memories) = (memories, Arc::new(recycling(memories, limits)));
+        let engine = engine(kind, Arc::clone(&memories))?;
         let mut linker = Linker::new(&engine);
         monitor::add_to_linker(&mut linker).map_err(anyhow::Error::from)?;
         let ticker = match clock {
             Clock::Epoch => Some(Ticker::start(engine.clone())?),
             Clock::Parent => None,
         };
-        Ok(Self { engine, linker, limits, memories: reused, ticker })
+        Ok(Self { engine, linker, limits, kind, memories, ticker })
     }
 
     /// A digest of all that decides which machine code comes of a component: wasmtime's
@@ -117,10 +135,11 @@ impl Sandbox {
     pub fn settings(limits: HandlerLimits) -> anyhow::Result<[u8; 32]> {
         let mut hasher = Sha256Hasher(Sha256::new());
         for memories in Memories::ALL {
-            let reused = Arc::new(RecyclingMemories::new(limits.memory));
-            engine(memories, reused)?.precompile_compatibility_hash().hash(&mut hasher);
+            let recycling = Arc::new(recycling(memories, limits));
+            engine(memories, recycling)?.precompile_compatibility_hash().hash(&mut hasher);
         }
         MAX_RECYCLED.hash(&mut hasher);
+        COMPARE.hash(&mut hasher);
         BORROWED_RESULT.hash(&mut hasher);
         program::MAGIC.hash(&mut hasher);
         Ok(hasher.0.finalize().into())
@@ -226,7 +245,11 @@ impl Hasher for Sha256Hasher {
 /// Ticks that never pass; far from where the engine's counter would overflow.
 const MANY_TICKS: u64 = u64::MAX / 4;
 
-fn engine(memories: Memories, reused: Arc<RecyclingMemories>) -> anyhow::Result<Engine> {
+fn recycling(memories: Memories, limits: HandlerLimits) -> RecyclingMemories {
+    RecyclingMemories::new(limits.memory, memories != Memories::Compared)
+}
+
+fn engine(memories: Memories, recycling: Arc<RecyclingMemories>) -> anyhow::Result<Engine> {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
@@ -240,13 +263,19 @@ fn engine(memories: Memories, reused: Arc<RecyclingMemories>) -> anyhow::Result<
         .wasm_memory64(false)
         .wasm_relaxed_simd(false);
     match memories {
-        // Of a memory that may move and has no guard, the size has to be looked at.
         Memories::Recycling => config
+            .memory_reservation(RESERVATION as u64)
+            .memory_guard_size(GUARD as u64)
+            .memory_may_move(false)
+            .memory_init_cow(false)
+            .with_host_memory(recycling),
+        // Of a memory that may move and has no guard, the size has to be looked at.
+        Memories::Compared => config
             .memory_reservation(0)
             .memory_guard_size(0)
             .memory_may_move(true)
             .memory_init_cow(false)
-            .with_host_memory(reused),
+            .with_host_memory(recycling),
         Memories::CopyOnWrite => {
             config.memory_reservation(MEMORY_RESERVATION).memory_init_cow(true)
         }
@@ -345,6 +374,25 @@ fn tick(engine: &Engine, shared: &Shared) {
             engine.increment_epoch();
             shared.ticks.fetch_add(1, Ordering::Relaxed);
             next += TICK;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_component_gets_the_memories_that_suit_it() {
+        for (module, expected) in [
+            ("(memory 2)", Memories::Recycling),
+            ("(memory 2) (@custom \"swapbox:compare-addresses\" \"\")", Memories::Compared),
+            ("(memory 40) (@custom \"swapbox:compare-addresses\" \"\")", Memories::CopyOnWrite),
+        ] {
+            let text =
+                format!("(component (core module $m {module}) (core instance (instantiate $m)))");
+            let wasm = wat::parse_str(text).expect(module);
+            assert_eq!(Memories::suited_to(&wasm), expected, "{module}");
         }
     }
 }

@@ -159,7 +159,7 @@ impl Sandbox {
         if component.get_export_index(None, BORROWED_RESULT).is_some() && added.is_none() {
             return Err(Refusal::Reserved);
         }
-        let program = Program { component, needs: complexity.into() };
+        let program = Program { component, needs: Needs::new(complexity, self.kind) };
         self.has_room(&program)?;
         Ok(program)
     }
@@ -220,7 +220,7 @@ impl Sandbox {
     /// Whether its instances may have as many memories and tables, as large as they start, and
     /// all else that they take.
     fn has_room(&self, program: &Program) -> Result<(), Refusal> {
-        let Needs { records, initial_data } = program.needs;
+        let Needs { records, initial_data, .. } = program.needs;
         let most = self.limits.memory as u64;
         // Data that does not overlap fits into the memories.
         within("bytes of initial data", initial_data, most)?;

@@ -1,11 +1,12 @@
 //! Linear memories that are used again.
 //!
-//! A memory that grows, or is given back, usually becomes accessible further or less far than it
-//! was, by system calls of which one interrupts every core on which this process runs. Here it
-//! stays accessible as far as it ever was, and the next instance has zeros written over what was
-//! left of the one before, as far as it grows. So what lies beyond the end of a memory may be
-//! accessible, and another's, and machine code has to compare every address with the end, which
-//! [`Memories::Recycling`](super::engine::Memories) has it do.
+//! Machine code does not compare addresses with the end of a memory: whatever 32 bits can address
+//! is reserved for each memory, and only what its instance has of it is accessible. To change how far that
+//! is takes a system call, of which one kind interrupts every core on which this process runs. So
+//! a memory is given to an instance that starts with as much as the one before, accessible as
+//! it is, and zeros are written over what is left of the one before. Only an instance that grows
+//! pays for system calls. With [`Memories::Compared`](super::engine::Memories) none does, and
+//! machine code compares addresses.
 //!
 //! It is not the one before that clears it: that may have ended on another core, which would then
 //! have in its cache what this one is about to write to.
@@ -34,14 +35,22 @@ const _: () = assert!(REGION_BYTES == KEPT);
 /// Pages of WebAssembly, in bytes: as large as a page of any kernel, or larger.
 const PAGE: usize = 64 << 10;
 
-/// Bytes behind a memory that are never accessible, as wasmtime asks of those who bring memories:
-/// a page of any kernel.
-const GUARD: usize = 64 << 10;
+/// Address space of a memory, in bytes: all that 32 bits can address.
+pub(super) const RESERVATION: usize = 4 << 30;
+
+/// Bytes before and behind that which are never accessible. An address in machine code can have as much added
+/// to it without a comparison.
+pub(super) const GUARD: usize = 32 << 20;
+
+/// Address space of one memory with what lies around it, in bytes.
+const MAPPED: usize = GUARD + RESERVATION + GUARD;
 
 /// Makes the memories of an engine's instances, out of those that ended.
 pub(super) struct RecyclingMemories {
-    /// How large each of them may become, in bytes.
+    /// How large each of them may become, in bytes; at most [`RESERVATION`].
     capacity: usize,
+    /// Whether no more of a memory is accessible than its instance has.
+    is_exact: bool,
     free: Arc<Free>,
     /// Addresses of those that begin in shared memory, which they keep.
     shared: OnceLock<Vec<usize>>,
@@ -49,9 +58,9 @@ pub(super) struct RecyclingMemories {
 
 impl RecyclingMemories {
     /// Memories of up to so many bytes.
-    pub(super) fn new(capacity: usize) -> Self {
+    pub(super) fn new(capacity: usize, is_exact: bool) -> Self {
         let capacity = capacity.next_multiple_of(PAGE);
-        Self { capacity, free: Arc::default(), shared: OnceLock::new() }
+        Self { capacity, is_exact, free: Arc::default(), shared: OnceLock::new() }
     }
 
     /// Has as many memories as there are regions begin there: `regions` of [`REGION_BYTES`] bytes from
@@ -100,7 +109,10 @@ impl RecyclingMemories {
     fn memory(&self, size: usize) -> wasmtime::Result<Memory> {
         // The last one, of which most is in a cache.
         let free = self.free.lock().pop();
-        let mapping = free.map_or_else(|| Mapping::new(self.capacity), Ok)?;
+        let mut mapping = free.map_or_else(|| Mapping::new(self.capacity), Ok)?;
+        if self.is_exact {
+            mapping.hide(size)?;
+        }
         let mut memory = Memory { mapping, size: 0, free: Arc::clone(&self.free) };
         memory.grow_to(size)?;
         Ok(memory)
@@ -141,10 +153,10 @@ impl Stack {
     }
 }
 
-/// Address space of one memory, accessible from its beginning.
+/// Address space of one memory, [`RESERVATION`] bytes with [`GUARD`] on both sides, accessible from its beginning.
 struct Mapping {
     base: *mut u8,
-    /// Bytes that can become accessible. [`GUARD`] lies behind them.
+    /// Bytes that can become accessible; none of nothing.
     reserved: usize,
     accessible: usize,
     /// Bytes from its beginning that may have been written to. All others are zero.
@@ -167,9 +179,11 @@ impl Mapping {
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: the kernel chooses a place where nothing is.
         let base = unsafe {
-            mmap_anonymous(ptr::null_mut(), reserved + GUARD, ProtFlags::empty(), flags)?
+            mmap_anonymous(ptr::null_mut(), MAPPED, ProtFlags::empty(), flags)?
+                .cast::<u8>()
+                .add(GUARD)
         };
-        Ok(Self { base: base.cast(), reserved, accessible: 0, dirty: 0, stays: false })
+        Ok(Self { base, reserved, accessible: 0, dirty: 0, stays: false })
     }
 
     /// The same, which begins in that of a file, all zero.
@@ -202,6 +216,20 @@ impl Mapping {
         Ok(())
     }
 
+    /// Makes no more than so many bytes accessible, whatever they hold.
+    fn hide(&mut self, size: usize) -> io::Result<()> {
+        let size = size.next_multiple_of(PAGE);
+        if size < self.accessible {
+            // SAFETY: all of it lies in what is reserved, and is nobody else's.
+            unsafe {
+                let begin = self.base.add(size);
+                mprotect(begin.cast(), self.accessible - size, MprotectFlags::empty())?;
+            }
+            self.accessible = size;
+        }
+        Ok(())
+    }
+
     /// Has the bytes from one place to another, which are accessible, be zero.
     fn clear(&mut self, from: usize, to: usize) {
         let to = to.min(self.dirty);
@@ -214,7 +242,11 @@ impl Mapping {
     /// Shared memory without its pages, which are zero when they are needed again. If that fails,
     /// they stay.
     fn emptied(mut self) -> Self {
-        let kept = self.dirty.next_multiple_of(PAGE).min(self.accessible);
+        // Only what can be written to can be emptied.
+        let kept = self.dirty.next_multiple_of(PAGE).min(REGION_BYTES.min(self.reserved));
+        if self.expose(kept).is_err() {
+            return self;
+        }
         // SAFETY: all of it lies in what is shared, and is nobody else's.
         if kept > 0 && unsafe { madvise(self.base.cast(), kept, Advice::LinuxRemove) }.is_ok() {
             self.dirty = 0;
@@ -251,7 +283,7 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         if self.reserved > 0 && !self.stays {
             // SAFETY: it is this value's, which ends here. If it fails, the memory is lost.
-            let _ = unsafe { munmap(self.base.cast(), self.reserved + GUARD) };
+            let _ = unsafe { munmap(self.base.sub(GUARD).cast(), MAPPED) };
         }
     }
 }

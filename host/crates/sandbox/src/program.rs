@@ -16,10 +16,10 @@ use super::refusal::Refusal;
 use crate::limits::HandlerLimits;
 
 /// How what lies behind machine code begins. Another number for another meaning.
-pub(super) const MAGIC: [u8; 8] = *b"swapbox1";
+pub(super) const MAGIC: [u8; 8] = *b"swapbox2";
 
-/// Bytes behind machine code: [`MAGIC`] and two numbers.
-const TRAILER: usize = MAGIC.len() + 2 * size_of::<u64>();
+/// Bytes behind machine code: [`MAGIC`] and three numbers.
+const TRAILER: usize = MAGIC.len() + 3 * size_of::<u64>();
 
 /// A compiled component, handler or not.
 pub struct Program {
@@ -27,33 +27,36 @@ pub struct Program {
     pub(super) needs: Needs,
 }
 
-/// What an instance takes before its first call, besides its memories and tables.
+/// What an instance takes before its first call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Needs {
     /// Bytes of records.
     pub(super) records: u64,
     /// Bytes that are copied into its memories.
     pub(super) initial_data: u64,
-}
-
-impl From<Complexity> for Needs {
-    fn from(complexity: Complexity) -> Self {
-        let Complexity { initial_data, .. } = complexity;
-        Self { records: complexity.record_bytes(), initial_data }
-    }
+    /// Where its memories come from.
+    pub(super) memories: Memories,
 }
 
 impl Needs {
+    pub(super) fn new(complexity: Complexity, memories: Memories) -> Self {
+        let Complexity { initial_data, .. } = complexity;
+        Self { records: complexity.record_bytes(), initial_data, memories }
+    }
+
     fn trailer(self) -> Vec<u8> {
-        [MAGIC, self.records.to_le_bytes(), self.initial_data.to_le_bytes()].concat()
+        let memories = Memories::ALL.iter().position(|kind| *kind == self.memories);
+        let numbers = [self.records, self.initial_data, memories.unwrap_or_default() as u64];
+        [MAGIC].into_iter().chain(numbers.map(u64::to_le_bytes)).flatten().collect()
     }
 
     fn of_trailer(trailer: &[u8; TRAILER]) -> Option<Self> {
-        let numbers = trailer.strip_prefix(&MAGIC)?;
-        let (records, initial_data) = numbers.split_first_chunk()?;
+        let (numbers, []) = trailer.strip_prefix(&MAGIC)?.as_chunks() else { return None };
+        let &[records, initial_data, memories] = numbers else { return None };
         Some(Self {
-            records: u64::from_le_bytes(*records),
-            initial_data: u64::from_le_bytes(initial_data.try_into().ok()?),
+            records: u64::from_le_bytes(records),
+            initial_data: u64::from_le_bytes(initial_data),
+            memories: *Memories::ALL.get(usize::try_from(u64::from_le_bytes(memories)).ok()?)?,
         })
     }
 }
@@ -87,15 +90,11 @@ impl Sandbox {
     ) -> anyhow::Result<(Self, Program)> {
         let needs = read_needs(path).context("what lies behind machine code")?;
         let needs = needs.ok_or_else(|| Refusal::Precompiled("there is no trailer".into()))?;
-        let load = |memories| {
-            let sandbox = Self::new(limits, memories, clock)?;
-            // SAFETY: the caller upholds what this function asks for.
-            let component = unsafe { Component::deserialize_file(&sandbox.engine, path) };
-            let component = component.map_err(|error| Refusal::Precompiled(first_line(&error)))?;
-            anyhow::Ok((sandbox, Program { component, needs }))
-        };
-        let [usual, other] = Memories::ALL;
-        load(usual).or_else(|why| load(other).map_err(|_| why))
+        let sandbox = Self::new(limits, needs.memories, clock)?;
+        // SAFETY: the caller upholds what this function asks for.
+        let component = unsafe { Component::deserialize_file(&sandbox.engine, path) };
+        let component = component.map_err(|error| Refusal::Precompiled(first_line(&error)))?;
+        Ok((sandbox, Program { component, needs }))
     }
 }
 
@@ -113,7 +112,8 @@ mod tests {
 
     #[test]
     fn what_lies_behind_machine_code_is_read_again() {
-        let needs = Needs { records: 7, initial_data: u64::MAX };
+        let memories = Memories::CopyOnWrite;
+        let needs = Needs { records: 7, initial_data: u64::MAX, memories };
         let trailer: [u8; TRAILER] = needs.trailer().try_into().expect("its length");
         assert_eq!(Needs::of_trailer(&trailer), Some(needs));
         assert_eq!(Needs::of_trailer(&[0; TRAILER]), None);

@@ -8,7 +8,11 @@ use super::*;
 
 #[test]
 fn a_memory_that_is_used_again_is_zero_as_far_as_it_grows() {
-    let memories = RecyclingMemories::new(16 << 20);
+    [true, false].map(used_again);
+}
+
+fn used_again(is_exact: bool) {
+    let memories = RecyclingMemories::new(16 << 20, is_exact);
     let mut places = Vec::new();
     for size in [PAGE, 5 << 20, KEPT, KEPT + PAGE, 0, 16 << 20, PAGE, 3 * PAGE] {
         let mut memory = memories.memory(PAGE).expect("memory");
@@ -35,11 +39,33 @@ fn access(at: usize) -> String {
 }
 
 #[test]
+fn no_more_is_accessible_than_an_instance_has() {
+    let file = memfd_create("memories", MemfdFlags::CLOEXEC).expect("memory");
+    rustix::fs::ftruncate(&file, REGION_BYTES as u64).expect("memory");
+    for is_shared in [false, true] {
+        let memories = RecyclingMemories::new(16 << 20, true);
+        if is_shared {
+            memories.share(file.as_fd(), 0, 1).expect("a region");
+        }
+        for size in [PAGE, 5 * PAGE, KEPT, KEPT + PAGE, 2 * PAGE, 0, 16 << 20, PAGE] {
+            let mut memory = memories.memory(size.min(PAGE)).expect("memory");
+            for size in [size.min(PAGE), size] {
+                memory.grow_to(size).expect("room");
+                let end = memory.as_ptr().addr() + size;
+                assert_eq!(&access(end)[..3], "---", "{size} {is_shared}");
+                assert!(size == 0 || access(end - 1).starts_with("rw"), "{size} {is_shared}");
+            }
+            assert_eq!(&access(memory.as_ptr().addr() - 1)[..3], "---", "before it");
+        }
+    }
+}
+
+#[test]
 fn what_lies_behind_a_memory_is_not_accessible() {
     let file = memfd_create("memories", MemfdFlags::CLOEXEC).expect("memory");
     rustix::fs::ftruncate(&file, REGION_BYTES as u64).expect("memory");
     for capacity in [REGION_BYTES, 3 * REGION_BYTES] {
-        let memories = RecyclingMemories::new(capacity);
+        let memories = RecyclingMemories::new(capacity, true);
         memories.share(file.as_fd(), 0, 1).expect("a region");
         let both = [(); 2].map(|()| memories.memory(capacity).expect("memory"));
         for memory in &both {
@@ -53,7 +79,7 @@ fn what_lies_behind_a_memory_is_not_accessible() {
 
 #[test]
 fn a_memory_does_not_grow_beyond_what_it_may_have() {
-    let memories = RecyclingMemories::new(3 * PAGE - 1);
+    let memories = RecyclingMemories::new(3 * PAGE - 1, true);
     let mut memory = memories.memory(2 * PAGE).expect("memory");
     assert_eq!(memory.byte_capacity(), 3 * PAGE);
     assert!(memory.grow_to(3 * PAGE + 1).is_err());
@@ -64,7 +90,7 @@ fn a_memory_does_not_grow_beyond_what_it_may_have() {
 
 #[test]
 fn memories_at_the_same_time_are_different_ones() {
-    let memories = RecyclingMemories::new(1 << 20);
+    let memories = RecyclingMemories::new(1 << 20, true);
     let [mut one, other] = [(); 2].map(|()| memories.memory(PAGE).expect("memory"));
     one.bytes_mut().fill(1);
     assert!(other.bytes().iter().all(|byte| *byte == 0));
@@ -81,7 +107,7 @@ fn shared_memory_shows_where_bytes_lie_and_is_cleared_for_the_next() {
         assert_eq!(rustix::io::pread(&file, &mut bytes, at as u64).expect("bytes"), 4);
         bytes
     };
-    let memories = RecyclingMemories::new(16 << 20);
+    let memories = RecyclingMemories::new(16 << 20, true);
     assert!(memories.copy(b"none").is_none(), "nothing is shared yet");
     memories.share(file.as_fd(), REGION_BYTES as u64, 2).expect("two regions");
     memories.share(file.as_fd(), 0, 3).expect("no more than the first time");
@@ -115,7 +141,7 @@ fn shared_memory_shows_where_bytes_lie_and_is_cleared_for_the_next() {
 
 #[test]
 fn what_was_not_needed_for_a_while_is_given_back() {
-    let memories = RecyclingMemories::new(1 << 20);
+    let memories = RecyclingMemories::new(1 << 20, true);
     let count = || memories.free.lock().mappings.len();
     let need = |many: usize| {
         drop((0..many).map(|_| memories.memory(PAGE).expect("memory")).collect::<Vec<_>>());
@@ -137,7 +163,7 @@ fn shared_memory_that_is_given_back_is_zero_and_takes_no_pages() {
     let file = memfd_create("memories", MemfdFlags::CLOEXEC).expect("memory");
     rustix::fs::ftruncate(&file, 2 * REGION_BYTES as u64).expect("memory");
     let pages = || rustix::fs::fstat(&file).expect("a file").st_blocks / 8;
-    let memories = RecyclingMemories::new(16 << 20);
+    let memories = RecyclingMemories::new(16 << 20, true);
     memories.share(file.as_fd(), 0, 2).expect("two regions");
     let fill = || {
         let mut both = [(); 2].map(|()| memories.memory(REGION_BYTES).expect("memory"));
