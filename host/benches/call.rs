@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, criterion_group, criterion_main};
 use host::config::DirConfig;
 use host::handlers::component_file::read;
-use host::handlers::served_dir::{Directories, ServedDir};
 use host::isolation::lockdown;
+use host::pool::served_dir::{Directories, ServedDir};
 use sandbox::{Audit, CallContext, Clock, Handler, HandlerLimits, Memories, Sandbox, Usage};
 
 const LIMITS: HandlerLimits = HandlerLimits {

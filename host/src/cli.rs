@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "demo")]
 use attacks::demo;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -47,6 +48,7 @@ enum Command {
         handler: PathBuf,
     },
     /// Run the attack catalogue against both pools, and show what stops each attack
+    #[cfg(feature = "demo")]
     Demo(demo::Options),
     /// Print completions of the command line for a shell
     Completions {
@@ -56,6 +58,7 @@ enum Command {
     /// Print the manual page, in roff
     Man,
     /// Serves attempts to break out of a worker: a part of the demo.
+    #[cfg(feature = "demo")]
     #[command(hide = true)]
     Escaped {
         #[command(flatten)]
@@ -69,6 +72,7 @@ pub enum Task {
     /// Serve, with this configuration.
     Serve(Box<Config>),
     /// Run the attack catalogue.
+    #[cfg(feature = "demo")]
     Demo(demo::Options),
     /// Print this.
     Print(Vec<u8>),
@@ -106,6 +110,7 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Usage> {
         Config::new(settings).map(Box::new).map_err(|error| Usage::Error(format!("{error:#}")))
     };
     match cli.command {
+        #[cfg(feature = "demo")]
         Some(Command::Demo(options)) => {
             options.check().map_err(|error| Usage::Error(error.to_string()))?;
             Ok(Task::Demo(options))
@@ -114,9 +119,10 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Usage> {
         Some(Command::Man) => manual_page(called)
             .map(Task::Print)
             .map_err(|error| Usage::Error(format!("the manual page cannot be written: {error}"))),
+        #[cfg(feature = "demo")]
         Some(Command::Escaped { settings }) => {
             let mut config = configured(*settings)?;
-            config.escaped = true;
+            config.compromised = true;
             Ok(Task::Serve(config))
         }
         Some(Command::Inspect { handler }) => {

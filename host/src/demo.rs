@@ -2,10 +2,12 @@
 
 use anyhow::Context as _;
 use attacks::demo::{self, Options};
+use attacks::escape::{self, Parent};
+use sandbox::Call;
 
 use crate::config::{Config, Settings};
 use crate::handlers::compiler::{self, Bounds, Priority};
-use crate::handlers::component_file;
+use crate::pool::{WorkerLink, machine_code};
 
 /// Runs the catalogue.
 ///
@@ -22,10 +24,16 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             runtime.block_on(compiler::compile(wasm, limits, bounds)).and_then(|compiled| {
                 match compiled.findings.refusal {
                     Some(refusal) => Ok(Some(refusal)),
-                    None => component_file::try_out(&compiled.code, limits).map(|()| None),
+                    None => machine_code::try_out(&compiled.code, limits).map(|()| None),
                 }
             });
         Ok(refused.unwrap_or_else(|error| Some(format!("{error:#}"))))
     };
     demo::run(options, &compile)
+}
+
+/// Makes the attempt that a request names, in a worker of a server that the catalogue has started.
+pub(crate) fn attempt(request: &[u8], link: Option<WorkerLink<'_>>) -> Call {
+    let parent = |WorkerLink { socket, ring, doorbell }| Parent { socket, ring, doorbell };
+    escape::attempt(request, link.map(parent))
 }

@@ -7,9 +7,10 @@
 use clap::Parser;
 
 use crate::config::LogFormat;
-use crate::handlers::{compiler, symbolize};
-use crate::observe::log;
+use crate::handlers::compiler;
+use crate::observe::{log, symbolize};
 use crate::pool::process::zygote;
+use crate::run::SUBSTITUTE;
 
 /// The tasks, by the first argument of their process.
 #[derive(Debug, Parser)]
@@ -68,7 +69,7 @@ pub fn dispatch() {
             compiler::run(&limits, memory, cpu, low_priority)
         }
         Task::Symbolize { offsets } => symbolize::run(&offsets),
-        Task::Zygote { parent } => zygote::run(parent),
+        Task::Zygote { parent } => zygote::run(parent, SUBSTITUTE),
     };
     let status = match result {
         Ok(()) => 0,

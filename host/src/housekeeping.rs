@@ -8,9 +8,9 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use crate::handlers::routing::Routes;
-use crate::handlers::served_dir::Directories;
 use crate::isolation::malloc;
 use crate::observe::metrics::Metrics;
+use crate::pool::served_dir::Directories;
 
 /// How often it is looked after. What was not needed from one time to the next is given back.
 const EVERY: Duration = Duration::from_secs(4);

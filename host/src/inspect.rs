@@ -13,6 +13,7 @@ use sandbox::granted;
 use crate::handlers::compiler::{self, Bounds, Compiled};
 use crate::handlers::component_file;
 use crate::isolation::lockdown;
+use crate::pool::machine_code;
 
 /// Inspects a handler's file, which may take `cpu` of processor time to compile; `Ok(false)` when
 /// it would be refused.
@@ -32,7 +33,7 @@ pub fn inspect(
         .with_context(context)?;
     let Compiled { code, findings } = compiled;
     let refusal = findings.refusal.clone().or_else(|| {
-        let bound = component_file::try_out(&code, limits);
+        let bound = machine_code::try_out(&code, limits);
         bound.err().map(|error| format!("{error:#}"))
     });
 

@@ -20,6 +20,7 @@
 
 pub mod cli;
 pub mod config;
+#[cfg(feature = "demo")]
 pub mod demo;
 mod dispatch;
 mod environment;

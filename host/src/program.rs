@@ -8,8 +8,10 @@ use anyhow::Context as _;
 
 use crate::cli::{self, Task, Usage};
 use crate::config::{Config, LogFormat};
+#[cfg(feature = "demo")]
+use crate::demo;
 use crate::observe::log;
-use crate::{demo, dispatch, inspect, run};
+use crate::{dispatch, inspect, run};
 
 /// Exit status for a command line that is not right.
 const USAGE: u8 = 2;
@@ -24,6 +26,7 @@ pub fn main() -> ExitCode {
             format = config.log;
             run::serve(&config, Box::new(cli::reread))
         }
+        #[cfg(feature = "demo")]
         Ok(Task::Demo(options)) => demo::run(&options),
         Ok(Task::Inspect(handler, config)) => inspect_handler(&handler, &config),
         Ok(Task::Print(bytes)) => {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use attacks::escape;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sandbox::{Audit, measure};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -17,14 +16,14 @@ use crate::handlers::code_cache::Cache;
 use crate::handlers::component_file;
 use crate::handlers::file_watcher::Watch;
 use crate::handlers::reload::{Loading, Outcome, Swapper};
-use crate::handlers::served_dir::Directories;
 use crate::housekeeping;
 use crate::isolation::lockdown::{self, Level};
 use crate::isolation::malloc;
 use crate::observe::audit_sink::Auditor;
 use crate::observe::log::{self, Log};
 use crate::observe::metrics::{Metrics, Totals};
-use crate::pool::Common;
+use crate::pool::served_dir::Directories;
+use crate::pool::{Common, Substitute};
 
 /// Cores for each thread that does network I/O: one such thread keeps several
 /// cores of workers busy.
@@ -40,6 +39,12 @@ const COUNT: Duration = Duration::from_secs(1);
 /// Descriptors besides those of connections and workers.
 const SPARE_DESCRIPTORS: u64 = 64;
 
+/// What makes attempts to break out in place of handlers, where the configuration says so.
+#[cfg(feature = "demo")]
+pub(crate) const SUBSTITUTE: Option<Substitute> = Some(crate::demo::attempt);
+#[cfg(not(feature = "demo"))]
+pub(crate) const SUBSTITUTE: Option<Substitute> = None;
+
 /// What the handlers are to be, asked on SIGHUP; an error leaves all as it is.
 pub type Reread = Box<dyn Fn() -> anyhow::Result<Vec<Route>> + Send + Sync>;
 
@@ -49,8 +54,9 @@ pub type Reread = Box<dyn Fn() -> anyhow::Result<Vec<Route>> + Send + Sync>;
 /// Whatever keeps the server from starting, or requests that it could not finish.
 pub fn serve(config: &Config, reread: Reread) -> anyhow::Result<()> {
     let log = log::start(config.log, config.verbosity)?;
-    if config.escaped {
-        escape::plant_secret();
+    #[cfg(feature = "demo")]
+    if config.compromised {
+        attacks::escape::plant_secret();
     }
     lockdown::survive_file_size_limit()?;
     lockdown::pass_on_no_descriptors();
@@ -184,7 +190,7 @@ fn swapper(config: &Config, directories: Arc<Directories>, audit: Option<Arc<Aud
         max_request: config.client.max_request,
         directories,
         audit,
-        escaped: config.escaped,
+        substitute: SUBSTITUTE.filter(|_| config.compromised),
     };
     Swapper::new(common, loading, config.routes.clone())
 }

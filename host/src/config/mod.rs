@@ -96,8 +96,8 @@ pub struct Config {
     pub audit: Option<AuditTo>,
     /// Whether less than the full sandbox is an error.
     pub require_sandbox: bool,
-    /// Whether workers make attempts of `escape` in place of calls: never by any option.
-    pub(crate) escaped: bool,
+    /// Whether workers make attempts to break out in place of calls: never by any option.
+    pub(crate) compromised: bool,
 }
 
 /// The one directory that is served.
@@ -196,7 +196,7 @@ impl Config {
             passed_over: Vec::new(),
             audit: settings.audit,
             require_sandbox: settings.require_sandbox.unwrap_or(false),
-            escaped: false,
+            compromised: false,
         })
     }
 }

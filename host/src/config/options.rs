@@ -12,7 +12,6 @@ use sandbox::Ledger;
 use super::address::Address;
 use super::values::{CacheDir, Size, Span};
 use super::{LogFormat, PoolKind};
-use crate::handlers::compiler;
 
 /// The most workers that one pool may have; each reserves address space.
 pub(super) const MOST_WORKERS: u32 = 1024;
@@ -42,7 +41,7 @@ const _: () = assert!(MOST_QUOTA <= Ledger::MAX_BYTES);
 /// The longest request or response: lengths in messages between processes have 32 bits.
 const MOST_MESSAGE: u64 = 2 << 30;
 
-pub(super) const COMPILE_TIMEOUT: Bounded<Span> = span("compile-timeout", compiler::DEFAULT_CPU);
+pub(super) const COMPILE_TIMEOUT: Bounded<Span> = span("compile-timeout", seconds(60));
 pub(super) const WORKERS: Bounded<u32> = number("workers", 20, MOST_WORKERS);
 pub(super) const QUEUE: Bounded<u32> = number("queue", 1024, u32::MAX);
 pub(super) const MAX_CONNECTIONS: Bounded<u32> = number("max-connections", 10_000, u32::MAX);

@@ -14,7 +14,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use rustix::fs::{MemfdFlags, SealFlags, SeekFrom, fcntl_add_seals, memfd_create, seek};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::process::{Signal, nice, set_parent_process_death_signal};
 use sandbox::HandlerLimits;
 use sandbox::{Clock, Examined, Memories, Sandbox};
@@ -23,7 +23,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::isolation::lockdown;
+use crate::isolation::{lockdown, memfd};
 
 /// What compiling may cost.
 #[derive(Clone, Copy, Debug)]
@@ -162,7 +162,7 @@ pub async fn compile(
         .args((bounds.priority == Priority::Low).then_some("--low-priority"))
         .env_clear()
         .current_dir("/")
-        .stdin(Stdio::from(memfd(wasm)?))
+        .stdin(Stdio::from(memfd::holding(wasm)?))
         .stdout(Stdio::from(code.try_clone()?))
         .stderr(Stdio::piped())
         .process_group(0)
@@ -272,14 +272,6 @@ pub fn run(limits: &str, memory: u64, cpu_seconds: u64, low_priority: bool) -> a
     findings.milliseconds = u64::try_from(begun.elapsed().as_millis())?;
     serde_json::to_writer(std::io::stderr(), &findings)?;
     Ok(())
-}
-
-/// Anonymous memory with these bytes.
-pub(crate) fn memfd(bytes: &[u8]) -> anyhow::Result<OwnedFd> {
-    let mut file = File::from(memfd_create("component", MemfdFlags::CLOEXEC)?);
-    file.write_all(bytes)?;
-    seek(&file, SeekFrom::Start(0))?;
-    Ok(file.into())
 }
 
 #[cfg(test)]

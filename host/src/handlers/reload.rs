@@ -24,9 +24,9 @@ use crate::handlers::code_cache::{Cache, Key};
 use crate::handlers::compiler::{self, Bounds, Compiled, Priority};
 use crate::handlers::component_file::{self, Content, Identity, StillWritten};
 use crate::handlers::routing::{Digest, Generation, Routes, hand_on};
-use crate::handlers::symbolize::Symbols;
 use crate::isolation::lockdown::Level;
 use crate::observe::log::Budget;
+use crate::observe::symbolize::Symbols;
 use crate::pool::{Common, Pool, StartupMode};
 
 /// Statuses from here on are failures of the server, and so of the handler.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{Prefix, Route};
-use crate::handlers::symbolize::Symbols;
+use crate::observe::symbolize::Symbols;
 
 use crate::observe::log::Budget;
 use crate::observe::metrics::{Metrics, Snapshot};

@@ -9,11 +9,11 @@ use std::io::{self, PipeReader, PipeWriter, Read as _, Write};
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use crossbeam_channel::{Receiver, unbounded};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sandbox::Audit;
 
@@ -46,7 +46,7 @@ impl Auditor {
         let (lines, pipe) = io::pipe().context("--audit")?;
         let (ended, end) = io::pipe().context("--audit")?;
         let audit = Arc::new(Audit::new(pipe.into()).context("--audit")?);
-        let (sender, finished) = channel();
+        let (sender, finished) = unbounded();
         let mut writer = Writer { lines, ended, out };
         thread::Builder::new()
             .name("audit".into())

@@ -26,7 +26,7 @@ pub(crate) use self::budget::Budget;
 use self::format::{Lines, OUTPUT, write_field};
 use self::queue::Queue;
 use crate::config::{LogFormat, Verbosity};
-use crate::handlers::symbolize::Symbols;
+use crate::observe::symbolize::Symbols;
 
 /// Lines of a handler's output in the log, for each request.
 const MAX_OUTPUT_LINES: usize = 256;

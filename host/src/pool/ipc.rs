@@ -52,8 +52,8 @@ pub(crate) struct Init {
     pub(crate) slots: u32,
     /// Whether there is a descriptor to tell of host calls.
     pub(crate) audited: bool,
-    /// Whether it makes attempts of `escape` in place of calls.
-    pub(crate) escaped: bool,
+    /// Whether something answers in place of the handler.
+    pub(crate) substituted: bool,
 }
 
 /// What a zygote or worker says of itself, as a message.

@@ -25,8 +25,8 @@ use super::child::{Child, watch};
 use super::ipc::{self, Assembler, Init};
 use super::process::zygote;
 use crate::config::Route;
-use crate::handlers::served_dir::{ServedDir, Slot};
 use crate::isolation::lockdown::Level;
+use crate::pool::served_dir::{ServedDir, Slot};
 
 /// How long a zygote or worker may take from its start to being ready.
 const START: Duration = Duration::from_secs(30);
@@ -78,7 +78,7 @@ impl Launcher {
             max_request: common.max_request,
             slots: dir.ledger().slots(),
             audited: common.audit.is_some(),
-            escaped: common.escaped,
+            substituted: common.substitute.is_some(),
         };
         Ok(Self { code, dir, audit: common.audit.clone(), init, zygote: Mutex::default() })
     }

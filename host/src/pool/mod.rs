@@ -8,19 +8,24 @@ mod autoscale;
 mod child;
 pub(crate) mod ipc;
 mod launch;
+pub(crate) mod machine_code;
 mod payload;
 pub mod process;
 mod schedule;
+pub mod served_dir;
 mod thread;
 mod turns;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use sandbox::{Audit, Call, CallError};
+use shm::doorbell::Doorbell;
+use shm::ring::Ring;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::block_in_place;
 use tokio::time::sleep;
@@ -30,8 +35,8 @@ pub(crate) use self::admission::Permit;
 pub(crate) use self::payload::Payload;
 use self::schedule::SLOW_CALL;
 pub(crate) use self::schedule::may_wait;
+use self::served_dir::Directories;
 use crate::config::{PoolKind, Route};
-use crate::handlers::served_dir::Directories;
 use crate::isolation::lockdown::Level;
 use crate::observe::metrics::Load;
 
@@ -56,8 +61,23 @@ pub struct Common {
     pub directories: Arc<Directories>,
     /// Where host calls are told of.
     pub audit: Option<Arc<Audit>>,
-    /// Whether workers make attempts of `escape` in place of calls.
-    pub(crate) escaped: bool,
+    /// What answers in place of handlers, if anything.
+    pub(crate) substitute: Option<Substitute>,
+}
+
+/// What answers a request in place of its handler, in a worker that is confined as always: code that
+/// is not WebAssembly, and so not in a sandbox. A worker process passes what it has of its parent.
+pub type Substitute = fn(&[u8], Option<WorkerLink<'_>>) -> Call;
+
+/// What a worker process shares with its parent.
+#[derive(Clone, Copy)]
+pub struct WorkerLink<'a> {
+    /// The worker's end of the pair.
+    pub socket: &'a UnixDatagram,
+    /// The ring of its requests.
+    pub ring: &'a Ring,
+    /// By which it wakes its parent.
+    pub doorbell: &'a Doorbell,
 }
 
 /// The workers of one handler. When this is dropped, nobody has a request in it, and

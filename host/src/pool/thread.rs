@@ -13,29 +13,29 @@ mod watch;
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
+use crossbeam_channel::{Receiver, SendError, bounded};
 use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
 
 use self::shard::Shard;
 use self::watch::watch;
 
-use attacks::escape;
 use sandbox::{Call, CallContext, CallError};
 
 use super::admission::Admission;
 use super::autoscale::Autoscaler;
 use super::schedule::{self, SLOW_CALL, Schedule, Shape};
-use super::{Done, Job, Payload, PoolContext, StartupMode, may_wait};
-use crate::handlers::served_dir::{self, ServedDir};
+use super::{Done, Job, Payload, PoolContext, StartupMode, Substitute, may_wait};
 use crate::isolation::lockdown::{self, Level};
 use crate::isolation::sched;
 use crate::observe::metrics::Load;
+use crate::pool::served_dir::{self, ServedDir};
 
 /// A worker's native stack, in bytes: what guests may use, and as much again
 /// for the host's frames below and above.
@@ -59,7 +59,7 @@ struct Shared {
     timeout: Duration,
     /// How many workers there are when none is held up.
     usual: usize,
-    escaped: bool,
+    substitute: Option<Substitute>,
     /// There is something to watch again.
     busy: Notify,
 }
@@ -128,7 +128,7 @@ struct WorkItem {
     request: Bytes,
 }
 
-type Confined = mpsc::Receiver<anyhow::Result<Level>>;
+type Confined = Receiver<anyhow::Result<Level>>;
 
 impl ThreadPool {
     pub(super) fn start(
@@ -169,7 +169,7 @@ impl ThreadPool {
             admission: Arc::clone(&context.admission),
             timeout: route.limits.timeout,
             usual,
-            escaped: common.escaped,
+            substitute: common.substitute,
             busy: Notify::new(),
         });
         // From here on its end is that of all workers.
@@ -414,7 +414,7 @@ fn spawn(shared: &Arc<Shared>, place: usize) -> anyhow::Result<(WorkerHandle, Co
     let context = || format!("starting worker thread {number}");
     let slot = shared.dir.enlist().with_context(context)?;
     let worker = Arc::new(Worker { place, next: Mutex::default() });
-    let (sender, confined) = mpsc::channel();
+    let (sender, confined) = bounded(1);
     let thread = thread::Builder::new()
         .name(format!("worker-{number}"))
         .stack_size(STACK)
@@ -424,7 +424,7 @@ fn spawn(shared: &Arc<Shared>, place: usize) -> anyhow::Result<(WorkerHandle, Co
                 sched::set_batch_policy();
                 let level = lockdown::confine_thread(shared.dir.fd(), shared.dir.is_read_only());
                 let is_confined = level.is_ok();
-                if let Err(mpsc::SendError(Err(error))) = sender.send(level) {
+                if let Err(SendError(Err(error))) = sender.send(level) {
                     // Nobody waits for a replacement to become ready.
                     tracing::error!(worker = number, "a worker cannot be confined: {error:#}");
                 }
@@ -447,9 +447,9 @@ fn work(shared: &Shared, worker: &Worker, own: &served_dir::Slot) {
         // A panic would be a fault of the host; it costs this request alone.
         let context = CallContext { request: number, slot: own.number(), supervisor: None };
         let call = || {
-            let call = match shared.escaped {
-                false => shard.sandbox.call(&shard.handler, context, &request),
-                true => escape::attempt(&request, None),
+            let call = match shared.substitute {
+                None => shard.sandbox.call(&shard.handler, context, &request),
+                Some(substitute) => substitute(&request, None),
             };
             call.map(|response| shard.payload(response))
         };

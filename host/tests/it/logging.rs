@@ -44,7 +44,7 @@ fn a_standard_error_that_nobody_reads_delays_no_request(pool: &str) {
         assert_eq!(client.request("GET", &target, b"").status, 200);
     }
     // Now somebody reads.
-    let (sender, lines) = std::sync::mpsc::channel();
+    let (sender, lines) = crossbeam_channel::unbounded();
     std::thread::spawn(move || {
         stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
     });

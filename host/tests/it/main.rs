@@ -19,6 +19,7 @@ mod fresh;
 mod holes;
 mod hostile;
 mod ipc;
+mod layers;
 mod lockdown;
 mod logging;
 mod output;

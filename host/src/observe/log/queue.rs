@@ -167,7 +167,7 @@ impl<W: Write> Sink<W> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::{Receiver, Sender, channel};
+    use crossbeam_channel::{Receiver, Sender, unbounded};
     use std::time::Instant;
 
     use super::*;
@@ -195,7 +195,7 @@ mod tests {
     /// A queue whose writer is blocked with its first line; what unblocks it, and what it has
     /// written.
     fn blocked() -> (Queue, Sender<()>, Written) {
-        let ((unblock, blocked), (begun, begins)) = (channel(), channel());
+        let ((unblock, blocked), (begun, begins)) = (unbounded(), unbounded());
         let (queue, out) = (Queue::default(), Arc::default());
         queue.write_to(Blocked(blocked, begun, Arc::clone(&out))).expect("a thread");
         queue.push(b"first\n", Kind::Event);

@@ -10,19 +10,18 @@ use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
-use attacks::escape::{self, Parent};
 use http1::MAX_REQUEST_OVERHEAD;
 use sandbox::{CallContext, Handler, Response, Sandbox, Supervisor};
 use shm::doorbell::Doorbell;
 use shm::ring::{Mail, REGIONS, REGIONS_AT, RegionOffset, Ring, SMALL_ANSWER};
 
 use super::shared_call::SharedCall;
-use crate::handlers::served_dir::ServedDir;
 use crate::isolation::lockdown::{self, Level};
 use crate::isolation::malloc;
 use crate::isolation::sched;
 use crate::pool::ipc::{self, Assembler, Init};
-use crate::pool::may_wait;
+use crate::pool::served_dir::ServedDir;
+use crate::pool::{Substitute, WorkerLink, may_wait};
 
 /// Bytes of memory that a worker may have besides that of the instance and of messages:
 /// its engine, and what it knows of the handler.
@@ -34,6 +33,8 @@ pub(crate) struct Prepared {
     pub(crate) dir: ServedDir,
     pub(crate) sandbox: Sandbox,
     pub(crate) handler: Handler,
+    /// What answers in place of the handler, if anything.
+    pub(crate) substitute: Option<Substitute>,
 }
 
 /// What a worker shares with its parent alone.
@@ -52,7 +53,7 @@ pub(crate) struct WorkerResources {
 /// When it cannot be confined, or its socket breaks.
 pub(crate) fn run(resources: WorkerResources, prepared: &Prepared) -> anyhow::Result<()> {
     let WorkerResources { slot, socket, memory, doorbell } = resources;
-    let Prepared { init, sandbox, handler, .. } = prepared;
+    let Prepared { init, sandbox, handler, substitute, .. } = prepared;
     let ring = Arc::new(Ring::open(&memory)?);
     let shared_call = SharedCall::new(&ring);
     let supervisor: Arc<dyn Supervisor> = Arc::clone(&shared_call) as _;
@@ -69,7 +70,7 @@ pub(crate) fn run(resources: WorkerResources, prepared: &Prepared) -> anyhow::Re
         init.max_request.saturating_add(MAX_REQUEST_OVERHEAD).saturating_add(ipc::NUMBER);
     let mut requests = Assembler::new(max_request);
     let mut datagram = vec![0; ipc::DATAGRAM];
-    let parent = Parent { socket: &socket, ring: &ring, doorbell: &doorbell };
+    let link = WorkerLink { socket: &socket, ring: &ring, doorbell: &doorbell };
     // Answers that the parent was not woken for.
     let mut unheard = 0;
     // Responses that lie in regions.
@@ -94,12 +95,12 @@ pub(crate) fn run(resources: WorkerResources, prepared: &Prepared) -> anyhow::Re
         let (logged, request) = ipc::decode_request(&request).context("no request")?;
         served.borrow_mut().retain(|(_, place)| ring.is_full(place.region));
         shared_call.begin(number);
-        let call = match init.escaped {
-            false => {
+        let call = match substitute {
+            None => {
                 let context = CallContext { request: logged, slot, supervisor: Some(&supervisor) };
                 sandbox.call(handler, context, request)
             }
-            true => escape::attempt(request, Some(parent)),
+            Some(substitute) => substitute(request, Some(link)),
         };
         let head = ipc::answer_head(&call).context("an answer too long")?;
         let elapsed = call.elapsed;

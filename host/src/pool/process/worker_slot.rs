@@ -18,7 +18,7 @@ use super::super::launch::Worker;
 use super::outbox::{Death, Outbox};
 use super::receiver::{Source, WorkerReceiver};
 use super::{Link, Shared, WorkerSlot};
-use crate::handlers::served_dir::Slot;
+use crate::pool::served_dir::Slot;
 
 /// How long a killed worker's end is waited for.
 const REAP: Duration = Duration::from_secs(1);

@@ -19,12 +19,12 @@ use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use sandbox::{Audit, Clock, Ledger, Sandbox};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
-use crate::handlers::component_file;
-use crate::handlers::served_dir::ServedDir;
 use crate::isolation::lockdown;
 use crate::isolation::malloc;
 use crate::pool::ipc::{self, Assembler, Init};
 use crate::pool::process::worker::{self, Prepared, WorkerResources};
+use crate::pool::served_dir::ServedDir;
+use crate::pool::{Substitute, machine_code};
 
 /// The first argument of a zygote.
 pub const TASK: &str = "swapbox-zygote";
@@ -37,7 +37,7 @@ pub const TASK: &str = "swapbox-zygote";
 ///
 /// # Errors
 /// When it cannot be set up, or the socket breaks.
-pub fn run(parent: i32) -> anyhow::Result<()> {
+pub(crate) fn run(parent: i32, substitute: Option<Substitute>) -> anyhow::Result<()> {
     if !is_child_of(parent)? {
         return Ok(());
     }
@@ -56,7 +56,7 @@ pub fn run(parent: i32) -> anyhow::Result<()> {
     let mut hellos = Assembler::new(ipc::MAX_HELLO);
     let (_, init) = ipc::receive(&socket, &mut hellos, &mut vec![0; ipc::DATAGRAM])?;
     let init = serde_json::from_slice(&init).context("the parent's first message")?;
-    let prepared = prepare(init, &code, descriptors);
+    let prepared = prepare(init, &code, descriptors, substitute);
     let said = prepared.as_ref().map(|_| ()).map_err(|error| format!("{error:#}"));
     ipc::send(&socket, &ipc::hello(&said)?)?;
     let Ok(prepared) = prepared else { return Ok(()) };
@@ -91,7 +91,12 @@ fn set_name(name: &std::ffi::CStr) -> anyhow::Result<()> {
     rustix::thread::set_name(name).context("PR_SET_NAME")
 }
 
-fn prepare(init: Init, code: &File, descriptors: Vec<OwnedFd>) -> anyhow::Result<Prepared> {
+fn prepare(
+    init: Init,
+    code: &File,
+    descriptors: Vec<OwnedFd>,
+    substitute: Option<Substitute>,
+) -> anyhow::Result<Prepared> {
     let mut descriptors = descriptors.into_iter();
     let ledger = descriptors.next().context("the parent sent no ledger")?;
     let dir = ServedDir::current(init.dir.clone(), Ledger::open(ledger, init.slots)?)?;
@@ -100,12 +105,13 @@ fn prepare(init: Init, code: &File, descriptors: Vec<OwnedFd>) -> anyhow::Result
         false => None,
     };
     let audit = audit.map(|pipe| Audit::new(pipe).map(Arc::new)).transpose()?;
-    let (sandbox, program) = component_file::load(init.limits, Clock::Parent, code)?;
+    let (sandbox, program) = machine_code::load(init.limits, Clock::Parent, code)?;
     let handler = sandbox.handler(&program, dir.grants(init.env.clone(), audit))?;
     interrupt_calls(&sandbox)?;
     let threads = std::fs::read_dir("/proc/self/task")?.count();
     anyhow::ensure!(threads == 1, "a process with {threads} threads cannot be forked");
-    Ok(Prepared { init, dir, sandbox, handler })
+    let substitute = substitute.filter(|_| init.substituted);
+    Ok(Prepared { init, dir, sandbox, handler, substitute })
 }
 
 /// Has the signal with which the parent interrupts a worker's call do so.

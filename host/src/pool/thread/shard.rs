@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 
 use super::super::Payload;
 use crate::config::Route;
-use crate::handlers::component_file;
+use crate::pool::machine_code;
 
 /// Listings at a time in one shard for which the directory is kept open; for others it is opened.
 const LISTINGS: usize = 4;
@@ -38,7 +38,7 @@ impl Shard {
         grants: Grants,
     ) -> anyhow::Result<Self> {
         let part = |workers: u32| (workers as usize).div_ceil(shards);
-        let (sandbox, program) = component_file::load(route.limits, Clock::Epoch, code)?;
+        let (sandbox, program) = machine_code::load(route.limits, Clock::Epoch, code)?;
         let handler = sandbox.handler(&program, grants)?;
         handler.prepare_listings(LISTINGS);
         let spare_instances = Arc::new(Semaphore::new(part(route.workers)));

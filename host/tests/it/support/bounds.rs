@@ -2,9 +2,9 @@
 
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::unbounded;
 use rustix::process::Signal;
 
 use super::kill;
@@ -23,7 +23,7 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// What a call returns that blocks, and that must come back.
 pub fn in_time<T: Send + 'static>(what: &str, call: impl FnOnce() -> T + Send + 'static) -> T {
-    let (sender, result) = channel();
+    let (sender, result) = unbounded();
     std::thread::spawn(move || sender.send(call()));
     result.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("never: {what}: {error}"))
 }
@@ -37,7 +37,7 @@ pub fn output(command: &mut Command) -> Output {
 /// The end of a child, which must come by then, and what it says until then.
 pub fn finish(child: Child, limit: Duration) -> Output {
     let pid = child.id();
-    let (sender, output) = channel();
+    let (sender, output) = unbounded();
     std::thread::spawn(move || sender.send(child.wait_with_output()));
     output.recv_timeout(limit).map(Result::unwrap).unwrap_or_else(|_| {
         kill(pid, Signal::KILL);

@@ -1,12 +1,12 @@
 //! Good requests, which must be answered whatever else happens.
 
 use std::net::SocketAddr;
-use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::PATIENCE;
 use super::server::{Server, Vitals, get};
+use crossbeam_channel::{RecvTimeoutError, unbounded};
 
 /// The target of a good request, which every server of the demo answers with 200.
 const GOOD: &str = "ok";
@@ -58,7 +58,7 @@ impl Good {
 /// does not answer well.
 pub(super) fn meanwhile<T>(server: &Server, mut good: Good, work: impl FnOnce() -> T) -> (T, Good) {
     let (address, pid) = (server.address(), server.pid());
-    let (done, is_done) = channel::<()>();
+    let (done, is_done) = unbounded::<()>();
     let asking = move || loop {
         good.peak_kib = good.peak_kib.max(Vitals::of(pid).resident_kib);
         if good.unserved.is_none() {

@@ -8,7 +8,9 @@ use super::*;
 
 #[test]
 fn a_memory_that_is_used_again_is_zero_as_far_as_it_grows() {
-    [true, false].map(used_again);
+    for is_exact in [true, false] {
+        used_again(is_exact);
+    }
 }
 
 fn used_again(is_exact: bool) {

@@ -24,8 +24,8 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use wasmparser::{Encoding, Parser, Payload};
 
-use crate::handlers::compiler::memfd;
 use crate::isolation::lockdown;
+use crate::isolation::memfd::holding;
 
 /// The first argument of a process that reads.
 pub const TASK: &str = "swapbox-symbolize";
@@ -99,7 +99,7 @@ async fn read(component: &[u8], offsets: &[usize]) -> anyhow::Result<Vec<Option<
         .args(offsets.iter().map(usize::to_string))
         .env_clear()
         .current_dir("/")
-        .stdin(Stdio::from(memfd(component)?))
+        .stdin(Stdio::from(holding(component)?))
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .process_group(0)
