@@ -98,7 +98,7 @@ impl<T: Copy + PartialOrd + Display> Bounded<T> {
 }
 
 impl Bounded<Size> {
-    /// The same option where neither its value nor its default may be below so many bytes.
+    /// This option, where neither its value nor its default may be below so many bytes.
     pub(super) fn at_least(&self, least: u64) -> Self {
         Self { default: Size(self.default.0.max(least)), least: Size(least), ..*self }
     }

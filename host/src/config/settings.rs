@@ -39,7 +39,7 @@ pub struct Settings {
     pub watch: Option<bool>,
     /// A request, such as "GET /", that a new handler must answer below 500 before it is taken up
     ///
-    /// It is asked of the handlers whose prefix matches.
+    /// The handlers whose prefix matches are asked.
     #[arg(long, env = "SWAPBOX_PROBE", hide_env = true, value_name = "REQUEST")]
     pub probe: Option<Probe>,
     /// Where compiled handlers are kept for the next start, or none
@@ -50,7 +50,7 @@ pub struct Settings {
     pub cache_dir: Option<CacheDir>,
     /// Processor time that compiling a handler may take
     ///
-    /// It is rounded up to whole seconds. By the clock it is ten times that.
+    /// The time is rounded up to whole seconds. By the clock it is ten times that.
     #[arg(long, env = "SWAPBOX_COMPILE_TIMEOUT", hide_env = true, value_name = "DURATION")]
     pub compile_timeout: Option<Span>,
     /// Listen address, as IP:PORT, HOST:PORT or :PORT
@@ -89,7 +89,7 @@ pub struct Settings {
     pub max_buffered: Option<Size>,
     /// The directory that the handler sees, and its name there
     ///
-    /// It is created if it is missing, but none above it.
+    /// A missing directory is created, but none above it.
     #[arg(long, env = "SWAPBOX_DIR", hide_env = true, value_name = "HOST[::GUEST]")]
     pub dir: Option<String>,
     /// The handler may read the directory but not change it

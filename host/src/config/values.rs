@@ -75,7 +75,7 @@ impl Probe {
         self.method == "HEAD"
     }
 
-    /// Its target.
+    /// The target of the request.
     #[must_use]
     pub fn target(&self) -> &str {
         &self.target

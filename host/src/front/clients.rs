@@ -35,7 +35,7 @@ pub(crate) struct Clients {
 struct Account {
     connections: usize,
     buffered: Arc<AtomicUsize>,
-    /// Its idle connections, the one that has been idle for longest first.
+    /// Idle connections of the address, the one that has been idle for longest first.
     idle: BTreeMap<u64, oneshot::Sender<()>>,
     /// Whether one was turned away since it last had less than half its share.
     turned_away: bool,
@@ -43,7 +43,7 @@ struct Account {
 
 /// A connection's part in all this, given back when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct ConnectionLease {
     clients: Arc<Clients>,
     address: IpAddr,
     /// Bytes that all connections of this address hold.
@@ -54,7 +54,7 @@ pub(crate) struct Seat {
 /// A connection that is idle, and may be asked to give way, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Idle<'a> {
-    seat: &'a Seat,
+    seat: &'a ConnectionLease,
     ticket: u64,
     asked: oneshot::Receiver<()>,
 }
@@ -100,7 +100,7 @@ impl Clients {
     ///
     /// # Errors
     /// [`OverShare`] when none is idle.
-    pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Seat, OverShare> {
+    pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<ConnectionLease, OverShare> {
         let address = counted(address);
         let mut accounts = self.lock();
         let account = accounts.entry(address).or_default();
@@ -110,7 +110,7 @@ impl Clients {
         }
         account.connections += 1;
         let buffered = Arc::clone(&account.buffered);
-        Ok(Seat { clients: Arc::clone(self), address, buffered, held: 0 })
+        Ok(ConnectionLease { clients: Arc::clone(self), address, buffered, held: 0 })
     }
 
     /// Asks the connection that has been idle for longest to give way, of the address
@@ -135,7 +135,7 @@ impl Account {
     }
 }
 
-impl Seat {
+impl ConnectionLease {
     /// Marks the connection as idle.
     pub(crate) fn idle(&self) -> Idle<'_> {
         let (sender, asked) = oneshot::channel();
@@ -202,7 +202,7 @@ impl Drop for Idle<'_> {
     }
 }
 
-impl Drop for Seat {
+impl Drop for ConnectionLease {
     fn drop(&mut self) {
         self.give_back(self.held);
         let mut accounts = self.clients.lock();

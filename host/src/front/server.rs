@@ -15,7 +15,7 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::{ClientLimits, Config};
-use crate::front::clients::{Clients, OverShare, Seat};
+use crate::front::clients::{Clients, ConnectionLease, OverShare};
 use crate::front::connection;
 use crate::front::context::Context;
 use crate::front::listener::Listener;
@@ -148,7 +148,7 @@ async fn permit(
     }
 }
 
-async fn serve(context: &Context, seat: Seat, stream: TcpStream, client: SocketAddr) {
+async fn serve(context: &Context, seat: ConnectionLease, stream: TcpStream, client: SocketAddr) {
     // Without it, small answers wait for the client's acknowledgement.
     if stream.set_nodelay(true).is_ok() {
         connection::serve(context, seat, stream, client).await;

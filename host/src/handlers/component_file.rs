@@ -76,7 +76,7 @@ impl Identity {
 pub struct Content {
     /// The file before it was read; `None` for the embedded handler, and where there is none.
     pub identity: Option<Identity>,
-    /// Its bytes, or why there are none.
+    /// The bytes of the file, or why there are none.
     pub bytes: anyhow::Result<Cow<'static, [u8]>>,
 }
 

@@ -323,7 +323,7 @@ impl Swapper {
 }
 
 impl Loading {
-    /// Its machine code: out of the cache, or from the compiler and into the cache.
+    /// The machine code of a candidate: out of the cache, or from the compiler and into the cache.
     async fn code(
         &self,
         component: Bytes,

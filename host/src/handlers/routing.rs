@@ -27,7 +27,7 @@ pub struct Generation {
     pub digest: Digest,
     /// The component's lines, if it says them.
     pub symbols: Option<Arc<Symbols>>,
-    /// Its workers.
+    /// The workers of this generation.
     pub pool: Pool,
     /// What the log takes of its output: the next generation has what this one leaves.
     pub(crate) output: Arc<Budget>,

@@ -21,7 +21,7 @@ use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::debug_fn;
 
-pub(crate) use self::access::Access;
+pub(crate) use self::access::AccessLogEntry;
 pub(crate) use self::budget::Budget;
 use self::format::{Lines, OUTPUT, write_field};
 use self::queue::Queue;

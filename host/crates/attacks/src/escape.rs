@@ -42,7 +42,7 @@ pub struct Parent<'a> {
 
 /// What became of an attempt.
 enum Came {
-    /// It got this far.
+    /// The attempt got this far.
     Through(String),
     /// The attempt failed with this error. Should it have been the filter, then by this system call.
     Blocked(io::Error, Option<libc::c_long>),

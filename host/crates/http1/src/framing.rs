@@ -15,7 +15,7 @@ pub const READ: usize = 8 << 10;
 /// Bytes by which the buffer of a long body grows.
 pub(super) const READ_BODY: usize = 256 << 10;
 
-/// The same for a chunked one, which takes longer to look at.
+/// Bytes that are read at once of a chunked body, which takes longer to look at.
 const READ_CHUNKED: usize = 64 << 10;
 
 /// Empty lines that are passed over before a request.

@@ -62,12 +62,12 @@ pub struct Reply {
 /// What becomes of the connection after a response (RFC 9112, 9.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Persistence {
-    /// It closes, and the client is told.
+    /// The connection closes, and the client is told.
     Close,
-    /// It stays open, as HTTP/1.1 has it.
+    /// The connection stays open, as HTTP/1.1 has it.
     KeepAlive,
-    /// It stays open, which a client of HTTP/1.0 must be told.
-    KeepAliveTold,
+    /// The connection stays open, which a client of HTTP/1.0 must be told.
+    KeepAliveExplicit,
 }
 
 /// Checks a handler's response and makes its head ready for the client.
@@ -78,7 +78,7 @@ pub fn prepare(response: &[u8], reply: &Reply) -> Result<Outgoing, Malformed> {
     prepare_start(response, response.len(), reply)
 }
 
-/// The same for a response of that length, of which no more than the start need be there: the
+/// As [`prepare`], for a response of that length, of which no more than the start need be there: the
 /// first [`MAX_RESPONSE_HEAD`] bytes, or all.
 ///
 /// # Errors
@@ -185,7 +185,7 @@ fn end_head(out: &mut Vec<u8>, persistence: Persistence) {
     out.extend_from_slice(match persistence {
         Persistence::Close => b"Connection: close\r\n\r\n",
         Persistence::KeepAlive => b"\r\n",
-        Persistence::KeepAliveTold => b"Connection: keep-alive\r\n\r\n",
+        Persistence::KeepAliveExplicit => b"Connection: keep-alive\r\n\r\n",
     });
 }
 
@@ -244,7 +244,7 @@ mod tests {
             prepare(OK.as_bytes(), &reply).expect("valid").head
         };
         assert!(with(Persistence::Close).ends_with(b"\r\nConnection: close\r\n\r\n"));
-        let told = with(Persistence::KeepAliveTold);
+        let told = with(Persistence::KeepAliveExplicit);
         assert!(told.ends_with(b"\r\nConnection: keep-alive\r\n\r\n"));
     }
 

@@ -53,7 +53,7 @@ impl<R> Call<R> {
         Self { result: Err(error), captured: Captured::default(), elapsed, cause: None }
     }
 
-    /// The same, with the response as `take` gives it.
+    /// This call, with the response as `take` gives it.
     #[must_use]
     pub fn map<S>(self, take: impl FnOnce(R) -> S) -> Call<S> {
         let Self { result, captured, elapsed, cause } = self;
@@ -215,7 +215,7 @@ fn wait_for_turns(store: &mut Store<State>, deadline: Instant) {
 pub(super) enum Answer {
     /// Where it lies.
     Borrowed(WasmList<u8>),
-    /// Its bytes.
+    /// The bytes of the answer.
     Copied(Vec<u8>),
 }
 

@@ -76,7 +76,7 @@ pub struct Handler {
 
 /// The function that is called, by what becomes of its response.
 pub(super) enum Entry {
-    /// It stays where it is.
+    /// The response stays where it is.
     Borrowed(ComponentExportIndex),
     /// The guest frees it.
     Freed(ComponentExportIndex),

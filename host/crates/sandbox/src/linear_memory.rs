@@ -161,7 +161,7 @@ struct Mapping {
     accessible: usize,
     /// Bytes from its beginning that may have been written to. All others are zero.
     dirty: usize,
-    /// Its place is known as that of shared memory, and is never given to anything else.
+    /// The place of the mapping is known as that of shared memory, and is never given to anything else.
     stays: bool,
 }
 
@@ -186,7 +186,7 @@ impl Mapping {
         Ok(Self { base, reserved, accessible: 0, dirty: 0, stays: false })
     }
 
-    /// The same, which begins in that of a file, all zero.
+    /// A mapping that begins in the memory of a file, all zero.
     fn shared(reserved: usize, fd: BorrowedFd<'_>, offset: u64) -> io::Result<Self> {
         let mut mapping = Self::new(reserved)?;
         let (length, access) = (REGION_BYTES.min(reserved), ProtFlags::READ | ProtFlags::WRITE);
@@ -304,7 +304,7 @@ impl Memory {
         unsafe { std::slice::from_raw_parts(self.mapping.base, self.size) }
     }
 
-    /// The same, to be written to.
+    /// What the memory holds, to be written to.
     fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: as above.
         unsafe { std::slice::from_raw_parts_mut(self.mapping.base, self.size) }

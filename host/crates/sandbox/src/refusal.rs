@@ -35,7 +35,7 @@ pub enum Refusal {
         /// What to do instead.
         advice: &'static str,
     },
-    /// It asks for something that no handler gets.
+    /// The component asks for something that no handler gets.
     #[error("it imports {import}, which is not offered to handlers: {advice}")]
     Import {
         /// The first such import, and how many more there are.
@@ -43,13 +43,13 @@ pub enum Refusal {
         /// What to do instead.
         advice: &'static str,
     },
-    /// It does not export the handler function.
+    /// The component does not export the handler function.
     #[error("it does not export {HANDLE}{0}: implement the world of wit/handler.wit")]
     Export(&'static str),
-    /// It exports a name that only the compiler gives.
+    /// The component exports a name that only the compiler gives.
     #[error("it exports `{BORROWED_RESULT}`, which is not for handlers to do: rename that export")]
     Reserved,
-    /// It can never fit within the limits.
+    /// An instance can never fit within the limits.
     #[error("it cannot be instantiated within the limits: {0}")]
     TooLarge(String),
     /// Machine code of something larger than the limits, or that this executable did

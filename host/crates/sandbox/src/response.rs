@@ -38,7 +38,7 @@ impl Response {
         }
     }
 
-    /// Its bytes.
+    /// The bytes of the response.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         match &self.0 {
@@ -68,7 +68,7 @@ impl Response {
         }
     }
 
-    /// Its bytes, without the instance.
+    /// The bytes of the response, without the instance.
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
         match self.0 {

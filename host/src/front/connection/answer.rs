@@ -9,7 +9,7 @@ use rustix::ioctl::{Getter, ioctl};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::TcpStream;
 
-use super::pace::{Pace, Phase, Stop};
+use super::phase_timer::{Phase, PhaseTimer, Stop};
 use crate::pool::Payload;
 
 /// Bodies up to this many bytes are copied behind the head, which costs less than
@@ -25,7 +25,7 @@ pub(super) const LINGER_BYTES: usize = 1 << 30;
 /// A [`Stop`] when the client is gone or takes it too slowly.
 pub(super) async fn write(
     stream: &mut TcpStream,
-    pace: &mut Pace<'_>,
+    pace: &mut PhaseTimer<'_>,
     head: Vec<u8>,
     body: Payload,
     sent: &mut usize,
@@ -46,7 +46,7 @@ pub(super) async fn write(
 /// takes at once. One that takes no more waits with a copy of the rest.
 async fn write_from(
     stream: &mut TcpStream,
-    pace: &mut Pace<'_>,
+    pace: &mut PhaseTimer<'_>,
     mut head: Vec<u8>,
     mut body: Payload,
     sent: &mut usize,
@@ -75,7 +75,7 @@ async fn write_from(
 /// client has taken.
 async fn write_all(
     stream: &mut TcpStream,
-    pace: &mut Pace<'_>,
+    pace: &mut PhaseTimer<'_>,
     bytes: &mut impl Buf,
     sent: &mut usize,
 ) -> Result<(), Stop> {
@@ -111,7 +111,7 @@ fn unsent(socket: impl AsFd) -> usize {
 
 /// Ends a connection in the client's own time, within bounds: what it still sends, at most `most`
 /// bytes, is read and dropped, so that it gets to see its answer (RFC 9112, 9.6).
-pub(super) async fn linger(stream: &mut TcpStream, pace: &mut Pace<'_>, most: usize) {
+pub(super) async fn linger(stream: &mut TcpStream, pace: &mut PhaseTimer<'_>, most: usize) {
     pace.enter(Phase::Linger);
     if stream.shutdown().await.is_err() {
         return;

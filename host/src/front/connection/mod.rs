@@ -3,8 +3,8 @@
 
 mod answer;
 mod failure;
-mod line;
-mod pace;
+mod phase_timer;
+mod request_line;
 mod socket;
 
 use std::fmt::Write as _;
@@ -28,14 +28,14 @@ use tokio::time::timeout;
 
 use self::answer::{LINGER_BYTES, linger, write};
 use self::failure::Failure;
-use self::line::Line;
-use self::pace::{Pace, Phase, Stop};
+use self::phase_timer::{Phase, PhaseTimer, Stop};
+use self::request_line::RequestLine;
 use self::socket::{CONTINUE, left, read_first, reset};
 use crate::config::ClientLimits;
-use crate::front::clients::{Full, Seat};
+use crate::front::clients::{ConnectionLease, Full};
 use crate::front::context::Context;
 use crate::handlers::routing::{Generation, hand_on};
-use crate::observe::log::{self, Access};
+use crate::observe::log::{self, AccessLogEntry};
 use crate::pool::{Busy, Done, Payload};
 
 /// Bytes of a response that mostly hold its head.
@@ -45,14 +45,19 @@ const USUAL_HEAD: usize = 2 << 10;
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Serves a client until it is done, misbehaves or falls silent.
-pub(crate) async fn serve(context: &Context, seat: Seat, stream: TcpStream, client: SocketAddr) {
+pub(crate) async fn serve(
+    context: &Context,
+    seat: ConnectionLease,
+    stream: TcpStream,
+    client: SocketAddr,
+) {
     let client = client.to_string();
     let mut connection = Connection {
         context,
         seat,
         stream,
         client: &client,
-        pace: Pace::new(&context.limits, context.draining.clone()),
+        pace: PhaseTimer::new(&context.limits, context.draining.clone()),
         framing: Framing::new(context.limits.max_request),
         buffer: BytesMut::new(),
     };
@@ -80,7 +85,7 @@ pub(crate) async fn turn_away(
     let text = "There are too many connections from your address: try again in a moment";
     let response = error_response(503, text, &last_reply(false));
     if stream.try_write(&response).is_ok() {
-        let mut pace = Pace::new(limits, draining);
+        let mut pace = PhaseTimer::new(limits, draining);
         let _ = timeout(FAREWELL, linger(&mut stream, &mut pace, LINGER_BYTES)).await;
     }
 }
@@ -103,11 +108,11 @@ fn outgoing(response: &Payload, reply: &Reply) -> Result<Outgoing, Malformed> {
 
 struct Connection<'a> {
     context: &'a Context,
-    seat: Seat,
+    seat: ConnectionLease,
     stream: TcpStream,
-    /// Its address and port, as the log has them.
+    /// The client's address and port, as the log has them.
     client: &'a str,
-    pace: Pace<'a>,
+    pace: PhaseTimer<'a>,
     framing: Framing,
     /// What was read and not yet used: the start of the next request.
     buffer: BytesMut,
@@ -118,7 +123,7 @@ enum Unserved {
     /// The client closed, broke off or fell silent between two requests, and is not
     /// told anything.
     Gone,
-    /// It is told so, and the connection closes.
+    /// The client is told so, and the connection closes.
     Failed(Failure),
 }
 
@@ -220,7 +225,7 @@ impl<'a> Connection<'a> {
 
     async fn answer(&mut self, request: Request) -> Next {
         let Request { head, message } = request;
-        let line = Line::of(&message);
+        let line = RequestLine::of(&message);
         let number = self.context.metrics.next_request();
         let outcome = match self.pace.is_draining() {
             true => Err(Failure::Draining),
@@ -233,7 +238,7 @@ impl<'a> Connection<'a> {
             persistence: match (keep_alive, head.version) {
                 (false, _) => Persistence::Close,
                 (true, Version::Http11) => Persistence::KeepAlive,
-                (true, Version::Http10) => Persistence::KeepAliveTold,
+                (true, Version::Http10) => Persistence::KeepAliveExplicit,
             },
             now: SystemTime::now(),
         };
@@ -275,7 +280,7 @@ impl<'a> Connection<'a> {
 
     /// Answers what did not become a request.
     async fn reject(&mut self, failure: Failure) -> Next {
-        let line = Line::of(self.framing.start(&self.buffer));
+        let line = RequestLine::of(self.framing.start(&self.buffer));
         let mut access = self.access(&line, self.context.metrics.next_request());
         let reply = last_reply(line.method() == b"HEAD");
         let next = self.fail(&failure, &reply, &mut access).await;
@@ -284,7 +289,12 @@ impl<'a> Connection<'a> {
     }
 
     /// Tells a client why it does not get its handler's answer.
-    async fn fail(&mut self, failure: &Failure, reply: &Reply, access: &mut Access<'_>) -> Next {
+    async fn fail(
+        &mut self,
+        failure: &Failure,
+        reply: &Reply,
+        access: &mut AccessLogEntry<'_>,
+    ) -> Next {
         access.status = failure.status();
         access.error = match failure {
             Failure::Moved(_) => None,
@@ -321,7 +331,7 @@ impl<'a> Connection<'a> {
         message: Bytes,
     ) -> Result<(Done, Arc<Generation>), Failure> {
         let generation =
-            self.context.routes.find(line::target(&message)).ok_or(Failure::NoRoute)?;
+            self.context.routes.find(request_line::target(&message)).ok_or(Failure::NoRoute)?;
         let message = hand_on(&generation.route, message)?;
         let pool = &generation.pool;
         let slot = tokio::select! {
@@ -341,11 +351,11 @@ impl<'a> Connection<'a> {
     }
 
     /// What the log says of a request that no worker had.
-    fn access<'b>(&self, line: &'b Line, number: u64) -> Access<'b>
+    fn access<'b>(&self, line: &'b RequestLine, number: u64) -> AccessLogEntry<'b>
     where
         'a: 'b,
     {
-        Access {
+        AccessLogEntry {
             number,
             client: self.client,
             method: line.method(),
@@ -365,7 +375,7 @@ impl<'a> Connection<'a> {
         &mut self,
         head: Vec<u8>,
         body: Payload,
-        access: &mut Access<'_>,
+        access: &mut AccessLogEntry<'_>,
     ) -> Result<(), Stop> {
         write(&mut self.stream, &mut self.pace, head, body, &mut access.bytes).await
     }
@@ -374,7 +384,7 @@ impl<'a> Connection<'a> {
         &self,
         written: Result<(), Stop>,
         persistence: Persistence,
-        access: &mut Access<'_>,
+        access: &mut AccessLogEntry<'_>,
     ) -> Next {
         match written {
             Ok(()) if persistence != Persistence::Close => Next::KeepOpen,

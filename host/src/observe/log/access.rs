@@ -16,9 +16,9 @@ const LINE: usize = 256;
 const MAX_TARGET: usize = 512;
 
 /// One request, as the access log tells it.
-pub(crate) struct Access<'a> {
+pub(crate) struct AccessLogEntry<'a> {
     pub(crate) number: u64,
-    /// Its address and port.
+    /// The client's address and port.
     pub(crate) client: &'a str,
     /// Empty where the request never got that far.
     pub(crate) method: &'a [u8],
@@ -37,7 +37,7 @@ pub(crate) struct Access<'a> {
     pub(crate) stopped_by: Option<&'static str>,
 }
 
-impl Access<'_> {
+impl AccessLogEntry<'_> {
     pub(crate) fn write(&self) {
         match LINES.get() {
             Some((queue, format)) => {
@@ -116,7 +116,7 @@ impl Access<'_> {
     }
 }
 
-impl Access<'_> {
+impl AccessLogEntry<'_> {
     /// The line as a JSON object, in which a short time is no `4e-6`.
     fn json(&self, time: SystemTime) -> String {
         let mut line = String::with_capacity(2 * LINE);
@@ -245,8 +245,8 @@ mod tests {
         push_time(&mut String::new(), start + Duration::from_secs(253_402_300_800));
     }
 
-    fn usual() -> Access<'static> {
-        Access {
+    fn usual() -> AccessLogEntry<'static> {
+        AccessLogEntry {
             number: 7,
             client: "127.0.0.1:36704",
             method: b"GET",
@@ -270,7 +270,7 @@ mod tests {
 "#
         );
         assert!(usual().plain(time).contains(" seconds=0.000039 "));
-        let failed = Access {
+        let failed = AccessLogEntry {
             method: b"",
             target: b"/a\n\x1b[31m\xff\"b\" c\xc2\x9b\xe2\x80\xae",
             handler: Duration::from_nanos(4_000),
@@ -295,7 +295,7 @@ mod tests {
         let lines = lines.fmt_fields(debug_fn(write_field).delimited(" "));
         let lines = lines.with_writer(move || writer.clone()).finish();
         let usual = usual();
-        let failed = Access {
+        let failed = AccessLogEntry {
             client: "[::1]:1",
             method: b"",
             target: b"/a\n\x1b[31m\xff\"b\" c\xc2\x9b\xe2\x80\xae",
@@ -304,7 +304,7 @@ mod tests {
             stopped_by: Some("deadline"),
             ..usual
         };
-        let whole = Access { handler: Duration::from_secs(10), error: None, ..failed };
+        let whole = AccessLogEntry { handler: Duration::from_secs(10), error: None, ..failed };
         let all = [&usual, &failed, &whole];
         tracing::subscriber::with_default(lines, || all.iter().for_each(|access| access.event()));
         let seen = String::from_utf8(seen.0.lock().expect("not poisoned").clone()).expect("text");

@@ -175,7 +175,7 @@ pub fn check_response(response: &[u8], is_head: bool, keep_alive: bool, http10: 
     let persistence = match (keep_alive, http10) {
         (false, _) => Persistence::Close,
         (true, false) => Persistence::KeepAlive,
-        (true, true) => Persistence::KeepAliveTold,
+        (true, true) => Persistence::KeepAliveExplicit,
     };
     let reply = Reply { is_head, persistence, now: SystemTime::UNIX_EPOCH };
     let outgoing = match prepare(response, &reply) {

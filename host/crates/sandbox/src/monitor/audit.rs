@@ -122,9 +122,9 @@ struct HostCall {
 pub(super) enum Outcome {
     /// The monitor did not allow it.
     Denied,
-    /// It was allowed, and failed.
+    /// The host call was allowed, and failed.
     Failed,
-    /// It ended the guest.
+    /// The host call ended the guest.
     Trapped,
 }
 

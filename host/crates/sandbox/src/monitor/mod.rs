@@ -150,7 +150,7 @@ pub(super) struct State {
     /// The interface and the function of the host call that runs, once it has got its arguments.
     host_call: Option<(&'static str, &'static str)>,
     pub(super) ceiling: Ceiling,
-    /// It computes for long, and it is its turn.
+    /// The call computes for long, and it is its turn.
     pub(super) turn: Option<Turn>,
 }
 

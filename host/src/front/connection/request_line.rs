@@ -7,7 +7,7 @@ const MAX_LINE: usize = 1 << 10;
 
 /// A request's method and target, as far as they can be made out.
 #[derive(Debug, Default)]
-pub(super) struct Line {
+pub(super) struct RequestLine {
     bytes: Box<[u8]>,
     method: Range<usize>,
     target: Range<usize>,
@@ -18,7 +18,7 @@ pub(super) fn target(message: &[u8]) -> &[u8] {
     message.split(|byte| *byte == b' ').nth(1).unwrap_or_default()
 }
 
-impl Line {
+impl RequestLine {
     /// From a message, or from what there is of one.
     pub(super) fn of(message: &[u8]) -> Self {
         let end = message.iter().take(MAX_LINE).take_while(|byte| !byte.is_ascii_control()).count();

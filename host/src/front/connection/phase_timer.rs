@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::config::ClientLimits;
-use crate::front::clients::Seat;
+use crate::front::clients::ConnectionLease;
 
 /// How long a client is listened to after the last answer, so that a reset does
 /// not overtake that; longer while it sends at `--min-rate`.
@@ -62,7 +62,7 @@ pub(super) enum Stop {
 }
 
 /// The clock of one connection.
-pub(super) struct Pace<'a> {
+pub(super) struct PhaseTimer<'a> {
     limits: &'a ClientLimits,
     draining: watch::Receiver<bool>,
     phase: Phase,
@@ -74,7 +74,7 @@ pub(super) struct Pace<'a> {
     hurried: bool,
 }
 
-impl<'a> Pace<'a> {
+impl<'a> PhaseTimer<'a> {
     /// A clock for a connection that was just opened, and so is idle.
     pub(super) fn new(limits: &'a ClientLimits, draining: watch::Receiver<bool>) -> Self {
         let began = Instant::now();
@@ -158,7 +158,7 @@ impl<'a> Pace<'a> {
     pub(super) async fn wait_idle<T>(
         &mut self,
         io: impl Future<Output = io::Result<T>>,
-        seat: &Seat,
+        seat: &ConnectionLease,
     ) -> Result<T, Stop> {
         let mut io = pin!(io);
         let by = self.by;
