@@ -11,6 +11,7 @@ mod launch;
 mod payload;
 pub mod process;
 mod schedule;
+mod supervisor;
 mod thread;
 mod turns;
 
@@ -21,14 +22,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sandbox::{Audit, Call, CallError};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::block_in_place;
-use tokio::time::sleep;
 
 use self::admission::Admission;
 pub(crate) use self::admission::Permit;
 pub(crate) use self::payload::Payload;
-use self::schedule::SLOW_CALL;
 pub(crate) use self::schedule::may_wait;
 use crate::config::{PoolKind, Route};
 use crate::handlers::served_dir::Directories;
@@ -221,18 +220,5 @@ impl Pool {
     pub(crate) fn load(&self) -> (u64, u64) {
         let (running, pending) = self.load.get();
         (running, pending + self.admission.waiting() as u64)
-    }
-}
-
-/// Waits until a pool must be looked at again: for as long as its schedule said, or until
-/// it is busier.
-async fn rest(pause: Option<Duration>, busier: &Notify) {
-    match pause {
-        // There is no shorter one.
-        Some(SLOW_CALL) => sleep(SLOW_CALL).await,
-        Some(pause) => {
-            tokio::select! { () = sleep(pause) => {}, () = busier.notified() => {} }
-        }
-        None => busier.notified().await,
     }
 }
