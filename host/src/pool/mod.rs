@@ -13,6 +13,7 @@ mod payload;
 pub mod process;
 mod schedule;
 pub mod served_dir;
+mod supervisor;
 mod thread;
 mod turns;
 
@@ -26,14 +27,12 @@ use bytes::Bytes;
 use sandbox::{Audit, Call, CallError};
 use shm::doorbell::Doorbell;
 use shm::ring::Ring;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::block_in_place;
-use tokio::time::sleep;
 
 use self::admission::Admission;
 pub(crate) use self::admission::Permit;
 pub(crate) use self::payload::Payload;
-use self::schedule::SLOW_CALL;
 pub(crate) use self::schedule::may_wait;
 use self::served_dir::Directories;
 use crate::config::{PoolKind, Route};
@@ -241,18 +240,5 @@ impl Pool {
     pub(crate) fn load(&self) -> (u64, u64) {
         let (running, pending) = self.load.get();
         (running, pending + self.admission.waiting() as u64)
-    }
-}
-
-/// Waits until a pool must be looked at again: for as long as its schedule said, or until
-/// it is busier.
-async fn rest(pause: Option<Duration>, busier: &Notify) {
-    match pause {
-        // There is no shorter one.
-        Some(SLOW_CALL) => sleep(SLOW_CALL).await,
-        Some(pause) => {
-            tokio::select! { () = sleep(pause) => {}, () = busier.notified() => {} }
-        }
-        None => busier.notified().await,
     }
 }

@@ -52,10 +52,10 @@ pub(crate) fn may_wait(answers: usize, elapsed: Duration) -> bool {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
     /// How many workers there may be.
-    pub(super) places: usize,
+    pub(super) slots: usize,
     /// How many workers are kept hot before another is woken.
     pub(super) max_hot: usize,
-    /// Workers whose places are the same modulo this number share what two of them
+    /// Workers whose slots are the same modulo this number share what two of them
     /// should not use at a time: one of them is kept hot.
     pub(super) shards: usize,
     /// Requests that a hot worker is sent ahead of the one it runs.
@@ -87,11 +87,11 @@ pub(super) enum Begun {
 pub(super) struct Schedule<T> {
     /// Requests that no worker has, oldest first.
     waiting: VecDeque<Request<T>>,
-    places: Vec<WorkerQueue<T>>,
+    slots: Vec<WorkerQueue<T>>,
     /// Ready workers without a request. The last to become idle is the first to
     /// work again.
     idle: Vec<usize>,
-    /// Workers with a request; few, however many places there are.
+    /// Workers with a request; few, however many slots there are.
     working: Vec<usize>,
     shape: Shape,
     last_id: u64,
@@ -113,7 +113,7 @@ pub(super) type Assignments = SmallVec<[Assignment; 2]>;
 /// A request that is to be sent to a worker now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Assignment {
-    pub(super) place: usize,
+    pub(super) slot: usize,
     pub(super) id: u64,
 }
 
@@ -122,9 +122,9 @@ impl<T: Task> Schedule<T> {
     pub(super) fn new(shape: Shape) -> Self {
         Self {
             waiting: VecDeque::new(),
-            places: (0..shape.places).map(|_| WorkerQueue::default()).collect(),
-            idle: Vec::with_capacity(shape.places),
-            working: Vec::with_capacity(shape.places),
+            slots: (0..shape.slots).map(|_| WorkerQueue::default()).collect(),
+            idle: Vec::with_capacity(shape.slots),
+            working: Vec::with_capacity(shape.slots),
             shape,
             last_id: 0,
         }
@@ -135,16 +135,16 @@ impl<T: Task> Schedule<T> {
         self.last_id += 1;
         let new = Request { id: self.last_id, task, arrived: now };
         if self.waiting.is_empty() {
-            if let Some(place) = self.take_idle(now) {
-                return Some(self.assign(place, new, now));
+            if let Some(slot) = self.take_idle(now) {
+                return Some(self.assign(slot, new, now));
             }
             if new.task.fits_ahead() {
-                let is_open = |place: &WorkerQueue<T>| {
-                    !place.is_condemned && place.is_hot(now) && place.has_room(self.shape.ahead)
+                let is_open = |slot: &WorkerQueue<T>| {
+                    !slot.is_condemned && slot.is_hot(now) && slot.has_room(self.shape.ahead)
                 };
-                let open = self.working().filter(|(_, place)| is_open(place));
-                if let Some((place, _)) = open.min_by_key(|(_, place)| place.sent.len()) {
-                    return Some(self.assign(place, new, now));
+                let open = self.working().filter(|(_, slot)| is_open(slot));
+                if let Some((slot, _)) = open.min_by_key(|(_, slot)| slot.sent.len()) {
+                    return Some(self.assign(slot, new, now));
                 }
             }
         }
@@ -153,53 +153,53 @@ impl<T: Task> Schedule<T> {
     }
 
     /// A worker is new and ready.
-    pub(super) fn ready(&mut self, place: usize, now: Instant) -> Assignments {
-        if let Some(place) = self.places.get_mut(place) {
-            place.is_condemned = false;
+    pub(super) fn ready(&mut self, slot: usize, now: Instant) -> Assignments {
+        if let Some(slot) = self.slots.get_mut(slot) {
+            slot.is_condemned = false;
         }
-        self.refill(place, now)
+        self.refill(slot, now)
     }
 
     /// A worker is about to end: from now on it gets nothing. What it was sent stays its own
     /// until it has [`died`](Self::died), or answers before that.
-    pub(super) fn condemn(&mut self, place: usize) {
-        self.idle.retain(|idle| *idle != place);
-        if let Some(place) = self.places.get_mut(place) {
-            place.is_condemned = true;
+    pub(super) fn condemn(&mut self, slot: usize) {
+        self.idle.retain(|idle| *idle != slot);
+        if let Some(slot) = self.slots.get_mut(slot) {
+            slot.is_condemned = true;
         }
     }
 
     /// A worker is to go: it gets nothing more, if it is idle.
-    pub(super) fn retire(&mut self, place: usize) -> bool {
-        let at = self.idle.iter().position(|idle| *idle == place);
+    pub(super) fn retire(&mut self, slot: usize) -> bool {
+        let at = self.idle.iter().position(|idle| *idle == slot);
         at.map(|at| self.idle.remove(at)).is_some()
     }
 
     /// A worker answered. `None` when that is not what it was asked.
     pub(super) fn answered(
         &mut self,
-        place: usize,
+        slot: usize,
         id: u64,
         now: Instant,
     ) -> Option<(T, Assignments)> {
-        let sent = &mut self.places.get_mut(place)?.sent;
+        let sent = &mut self.slots.get_mut(slot)?.sent;
         let task = sent.pop_front_if(|sent| sent.request.id == id)?.request.task;
         match sent.front_mut() {
             Some(next) => next.since = now,
-            None => self.working.retain(|working| *working != place),
+            None => self.working.retain(|working| *working != slot),
         }
-        Some((task, self.refill(place, now)))
+        Some((task, self.refill(slot, now)))
     }
 
     /// Workers that have one request and none ahead.
     pub(super) fn with_one_request(&self) -> impl Iterator<Item = usize> {
-        self.working().filter(|(_, place)| place.sent.len() == 1).map(|(at, _)| at)
+        self.working().filter(|(_, slot)| slot.sent.len() == 1).map(|(at, _)| at)
     }
 
     /// The only request of a worker, which has not begun it, goes to one that is idle; the
     /// worker is idle then.
     pub(super) fn reassign(&mut self, from: usize, to: usize, now: Instant) {
-        let sent = self.places.get_mut(from).and_then(|place| place.sent.pop_front());
+        let sent = self.slots.get_mut(from).and_then(|slot| slot.sent.pop_front());
         let Some(Sent { request, .. }) = sent else { return };
         self.working.retain(|at| *at != from);
         self.idle.retain(|at| *at != to);
@@ -210,11 +210,11 @@ impl<T: Task> Schedule<T> {
     /// A worker died. What it had begun and not answered is returned; what it had not begun
     /// waits again, and as if it had just come: of workers that die at a time, it should not
     /// go to one after the other.
-    pub(super) fn died(&mut self, place: usize, begun: Begun, now: Instant) -> Vec<Lost<T>> {
-        self.idle.retain(|idle| *idle != place);
-        self.working.retain(|working| *working != place);
-        let place = self.places.get_mut(place).map(std::mem::take);
-        let sent = place.unwrap_or_default().sent;
+    pub(super) fn died(&mut self, slot: usize, begun: Begun, now: Instant) -> Vec<Lost<T>> {
+        self.idle.retain(|idle| *idle != slot);
+        self.working.retain(|working| *working != slot);
+        let slot = self.slots.get_mut(slot).map(std::mem::take);
+        let sent = slot.unwrap_or_default().sent;
         // They are begun in the order in which they were sent.
         let first = sent.front().map(|first| first.request.id).filter(|_| match begun {
             Begun::Nothing => false,
@@ -244,14 +244,14 @@ impl<T: Task> Schedule<T> {
     pub(super) fn promote(&mut self, now: Instant) -> Assignments {
         let mut assignments = Assignments::new();
         while self.has_waited(SLOW_CALL, now) {
-            let mut place = self.take_idle(now);
-            if place.is_none() && self.has_waited(MAX_QUEUE_DELAY, now) {
-                place = self.idle.pop();
+            let mut slot = self.take_idle(now);
+            if slot.is_none() && self.has_waited(MAX_QUEUE_DELAY, now) {
+                slot = self.idle.pop();
             }
-            let Some(place) = place else { break };
+            let Some(slot) = slot else { break };
             match self.next_waiting() {
-                Some(next) => assignments.push(self.assign(place, next, now)),
-                None => self.idle.push(place),
+                Some(next) => assignments.push(self.assign(slot, next, now)),
+                None => self.idle.push(slot),
             }
         }
         assignments
@@ -261,24 +261,24 @@ impl<T: Task> Schedule<T> {
     /// back.
     pub(super) fn overtaken(&self, now: Instant) -> Vec<usize> {
         // What was sent in pieces cannot be taken back.
-        let slow = |place: &WorkerQueue<T>| {
-            let mut sent = place.sent.iter();
-            sent.len() > 1 && !place.is_hot(now) && sent.all(|sent| sent.request.task.fits_ahead())
+        let slow = |slot: &WorkerQueue<T>| {
+            let mut sent = slot.sent.iter();
+            sent.len() > 1 && !slot.is_hot(now) && sent.all(|sent| sent.request.task.fits_ahead())
         };
-        self.working().filter(|(_, place)| slow(place)).map(|(at, _)| at).collect()
+        self.working().filter(|(_, slot)| slow(slot)).map(|(at, _)| at).collect()
     }
 
     /// How many requests wait behind the first of a worker. The first is never taken back: a
     /// worker that was taken over could have it, which it has begun, come back for ever.
-    pub(super) fn behind(&self, place: usize) -> usize {
-        self.places.get(place).map_or(0, |place| place.sent.len().saturating_sub(1))
+    pub(super) fn behind(&self, slot: usize) -> usize {
+        self.slots.get(slot).map_or(0, |slot| slot.sent.len().saturating_sub(1))
     }
 
     /// The last `count` of these were taken back, unread, and wait in the order in which all
     /// came.
-    pub(super) fn taken_back(&mut self, place: usize, count: usize, now: Instant) -> Assignments {
-        let count = count.min(self.behind(place));
-        let Some(WorkerQueue { sent, .. }) = self.places.get_mut(place) else {
+    pub(super) fn taken_back(&mut self, slot: usize, count: usize, now: Instant) -> Assignments {
+        let count = count.min(self.behind(slot));
+        let Some(WorkerQueue { sent, .. }) = self.slots.get_mut(slot) else {
             return Assignments::new();
         };
         let taken = sent.drain(sent.len() - count..);
@@ -289,36 +289,35 @@ impl<T: Task> Schedule<T> {
 
     /// Workers whose running request began that long ago.
     pub(super) fn overrun(&self, limit: Duration, now: Instant) -> Vec<usize> {
-        let overrun =
-            |(at, place): (usize, &WorkerQueue<T>)| place.has_run(limit, now).then_some(at);
+        let overrun = |(at, slot): (usize, &WorkerQueue<T>)| slot.has_run(limit, now).then_some(at);
         self.working().filter_map(overrun).collect()
     }
 
     /// A request that was sent and not answered.
     pub(super) fn task(&mut self, assignment: Assignment) -> Option<&mut T> {
-        let sent = &mut self.places.get_mut(assignment.place)?.sent;
+        let sent = &mut self.slots.get_mut(assignment.slot)?.sent;
         let mut sent = sent.iter_mut().map(|sent| &mut sent.request);
         sent.find(|request| request.id == assignment.id).map(|request| &mut request.task)
     }
 
     /// How many answers a worker owes.
-    pub(super) fn owed(&self, place: usize) -> usize {
-        self.places.get(place).map_or(0, |place| place.sent.len())
+    pub(super) fn owed(&self, slot: usize) -> usize {
+        self.slots.get(slot).map_or(0, |slot| slot.sent.len())
     }
 
     /// Workers that owe answers, and how many.
     pub(super) fn owing(&self) -> impl Iterator<Item = (usize, usize)> {
-        self.working().map(|(at, place)| (at, place.sent.len()))
+        self.working().map(|(at, slot)| (at, slot.sent.len()))
     }
 
     /// The request whose answer a worker owes next.
-    pub(super) fn first(&self, place: usize) -> Option<u64> {
-        self.places.get(place)?.sent.front().map(|sent| sent.request.id)
+    pub(super) fn first(&self, slot: usize) -> Option<u64> {
+        self.slots.get(slot)?.sent.front().map(|sent| sent.request.id)
     }
 
     /// Workers that have been in their call for that long.
     pub(super) fn held_up(&self, limit: Duration, now: Instant) -> usize {
-        self.working().filter(|(_, place)| place.has_run(limit, now)).count()
+        self.working().filter(|(_, slot)| slot.has_run(limit, now)).count()
     }
 
     /// Requests that run.
@@ -328,7 +327,7 @@ impl<T: Task> Schedule<T> {
 
     /// Requests that wait, here or behind another.
     pub(super) fn pending(&self) -> usize {
-        let ahead = self.working().map(|(_, place)| place.sent.len().saturating_sub(1));
+        let ahead = self.working().map(|(_, slot)| slot.sent.len().saturating_sub(1));
         self.waiting.len() + ahead.sum::<usize>()
     }
 
@@ -344,21 +343,21 @@ impl<T: Task> Schedule<T> {
 
     /// Whether requests wait although workers are idle, or behind another.
     fn is_holding_back(&self) -> bool {
-        let ahead = self.working().any(|(_, place)| place.sent.len() > 1);
+        let ahead = self.working().any(|(_, slot)| slot.sent.len() > 1);
         ahead || (!self.idle.is_empty() && !self.waiting.is_empty())
     }
 
-    /// Workers with a request, by their places.
+    /// Workers with a request, by their slots.
     fn working(&self) -> impl Iterator<Item = (usize, &WorkerQueue<T>)> {
-        self.working.iter().filter_map(|at| Some((*at, self.places.get(*at)?)))
+        self.working.iter().filter_map(|at| Some((*at, self.slots.get(*at)?)))
     }
 
     /// Whether one more worker may be hot: fewer are than may be, and none of its shard.
     fn may_be_hot(&self, at: usize, now: Instant) -> bool {
         let shard = |at: usize| at % self.shape.shards;
         let mut others = 0;
-        for (other, place) in self.working() {
-            if other != at && place.is_hot(now) {
+        for (other, slot) in self.working() {
+            if other != at && slot.is_hot(now) {
                 if shard(other) == shard(at) {
                     return false;
                 }
@@ -370,7 +369,7 @@ impl<T: Task> Schedule<T> {
 
     /// The worker that has been idle for the shortest time of those that may be hot.
     fn take_idle(&mut self, now: Instant) -> Option<usize> {
-        let at = self.idle.iter().rposition(|place| self.may_be_hot(*place, now))?;
+        let at = self.idle.iter().rposition(|slot| self.may_be_hot(*slot, now))?;
         Some(self.idle.remove(at))
     }
 
@@ -388,20 +387,20 @@ impl<T: Task> Schedule<T> {
     /// Gives a worker more, unless enough others are hot: then it becomes idle when it is done.
     fn refill(&mut self, at: usize, now: Instant) -> Assignments {
         let mut assignments = Assignments::new();
-        if self.places.get(at).is_none_or(|place| place.is_condemned) {
+        if self.slots.get(at).is_none_or(|slot| slot.is_condemned) {
             return assignments;
         }
         while self.may_be_hot(at, now) || self.has_waited(MAX_QUEUE_DELAY, now) {
             while self.waiting.pop_front_if(|next| next.task.is_cancelled()).is_some() {}
-            let Some(place) = self.places.get(at) else { break };
+            let Some(slot) = self.slots.get(at) else { break };
             let ahead = self.shape.ahead;
             // Whether it fits is asked of the very task that is sent.
             let goes =
-                |task: &T| place.sent.is_empty() || (place.has_room(ahead) && task.fits_ahead());
+                |task: &T| slot.sent.is_empty() || (slot.has_room(ahead) && task.fits_ahead());
             let Some(next) = self.waiting.pop_front_if(|next| goes(&next.task)) else { break };
             assignments.push(self.assign(at, next, now));
         }
-        if self.places.get(at).is_some_and(|place| place.sent.is_empty()) {
+        if self.slots.get(at).is_some_and(|slot| slot.sent.is_empty()) {
             self.idle.push(at);
         }
         assignments
@@ -418,17 +417,17 @@ impl<T: Task> Schedule<T> {
 
     fn assign(&mut self, at: usize, request: Request<T>, now: Instant) -> Assignment {
         let id = request.id;
-        if let Some(place) = self.places.get_mut(at) {
-            if place.sent.is_empty() {
+        if let Some(slot) = self.slots.get_mut(at) {
+            if slot.sent.is_empty() {
                 self.working.push(at);
             }
             debug_assert!(
-                place.sent.is_empty() || request.task.fits_ahead(),
+                slot.sent.is_empty() || request.task.fits_ahead(),
                 "it can be taken back"
             );
-            place.sent.push_back(Sent { request, since: now });
+            slot.sent.push_back(Sent { request, since: now });
         }
-        Assignment { place: at, id }
+        Assignment { slot: at, id }
     }
 }
 

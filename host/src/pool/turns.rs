@@ -30,7 +30,7 @@ pub(super) static CROWDED: AtomicUsize = AtomicUsize::new(0);
 pub(super) struct Turns {
     seen: Vec<Option<Seen>>,
     processors: usize,
-    /// The places of calls that compute, those first that have waited longest.
+    /// The slots of calls that compute, those first that have waited longest.
     line: VecDeque<usize>,
     /// So many of the first have their turn.
     running: usize,
@@ -49,11 +49,11 @@ struct Seen {
 }
 
 impl Turns {
-    /// For so many places, on so many processors that all these `pools` share, if they are
+    /// For so many slots, on so many processors that all these `pools` share, if they are
     /// crowded.
-    pub(super) fn new(places: usize, processors: usize, pools: &'static AtomicUsize) -> Self {
+    pub(super) fn new(slots: usize, processors: usize, pools: &'static AtomicUsize) -> Self {
         Self {
-            seen: vec![None; places],
+            seen: vec![None; slots],
             processors,
             line: VecDeque::new(),
             running: 0,
@@ -67,13 +67,13 @@ impl Turns {
     /// processor time that its worker has taken in all, and is not asked if that is known.
     pub(super) fn has_computed(
         &mut self,
-        place: usize,
+        slot: usize,
         call: u64,
         time: impl FnOnce() -> Option<Duration>,
         now: Instant,
     ) -> bool {
         let crowded = self.crowded.is_some_and(|at| now.saturating_duration_since(at) < CALM);
-        let Some(seen) = self.seen.get_mut(place) else { return false };
+        let Some(seen) = self.seen.get_mut(slot) else { return false };
         match seen.filter(|seen| seen.call == call) {
             Some(Seen { since: None, .. }) => true,
             _ if crowded => {
@@ -94,13 +94,13 @@ impl Turns {
         }
     }
 
-    /// Whose turn it is now, of the places whose calls have computed for long.
+    /// Whose turn it is now, of the slots whose calls have computed for long.
     pub(super) fn next(&mut self, computing: &[usize], now: Instant) -> &[usize] {
         self.line.rotate_left(self.running);
-        self.line.retain(|place| computing.contains(place));
-        for place in computing {
-            if !self.line.contains(place) {
-                self.line.push_back(*place);
+        self.line.retain(|slot| computing.contains(slot));
+        for slot in computing {
+            if !self.line.contains(slot) {
+                self.line.push_back(*slot);
             }
         }
         let is_crowded = self.line.len() > self.share();
@@ -145,7 +145,7 @@ mod tests {
     fn a_call_that_computes_is_told_from_one_that_waits() {
         static POOLS: AtomicUsize = AtomicUsize::new(0);
         let (mut turns, now) = (Turns::new(2, 1, &POOLS), Instant::now());
-        let mut look = |place, call, time| turns.has_computed(place, call, || Some(ms(time)), now);
+        let mut look = |slot, call, time| turns.has_computed(slot, call, || Some(ms(time)), now);
         assert!(!look(0, 7, 500), "it has only been seen");
         assert!(!look(0, 7, 502));
         assert!(!look(1, 8, 600), "another worker");
@@ -153,7 +153,7 @@ mod tests {
         assert!(look(0, 7, 503), "it has");
         assert!(!look(0, 9, 540), "another call");
         assert!(!look(0, 9, 541), "it waits");
-        assert!(!look(2, 7, 1), "there is no such place");
+        assert!(!look(2, 7, 1), "there is no such slot");
     }
 
     #[test]

@@ -73,16 +73,16 @@ impl<S: Slots> Outbox<S> {
     pub(super) fn condemn<T: Task>(
         &mut self,
         schedule: &mut Schedule<T>,
-        place: usize,
+        slot: usize,
         now: Instant,
     ) -> (bool, Assignments) {
-        let behind = schedule.behind(place);
+        let behind = schedule.behind(slot);
         let count = self.take_back(behind);
-        let assignments = schedule.taken_back(place, count, now);
+        let assignments = schedule.taken_back(slot, count, now);
         // Whoever has begun another has answered the first.
-        let has_gone_on = count < behind || self.has_answer(schedule.owed(place));
+        let has_gone_on = count < behind || self.has_answer(schedule.owed(slot));
         if !has_gone_on {
-            schedule.condemn(place);
+            schedule.condemn(slot);
         }
         (!has_gone_on, assignments)
     }
@@ -92,18 +92,18 @@ impl<S: Slots> Outbox<S> {
     pub(super) fn died<T: Task>(
         &self,
         schedule: &mut Schedule<T>,
-        place: usize,
+        slot: usize,
         death: Death,
         now: Instant,
     ) -> Vec<Lost<T>> {
-        let first = self.slots.handover(self.first(schedule.owed(place)));
+        let first = self.slots.handover(self.first(schedule.owed(slot)));
         let begun = match death {
             // By the parent's own clock, whatever the worker says.
             Death::Overrun => Begun::First,
             Death::Other if first.has_begun() => Begun::First,
             Death::Other => Begun::Nothing,
         };
-        schedule.died(place, begun, now)
+        schedule.died(slot, begun, now)
     }
 }
 

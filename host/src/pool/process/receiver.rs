@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use shm::ring::{Answer, Mail, ProtocolError, Ring};
 use tokio::io::unix::AsyncFd;
@@ -16,7 +16,7 @@ use super::super::ipc::{self, Assembler};
 use super::super::{Done, Job};
 use super::Shared;
 
-/// WorkerReceiver from one worker in a row, before others on the I/O thread have a turn.
+/// Answers from one worker in a row, before others on the I/O thread have a turn.
 const BATCH: usize = 16;
 
 /// How long a worker may live that has closed its end, or said something empty.
@@ -25,7 +25,7 @@ const AFTER_END: Duration = Duration::from_millis(100);
 /// Whose answers are heard.
 pub(super) struct Source<'a> {
     pub(super) shared: &'a Shared,
-    pub(super) place: usize,
+    pub(super) slot: usize,
     pub(super) number: u32,
     pub(super) socket: &'a UnixDatagram,
     pub(super) ring: &'a Arc<Ring>,
@@ -160,12 +160,8 @@ impl WorkerReceiver {
         let call = ipc::decode_answer(answer, captured, self.max_response).ok_or(ProtocolError)?;
         let job = {
             let mut state = worker.shared.lock();
-            let id = state.schedule.first(worker.place).ok_or(ProtocolError)?;
-            let (job, assignments) =
-                state.schedule.answered(worker.place, id, Instant::now()).ok_or(ProtocolError)?;
-            state.send(assignments);
-            worker.shared.settle(&state);
-            job
+            let id = state.supervisor.schedule.first(worker.slot).ok_or(ProtocolError)?;
+            state.supervisor.answered(worker.slot, id).ok_or(ProtocolError)?
         };
         self.next += 1;
         self.by_socket = false;
@@ -180,6 +176,6 @@ impl WorkerReceiver {
 impl Source<'_> {
     /// Whether the worker owes an answer.
     fn expects(&self) -> bool {
-        self.shared.lock().schedule.first(self.place).is_some()
+        self.shared.lock().supervisor.schedule.first(self.slot).is_some()
     }
 }

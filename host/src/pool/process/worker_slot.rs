@@ -1,5 +1,5 @@
-//! The life of a worker's place: a worker is taken in, listened to until it ends or is ended,
-//! and replaced for as long as the pool wants the place filled.
+//! The life of a worker's slot: a worker is taken in, listened to until it ends or is ended,
+//! and replaced for as long as the pool wants the slot filled.
 
 use std::io;
 use std::process::ExitStatus;
@@ -15,16 +15,14 @@ use tokio::time::{sleep, timeout};
 use super::super::Done;
 use super::super::child::Child;
 use super::super::launch::Worker;
+use super::super::supervisor::{TRY_AGAIN, number};
 use super::outbox::{Death, Outbox};
 use super::receiver::{Source, WorkerReceiver};
-use super::{Link, Shared, WorkerSlot};
+use super::{Link, Shared};
 use crate::pool::served_dir::Slot;
 
 /// How long a killed worker's end is waited for.
 const REAP: Duration = Duration::from_secs(1);
-
-/// How long after a worker more could not be started it is tried again.
-const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// Pauses before a worker is started again after it could not be.
 const BACK_OFF: [Duration; 4] = [
@@ -34,11 +32,11 @@ const BACK_OFF: [Duration; 4] = [
     Duration::from_secs(5),
 ];
 
-/// Keeps one place filled for as long as the server lives.
-pub(super) async fn keep(shared: Arc<Shared>, place: usize, mut worker: Worker) {
-    let number = u32::try_from(place + 1).unwrap_or(u32::MAX);
+/// Keeps one slot filled for as long as the server lives.
+pub(super) async fn keep(shared: Arc<Shared>, slot: usize, mut worker: Worker) {
+    let number = number(slot);
     loop {
-        let Worker { mut child, socket, ring, doorbell, mut slot } = worker;
+        let Worker { mut child, socket, ring, doorbell, slot: mut ledger_slot } = worker;
         let (socket, ring) = (Arc::new(socket), Arc::new(ring));
         let [look, overrun, retired] = [(); 3].map(|()| Arc::new(Notify::new()));
         let link = Link {
@@ -53,14 +51,14 @@ pub(super) async fn keep(shared: Arc<Shared>, place: usize, mut worker: Worker) 
             overrun: Arc::clone(&overrun),
             retired: Arc::clone(&retired),
         };
-        if !take_in(&shared, place, link) {
-            return retire(&shared, place, child, slot).await;
+        if !take_in(&shared, slot, link) {
+            return retire(&shared, slot, child, ledger_slot).await;
         }
         let pid = child.id();
         let mut receiver = WorkerReceiver::new(shared.max_response);
         let source = Source {
             shared: &shared,
-            place,
+            slot,
             number,
             socket: &socket,
             ring: &ring,
@@ -69,49 +67,45 @@ pub(super) async fn keep(shared: Arc<Shared>, place: usize, mut worker: Worker) 
         };
         let (why, death) = tokio::select! {
             biased;
-            () = retired.notified() => return retire(&shared, place, child, slot).await,
+            () = retired.notified() => return retire(&shared, slot, child, ledger_slot).await,
             () = overrun.notified() => (Some("it overran its deadline".into()), Death::Overrun),
             ProtocolError = receiver.recv(&source) => {
                 (Some("its answer makes no sense".into()), Death::Other)
             }
             status = child.wait() => (Some(end(status)), Death::Other),
         };
-        shared.lock().schedule.condemn(place);
+        shared.lock().supervisor.schedule.condemn(slot);
         if why.is_some() {
-            slot.suspect();
+            ledger_slot.suspect();
         }
-        reap(&shared, child, slot).await;
+        reap(&shared, child, ledger_slot).await;
         // What it said before it died still counts.
         let _ = receiver.drain(&source);
-        lose(&shared, place, number, death);
+        lose(&shared, slot, number, death);
         if let Some(why) = why {
             tracing::warn!(worker = number, pid, "a worker is replaced: {why}");
         }
-        worker = match relaunch(&shared, place, number).await {
+        worker = match relaunch(&shared, slot, number).await {
             Some(worker) => worker,
-            None => return vacate(&shared, place),
+            None => return shared.lock().supervisor.vacate(slot),
         };
     }
 }
 
-/// Lets a worker that is ready have requests, unless its place is over.
-fn take_in(shared: &Shared, place: usize, link: Link) -> bool {
+/// Lets a worker that is ready have requests, unless its slot is over.
+fn take_in(shared: &Shared, slot: usize, link: Link) -> bool {
     let mut state = shared.lock();
-    if state.is_over(place) {
+    if state.supervisor.is_over(slot) {
         return false;
     }
-    if let Some(place) = state.links.get_mut(place) {
-        *place = Some(link);
-    }
-    let assignments = state.schedule.ready(place, Instant::now());
-    state.send(assignments);
-    shared.settle(&state);
+    state.supervisor.put(slot, link);
+    state.supervisor.ready(slot);
     true
 }
 
-/// Kills a worker and waits for its end, with which its slot is free. One that hangs in
+/// Kills a worker and waits for its end, with which its slot in the ledger is free. One that hangs in
 /// the kernel keeps it for longer than anybody waits.
-async fn reap(shared: &Shared, mut child: Child, slot: Slot) {
+async fn reap(shared: &Shared, mut child: Child, ledger_slot: Slot) {
     child.start_kill();
     if timeout(REAP, child.wait()).await.is_err() {
         tracing::error!(pid = child.id(), "a worker hangs in the kernel");
@@ -120,18 +114,9 @@ async fn reap(shared: &Shared, mut child: Child, slot: Slot) {
         tokio::spawn(async move {
             let _ = child.wait().await;
             hanging.fetch_sub(1, Ordering::Relaxed);
-            drop(slot);
+            drop(ledger_slot);
         });
     }
-}
-
-/// A place has no worker any more.
-fn vacate(shared: &Shared, place: usize) {
-    let mut state = shared.lock();
-    if state.places.get(place) == Some(&WorkerSlot::Retiring) {
-        shared.admission.shrink();
-    }
-    state.set(place, WorkerSlot::Empty);
 }
 
 /// How a process ended by itself.
@@ -139,51 +124,49 @@ fn end(status: io::Result<ExitStatus>) -> String {
     status.map_or_else(|_| "it died".into(), |status| format!("it died: {status}"))
 }
 
-/// Ends an idle worker, whose place stays empty.
-async fn retire(shared: &Shared, place: usize, child: Child, slot: Slot) {
-    reap(shared, child, slot).await;
-    vacate(shared, place);
+/// Ends an idle worker, whose slot stays empty.
+async fn retire(shared: &Shared, slot: usize, child: Child, ledger_slot: Slot) {
+    reap(shared, child, ledger_slot).await;
+    shared.lock().supervisor.vacate(slot);
 }
 
-/// Starts a worker beyond the usual ones, and keeps its place filled.
-pub(super) async fn begin(shared: Arc<Shared>, place: usize) {
+/// Starts a worker beyond the usual ones, and keeps its slot filled.
+pub(super) async fn begin(shared: Arc<Shared>, slot: usize) {
     match shared.launcher.launch().await {
-        Ok((worker, _)) => {
-            shared.admission.grow();
-            keep(shared, place, worker).await;
-        }
+        Ok((worker, _)) => keep(shared, slot, worker).await,
         Err(error) => {
             tracing::error!("no worker more: {error:#}");
             // Others are held up as before: it is not tried again at once.
             sleep(TRY_AGAIN).await;
-            vacate(&shared, place);
+            shared.lock().supervisor.vacate(slot);
         }
     }
 }
 
 /// Settles what a dead worker leaves behind.
-fn lose(shared: &Shared, place: usize, number: u32, death: Death) {
+fn lose(shared: &Shared, slot: usize, number: u32, death: Death) {
     let mut state = shared.lock();
-    let Some(link) = state.links.get_mut(place).and_then(Option::take) else { return };
+    let Some(link) = state.supervisor.take(slot) else { return };
+    let schedule = &mut state.supervisor.schedule;
     let error = match death {
         Death::Overrun => CallError::Deadline,
         Death::Other => CallError::WorkerLost,
     };
-    let first = link.outbox.first(state.schedule.owed(place));
-    for lost in link.outbox.died(&mut state.schedule, place, death, Instant::now()) {
+    let first = link.outbox.first(schedule.owed(slot));
+    for lost in link.outbox.died(schedule, slot, death, Instant::now()) {
         // What it wrote before its worker died.
         let captured = link.outbox.slots().output(first + lost.position as u64).into();
         let call = Call { captured, ..Call::failed(error, lost.elapsed) };
         let _ = lost.task.reply.send(Done::of(call, number));
     }
-    shared.settle(&state);
+    state.supervisor.settle();
 }
 
-/// Starts another worker for a place, unless that is over.
-async fn relaunch(shared: &Shared, place: usize, number: u32) -> Option<Worker> {
+/// Starts another worker for a slot, unless that is over.
+async fn relaunch(shared: &Shared, slot: usize, number: u32) -> Option<Worker> {
     let mut pauses = BACK_OFF.iter();
     let mut pause = Duration::ZERO;
-    while !shared.lock().is_over(place) {
+    while !shared.lock().supervisor.is_over(slot) {
         // Others would hang where these do.
         if shared.hanging.load(Ordering::Relaxed) >= shared.usual {
             sleep(TRY_AGAIN).await;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{SLOW_CALL, Task};
 
-/// A worker's place in the pool.
+/// A worker's slot in the pool.
 #[derive(Debug)]
 pub(super) struct WorkerQueue<T> {
     /// What it was sent and has not answered: the one that runs, and those ahead.

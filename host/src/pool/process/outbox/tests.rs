@@ -143,7 +143,7 @@ fn scenario() {
     let sent = Arc::new(Mutex::new(Vec::new()));
     let start = Instant::now();
     let mut schedule =
-        Schedule::new(Shape { places: 1, max_hot: 1, shards: 1, ahead: PIPELINE_DEPTH });
+        Schedule::new(Shape { slots: 1, max_hot: 1, shards: 1, ahead: PIPELINE_DEPTH });
     assert!(schedule.ready(0, start).is_empty());
     let parent = Arc::new(Mutex::new(Parent {
         schedule,
