@@ -29,13 +29,13 @@ impl Descriptor {
     pub(super) fn file(&self) -> Result<&Arc<OpenFile>, ErrorCode> {
         match self.kind {
             Kind::File { .. } => Ok(&self.fd),
-            Kind::Directory => Err(ErrorCode::IsDirectory),
+            Kind::Directory => Err(ErrorCode::BadDescriptor),
         }
     }
 
     pub(super) fn readable(&self) -> Result<&Arc<OpenFile>, ErrorCode> {
         match self.kind {
-            Kind::File { read: false, .. } => Err(ErrorCode::NotPermitted),
+            Kind::File { read: false, .. } => Err(ErrorCode::BadDescriptor),
             _ => self.file(),
         }
     }
@@ -43,7 +43,7 @@ impl Descriptor {
     pub(super) fn writable(&self) -> FsResult<&Arc<OpenFile>> {
         self.may_change()?;
         match self.kind {
-            Kind::File { write: false, .. } => Err(ErrorCode::NotPermitted.into()),
+            Kind::File { write: false, .. } => Err(ErrorCode::BadDescriptor.into()),
             _ => Ok(self.file()?),
         }
     }
@@ -105,7 +105,8 @@ impl Descriptor {
         if write || changes || flags.contains(DescriptorFlags::MUTATE_DIRECTORY) {
             self.may_change()?;
         }
-        if open.contains(OpenFlags::DIRECTORY) && changes {
+        let is_exclusive = open.contains(OpenFlags::EXCLUSIVE);
+        if open.contains(OpenFlags::DIRECTORY) && (changes || is_exclusive) {
             return Err(ErrorCode::Invalid.into());
         }
         let read = flags.contains(DescriptorFlags::READ);
@@ -119,7 +120,7 @@ impl Descriptor {
         for (set, oflag) in [
             (open.contains(OpenFlags::CREATE), OFlags::CREATE),
             (open.contains(OpenFlags::DIRECTORY), OFlags::DIRECTORY),
-            (open.contains(OpenFlags::EXCLUSIVE), OFlags::EXCL),
+            (is_exclusive, OFlags::EXCL),
             (!path_flags.contains(PathFlags::SYMLINK_FOLLOW), OFlags::NOFOLLOW),
             (flags.contains(DescriptorFlags::FILE_INTEGRITY_SYNC), OFlags::SYNC),
             (flags.contains(DescriptorFlags::DATA_INTEGRITY_SYNC), OFlags::DSYNC),
@@ -129,9 +130,11 @@ impl Descriptor {
             }
         }
         // One that must not be there need not be looked for.
-        if !open.contains(OpenFlags::EXCLUSIVE)
-            && let Some(stat) = self.ordinary(path_flags, path)?
-        {
+        if !is_exclusive && let Some(stat) = self.ordinary(path_flags, path)? {
+            // The kernel says only that it is no directory.
+            if is_symlink(&stat) {
+                return Err(ErrorCode::Loop.into());
+            }
             register.expect(&stat);
         }
         let create = open.contains(OpenFlags::CREATE);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
 use wasmtime::component::Resource;
 
 use super::audit::Argument;
@@ -105,7 +106,11 @@ impl HostDescriptor for State {
         position: u64,
     ) -> FsResult<Resource<InputStream>> {
         self.audit(TYPES, "descriptor.read-via-stream", Argument::None);
-        let fd = Arc::clone(self.table.get(&fd)?.readable()?);
+        let file = self.table.get(&fd)?;
+        if file.kind == Kind::Directory {
+            return Err(ErrorCode::IsDirectory.into());
+        }
+        let fd = Arc::clone(file.readable()?);
         Ok(self.hand_out(InputStream::File { fd, position })?)
     }
 
@@ -228,7 +233,7 @@ impl HostDescriptor for State {
 
     fn create_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
         self.audit(TYPES, "descriptor.create-directory-at", Argument::Path(&path));
-        let entry = Entry::new(self.table.get(&fd)?.changeable_directory()?, &path)?;
+        let entry = Entry::new(self.table.get(&fd)?.changeable_directory()?, &path, Errno::EXIST)?;
         let mode = Mode::from_raw_mode(0o777);
         self.account.adding_directory(|| Ok(fs::mkdirat(&entry.parent, entry.given, mode)?))
     }
@@ -257,8 +262,9 @@ impl HostDescriptor for State {
         modified: NewTimestamp,
     ) -> FsResult<()> {
         self.audit(TYPES, "descriptor.set-times-at", Argument::Path(&path));
-        let times = timestamps(accessed, modified)?;
-        self.table.get(&fd)?.set_times_at(flags, &path, &times)
+        let descriptor = self.table.get(&fd)?;
+        descriptor.changeable_directory()?;
+        descriptor.set_times_at(flags, &path, &timestamps(accessed, modified)?)
     }
 
     fn link_at(
@@ -276,13 +282,13 @@ impl HostDescriptor for State {
         let dir = self.table.get(&fd)?.changeable_directory()?;
         let new_dir = self.table.get(&new_fd)?.changeable_directory()?;
         if let Some(old) = open_slashed(dir, &old_path)? {
-            let new = Entry::new(new_dir, &new_path)?;
+            let new = Entry::new(new_dir, &new_path, Errno::EXIST)?;
             // The kernel says why not: a directory has one name.
             return Ok(fs::linkat(old, ".", &new.parent, new.given, AtFlags::empty())?);
         }
-        let old = Entry::new(dir, &old_path)?;
+        let old = Entry::new(dir, &old_path, Errno::PERM)?;
         let (file, _) = self.named(&old)?;
-        let new = Entry::new(new_dir, &new_path)?;
+        let new = Entry::new(new_dir, &new_path, Errno::EXIST)?;
         self.account.linking(&file, || {
             Ok(fs::linkat(&old.parent, old.name, &new.parent, new.given, AtFlags::empty())?)
         })
@@ -315,7 +321,7 @@ impl HostDescriptor for State {
         if open_slashed(dir, &path)?.is_some() {
             return Err(ErrorCode::Invalid.into());
         }
-        let entry = Entry::new(dir, &path)?;
+        let entry = Entry::new(dir, &path, Errno::INVAL)?;
         let target = fs::readlinkat(&entry.parent, entry.name, Vec::new())?;
         let target = target.into_string().map_err(|_| ErrorCode::IllegalByteSequence)?;
         // A link that leads out was not made by a handler: it says nothing of
@@ -325,7 +331,7 @@ impl HostDescriptor for State {
 
     fn remove_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
         self.audit(TYPES, "descriptor.remove-directory-at", Argument::Path(&path));
-        let entry = Entry::new(self.table.get(&fd)?.changeable_directory()?, &path)?;
+        let entry = Entry::new(self.table.get(&fd)?.changeable_directory()?, &path, Errno::INVAL)?;
         let (dir, _) = self.named(&entry)?;
         let flags = AtFlags::REMOVEDIR;
         self.account.deleting(Some(&dir), || Ok(fs::unlinkat(&entry.parent, entry.given, flags)?))
@@ -339,8 +345,10 @@ impl HostDescriptor for State {
         new_path: String,
     ) -> FsResult<()> {
         self.audit(TYPES, "descriptor.rename-at", Argument::Paths(&old_path, &new_path));
-        let old = Entry::new(self.table.get(&fd)?.changeable_directory()?, &old_path)?;
-        let new = Entry::new(self.table.get(&new_fd)?.changeable_directory()?, &new_path)?;
+        let dir = self.table.get(&fd)?.changeable_directory()?;
+        let new_dir = self.table.get(&new_fd)?.changeable_directory()?;
+        let old = Entry::new(dir, &old_path, Errno::BUSY)?;
+        let new = Entry::new(new_dir, &new_path, Errno::BUSY)?;
         let (file, file_type) = self.named(&old)?;
         let (held, replaced) = match file_type {
             FileType::Directory => (None, self.named_if_there(&new)?),
@@ -361,7 +369,7 @@ impl HostDescriptor for State {
         path: String,
     ) -> FsResult<()> {
         self.audit(TYPES, "descriptor.symlink-at", Argument::Paths(&path, &target));
-        let entry = Entry::new(self.table.get(&fd)?.changeable_directory()?, &path)?;
+        let entry = Entry::new(self.table.get(&fd)?.changeable_directory()?, &path, Errno::EXIST)?;
         if !stays_below(&target) {
             return Err(Denial::LinkOut.into());
         }
@@ -370,7 +378,7 @@ impl HostDescriptor for State {
 
     fn unlink_file_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
         self.audit(TYPES, "descriptor.unlink-file-at", Argument::Path(&path));
-        let entry = Entry::new(self.table.get(&fd)?.changeable_directory()?, &path)?;
+        let entry = Entry::new(self.table.get(&fd)?.changeable_directory()?, &path, Errno::ISDIR)?;
         let flags = AtFlags::empty();
         self.account.deleting(None, || Ok(fs::unlinkat(&entry.parent, entry.given, flags)?))
     }

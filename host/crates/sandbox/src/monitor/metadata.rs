@@ -73,6 +73,6 @@ fn timespec(timestamp: NewTimestamp) -> Result<Timespec, Errno> {
     if nanoseconds >= 1_000_000_000 {
         return Err(Errno::INVAL);
     }
-    let tv_sec = i64::try_from(seconds).map_err(|_| Errno::INVAL)?;
+    let tv_sec = i64::try_from(seconds).map_err(|_| Errno::OVERFLOW)?;
     Ok(Timespec { tv_sec, tv_nsec: nanoseconds.into() })
 }

@@ -75,7 +75,12 @@ pub(super) struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    pub(super) fn new(dir: &'a impl AsFd, path: &'a str) -> Result<Self, Errno> {
+    /// Splits a path. Of a directory that is there by the name `.` or `..`, the kernel would say
+    /// `of_dots`.
+    ///
+    /// # Errors
+    /// As [`open_beneath`]; `NOENT` for an empty path.
+    pub(super) fn new(dir: &'a impl AsFd, path: &'a str, of_dots: Errno) -> Result<Self, Errno> {
         if path.starts_with('/') {
             return Err(Errno::XDEV);
         }
@@ -93,7 +98,10 @@ impl<'a> Entry<'a> {
         let (_, given) = path.split_at(start);
         match name {
             "" => Err(Errno::NOENT),
-            "." | ".." => Err(Errno::INVAL),
+            "." | ".." => {
+                let flags = OFlags::PATH | OFlags::DIRECTORY;
+                Err(open_beneath(dir, path, flags, Mode::empty()).err().unwrap_or(of_dots))
+            }
             _ => Ok(Self { parent, name, given }),
         }
     }

@@ -18,7 +18,7 @@ const STREAMS: &str = "wasi:io/streams";
 
 /// Where a guest reads from.
 pub enum InputStream {
-    /// Standard input: always at its end.
+    /// Always at its end: standard input, and a file after a failed read.
     Empty,
     /// A file from a position on.
     File {
@@ -49,19 +49,30 @@ pub enum OutputStream {
     Closed,
 }
 
+impl InputStream {
+    /// The next bytes of a file. One that grows can be read on from where its end was.
+    fn read_file(&mut self, len: u64) -> StreamResult<Vec<u8>> {
+        let Self::File { fd, position } = self else { return Err(StreamError::Closed) };
+        match read_at(fd, len, *position) {
+            Ok(bytes) if bytes.is_empty() => Err(StreamError::Closed),
+            Ok(bytes) => {
+                *position = position.saturating_add(bytes.len() as u64);
+                Ok(bytes)
+            }
+            Err(errno) => {
+                *self = Self::Empty;
+                Err(errno.into())
+            }
+        }
+    }
+}
+
 impl State {
     fn read_some(&mut self, stream: &Resource<InputStream>, len: u64) -> StreamResult<Vec<u8>> {
         match self.table.get_mut(stream)? {
             InputStream::Empty => Err(StreamError::Closed),
             InputStream::File { .. } if len == 0 => Ok(Vec::new()),
-            InputStream::File { fd, position } => {
-                let bytes = read_at(fd, len, *position)?;
-                if bytes.is_empty() {
-                    return Err(StreamError::Closed);
-                }
-                *position = position.saturating_add(bytes.len() as u64);
-                Ok(bytes)
-            }
+            stream @ InputStream::File { .. } => stream.read_file(len),
         }
     }
 
@@ -113,6 +124,9 @@ impl State {
         len: u64,
     ) -> StreamResult<u64> {
         self.check_open(to)?;
+        if len == 0 {
+            return Ok(0);
+        }
         let bytes = self.read_some(from, len)?;
         self.write_all(to, &bytes)?;
         Ok(bytes.len() as u64)

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::fd::OwnedFd;
-use rustix::io::Errno;
 use shm::ledger::Usage;
 use tempfile::TempDir;
 
