@@ -41,6 +41,11 @@ load ROUNDS="5" SECONDS="1":
   cargo build --release --bin host
   host/benches/load {{ROUNDS}} {{SECONDS}}
 
+# What real work costs, beside `wasmtime serve` where that is installed (needs curl).
+work ROUNDS="5":
+  cargo build --release --bin host
+  host/benches/work {{ROUNDS}}
+
 # What loops leave to others.
 starve SECONDS="15":
   cargo build --release --bin host

@@ -18,6 +18,14 @@ fn committed() -> Vec<String> {
     folders.map(|folder| folder.file_name().into_string().unwrap()).collect()
 }
 
+/// The crates beside a handler's that it depends on.
+fn dependencies(name: &str) -> Vec<String> {
+    let manifest = std::fs::read_to_string(Path::new(HANDLERS).join(name).join("Cargo.toml"));
+    let manifest = manifest.unwrap();
+    let paths = manifest.split("path = \"../").skip(1);
+    paths.map(|rest| rest.split('"').next().unwrap().to_string()).collect()
+}
+
 /// All that a handler is made of, in a fixed order.
 fn sources(name: &str) -> Vec<PathBuf> {
     let root = Path::new(HANDLERS);
@@ -27,7 +35,8 @@ fn sources(name: &str) -> Vec<PathBuf> {
         root.join("Cargo.toml"),
         root.join("build"),
     ];
-    let mut folders = vec![root.join("runtime"), root.join(name)];
+    let mut folders = vec![root.join(name)];
+    folders.extend(dependencies(name).iter().map(|name| root.join(name)));
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
@@ -50,6 +59,15 @@ fn record(name: &str) -> String {
     let digests = sources(name).into_iter().map(|path| sha256(std::fs::read(path).unwrap()) + "\n");
     let component = std::fs::read(Path::new(HANDLERS).join(format!("{name}.wasm"))).unwrap();
     format!("{name} {} {}", sha256(digests.collect::<String>()), sha256(component))
+}
+
+#[test]
+fn the_sources_of_a_component_include_the_crates_that_it_names() {
+    let sources = sources("work");
+    for path in ["work/src/lib.rs", "workload/src/json.rs"] {
+        assert!(sources.contains(&Path::new(HANDLERS).join(path)), "{path} of {sources:?}");
+    }
+    assert!(!sources.contains(&Path::new(HANDLERS).join("runtime/src/lib.rs")), "{sources:?}");
 }
 
 #[test]
