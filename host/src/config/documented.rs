@@ -178,8 +178,8 @@ fn the_page_of_options_is_what_the_code_says() {
 }
 
 #[test]
-fn the_limits_of_the_architecture_are_the_defaults() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ARCHITECTURE.md");
+fn the_page_of_limits_has_the_defaults() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/limits.md");
     let text = std::fs::read_to_string(path).expect("the page");
     let groups = options::groups();
     let all = groups.iter().flat_map(|group| &group.options);
