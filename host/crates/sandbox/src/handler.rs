@@ -7,7 +7,7 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker, ResourceType};
 
 use super::component::borrowed_result::{self, BORROWED_RESULT};
-use super::component::complexity::{Complexity, Unknown};
+use super::component::complexity::{self, Complexity, Unknown};
 use super::component::declared::{Declared, why_invalid};
 use super::engine::Sandbox;
 use super::limits;
@@ -137,15 +137,15 @@ impl Sandbox {
     }
 
     fn translate(&self, wasm: &[u8]) -> Result<Program, Refusal> {
-        let complexity = match Complexity::of(wasm) {
+        let needs = match Complexity::of(wasm) {
             Ok(complexity) => complexity,
             Err(why @ Unknown::NestedTooDeep) => return Err(Refusal::TooLarge(why.to_string())),
             // The compiler says so in more detail.
             Err(Unknown::Invalid) => Complexity::default(),
         };
         for (what, wanted, most) in [
-            ("modules", complexity.modules, limits::MODULES as u64),
-            ("records", complexity.records, limits::RECORDS),
+            ("modules", needs.modules, complexity::MODULES as u64),
+            ("records", needs.records, complexity::RECORDS),
         ] {
             // How many more is not known.
             if wanted > most {
@@ -159,7 +159,7 @@ impl Sandbox {
         if component.get_export_index(None, BORROWED_RESULT).is_some() && added.is_none() {
             return Err(Refusal::Reserved);
         }
-        let program = Program { component, needs: complexity.into() };
+        let program = Program { component, needs: needs.into() };
         self.has_room(&program)?;
         Ok(program)
     }
