@@ -51,7 +51,15 @@ starve SECONDS="15":
   cargo build --release --bin host
   host/benches/starve {{SECONDS}}
 
-# Fuzz the parsers for so many seconds each (needs a nightly toolchain and cargo-fuzz).
+# Undefined behaviour in shared memory and HTTP, and reads that come late (needs a nightly toolchain with Miri).
+miri:
+  .ci/miri
+
+# The quota, in every order of changes and counts that a checker comes to.
+model:
+  cargo test --profile {{profile}} -p sandbox --lib --features model model
+
+# Fuzz all that reads bytes of others for so many seconds each (needs a nightly toolchain and cargo-fuzz).
 fuzz SECONDS="60":
   host/fuzz/run {{SECONDS}}
 

@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| host_fuzz::properties::check_request_input(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| host_fuzz::http::check_request_input(input));

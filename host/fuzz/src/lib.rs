@@ -1,4 +1,33 @@
-//! What must hold of the host's HTTP, whatever the bytes.
+//! What must hold of all that reads bytes of others, whatever the bytes. The properties stand beside
+//! what they are of, where the tests try them on the corpus.
 
 #[path = "../../crates/http1/tests/framing/properties.rs"]
-pub mod properties;
+pub mod http;
+
+#[path = "../../crates/shm/tests/hostile/properties.rs"]
+pub mod worker;
+
+#[allow(dead_code, reason = "the server uses more of it")]
+#[path = "../../crates/sandbox/src/component"]
+mod component {
+    pub(crate) mod borrowed_result;
+    pub(crate) mod complexity;
+    pub(crate) mod properties;
+}
+
+/// A component: what is known of it, and what is added to it.
+pub fn check_component(input: &[u8]) {
+    component::properties::check_component(input);
+}
+
+#[path = "../../src/observe/symbolize"]
+mod symbolize {
+    pub(crate) mod lines;
+}
+
+/// A component that carries DWARF: the lines of some of its instructions.
+pub fn check_symbols(input: &[u8]) {
+    let step = (input.len() / 5).max(1);
+    let offsets: Vec<_> = (0..input.len()).step_by(step).collect();
+    assert_eq!(symbolize::lines::find(input, &offsets).len(), offsets.len());
+}

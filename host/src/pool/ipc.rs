@@ -6,7 +6,7 @@
 //! told its process id. The worker says on a socket of its own that it is confined. All
 //! these are results, as JSON. From then on the parent asks and gets an answer to each
 //! request, in the same order: in the ring or, if they are too long for that, over the
-//! socket. A message begins with a [`Start`]; one longer than a datagram goes on in the next. Lengths are checked before anything
+//! socket. A message begins with a [`shm::message::Start`]; one longer than a datagram goes on in the next. Lengths are checked before anything
 //! is allocated for them, in both directions.
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -25,14 +25,12 @@ use rustix::net::{
 use rustix::io::Errno;
 use sandbox::{Call, CallError, Captured, Cause, HandlerLimits};
 use serde::{Deserialize, Serialize};
-use shm::ring::{Answer, ProtocolError};
+pub(crate) use shm::message::{Assembler, DATAGRAM, message};
+use shm::ring::Answer;
 use wasmtime::Trap;
 
 use super::payload::Payload;
 use crate::config::DirConfig;
-
-/// The most bytes in one datagram; the kernel's default buffers take three.
-pub(crate) const DATAGRAM: usize = 64 << 10;
 
 /// The largest message before the first request.
 pub(crate) const MAX_HELLO: usize = 1 << 20;
@@ -59,37 +57,6 @@ pub(crate) struct Init {
 /// What a zygote or worker says of itself, as a message.
 pub(crate) fn hello<T: Serialize>(said: &Result<T, String>) -> anyhow::Result<Vec<u8>> {
     message(0, &[&serde_json::to_vec(said)?]).context("a message too long")
-}
-
-/// How every message begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Start {
-    /// Which request this is, or is the answer to.
-    pub(crate) id: u64,
-    /// Bytes of the payload, over all its datagrams.
-    pub(crate) length: usize,
-}
-
-impl Start {
-    pub(crate) const BYTES: usize = 8 + 4;
-
-    fn decode(datagram: &[u8], max: usize) -> Option<(Self, &[u8])> {
-        let (id, rest) = datagram.split_first_chunk()?;
-        let (length, payload) = rest.split_first_chunk()?;
-        let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
-        let start = Self { id: u64::from_le_bytes(*id), length };
-        (length <= max && payload.len() <= length).then_some((start, payload))
-    }
-}
-
-/// A message with its start, of these parts; `None` beyond what a length can say.
-pub(crate) fn message(id: u64, parts: &[&[u8]]) -> Option<Vec<u8>> {
-    let length = parts.iter().map(|part| part.len()).sum::<usize>();
-    let mut message = Vec::with_capacity(Start::BYTES + length);
-    message.extend_from_slice(&id.to_le_bytes());
-    message.extend_from_slice(&u32::try_from(length).ok()?.to_le_bytes());
-    parts.iter().for_each(|part| message.extend_from_slice(part));
-    Some(message)
 }
 
 /// Bytes of a request's number, before the request itself.
@@ -175,47 +142,6 @@ pub(crate) fn send(socket: &UnixDatagram, message: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Puts messages together from their datagrams.
-#[derive(Debug)]
-pub(crate) struct Assembler {
-    max: usize,
-    id: u64,
-    length: usize,
-    payload: Vec<u8>,
-}
-
-impl Assembler {
-    /// Takes payloads of at most `max` bytes.
-    pub(crate) fn new(max: usize) -> Self {
-        Self { max, id: 0, length: 0, payload: Vec::new() }
-    }
-
-    /// Takes the next datagram; the message is given out when it is whole.
-    pub(crate) fn push(
-        &mut self,
-        datagram: &[u8],
-    ) -> Result<Option<(u64, Vec<u8>)>, ProtocolError> {
-        let payload = if self.length == 0 {
-            let (start, payload) = Start::decode(datagram, self.max).ok_or(ProtocolError)?;
-            (self.id, self.length) = (start.id, start.length);
-            self.payload.reserve_exact(start.length);
-            payload
-        } else {
-            datagram
-        };
-        if payload.len() > self.length - self.payload.len() {
-            return Err(ProtocolError);
-        }
-        self.payload.extend_from_slice(payload);
-        if self.payload.len() < self.length {
-            // All but the last are full, so that nobody is kept busy with crumbs.
-            return if datagram.len() == DATAGRAM { Ok(None) } else { Err(ProtocolError) };
-        }
-        self.length = 0;
-        Ok(Some((self.id, std::mem::take(&mut self.payload))))
-    }
 }
 
 /// Bytes of the longest answer, with a response of at most that many.
@@ -307,6 +233,8 @@ fn decode_error(outcome: u8, detail: u8) -> Option<CallError> {
 #[cfg(test)]
 mod tests {
     use sandbox::Frame;
+    use shm::message::Start;
+    use shm::ring::ProtocolError;
 
     use super::*;
 
@@ -372,35 +300,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_message_over_the_limit_is_refused_before_anything_is_allocated() {
-        let message = message(1, &[&[0; 101]]).expect("short enough");
-        let mut assembler = Assembler::new(100);
-        assert_eq!(assembler.push(&message[..Start::BYTES]), Err(ProtocolError));
-        assert_eq!(assembler.payload.capacity(), 0);
-    }
-
-    #[test]
-    fn messages_follow_each_other() {
-        let mut assembler = Assembler::new(1 << 20);
-        let long = message(1, &[&vec![1; DATAGRAM]]).expect("short enough");
-        assert_eq!(assembler.push(&long[..DATAGRAM]), Ok(None));
-        let whole = assembler.push(&long[DATAGRAM..]).expect("sense").expect("whole");
-        assert_eq!(whole, (1, vec![1; DATAGRAM]));
-        assert_eq!(assembler.push(&message(2, &[b"x"]).expect("short")), Ok(Some((2, vec![b'x']))));
-        assert_eq!(assembler.push(&message(3, &[]).expect("short")), Ok(Some((3, vec![]))));
-    }
-
     use proptest::collection::vec;
     use proptest::prelude::{any, proptest};
-
-    #[test]
-    fn crumbs_are_no_message() {
-        let mut assembler = Assembler::new(1 << 20);
-        let long = message(1, &[&vec![1; 2 * DATAGRAM]]).expect("short enough");
-        assert_eq!(assembler.push(&long[..DATAGRAM]), Ok(None));
-        assert_eq!(assembler.push(&long[DATAGRAM..=DATAGRAM]), Err(ProtocolError));
-    }
 
     #[test]
     fn an_answer_has_no_longer_response_than_it_may() {
@@ -430,7 +331,6 @@ mod tests {
                     let _ = decode_request(&payload);
                     let _ = decode(payload, 1000);
                 }
-                assert!(assembler.payload.capacity() <= 1000);
             }
         }
     }

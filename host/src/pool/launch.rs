@@ -124,7 +124,7 @@ impl Launcher {
 
     async fn start_zygote(&self) -> anyhow::Result<Zygote> {
         let (ours, theirs) = ipc::pair()?;
-        let ledger = self.dir.ledger().fd();
+        let ledger = self.dir.ledger().handle().as_fd();
         let descriptors: Vec<_> =
             [Some(ledger), self.audit.as_deref().map(Audit::fd)].into_iter().flatten().collect();
         ipc::send_descriptors(&ours, b"fd", &descriptors)?;

@@ -7,7 +7,7 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker, ResourceType};
 
 use super::component::borrowed_result::{self, BORROWED_RESULT};
-use super::component::complexity::{Complexity, Unknown};
+use super::component::complexity::{Complexity, MODULES, RECORDS, Unknown};
 use super::component::declared::{Declared, why_invalid};
 use super::engine::Sandbox;
 use super::limits;
@@ -144,8 +144,8 @@ impl Sandbox {
             Err(Unknown::Invalid) => Complexity::default(),
         };
         for (what, wanted, most) in [
-            ("modules", complexity.modules, limits::MODULES as u64),
-            ("records", complexity.records, limits::RECORDS),
+            ("modules", complexity.modules, MODULES as u64),
+            ("records", complexity.records, RECORDS),
         ] {
             // How many more is not known.
             if wanted > most {

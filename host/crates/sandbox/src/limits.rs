@@ -10,6 +10,7 @@ use shm::ledger::Usage;
 use wasmtime::ResourceLimiter;
 
 use super::cause::Refused;
+use super::component::complexity::MODULES;
 
 /// Limits on one handler call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,14 +44,6 @@ pub(super) const TABLES: usize = 16;
 
 /// Elements of one table.
 pub(super) const TABLE_ELEMENTS: usize = 20_000;
-
-/// Modules that one component may instantiate: an adapted Rust handler has four, a Python
-/// interpreter a few dozen.
-pub(super) const MODULES: usize = 128;
-
-/// Records of an instance (`complexity`), each of which takes time and memory before the first
-/// call. A Python interpreter has some ten thousand.
-pub(super) const RECORDS: u64 = 131_072;
 
 /// Host bytes behind one table element.
 const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();

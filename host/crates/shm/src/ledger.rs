@@ -13,20 +13,16 @@ mod open_files;
 mod pause;
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
-use memmap2::{MmapOptions, MmapRaw};
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 pub use self::open_files::{OpenFileSlot, OpenFiles};
+use crate::memory::{Handle, SharedMemory};
 
 /// The identity of a regular file or directory: its inode, on the one file system.
 pub type FileId = u64;
@@ -122,8 +118,8 @@ const UNKNOWN: u64 = 1 << 47;
 /// What the served directory holds, as far as is known, and what running calls do there.
 #[derive(Debug)]
 pub struct Ledger {
-    memory: MmapRaw,
-    fd: OwnedFd,
+    memory: SharedMemory,
+    handle: Handle,
     slots: u32,
 }
 
@@ -137,10 +133,8 @@ impl Ledger {
     /// # Errors
     /// When the memory cannot be had.
     pub fn new(quota: Usage, slots: u32) -> anyhow::Result<Self> {
-        let fd = memfd_create("ledger", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-        rustix::fs::ftruncate(&fd, size(slots) as u64)?;
-        fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
-        let ledger = Self::open(fd, slots)?;
+        let (memory, handle) = SharedMemory::new("ledger", size(slots))?;
+        let ledger = Self { memory, handle, slots };
         ledger.word(BYTES).store(UNKNOWN, Ordering::SeqCst);
         ledger.set_quota(quota);
         Ok(ledger)
@@ -150,18 +144,15 @@ impl Ledger {
     ///
     /// # Errors
     /// When it is not the memory of one, or cannot be mapped.
-    pub fn open(fd: OwnedFd, slots: u32) -> anyhow::Result<Self> {
-        let file = File::from(fd);
-        let expected = size(slots);
-        anyhow::ensure!(file.metadata()?.len() == expected as u64, "the ledger has another size");
-        let memory = MmapOptions::new().len(expected).map_raw(&file).context("the ledger")?;
-        Ok(Self { memory, fd: file.into(), slots })
+    pub fn open(handle: Handle, slots: u32) -> anyhow::Result<Self> {
+        let memory = SharedMemory::open("ledger", &handle, size(slots))?;
+        Ok(Self { memory, handle, slots })
     }
 
     /// Its memory, to be opened by a worker process.
     #[must_use]
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+    pub fn handle(&self) -> &Handle {
+        &self.handle
     }
 
     /// The most that the directory may hold.
@@ -352,13 +343,10 @@ impl Ledger {
         HEAD + slot.min(self.slots.saturating_sub(1)) as usize * SLOT
     }
 
-    #[expect(unsafe_code, reason = "memory that is shared between processes")]
     fn word(&self, at: usize) -> &AtomicU64 {
-        assert!(at < HEAD + self.slots as usize * SLOT, "beyond the ledger");
-        // SAFETY: the mapping lives as long as `self`; it begins on a page and `at` is
-        // within it, as was just checked; its size is sealed, so it cannot vanish; and
-        // every access by any process is atomic, for this is the only way to it.
-        unsafe { AtomicU64::from_ptr(self.memory.as_mut_ptr().cast::<u64>().add(at)) }
+        #[cfg(feature = "model")]
+        crate::model::access();
+        self.memory.word(at)
     }
 }
 

@@ -20,21 +20,19 @@
 mod handover;
 mod output;
 mod region;
+mod wakeup;
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use anyhow::Context as _;
-use memmap2::{MmapOptions, MmapRaw};
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::thread::futex;
 
 use self::handover::EMPTY;
 pub use self::handover::{Handover, Slots, Word};
 pub use self::region::ResponseRegion;
 pub use self::region::{REGION_BYTES, RegionOffset};
-use crate::words;
+use self::wakeup::{Futex, Wakeup};
+use crate::memory::{Handle, SharedMemory};
 
 /// Requests that a worker may be sent ahead of the one that it runs.
 pub const PIPELINE_DEPTH: usize = 7;
@@ -56,9 +54,9 @@ pub const MAX_OUTPUT: usize = 64 << 10;
 pub const REGIONS: usize = SLOTS + 1;
 
 /// Words of 64 bits at the start: [`DOORBELL`] to [`PAUSED`], and from [`FULL`] on one for
-/// each region.
+/// each region. Of the two on which the worker sleeps, only the half that a futex can be on is used.
 const HEAD: usize = FULL + REGIONS;
-/// Counts what was put in; the worker sleeps on it.
+/// Counts how often the worker was woken; it sleeps on it.
 const DOORBELL: usize = 0;
 const WORKER_SLEEPS: usize = 1;
 const PARENT_SLEEPS: usize = 2;
@@ -103,7 +101,7 @@ const SIZE: usize = REGIONS_AT + REGIONS * REGION_BYTES;
 /// The memory, as either side has it.
 #[derive(Debug)]
 pub struct Ring {
-    memory: MmapRaw,
+    memory: SharedMemory,
 }
 
 /// An answer, as it was found.
@@ -134,22 +132,17 @@ impl Ring {
     ///
     /// # Errors
     /// When the memory cannot be had.
-    pub fn new() -> anyhow::Result<(Self, OwnedFd)> {
-        let memory = memfd_create("ring", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-        rustix::fs::ftruncate(&memory, SIZE as u64)?;
-        fcntl_add_seals(&memory, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
-        Ok((Self::open(&memory)?, memory))
+    pub fn new() -> anyhow::Result<(Self, Handle)> {
+        let (memory, handle) = SharedMemory::new("ring", SIZE)?;
+        Ok((Self { memory }, handle))
     }
 
     /// The one that another process made.
     ///
     /// # Errors
     /// When it is not the memory of one, or cannot be mapped.
-    pub fn open(memory: &OwnedFd) -> anyhow::Result<Self> {
-        let length = rustix::fs::fstat(memory)?.st_size;
-        anyhow::ensure!(usize::try_from(length) == Ok(SIZE), "the ring has another size");
-        let memory = MmapOptions::new().len(SIZE).map_raw(memory).context("the ring")?;
-        Ok(Self { memory })
+    pub fn open(memory: &Handle) -> anyhow::Result<Self> {
+        Ok(Self { memory: SharedMemory::open("ring", memory, SIZE)? })
     }
 
     /// Puts a request in, with that number, and wakes the worker; without one, it comes by the
@@ -163,21 +156,13 @@ impl Ring {
         self.clear_output(number);
         self.of(number, REQUEST_LENGTH).store(length, Ordering::Relaxed);
         self.handover(number).put();
-        self.wake_worker();
-    }
-
-    fn wake_worker(&self) {
-        self.word(DOORBELL).fetch_add(1, Ordering::SeqCst);
-        if self.word(WORKER_SLEEPS).swap(0, Ordering::SeqCst) != 0 {
-            // Nobody sleeps there if it fails.
-            let _ = futex::wake(self.half(DOORBELL), futex::Flags::empty(), 1);
-        }
+        self.wakeup().wake_worker();
     }
 
     /// Asks a worker that sleeps to give back memory.
     pub fn ask_to_trim(&self) {
         self.word(TRIM).store(1, Ordering::Relaxed);
-        self.wake_worker();
+        self.wakeup().wake_worker();
     }
 
     /// Takes the answer to that request, if it is there.
@@ -209,34 +194,21 @@ impl Ring {
     /// The parent is about to sleep, and has to be woken for the next answer. Whether it had
     /// been awake before, as far as the worker knew.
     pub fn parent_sleeps(&self) -> bool {
-        let before = self.word(PARENT_SLEEPS).swap(1, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-        before == 0
+        self.wakeup().parent_sleeps()
     }
 
     /// The worker's next request, for which it sleeps. Calls `trim` when it is asked to give back
     /// memory meanwhile.
     pub fn next(&self, number: u64, trim: impl Fn()) -> Result<Mail, ProtocolError> {
-        loop {
-            let doorbell = self.half(DOORBELL).load(Ordering::SeqCst);
-            if self.handover(number).take() {
-                return match self.of(number, REQUEST_LENGTH).load(Ordering::Relaxed) {
-                    BY_SOCKET => Ok(Mail::BySocket),
-                    length => {
-                        self.read(self.request_bytes(number), length, MAX_REQUEST).map(Mail::Here)
-                    }
-                };
-            }
-            self.word(WORKER_SLEEPS).store(1, Ordering::SeqCst);
-            if !self.handover(number).waits() {
-                // It looks again, whyever it wakes.
-                let _ = futex::wait(self.half(DOORBELL), futex::Flags::empty(), doorbell, None);
-            }
-            self.word(WORKER_SLEEPS).store(0, Ordering::SeqCst);
+        self.wakeup().wait_for(&self.handover(number), || {
             if self.word(TRIM).load(Ordering::Relaxed) != 0 {
                 self.word(TRIM).store(0, Ordering::Relaxed);
                 trim();
             }
+        });
+        match self.of(number, REQUEST_LENGTH).load(Ordering::Relaxed) {
+            BY_SOCKET => Ok(Mail::BySocket),
+            length => self.read(self.request_bytes(number), length, MAX_REQUEST).map(Mail::Here),
         }
     }
 
@@ -274,8 +246,7 @@ impl Ring {
     /// Whether the parent sleeps, which is to be woken now for the answers that are there.
     #[must_use]
     pub fn parent_is_to_wake(&self) -> bool {
-        fence(Ordering::SeqCst);
-        self.word(PARENT_SLEEPS).swap(0, Ordering::SeqCst) != 0
+        self.wakeup().parent_is_to_wake()
     }
 
     /// Whether a response lies in that region with which the parent is not done.
@@ -300,6 +271,13 @@ impl Ring {
             };
             self.of(slot, ANSWER_LENGTH).store(1 << 40, Ordering::SeqCst);
             answered.store(next, Ordering::SeqCst);
+        }
+    }
+
+    /// The same: to write anything into the words of a request's slot.
+    pub fn spoil(&self, number: u64, words: &[u64]) {
+        for (word, value) in (0..WORDS).zip(words) {
+            self.of(number, word).store(*value, Ordering::SeqCst);
         }
     }
 
@@ -333,41 +311,27 @@ impl Ring {
         self.answer_bytes(number) + SMALL_ANSWER
     }
 
+    /// The words by which either side sleeps and is woken.
+    fn wakeup(&self) -> Wakeup<'_, AtomicU32, AtomicU64> {
+        Wakeup {
+            doorbell: self.memory.half(DOORBELL),
+            worker_sleeps: self.word(WORKER_SLEEPS),
+            parent_sleeps: self.word(PARENT_SLEEPS),
+        }
+    }
+
     fn word(&self, word: usize) -> &AtomicU64 {
-        assert!(word < SIZE / size_of::<u64>(), "a word of the ring");
-        self.atomic(word)
-    }
-
-    #[expect(unsafe_code, reason = "memory that is shared with another process")]
-    fn atomic(&self, word: usize) -> &AtomicU64 {
-        // SAFETY: the caller has checked that it lies within the memory, which is mapped for
-        // as long as `self` lives and cannot shrink (it is sealed), and is aligned as a page
-        // is. Whatever either process writes there is a valid value, and both do so
-        // atomically.
-        unsafe { &*self.memory.as_ptr().cast::<AtomicU64>().add(word) }
-    }
-
-    /// The low half of one of the first words, which a futex can be on.
-    #[expect(unsafe_code, reason = "memory that is shared with another process")]
-    fn half(&self, word: usize) -> &AtomicU32 {
-        assert!(word < HEAD, "one of the first words");
-        let half = if cfg!(target_endian = "little") { 0 } else { 1 };
-        // SAFETY: as for `atomic`; it is a half of such a word.
-        unsafe { &*self.memory.as_ptr().cast::<AtomicU32>().add(2 * word + half) }
+        self.memory.word(word)
     }
 
     /// Copies `parts` in, one after the other, if they fit. Says how many bytes they are.
-    #[expect(unsafe_code, reason = "memory that is shared with another process")]
     fn write(&self, mut at: usize, most: usize, parts: &[&[u8]]) -> Option<u64> {
         let length: usize = parts.iter().map(|part| part.len()).sum();
         if length > most || at.checked_add(most)? > SIZE {
             return None;
         }
         for part in parts {
-            // SAFETY: the memory is mapped for as long as `self` lives and cannot shrink, and
-            // what is written lies within it. By the protocol nobody else touches it now; the
-            // other side, if it does, only spoils what it reads.
-            unsafe { words::write(part, self.memory.as_mut_ptr().add(at)) };
+            self.memory.write(at, part);
             at += part.len();
         }
         u64::try_from(length).ok()
@@ -376,22 +340,8 @@ impl Ring {
     /// Copies so many bytes out, of which there are at most `most`.
     fn read(&self, at: usize, length: u64, most: usize) -> Result<Vec<u8>, ProtocolError> {
         let mut bytes = Vec::new();
-        self.append_to(&mut bytes, at, within(length, most)?);
+        self.memory.append_to(&mut bytes, at, within(length, most)?);
         Ok(bytes)
-    }
-
-    /// Copies so many bytes out.
-    #[expect(unsafe_code, reason = "memory that is shared with another process")]
-    fn append_to(&self, bytes: &mut Vec<u8>, at: usize, length: usize) {
-        // SAFETY: the memory is mapped for as long as `self` lives and cannot shrink, and these
-        // bytes lie within it. No reference to them is ever made.
-        unsafe { words::append_to(bytes, self.bytes(at, length), length) };
-    }
-
-    /// Where so many bytes lie.
-    fn bytes(&self, at: usize, length: usize) -> *const u8 {
-        assert!(at.checked_add(length).is_some_and(|end| end <= SIZE), "bytes of the ring");
-        self.memory.as_ptr().wrapping_add(at)
     }
 }
 
@@ -400,6 +350,25 @@ impl Slots for Ring {
 
     fn handover(&self, number: u64) -> Handover<'_, AtomicU64> {
         Ring::handover(self, number)
+    }
+}
+
+impl Futex for AtomicU32 {
+    fn load(&self) -> u32 {
+        self.load(Ordering::SeqCst)
+    }
+
+    fn count_up(&self) {
+        self.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn wait(&self, expected: u32) {
+        let _ = futex::wait(self, futex::Flags::empty(), expected, None);
+    }
+
+    fn wake(&self) {
+        // Nobody sleeps there if it fails.
+        let _ = futex::wake(self, futex::Flags::empty(), 1);
     }
 }
 

@@ -12,7 +12,7 @@ mod definition;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use wasmparser::{
     ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind,
@@ -20,7 +20,14 @@ use wasmparser::{
 };
 
 use self::definition::{Definition, Module, Section, parse};
-use crate::limits;
+
+/// Modules that one component may instantiate: an adapted Rust handler has four, a Python
+/// interpreter a few dozen.
+pub(crate) const MODULES: usize = 128;
+
+/// Records of an instance , each of which takes time and memory before the first
+/// call. A Python interpreter has some ten thousand.
+pub(crate) const RECORDS: u64 = 131_072;
 
 /// How deep components may be nested, or instantiate each other. Toolchains make two or three
 /// levels.
@@ -50,7 +57,7 @@ pub(crate) struct Complexity {
     /// Instances of modules.
     pub(crate) modules: u64,
     /// Records of the instance, each counted as often as it comes to be. Beyond
-    /// [`limits::RECORDS`] it is not known how many more there are.
+    /// [`RECORDS`] it is not known how many more there are.
     pub(crate) records: u64,
     /// Bytes that are copied into memories before the first call.
     pub(crate) initial_data: u64,
@@ -62,8 +69,8 @@ pub(crate) enum Unknown {
     /// The bytes are not a component; the compiler says what is wrong.
     #[error("it is not a valid component")]
     Invalid,
-    /// Components are nested more than [`MAX_NESTING`] deep.
-    #[error("its components are nested more than {MAX_NESTING} deep")]
+    /// Components or instances are nested more than [`MAX_NESTING`] deep.
+    #[error("its components or instances are nested more than {MAX_NESTING} deep")]
     NestedTooDeep,
 }
 
@@ -81,9 +88,9 @@ impl Complexity {
     pub(crate) fn of(component: &[u8]) -> Result<Self, Unknown> {
         let (root, largest_memory) = parse(component)?;
         let found = Self { largest_memory, records: STORE, ..Self::default() };
-        let mut walk = Walk { found, steps: 0, depth: 0 };
+        let mut walk = Walk { found, steps: 0, depth: 0, scopes: Vec::new() };
         // A host brings no modules and no components.
-        match walk.instantiate(&root, None, &Exports::new()) {
+        match walk.instantiate(&root, None, &Exports::default()) {
             Ok(_) | Err(Stop::TooMuch) => Ok(walk.found),
             Err(Stop::Unknown(why)) => Err(why),
         }
@@ -99,7 +106,7 @@ impl Complexity {
 #[derive(Clone)]
 struct Closure<'a> {
     definition: Rc<Definition<'a>>,
-    around: Option<Rc<Scope<'a>>>,
+    around: Option<Weak<Scope<'a>>>,
 }
 
 /// What is passed between components, as far as it can be instantiated.
@@ -110,7 +117,32 @@ enum Item<'a> {
     Instance(Rc<Exports<'a>>),
 }
 
-type Exports<'a> = HashMap<&'a str, Item<'a>>;
+/// Items by their names.
+#[derive(Default)]
+struct Exports<'a> {
+    items: HashMap<&'a str, Item<'a>>,
+    /// How deep instances lie in each other here.
+    depth: usize,
+}
+
+impl<'a> Exports<'a> {
+    /// Adds an item, unless instances lie too deep in each other then: to drop them takes as much
+    /// of the stack.
+    fn insert(&mut self, name: &'a str, item: Item<'a>) -> Result<(), Unknown> {
+        if let Item::Instance(inner) = &item {
+            self.depth = self.depth.max(inner.depth + 1);
+        }
+        if self.depth > MAX_NESTING {
+            return Err(Unknown::NestedTooDeep);
+        }
+        self.items.insert(name, item);
+        Ok(())
+    }
+
+    fn get(&self, name: &str) -> Option<Item<'a>> {
+        self.items.get(name).cloned()
+    }
+}
 
 /// The index spaces of a component that is being instantiated. `None` is what a host brings.
 #[derive(Default)]
@@ -118,7 +150,7 @@ struct Scope<'a> {
     modules: RefCell<Vec<Option<Module>>>,
     components: RefCell<Vec<Option<Closure<'a>>>>,
     instances: RefCell<Vec<Option<Rc<Exports<'a>>>>>,
-    around: Option<Rc<Scope<'a>>>,
+    around: Option<Weak<Scope<'a>>>,
 }
 
 /// Why a walk ends early.
@@ -170,47 +202,46 @@ impl<'a> Scope<'a> {
     /// The item of a component so many levels around this one.
     fn outer(
         &self,
-        mut levels: u32,
+        levels: u32,
         kind: ComponentExternalKind,
         index: u32,
     ) -> Result<Option<Item<'a>>, Stop> {
-        let mut scope = self;
-        while levels > 0 {
-            scope = scope.around.as_deref().ok_or(Unknown::Invalid)?;
-            levels -= 1;
-        }
-        scope.get(kind, index)
+        let Some(levels) = levels.checked_sub(1) else { return self.get(kind, index) };
+        let around = self.around.as_ref().and_then(Weak::upgrade);
+        around.ok_or(Unknown::Invalid)?.outer(levels, kind, index)
     }
 }
 
 /// A walk through an instantiation.
-struct Walk {
+struct Walk<'a> {
     found: Complexity,
     /// What was looked at, whether or not there is a record of it.
     steps: u64,
     /// Components that are being instantiated, each by the one before.
     depth: usize,
+    /// All instances of components. They know of each other in circles, and so own none.
+    scopes: Vec<Rc<Scope<'a>>>,
 }
 
-impl Walk {
+impl<'a> Walk<'a> {
     /// Counts something that comes to so many records.
     fn count(&mut self, records: u64) -> Result<(), Stop> {
         self.steps += 1;
         self.found.records = self.found.records.saturating_add(records);
-        if self.steps > limits::RECORDS {
+        if self.steps > RECORDS {
             self.found.records = self.found.records.max(self.steps);
         }
-        match self.found.records > limits::RECORDS || self.found.modules > limits::MODULES as u64 {
+        match self.found.records > RECORDS || self.found.modules > MODULES as u64 {
             true => Err(Stop::TooMuch),
             false => Ok(()),
         }
     }
 
     /// Instantiates a component, and says what it exports.
-    fn instantiate<'a>(
+    fn instantiate(
         &mut self,
         definition: &Rc<Definition<'a>>,
-        around: Option<Rc<Scope<'a>>>,
+        around: Option<Weak<Scope<'a>>>,
         arguments: &Exports<'a>,
     ) -> Result<Exports<'a>, Stop> {
         self.count(COMPONENT_INSTANCE)?;
@@ -219,7 +250,8 @@ impl Walk {
         }
         self.depth += 1;
         let scope = Rc::new(Scope { around, ..Scope::default() });
-        let mut exports = Exports::new();
+        self.scopes.push(Rc::clone(&scope));
+        let mut exports = Exports::default();
         for section in &definition.sections {
             match section {
                 Section::Module(module) => {
@@ -228,7 +260,7 @@ impl Walk {
                 }
                 Section::Component(definition) => {
                     self.count(0)?;
-                    let (definition, around) = (Rc::clone(definition), Some(Rc::clone(&scope)));
+                    let (definition, around) = (Rc::clone(definition), Some(Rc::downgrade(&scope)));
                     scope.components.borrow_mut().push(Some(Closure { definition, around }));
                 }
                 Section::Other(payload) => {
@@ -240,7 +272,7 @@ impl Walk {
         Ok(exports)
     }
 
-    fn section<'a>(
+    fn section(
         &mut self,
         payload: &Payload<'a>,
         scope: &Rc<Scope<'a>>,
@@ -252,7 +284,7 @@ impl Walk {
                 for import in imports.clone() {
                     self.count(1)?;
                     let import = import?;
-                    let argument = arguments.get(import.name.name).cloned();
+                    let argument = arguments.get(import.name.name);
                     scope.push(kind(import.ty), argument);
                 }
             }
@@ -280,7 +312,9 @@ impl Walk {
                     let export = export?;
                     let item = scope.get(export.kind, export.index)?;
                     scope.push(export.kind, item.clone());
-                    item.and_then(|item| exports.insert(export.name.name, item));
+                    if let Some(item) = item {
+                        exports.insert(export.name.name, item)?;
+                    }
                 }
             }
             Payload::InstanceSection(instances) => {
@@ -316,16 +350,16 @@ impl Walk {
         Ok(())
     }
 
-    fn component_instance<'a>(
+    fn component_instance(
         &mut self,
         scope: &Rc<Scope<'a>>,
         instance: ComponentInstance<'a>,
     ) -> Result<Option<Rc<Exports<'a>>>, Stop> {
-        let mut given = Exports::new();
+        let mut given = Exports::default();
         let mut give = |walk: &mut Self, name, kind, index| {
             walk.count(0)?;
             if let Some(item) = scope.get(kind, index)? {
-                given.insert(name, item);
+                given.insert(name, item)?;
             }
             Ok::<_, Stop>(())
         };
@@ -356,7 +390,7 @@ fn alias_of<'a>(scope: &Scope<'a>, alias: ComponentAlias<'a>) -> Result<(), Stop
         ComponentAlias::InstanceExport { kind, instance_index, name } => {
             let instance = scope.get(ComponentExternalKind::Instance, instance_index)?;
             let item = match instance {
-                Some(Item::Instance(exports)) => exports.get(name).cloned(),
+                Some(Item::Instance(exports)) => exports.get(name),
                 _ => None,
             };
             scope.push(kind, item);

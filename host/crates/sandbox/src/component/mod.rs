@@ -4,3 +4,5 @@
 pub(crate) mod borrowed_result;
 pub(crate) mod complexity;
 pub(crate) mod declared;
+#[cfg(test)]
+mod properties;

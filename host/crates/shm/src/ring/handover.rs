@@ -22,6 +22,8 @@ pub trait Word {
     fn store(&self, value: u64);
     /// Writes `to`, if it is `from`; whether it was.
     fn exchange(&self, from: u64, to: u64) -> bool;
+    /// Writes it, and returns what it was.
+    fn swap(&self, value: u64) -> u64;
 }
 
 impl Word for AtomicU64 {
@@ -30,11 +32,15 @@ impl Word for AtomicU64 {
     }
 
     fn store(&self, value: u64) {
-        self.store(value, Ordering::Release);
+        self.store(value, Ordering::SeqCst);
     }
 
     fn exchange(&self, from: u64, to: u64) -> bool {
         self.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    fn swap(&self, value: u64) -> u64 {
+        self.swap(value, Ordering::SeqCst)
     }
 }
 

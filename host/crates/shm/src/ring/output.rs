@@ -7,28 +7,29 @@ use std::time::Instant;
 use rustix::event::Timespec;
 use rustix::thread::futex;
 
+use super::wakeup::Futex as _;
 use super::{MAX_OUTPUT, Ring};
 
 impl Ring {
     /// Has the worker's call let others go first, or go on. It looks when it is interrupted.
     pub fn pause(&self, is_paused: bool) {
-        self.word(super::PAUSED).store(is_paused.into(), Ordering::SeqCst);
+        let paused = self.memory.half(super::PAUSED);
+        paused.store(is_paused.into(), Ordering::SeqCst);
         if !is_paused {
-            // Nobody sleeps there if it fails.
-            let _ = futex::wake(self.half(super::PAUSED), futex::Flags::empty(), 1);
+            paused.wake();
         }
     }
 
     /// Waits in the worker while its call is to let others go first, at most until its deadline.
     pub fn wait_for_turn(&self, deadline: Instant) {
-        while self.word(super::PAUSED).load(Ordering::SeqCst) != 0 {
+        let paused = self.memory.half(super::PAUSED);
+        while paused.load(Ordering::SeqCst) != 0 {
             let left = deadline.saturating_duration_since(Instant::now());
             let Ok(left) = Timespec::try_from(left) else { return };
             if left == Timespec::default() {
                 return;
             }
             // It looks again, whyever it wakes.
-            let paused = self.half(super::PAUSED);
             let _ = futex::wait(paused, futex::Flags::empty(), 1, Some(&left));
         }
     }
@@ -59,7 +60,7 @@ impl Ring {
         let dropped = self.of(number, super::OUTPUT_DROPPED).load(Ordering::Relaxed);
         let mut bytes = Vec::new();
         if length > 0 {
-            self.append_to(&mut bytes, self.output_bytes(number), length);
+            self.memory.append_to(&mut bytes, self.output_bytes(number), length);
         }
         (bytes, dropped)
     }

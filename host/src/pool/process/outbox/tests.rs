@@ -29,6 +29,10 @@ impl Word for Watched {
     fn exchange(&self, from: u64, to: u64) -> bool {
         self.0.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
+
+    fn swap(&self, value: u64) -> u64 {
+        self.0.swap(value, Ordering::SeqCst)
+    }
 }
 
 /// Two words for each of so many slots.

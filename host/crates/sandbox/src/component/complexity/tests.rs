@@ -191,14 +191,14 @@ fn components_within_components_multiply() {
 #[test]
 fn a_walk_ends_where_there_is_too_much() {
     let found = complexity(&doubled(60, ""));
-    assert!(found.records > limits::RECORDS, "{found:?}");
+    assert!(found.records > RECORDS, "{found:?}");
     let module = "(core module $m) (core instance (instantiate $m))";
     let found = complexity(&doubled(60, module));
-    assert!(found.modules > limits::MODULES as u64, "{found:?}");
+    assert!(found.modules > MODULES as u64, "{found:?}");
     // Nothing of it needs a record.
     let aliases = "(core module $m) (alias outer 0 $m (core module))";
     let found = complexity(&doubled(16, aliases));
-    assert!(found.records > limits::RECORDS, "{found:?}");
+    assert!(found.records > RECORDS, "{found:?}");
 }
 
 #[test]
@@ -274,4 +274,16 @@ fn what_is_cut_short_or_changed_is_no_reason_to_panic() {
         changed[at] ^= 0x55;
         let _ = Complexity::of(&changed);
     }
+}
+
+#[test]
+fn instances_within_instances_have_a_bound_and_need_no_stack() {
+    let chain = |length: usize| {
+        let one = |n: usize| format!("(instance $i{n} (export \"i\" (instance $i{})))", n - 1);
+        let all: String = (1..length).map(one).collect();
+        format!("(component (core module $m) (instance $i0 (export \"m\" (core module $m))) {all})")
+    };
+    let of = |text: &str| Complexity::of(&wat::parse_str(text).expect("a component"));
+    assert!(of(&chain(MAX_NESTING)).is_ok());
+    assert!(matches!(of(&chain(100_000)), Err(Unknown::NestedTooDeep)));
 }

@@ -20,6 +20,8 @@ use crate::monitor::streams::append_all;
 use crate::monitor::{DirStreamPool, Grants, Permission, Preopen};
 
 mod directories;
+#[cfg(feature = "model")]
+mod model;
 mod race;
 
 /// Calls that may be made at the same time.

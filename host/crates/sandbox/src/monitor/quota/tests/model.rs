@@ -1,0 +1,71 @@
+//! A model check of the quota: calls change and count one directory, and the checker decides before
+//! each access to the ledger which of them goes on.
+
+use std::path::PathBuf;
+
+use shuttle::rand::{RngCore as _, thread_rng};
+use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
+use shuttle::sync::atomic::AtomicBool;
+use shuttle::{Config, Runner};
+
+use super::*;
+
+/// Calls at the same time, changes of each, and in how many orders they are tried.
+const CALLS: u32 = 3;
+const CHANGES: usize = 12;
+const ORDERS: usize = 400;
+
+/// An access that the checker sees, and at which it may have another thread go on.
+fn switch() {
+    AtomicBool::new(false).load(std::sync::atomic::Ordering::SeqCst);
+}
+
+fn scenario() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let quota = Usage { bytes: 50_000, entries: 18 };
+    let grants = grants(dir.path(), quota);
+    let calls: Vec<_> = (0..CALLS)
+        .map(|slot| {
+            let (grants, dir) = (Arc::clone(&grants), dir.path().to_owned());
+            shuttle::thread::spawn(move || call(&grants, slot, dir, quota))
+        })
+        .collect();
+    for call in calls {
+        call.join().expect("within the quota");
+    }
+}
+
+/// Makes changes, and looks after each whether the directory holds more than it may, whatever the
+/// others are about.
+fn call(grants: &Arc<Grants>, slot: u32, dir: PathBuf, quota: Usage) {
+    let (mut account, mut random) = (account(grants, slot), Random(thread_rng().next_u64() | 1));
+    // They wait by the clock, which the checker does not have.
+    account.patience.set(Duration::ZERO);
+    // One of them counts at every change.
+    if slot == 0 {
+        account.recount_every = Duration::ZERO;
+    }
+    let mut open = Open::default();
+    for _ in 0..CHANGES {
+        let _ = change(&account, &mut open, &mut random);
+        let held = held(&dir);
+        assert!(held.fits(quota), "{held:?}");
+    }
+}
+
+fn check(scheduler: impl Scheduler + 'static) {
+    shm::model::before_each_access(switch);
+    let mut config = Config::new();
+    config.stack_size = 1 << 20;
+    Runner::new(scheduler, config).run(scenario);
+}
+
+#[test]
+fn no_order_of_changes_and_counts_gets_past_the_quota() {
+    check(RandomScheduler::new(ORDERS));
+}
+
+#[test]
+fn no_long_preemption_gets_past_the_quota() {
+    check(PctScheduler::new(4, ORDERS));
+}

@@ -1,0 +1,49 @@
+//! Components as text, each with something that is read in another way.
+
+/// A core module with a function that can be lifted, and its instance.
+const MODULE: &str = r#"(core module $m (memory (export "memory") 1) (data (i32.const 64) "data")
+    (table 2 funcref) (elem (i32.const 0) func 0) (global i32 (i32.const 0))
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 0)
+    (func (export "post") (param i32))
+    (func (export "handle") (param i32 i32) (result i32) i32.const 0))
+  (core instance $i (instantiate $m))
+  (func $handle (param "request" (list u8)) (result (list u8))
+    (canon lift (core func $i "handle") (memory (core memory $i "memory"))
+      (realloc (core func $i "realloc")) (post-return (core func $i "post"))))"#;
+
+pub fn components() -> Vec<String> {
+    let component = |parts: &[&str]| format!("(component {})", parts.join("\n"));
+    let export = r#"(export "handle" (func $handle))"#;
+    vec![
+        component(&[MODULE, export]),
+        component(&[
+            MODULE,
+            r#"(export $again "again" (func $handle))"#,
+            r#"(export "handle" (func $again))"#,
+        ]),
+        component(&[
+            r#"(import "f" (func $f (param "n" u32)))"#,
+            r#"(import "i" (instance $j (export "g" (func))))"#,
+            r#"(alias export $j "g" (func $g)) (core func $lowered (canon lower (func $g)))"#,
+            MODULE,
+            export,
+        ]),
+        component(&[
+            "(component $inside (type (resource (rep i32)))",
+            MODULE,
+            export,
+            ")",
+            r#"(instance $one (instantiate $inside)) (instance $two (instantiate $inside))"#,
+            r#"(alias export $one "handle" (func $a)) (export "handle" (func $a))"#,
+        ]),
+        r#"(component (core module $m) (instance $i (export "m" (core module $m)))
+             (component $c (import "i" (instance $i (export "m" (core module))))
+               (alias export $i "m" (core module $n)) (core instance (instantiate $n)))
+             (instance (instantiate $c (with "i" (instance $i)))))"#
+            .to_owned(),
+        r#"(component $top (core module $m (global i32 (i32.const 0))) (component $c
+             (alias outer $top $m (core module $n)) (core instance (instantiate $n)))
+             (instance (instantiate $c)))"#
+            .to_owned(),
+    ]
+}
