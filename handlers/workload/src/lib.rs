@@ -8,8 +8,11 @@ mod json;
 use miniz_oxide::{deflate::compress_to_vec, inflate::decompress_to_vec};
 use sha2::{Digest as _, Sha256};
 
+/// A name, and the work that it stands for, which comes to a checksum.
+pub type Work = (&'static str, fn() -> u64);
+
 /// Each piece of work: the path that names it, and the function that does it.
-pub const WORK: [(&str, fn() -> u64); 7] = [
+pub const WORK: [Work; 7] = [
     ("/nothing", nothing),
     ("/sha256", sha256),
     ("/sort", sort),
