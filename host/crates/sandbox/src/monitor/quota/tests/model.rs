@@ -1,7 +1,7 @@
 //! A model check of the quota: calls change and count one directory, and the checker decides before
 //! each access to the ledger which of them goes on.
 
-use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use shuttle::rand::{RngCore as _, thread_rng};
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
@@ -18,19 +18,22 @@ const ORDERS: usize = 3000;
 /// Bytes that all files may have, so few that most changes need all that is left.
 const ROOM: u64 = 100;
 
+const UNBOUNDED: Usage = Usage { bytes: u64::MAX, entries: u64::MAX };
+
 /// An access that the checker sees, and at which it may have another thread go on.
 fn switch() {
-    AtomicBool::new(false).load(std::sync::atomic::Ordering::SeqCst);
+    AtomicBool::new(false).load(Ordering::SeqCst);
 }
 
 fn scenario() {
     let dir = tempfile::tempdir().expect("a directory");
     let grants = exactly(dir.path(), ROOM, 4);
-    let quota = grants.ledger.quota();
+    let opening = Arc::new(AtomicU32::new(0));
     let calls: Vec<_> = (0..CALLS)
         .map(|slot| {
-            let (grants, dir) = (Arc::clone(&grants), dir.path().to_owned());
-            shuttle::thread::spawn(move || call(&grants, slot, dir, quota))
+            let (grants, opening) = (Arc::clone(&grants), Arc::clone(&opening));
+            let dir = dir.path().to_owned();
+            shuttle::thread::spawn(move || call(&grants, slot, &dir, &opening))
         })
         .collect();
     for call in calls {
@@ -40,7 +43,7 @@ fn scenario() {
 
 /// Makes changes, and looks after each whether the directory holds more than it may, whatever the
 /// others are about.
-fn call(grants: &Arc<Grants>, slot: u32, dir: PathBuf, quota: Usage) {
+fn call(grants: &Arc<Grants>, slot: u32, dir: &Path, opening: &AtomicU32) {
     let (mut account, mut random) = (account(grants, slot), Random(thread_rng().next_u64() | 1));
     // They wait by the clock, which the checker does not have.
     account.patience.set(Duration::ZERO);
@@ -50,29 +53,49 @@ fn call(grants: &Arc<Grants>, slot: u32, dir: PathBuf, quota: Usage) {
     }
     let mut files = Vec::new();
     for _ in 0..CHANGES {
-        let _ = few(&account, &mut files, &mut random);
-        let held = held(&dir);
-        assert!(held.fits(quota), "{held:?}");
+        let _ = few(&account, &mut files, &mut random, opening);
+        // What another call is just opening, and has lost its name, is not in the ledger yet. It is
+        // closed as soon as that call goes on.
+        let held = match opening.load(Ordering::SeqCst) {
+            0 => held(dir),
+            _ => measure(&*account.dir, UNBOUNDED, None).expect("it can be counted"),
+        };
+        assert!(held.fits(grants.ledger.quota()), "{held:?}");
     }
 }
 
 /// A change of a random kind, by a call that has these files open, to a few files of a few bytes.
-fn few(account: &Account, files: &mut Vec<OpenFile>, random: &mut Random) -> Result<(), Failed> {
+fn few(
+    account: &Account,
+    files: &mut Vec<OpenFile>,
+    random: &mut Random,
+    opening: &AtomicU32,
+) -> Result<(), Failed> {
     let [one, other] = [0; 2].map(|_| ["a", "b", "c"][random.below(3) as usize]);
     let [length, at] = [random.below(ROOM / 2), random.below(ROOM / 2)];
     match (random.below(12), files.last()) {
-        (_, None) | (0, _) => create(account, one).map(|file| files.push(file)),
+        (_, None) | (0, _) => {
+            is_opening(opening, || create(account, one)).map(|file| files.push(file))
+        }
         (1..=3, Some(file)) => write(account, file, length as usize, at).map(drop),
         (4 | 5, Some(file)) => resize(account, file, at),
         (6 | 7, Some(file)) => append(account, file, length as usize),
         (8, _) => unlink(account, one),
-        (9, _) => rename(account, one, other),
-        (10, _) => link(account, one, other),
+        (9, _) => is_opening(opening, || rename(account, one, other)),
+        (10, _) => is_opening(opening, || link(account, one, other)),
         _ => {
             files.clear();
             Ok(())
         }
     }
+}
+
+/// Makes a change that opens a file by its name.
+fn is_opening<T>(opening: &AtomicU32, change: impl FnOnce() -> T) -> T {
+    opening.fetch_add(1, Ordering::SeqCst);
+    let result = change();
+    opening.fetch_sub(1, Ordering::SeqCst);
+    result
 }
 
 fn check(scheduler: impl Scheduler + 'static) {
