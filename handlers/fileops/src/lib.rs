@@ -48,8 +48,8 @@ mod world {
     export!(FileOps);
 }
 
-/// It moves bytes, and computes little: so it is faster with addresses that are compared than with
-/// memory that only becomes accessible as it grows.
+/// This handler moves bytes, and computes little. So it is faster with addresses that are compared
+/// than with memory that only becomes accessible as it grows.
 #[cfg(target_family = "wasm")]
 #[used]
 #[unsafe(link_section = "swapbox:compare-addresses")]

@@ -1,7 +1,7 @@
 //! A handler that computes what the path names (see `workload`), so that `host/benches/work` can
 //! measure what real work costs.
 //!
-//! It has the standard library and its allocator, as most handlers do.
+//! This handler has the standard library and its allocator, as most have.
 
 #![cfg(target_family = "wasm")]
 

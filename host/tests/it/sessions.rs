@@ -5,10 +5,9 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use crate::documents::{documents, root};
-use crate::support::{PATIENCE, Server, clean_for_host, has_program, output};
+use crate::support::{Server, clean_for_host, eventually, has_program, output};
 
 /// How the documents run what is built.
 const CARGO_RUN: &str = "cargo run --release";
@@ -90,19 +89,12 @@ fn run(document: &Path, block: &str) {
         }
         let port = server.as_ref().map_or(0, |server| server.port);
         // What is shown may come a moment later.
-        let deadline = Instant::now() + PATIENCE;
-        loop {
+        eventually(&format!("{}: {command}: {shown:#?}", document.display()), || {
             let mut shell = Command::new("sh");
             shell.args(["-c", &local(command, port)]).current_dir(directory.path());
             let output = output(&mut shell);
-            let printed = String::from_utf8_lossy(&output.stdout);
-            if output.status.success() && is_shown(shown, &printed) {
-                break;
-            }
-            let document = document.display();
-            assert!(Instant::now() < deadline, "{document}: {command}: {shown:#?}\n{output:?}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+            output.status.success() && is_shown(shown, &String::from_utf8_lossy(&output.stdout))
+        });
     }
 }
 

@@ -1,6 +1,6 @@
 //! Memory that is shared between processes: the only place that maps it, or makes a pointer into it.
 //!
-//! Its size is sealed, so that no process can take away what another one has mapped. Words are
+//! The size of such memory is sealed, so that no process can take away what another one has mapped. Words are
 //! read and written atomically, other bytes are copied ([`words`]), and every place is checked.
 //!
 //! Miri knows no mappings. There it is memory of this process, and what is said of words, places

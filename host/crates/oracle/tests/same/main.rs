@@ -1,5 +1,4 @@
-//! The same WASI calls, made in the sandbox and with `wasmtime-wasi`, come to the same: what is
-//! returned, what is in the directory afterwards, and what was written to standard output.
+//! WASI calls come to the same in the sandbox and with `wasmtime-wasi`: what is returned, what is in the directory afterwards, and what was written to standard output.
 //!
 //! What is meant to differ is in one table (`deliberate`).
 
