@@ -7,6 +7,7 @@
 #![expect(clippy::expect_used, reason = "a benchmark may panic")]
 
 use std::hint::black_box;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -48,7 +49,12 @@ impl Worker {
 
     fn calls(&self, is_hello: bool, request: &[u8], count: u64, slot: u32) -> Duration {
         let handler = if is_hello { &self.hello } else { &self.fileops };
-        let context = CallContext { request: 1, slot, supervisor: None };
+        let context = CallContext {
+            request: 1,
+            client: IpAddr::from([127, 0, 0, 1]),
+            slot,
+            supervisor: None,
+        };
         let started = Instant::now();
         for _ in 0..count {
             let call = self.sandbox.call(handler, context, black_box(request));

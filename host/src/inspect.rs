@@ -44,6 +44,9 @@ pub fn inspect(
     if findings.code > 0 {
         writeln!(text, "compiled in {} ms to {} bytes", findings.milliseconds, findings.code)?;
     }
+    if let Some(kind) = &findings.kind {
+        writeln!(text, "kind: {}", printable::line(kind))?;
+    }
     writeln!(text, "imports:")?;
     let imports: Vec<_> = findings.imports.iter().map(|import| printable::line(import)).collect();
     let width = imports.iter().map(|import| import.len()).max().unwrap_or_default();

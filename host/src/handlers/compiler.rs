@@ -127,6 +127,8 @@ pub struct Findings {
     pub imports: Vec<String>,
     /// What it exports.
     pub exports: Vec<String>,
+    /// Which kind of handler it is, in words; `None` if it is none.
+    pub kind: Option<String>,
     /// Why it is not a handler; `None` if it is one.
     pub refusal: Option<String>,
     /// Bytes of machine code.
@@ -253,7 +255,8 @@ pub fn run(limits: &str, memory: u64, cpu_seconds: u64, low_priority: bool) -> a
     let mut findings = Findings::default();
     let sandbox = Sandbox::new(limits, Memories::suited_to(&bytes), Clock::Parent)?;
     match sandbox.examine(&bytes) {
-        Ok(Examined { imports, exports, program }) => {
+        Ok(Examined { imports, exports, kind, program }) => {
+            findings.kind = kind.map(|kind| kind.name().to_owned());
             (findings.imports, findings.exports) = (imports, exports);
             match program {
                 Ok(program) => {

@@ -46,6 +46,13 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct Permit(Arc<Admission>, IpAddr);
 
+impl Permit {
+    /// The client's address.
+    pub(super) fn address(&self) -> IpAddr {
+        self.1
+    }
+}
+
 /// Of so many workers that a pool may have, one is for others than the address that has all the
 /// rest.
 const ONE_FOR_OTHERS: usize = 8;

@@ -11,6 +11,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
+use std::net::IpAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
@@ -29,6 +30,7 @@ pub(crate) use shm::message::{Assembler, DATAGRAM, message};
 use shm::ring::Answer;
 use wasmtime::Trap;
 
+use super::Origin;
 use super::payload::Payload;
 use crate::config::DirConfig;
 
@@ -59,13 +61,30 @@ pub(crate) fn hello<T: Serialize>(said: &Result<T, String>) -> anyhow::Result<Ve
     message(0, &[&serde_json::to_vec(said)?]).context("a message too long")
 }
 
-/// Bytes of a request's number, before the request itself.
-pub(crate) const NUMBER: usize = 8;
+/// Bytes that say where a request comes from, before the request itself.
+pub(crate) const ORIGIN: usize = 8 + 16;
 
-/// The number of a request, and the request.
-pub(crate) fn decode_request(payload: &[u8]) -> Option<(u64, &[u8])> {
-    let (number, request) = payload.split_first_chunk::<NUMBER>()?;
-    Some((u64::from_le_bytes(*number), request))
+impl Origin {
+    /// An address of IPv4 is told as one of IPv6 that stands for it.
+    pub(crate) fn encode(self) -> [u8; ORIGIN] {
+        let client = match self.client {
+            IpAddr::V4(address) => address.to_ipv6_mapped(),
+            IpAddr::V6(address) => address,
+        };
+        let mut bytes = [0; ORIGIN];
+        let (number, address) = bytes.split_at_mut(8);
+        number.copy_from_slice(&self.number.to_le_bytes());
+        address.copy_from_slice(&client.octets());
+        bytes
+    }
+}
+
+/// Where a request comes from, and the request.
+pub(crate) fn decode_request(payload: &[u8]) -> Option<(Origin, &[u8])> {
+    let (number, rest) = payload.split_first_chunk()?;
+    let (client, request) = rest.split_first_chunk::<16>()?;
+    let client = IpAddr::from(*client).to_canonical();
+    Some((Origin { number: u64::from_le_bytes(*number), client }, request))
 }
 
 /// The two ends between a worker and its parent. Whole messages, as datagrams are, but on
@@ -212,6 +231,8 @@ fn encode_error(error: CallError) -> (u8, u8) {
         CallError::HostCall => (5, 0),
         CallError::TooLong => (6, 0),
         CallError::NoResponse => (8, 0),
+        CallError::Unanswered => (9, 0),
+        CallError::Reported => (10, 0),
         CallError::WorkerLost => (7, 0),
     }
 }
@@ -225,6 +246,8 @@ fn decode_error(outcome: u8, detail: u8) -> Option<CallError> {
         5 => CallError::HostCall,
         6 => CallError::TooLong,
         8 => CallError::NoResponse,
+        9 => CallError::Unanswered,
+        10 => CallError::Reported,
         7 => CallError::WorkerLost,
         _ => return None,
     })
@@ -265,7 +288,8 @@ mod tests {
             Ok(_) => None,
             Err(_) => {
                 let host_call = Some("wasi:cli/exit exit".into());
-                Some(Box::new(Cause { host_call, frames: vec![frame] }))
+                let reason = Some("it ended without setting a response".into());
+                Some(Box::new(Cause { host_call, reason, frames: vec![frame] }))
             }
         };
         let (captured, elapsed) = (Captured::default(), Duration::from_micros(3));
@@ -294,10 +318,22 @@ mod tests {
             CallError::HostCall,
             CallError::TooLong,
             CallError::NoResponse,
+            CallError::Unanswered,
+            CallError::Reported,
             CallError::WorkerLost,
         ] {
             check(Err(error));
         }
+    }
+
+    #[test]
+    fn a_request_is_told_with_where_it_comes_from() {
+        for client in ["127.0.0.1", "::1", "2001:db8::1"] {
+            let origin = Origin { number: u64::MAX, client: client.parse().expect("an address") };
+            let payload = [&origin.encode()[..], b"GET"].concat();
+            assert_eq!(decode_request(&payload), Some((origin, &b"GET"[..])));
+        }
+        assert_eq!(decode_request(&[0; ORIGIN - 1]), None);
     }
 
     use proptest::collection::vec;

@@ -105,6 +105,21 @@ struct Job {
     permit: Permit,
 }
 
+impl Job {
+    fn origin(&self) -> Origin {
+        Origin { number: self.number, client: self.permit.address() }
+    }
+}
+
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// The request's number, as in the log.
+    number: u64,
+    /// The client's address.
+    client: IpAddr,
+}
+
 /// A request that a worker has dealt with.
 #[derive(Debug)]
 pub(crate) struct Done {

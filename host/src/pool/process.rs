@@ -40,7 +40,7 @@ use crate::isolation::sched;
 const KILL_AFTER: Duration = Duration::from_millis(100);
 
 /// Bytes of a request that is sent ahead of another: it can be taken back.
-const MAX_AHEAD: usize = ring::MAX_REQUEST - ipc::NUMBER;
+const MAX_AHEAD: usize = ring::MAX_REQUEST - ipc::ORIGIN;
 
 /// Workers that may die with a request and say that they had not begun it. One that was
 /// taken over could otherwise keep a request for ever.
@@ -182,15 +182,15 @@ impl Drop for ProcessPool {
 impl WorkerHandle for Link {
     fn send(&mut self, _id: u64, job: &mut Job) {
         self.pause(false);
-        let (number, logged) = (self.outbox.take_number(), job.number);
+        let (number, origin) = (self.outbox.take_number(), job.origin().encode());
         let ring = self.outbox.slots();
         if job.fits_ahead() {
-            ring.put(number, Some(&[&logged.to_le_bytes()[..], &job.request]));
+            ring.put(number, Some(&[&origin[..], &job.request]));
         } else {
             ring.put(number, None);
             let (socket, request) = (Arc::clone(&self.socket), job.request.clone());
             tokio::spawn(async move {
-                match ipc::message(number, &[&logged.to_le_bytes(), &request]) {
+                match ipc::message(number, &[&origin, &request]) {
                     Some(message) => send(&socket, &message).await,
                     None => Ok(()),
                 }

@@ -1,5 +1,6 @@
 //! A handler in the sandbox, with the WASI that is its own.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,7 +73,12 @@ impl Sandboxed {
 
     /// Runs one request in an instance of its own.
     pub fn call(&self, handler: &Handler, request: &[u8]) -> Call {
-        let context = CallContext { request: 1, slot: 0, supervisor: None };
+        let context = CallContext {
+            request: 1,
+            client: IpAddr::from([127, 0, 0, 1]),
+            slot: 0,
+            supervisor: None,
+        };
         self.sandbox.call(handler, context, request)
     }
 }

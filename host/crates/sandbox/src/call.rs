@@ -1,9 +1,10 @@
 //! One request through a fresh instance, and how the call ended.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use wasmtime::component::{Instance, WasmList};
+use wasmtime::component::{Instance, Resource, WasmList};
 use wasmtime::{CallHook, OutOfMemory, Store, Trap, UpdateDeadline, WasmBacktrace, WasmCoreDump};
 
 use super::cause::{self, Cause, Refused};
@@ -12,11 +13,16 @@ use super::engine::Deadline;
 use super::engine::{LONG_CALL, Sandbox};
 use super::handler::{Entry, Handler};
 use super::limits::Ceiling;
-use super::monitor::{Captured, DeadlinePassed, Exited, State, Supervisor};
+use super::monitor::{
+    Captured, DeadlinePassed, Exited, IncomingRequest, ResponseOutparam, State, Supervisor,
+};
 use super::response::Response;
 use super::turns::TURNS;
 #[cfg(feature = "holes")]
 use crate::holes::Hole;
+
+/// What a component of `wasi:http` is called with.
+type Exchange = (Resource<IncomingRequest>, Resource<ResponseOutparam>);
 
 /// Bytes of strings and lists that one host call may carry out of a guest.
 const HOSTCALL_BYTES: usize = 16 << 20;
@@ -26,6 +32,8 @@ const HOSTCALL_BYTES: usize = 16 << 20;
 pub struct CallContext<'a> {
     /// The request's number, as in the log.
     pub request: u64,
+    /// The client's address.
+    pub client: IpAddr,
     /// The worker's slot in the ledger; no two running calls share one.
     pub slot: u32,
     /// Who takes the call's output, and says whose turn it is to compute; `None` if that goes into
@@ -80,6 +88,12 @@ pub enum CallError {
     /// many handles, arguments beyond the limits, something it was not granted.
     #[error("the handler made a host call that is not allowed")]
     HostCall,
+    /// The guest ended well and gave no response, or not all of one.
+    #[error("the handler gave no response")]
+    Unanswered,
+    /// The guest gave an error of `wasi:http` in place of a response.
+    #[error("the handler answered with an error")]
+    Reported,
     /// The response that it returned does not lie within its memory.
     #[error("the handler's response does not lie in its memory")]
     NoResponse,
@@ -110,7 +124,7 @@ impl Sandbox {
         let mut store = self.store(handler, context, deadline);
         self.arm(&mut store, deadline);
         let answered = instantiate(&mut store, handler)
-            .and_then(|instance| invoke(&mut store, instance, handler, request));
+            .and_then(|instance| invoke(&mut store, instance, handler, request, context.client));
         let answered = self.judge(answered, &mut store);
         let captured = store.data_mut().end();
         let (result, cause) = match answered {
@@ -129,7 +143,8 @@ impl Sandbox {
         deadline: Instant,
     ) -> Store<State> {
         let ceiling = Ceiling::new(self.limits.memory, handler.records);
-        let state = State::new(&handler.grants, context, deadline, ceiling);
+        let response = self.limits.max_response;
+        let state = State::new(&handler.grants, context, deadline, ceiling, response);
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.ceiling);
         store
@@ -232,11 +247,11 @@ pub(super) fn invoke(
     instance: Instance,
     handler: &Handler,
     request: &[u8],
+    client: IpAddr,
 ) -> wasmtime::Result<Answer> {
-    if request.is_empty() {
-        return Ok(Answer::Copied(Vec::new()));
-    }
+    let is_trial = request.is_empty();
     match &handler.entry {
+        Entry::Borrowed(_) | Entry::Freed(_) if is_trial => Ok(Answer::Copied(Vec::new())),
         Entry::Borrowed(index) => {
             let handle =
                 instance.get_typed_func::<(&[u8],), (WasmList<u8>,)>(&mut *store, index)?;
@@ -247,8 +262,62 @@ pub(super) fn invoke(
             let handle = instance.get_typed_func::<(&[u8],), (Vec<u8>,)>(&mut *store, index)?;
             handle.call(&mut *store, (request,)).map(|(bytes,)| Answer::Copied(bytes))
         }
+        Entry::Http(index) => {
+            let handle = instance.get_typed_func::<Exchange, ()>(&mut *store, index)?;
+            if is_trial {
+                return Ok(Answer::Copied(Vec::new()));
+            }
+            let exchange = store.data_mut().begin_exchange(request)?;
+            handle.call(&mut *store, exchange)?;
+            Ok(Answer::Copied(store.data_mut().end_exchange()?))
+        }
+        Entry::Command(index) => {
+            let run = instance.get_typed_func::<(), (Result<(), ()>,)>(&mut *store, index)?;
+            if is_trial {
+                return Ok(Answer::Copied(Vec::new()));
+            }
+            store.data_mut().begin_command(request, client);
+            match exit_code(run.call(&mut *store, ()))? {
+                0 => Ok(Answer::Copied(store.data_mut().end_command()?)),
+                code => Err(Exited(code).into()),
+            }
+        }
     }
 }
+
+/// What a command ended with: 1 if it says no more than that it failed.
+fn exit_code(ran: wasmtime::Result<(Result<(), ()>,)>) -> wasmtime::Result<u8> {
+    match ran {
+        Ok((Ok(()),)) => Ok(0),
+        Ok((Err(()),)) => Ok(1),
+        Err(error) => match error.downcast_ref() {
+            Some(Exited(code)) => Ok(*code),
+            None => Err(error),
+        },
+    }
+}
+
+/// A guest ended well, and there is no response.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotAnswered {
+    /// It returned without one.
+    #[error("it ended without setting a response")]
+    Unset,
+    /// It dropped the body, or wrote less or more than it said.
+    #[error("it did not finish the response's body")]
+    Unfinished,
+    /// It gave an error instead.
+    #[error("{0}")]
+    Error(String),
+    /// What it wrote is no response of CGI.
+    #[error("its output is no response of CGI: {0}")]
+    Cgi(&'static str),
+}
+
+/// A guest has written more than a response may have.
+#[derive(Debug, thiserror::Error)]
+#[error("the response is too long")]
+pub(super) struct ResponseTooLong;
 
 /// There is no instance, because of the error that this goes with.
 #[derive(Debug, thiserror::Error)]
@@ -266,7 +335,8 @@ fn classify(error: &wasmtime::Error, store: &mut Store<State>) -> (CallError, Op
         CallError::HostCall => Some(store.data().blamed(&error.root_cause().to_string())),
         _ => None,
     };
-    (kind, Cause::of(error, host_call).map(Box::new))
+    let reason = error.downcast_ref().map(NotAnswered::to_string);
+    (kind, Cause::of(error, host_call, reason).map(Box::new))
 }
 
 fn kind(error: &wasmtime::Error, store: &mut Store<State>) -> CallError {
@@ -276,6 +346,14 @@ fn kind(error: &wasmtime::Error, store: &mut Store<State>) -> CallError {
     // The host has none; this one takes no context.
     if error.is::<OutOfMemory>() {
         return CallError::OutOfMemory;
+    }
+    match error.downcast_ref() {
+        Some(NotAnswered::Error(_)) => return CallError::Reported,
+        Some(_) => return CallError::Unanswered,
+        None => {}
+    }
+    if error.is::<ResponseTooLong>() {
+        return CallError::TooLong;
     }
     if let Some(Exited(code)) = error.downcast_ref() {
         return CallError::Exited(*code);

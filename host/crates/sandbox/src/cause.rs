@@ -27,6 +27,9 @@ pub struct Cause {
     /// The host call that ended the guest, and why, if it was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host_call: Option<String>,
+    /// Why there is no response, although the guest ended well.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
     /// Where in the guest it ended, the innermost function first.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub frames: Vec<Frame>,
@@ -45,11 +48,15 @@ pub struct Frame {
 
 impl Cause {
     /// Bytes of the longest, as JSON in which each byte of a text may become six.
-    pub const MAX_JSON: usize = (MAX_FRAMES + 2) * (6 * MAX_TEXT + 64);
+    pub const MAX_JSON: usize = (MAX_FRAMES + 3) * (6 * MAX_TEXT + 64);
 
     /// What an error says of where it came from, if it says anything; with `host_call` as the one
-    /// that raised it.
-    pub(super) fn of(error: &wasmtime::Error, host_call: Option<String>) -> Option<Self> {
+    /// that raised it, and the reason why there is no response.
+    pub(super) fn of(
+        error: &wasmtime::Error,
+        host_call: Option<String>,
+        reason: Option<String>,
+    ) -> Option<Self> {
         let backtrace = error
             .downcast_ref::<WasmBacktrace>()
             .map(WasmBacktrace::frames)
@@ -60,8 +67,9 @@ impl Cause {
             offset: frame.module_offset(),
         });
         let frames: Vec<_> = frames.collect();
-        let is_known = host_call.is_some() || !frames.is_empty();
-        is_known.then(|| Self { host_call: host_call.as_deref().map(shortened), frames })
+        let is_known = host_call.is_some() || reason.is_some() || !frames.is_empty();
+        let [host_call, reason] = [host_call, reason].map(|text| text.as_deref().map(shortened));
+        is_known.then_some(Self { host_call, reason, frames })
     }
 }
 
@@ -118,7 +126,8 @@ mod tests {
         let text = "\u{1}".repeat(1000);
         let frame =
             Frame { function: Some(shortened(&text)), index: u32::MAX, offset: Some(usize::MAX) };
-        let cause = Cause { host_call: Some(shortened(&text)), frames: vec![frame; MAX_FRAMES] };
+        let [host_call, reason] = [(); 2].map(|()| Some(shortened(&text)));
+        let cause = Cause { host_call, reason, frames: vec![frame; MAX_FRAMES] };
         assert!(serde_json::to_vec(&cause).expect("JSON").len() <= Cause::MAX_JSON);
         assert_eq!(shortened(&"é".repeat(150)).chars().count(), MAX_TEXT / 2);
     }

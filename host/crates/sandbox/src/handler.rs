@@ -3,12 +3,15 @@
 
 use std::sync::Arc;
 
-use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker, ResourceType};
+use wasmtime::component::types::{ComponentFunc, ComponentItem, Type};
+use wasmtime::component::{
+    Component, ComponentExportIndex, InstancePre, Linker, Resource, ResourceType, Val,
+};
 
 use super::component::borrowed_result::{self, BORROWED_RESULT};
 use super::component::complexity::{Complexity, MODULES, RECORDS, Unknown};
 use super::component::declared::{Declared, why_invalid};
+use super::component::kind::Kind;
 use super::engine::Sandbox;
 use super::limits;
 use super::monitor::{Grants, State};
@@ -26,10 +29,10 @@ pub(super) const EXPORT: &str = "handle";
 
 /// What a handler may import, at version 0.2.x, and what each comes to here.
 const OFFERED: &[(&str, &str)] = &[
-    ("wasi:cli/environment", "the variables given with --env; no arguments"),
+    ("wasi:cli/environment", "the variables given with --env, and a command's meta-variables"),
     ("wasi:cli/exit", "ends the call, whose client gets a 500"),
-    ("wasi:cli/stdin", "empty"),
-    ("wasi:cli/stdout", "into the log, up to 64 KiB a call"),
+    ("wasi:cli/stdin", "the body of a command's request; empty for other handlers"),
+    ("wasi:cli/stdout", "a command's response; else into the log, up to 64 KiB a call"),
     ("wasi:cli/stderr", "into the log, up to 64 KiB a call"),
     ("wasi:cli/terminal-input", "there is none"),
     ("wasi:cli/terminal-output", "there is none"),
@@ -40,6 +43,8 @@ const OFFERED: &[(&str, &str)] = &[
     ("wasi:clocks/wall-clock", "the time of day"),
     ("wasi:filesystem/preopens", "the one directory of --dir"),
     ("wasi:filesystem/types", "files and directories below it, within --quota and --max-files"),
+    ("wasi:http/outgoing-handler", "nothing: every request is answered with HTTP-request-denied"),
+    ("wasi:http/types", "the request, and the response to it"),
     ("wasi:io/error", "errors of streams"),
     ("wasi:io/poll", "waiting, up to the deadline"),
     ("wasi:io/streams", "files, and the log"),
@@ -49,11 +54,14 @@ const OFFERED: &[(&str, &str)] = &[
 ];
 
 /// What an import of [`DENIED`] comes to.
-const NO_NETWORK: &str = "nothing: who calls it is ended";
+const NO_NETWORK: &str = "nothing: whatever asks for a socket gets access-denied";
 
-/// The package that many toolchains import without using it. It can be linked,
-/// but a handler that calls one of its functions ends there.
+/// The package that many toolchains import without using it. Whatever would make a socket, or look a name
+/// up, fails with `access-denied`.
 const DENIED: &str = "wasi:sockets";
+
+/// The error code that its functions fail with.
+const ACCESS_DENIED: &str = "access-denied";
 
 /// The resources that [`DENIED`] defines; others of its types stand for these.
 const DENIED_RESOURCES: &[(&str, &str)] = &[
@@ -80,6 +88,24 @@ pub(super) enum Entry {
     Borrowed(ComponentExportIndex),
     /// The guest frees it.
     Freed(ComponentExportIndex),
+    /// `handle` of `wasi:http/incoming-handler`.
+    Http(ComponentExportIndex),
+    /// `run` of `wasi:cli/run`.
+    Command(ComponentExportIndex),
+}
+
+impl Entry {
+    fn of(component: &Component, kind: Kind, export: &str) -> Option<Self> {
+        let find = |name| component.get_export_index(None, name);
+        let inside = |name| component.get_export_index(Some(&find(export)?), name);
+        match kind {
+            Kind::Bytes => {
+                find(BORROWED_RESULT).map(Self::Borrowed).or_else(|| find(EXPORT).map(Self::Freed))
+            }
+            Kind::Http => inside("handle").map(Self::Http),
+            Kind::Command => inside("run").map(Self::Command),
+        }
+    }
 }
 
 impl Handler {
@@ -96,6 +122,8 @@ pub struct Examined {
     pub imports: Vec<String>,
     /// What it exports.
     pub exports: Vec<String>,
+    /// Which kind of handler it is, if any.
+    pub kind: Option<Kind>,
     /// The program, if it is a handler. What is refused for what it asks for was not compiled.
     pub program: Result<Program, Refusal>,
 }
@@ -128,12 +156,12 @@ impl Sandbox {
     /// # Errors
     /// A [`Refusal`] when it is not a component.
     pub fn examine(&self, wasm: &[u8]) -> Result<Examined, Refusal> {
-        let Declared { imports, exports, refusal } = Declared::of(wasm)?;
-        let program = match refusal {
-            Some(refusal) => Err(refusal),
-            None => self.translate(wasm),
+        let Declared { imports, exports, kind } = Declared::of(wasm)?;
+        let (kind, program) = match kind {
+            Ok(kind) => (Some(kind), self.translate(wasm)),
+            Err(refusal) => (None, Err(refusal)),
         };
-        Ok(Examined { imports, exports, program })
+        Ok(Examined { imports, exports, kind, program })
     }
 
     fn translate(&self, wasm: &[u8]) -> Result<Program, Refusal> {
@@ -170,9 +198,10 @@ impl Sandbox {
     /// A [`Refusal`] when the component is not a handler or does not fit.
     pub fn handler(&self, program: &Program, grants: Grants) -> Result<Handler, Refusal> {
         let Program { component, needs } = program;
-        let find = |name| component.get_export_index(None, name);
-        let entry = find(BORROWED_RESULT).map(Entry::Borrowed);
-        let entry = entry.or_else(|| find(EXPORT).map(Entry::Freed)).ok_or(Refusal::Export(""))?;
+        let ty = component.component_type();
+        let exports: Vec<_> = ty.exports(&self.engine).map(|(name, _)| name).collect();
+        let entry = Kind::of(&exports).and_then(|(kind, name)| Entry::of(component, kind, name));
+        let entry = entry.ok_or(Refusal::Export(""))?;
         // Machine code out of the cache may have been made when the limits were others.
         self.has_room(program)?;
         let mut linker: Linker<State> = self.linker.clone();
@@ -187,28 +216,49 @@ impl Sandbox {
         Ok(Handler { pre, entry, grants: Arc::new(grants), records })
     }
 
-    /// Defines what the component imports of [`DENIED`], as functions that trap.
+    /// Defines what the component imports of [`DENIED`], as functions that fail, and instances that have
+    /// nothing but types.
     fn deny(&self, component: &Component, linker: &mut Linker<State>) -> wasmtime::Result<()> {
         let ty = component.component_type();
         for (name, item) in ty.imports(&self.engine) {
             let (package, interface, _) = split(name);
             let ComponentItem::ComponentInstance(instance) = item.ty else { continue };
             if package != DENIED {
+                if granted(name).is_none() {
+                    linker.instance(name)?;
+                }
                 continue;
             }
             let mut linked = linker.instance(name)?;
             for (export, item) in instance.exports(&self.engine) {
                 match item.ty {
-                    ComponentItem::ComponentFunc(_) => {
+                    ComponentItem::ComponentFunc(ty) => {
                         let denied = NoNetwork(format!("{interface} {export}"));
-                        linked.func_new(export, move |_, _, _, _| Err(denied.clone().into()))?;
+                        let answer = Denied::of(&ty);
+                        linked.func_new(export, move |mut store, _, _, results| {
+                            let result = results.first_mut();
+                            match (answer, result) {
+                                (Denied::Error, Some(result)) => {
+                                    store.data_mut().deny_network(&denied);
+                                    let code = Val::Enum(ACCESS_DENIED.into());
+                                    *result = Val::Result(Err(Some(Box::new(code))));
+                                    Ok(())
+                                }
+                                (Denied::Network, Some(result)) => {
+                                    let network = Resource::<Socket>::new_own(0);
+                                    let network = network.try_into_resource_any(&mut store)?;
+                                    *result = Val::Resource(network);
+                                    Ok(())
+                                }
+                                _ => Err(denied.clone().into()),
+                            }
+                        })?;
                     }
                     ComponentItem::Resource(_)
                         if DENIED_RESOURCES.contains(&(interface, export)) =>
                     {
                         let ty = ResourceType::host::<Socket>();
-                        let denied = NoNetwork(format!("{interface} {export}"));
-                        linked.resource(export, ty, move |_, _| Err(denied.clone().into()))?;
+                        linked.resource(export, ty, |_, _| Ok(()))?;
                     }
                     _ => {}
                 }
@@ -247,7 +297,34 @@ fn within(what: &str, wanted: u64, most: u64) -> Result<(), Refusal> {
 /// The guest called this function of [`DENIED`].
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}: there is no network")]
-struct NoNetwork(String);
+pub(super) struct NoNetwork(String);
+
+/// What becomes of a call of one of [`DENIED`]'s functions.
+#[derive(Clone, Copy)]
+enum Denied {
+    /// It fails with [`ACCESS_DENIED`].
+    Error,
+    /// It returns the network, with which everything fails.
+    Network,
+    /// Nobody can call it: it is of a socket, of which there is none.
+    Never,
+}
+
+impl Denied {
+    fn of(ty: &ComponentFunc) -> Self {
+        match ty.results().next() {
+            Some(Type::Result(result)) => match result.err() {
+                Some(Type::Enum(codes)) if codes.names().any(|name| name == ACCESS_DENIED) => {
+                    Self::Error
+                }
+                _ => Self::Never,
+            },
+            // The only one that nothing is needed for is `instance-network`.
+            Some(Type::Own(_)) if ty.params().len() == 0 => Self::Network,
+            _ => Self::Never,
+        }
+    }
+}
 
 /// A socket; there are none.
 enum Socket {}

@@ -25,15 +25,15 @@ pub enum Refusal {
          or adapt it with `wasm-tools component new`{0}"
     )]
     CoreModule(&'static str),
-    /// A component of another kind.
-    #[error("it is a {kind}, as it exports {export}, and does not export {HANDLE}: {advice}")]
-    Kind {
+    /// A handler of another version of WASI.
+    #[error(
+        "it is a {kind} of another version of WASI, as it exports {export}: build it for WASI 0.2"
+    )]
+    Version {
         /// What such components are called.
         kind: &'static str,
         /// The export by which they are known.
         export: String,
-        /// What to do instead.
-        advice: &'static str,
     },
     /// The component asks for something that no handler gets.
     #[error("it imports {import}, which is not offered to handlers: {advice}")]
@@ -44,7 +44,10 @@ pub enum Refusal {
         advice: &'static str,
     },
     /// The component does not export the handler function.
-    #[error("it does not export {HANDLE}{0}: implement the world of wit/handler.wit")]
+    #[error(
+        "it does not export {HANDLE}{0}, nor wasi:http/incoming-handler, nor wasi:cli/run: implement \
+         one of them"
+    )]
     Export(&'static str),
     /// The component exports a name that only the compiler gives.
     #[error("it exports `{BORROWED_RESULT}`, which is not for handlers to do: rename that export")]

@@ -52,7 +52,8 @@ impl Failure {
             Self::ClientGone => 499,
             Self::Busy | Self::Full | Self::Draining => 503,
             Self::Call(CallError::Deadline) => 504,
-            Self::Call(CallError::TooLong | CallError::NoResponse) | Self::Malformed(_) => 502,
+            Self::Call(CallError::TooLong | CallError::NoResponse | CallError::Unanswered)
+            | Self::Malformed(_) => 502,
             Self::Call(_) => 500,
         }
     }
@@ -64,7 +65,9 @@ impl Failure {
             Self::Call(CallError::OutOfMemory) => "ceiling",
             Self::Call(CallError::Trap(_) | CallError::NoResponse) => "wasm",
             Self::Call(CallError::Exited(_) | CallError::HostCall) => "monitor",
-            Self::Call(CallError::TooLong) | Self::Malformed(_) => "response check",
+            Self::Call(CallError::TooLong | CallError::Unanswered) | Self::Malformed(_) => {
+                "response check"
+            }
             Self::Call(CallError::WorkerLost) => "worker replaced",
             _ => return None,
         })
@@ -87,6 +90,7 @@ impl Failure {
             Self::Call(CallError::NoResponse) => {
                 "The handler's response does not lie in its memory"
             }
+            Self::Call(CallError::Unanswered) => "The handler gave no response",
             Self::Call(CallError::OutOfMemory) => "The handler ran out of memory",
             Self::Call(_) => "The handler failed",
             Self::Malformed(_) => "The handler's response is not well-formed",

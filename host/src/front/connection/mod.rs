@@ -243,10 +243,10 @@ impl<'a> Connection<'a> {
             now: SystemTime::now(),
         };
         let mut access = self.access(&line, number);
-        let mut host_call = None;
+        let mut why = None;
         let result = outcome.and_then(|(done, generation)| {
             if let Some(cause) = done.call.cause {
-                host_call = cause.host_call;
+                why = cause.host_call.or(cause.reason);
                 let symbols = generation.symbols.clone();
                 log::backtrace(number, cause.frames, symbols, &generation.output);
             }
@@ -265,9 +265,9 @@ impl<'a> Connection<'a> {
             }
             Err(failure) => {
                 let next = self.fail(&failure, &reply, &mut access).await;
-                if let (Some(error), Some(host_call)) = (&mut access.error, host_call) {
+                if let (Some(error), Some(why)) = (&mut access.error, why) {
                     // By the word of a worker, which may have been taken over.
-                    let _ = write!(error, ": {}", printable::line(&host_call));
+                    let _ = write!(error, ": {}", printable::line(&why));
                 }
                 next
             }

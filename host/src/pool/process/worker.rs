@@ -21,7 +21,7 @@ use crate::isolation::malloc;
 use crate::isolation::sched;
 use crate::pool::ipc::{self, Assembler, Init};
 use crate::pool::served_dir::ServedDir;
-use crate::pool::{Substitute, WorkerLink, may_wait};
+use crate::pool::{Origin, Substitute, WorkerLink, may_wait};
 
 /// Bytes of memory that a worker may have besides that of the instance and of messages:
 /// its engine, and what it knows of the handler.
@@ -67,7 +67,7 @@ pub(crate) fn run(resources: WorkerResources, prepared: &Prepared) -> anyhow::Re
         return Ok(());
     }
     let max_request =
-        init.max_request.saturating_add(MAX_REQUEST_OVERHEAD).saturating_add(ipc::NUMBER);
+        init.max_request.saturating_add(MAX_REQUEST_OVERHEAD).saturating_add(ipc::ORIGIN);
     let mut requests = Assembler::new(max_request);
     let mut datagram = vec![0; ipc::DATAGRAM];
     let link = WorkerLink { socket: &socket, ring: &ring, doorbell: &doorbell };
@@ -92,12 +92,14 @@ pub(crate) fn run(resources: WorkerResources, prepared: &Prepared) -> anyhow::Re
                 request
             }
         };
-        let (logged, request) = ipc::decode_request(&request).context("no request")?;
+        let (Origin { number: logged, client }, request) =
+            ipc::decode_request(&request).context("no request")?;
         served.borrow_mut().retain(|(_, place)| ring.is_full(place.region));
         shared_call.begin(number);
         let call = match substitute {
             None => {
-                let context = CallContext { request: logged, slot, supervisor: Some(&supervisor) };
+                let supervisor = Some(&supervisor);
+                let context = CallContext { request: logged, client, slot, supervisor };
                 sandbox.call(handler, context, request)
             }
             Some(substitute) => substitute(request, Some(link)),

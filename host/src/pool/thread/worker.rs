@@ -11,8 +11,8 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, SendError, bounded};
 use sandbox::{Call, CallContext, CallError};
 
-use super::super::Job;
 use super::super::supervisor::{self, number};
+use super::super::{Job, Origin};
 use super::Shared;
 use crate::isolation::lockdown::{self, Level};
 use crate::isolation::sched;
@@ -48,8 +48,7 @@ enum Next {
 /// A request as its worker gets it. The schedule has the rest.
 pub(super) struct WorkItem {
     id: u64,
-    /// Its number in the log.
-    number: u64,
+    origin: Origin,
     /// Empty for a trial.
     request: Bytes,
 }
@@ -90,10 +89,12 @@ pub(super) fn spawn(shared: &Arc<Shared>, slot: usize) -> anyhow::Result<(Worker
 
 fn work(shared: &Shared, worker: &Worker, ledger_slot: &served_dir::Slot) {
     let Some(shard) = shared.shards.get(worker.slot % shared.shards.len()) else { return };
-    while let Some(WorkItem { id, number, request }) = worker.next() {
+    while let Some(WorkItem { id, origin, request }) = worker.next() {
         let started = Instant::now();
         // A panic would be a fault of the host; it costs this request alone.
-        let context = CallContext { request: number, slot: ledger_slot.number(), supervisor: None };
+        let Origin { number: request_number, client } = origin;
+        let slot = ledger_slot.number();
+        let context = CallContext { request: request_number, client, slot, supervisor: None };
         let call = || {
             let call = match shared.substitute {
                 None => shard.sandbox.call(&shard.handler, context, &request),
@@ -111,8 +112,8 @@ fn work(shared: &Shared, worker: &Worker, ledger_slot: &served_dir::Slot) {
 
 impl supervisor::WorkerHandle for WorkerHandle {
     fn send(&mut self, id: u64, job: &mut Job) {
-        let (number, request) = (job.number, mem::take(&mut job.request));
-        self.hand(Next::Call(WorkItem { id, number, request }));
+        let (origin, request) = (job.origin(), mem::take(&mut job.request));
+        self.hand(Next::Call(WorkItem { id, origin, request }));
     }
 
     fn end(&self) {

@@ -5,12 +5,14 @@
 //! others is said to be that, never to be invalid.
 
 use wasmparser::component_types::{
-    ComponentDefinedType, ComponentEntityType, ComponentFuncType, ComponentValType,
+    ComponentAnyTypeId, ComponentDefinedType, ComponentEntityType, ComponentFuncType,
+    ComponentInstanceTypeId, ComponentValType,
 };
 use wasmparser::types::Types;
 use wasmparser::{Parser, Payload, PrimitiveValType, ValidPayload, Validator, WasmFeatures};
 
-use crate::handler::{EXPORT, granted, split};
+use super::kind::Kind;
+use crate::handler::{granted, split};
 use crate::refusal::{PREVIEW_1, Refusal, looks_like};
 
 /// The proposals that handlers may use: those of WebAssembly 3.0 that the engine has, and
@@ -53,15 +55,12 @@ const NOT_OFFERED: &[(WasmFeatures, &str)] = &[
     (WasmFeatures::COMPACT_IMPORTS, "compact imports"),
 ];
 
-/// Components of other kinds, by what they export.
+/// Components that are handlers elsewhere, by what they export.
 const OTHER_KINDS: &[(&str, &str)] = &[
     ("wasi:http/incoming-handler", "wasi:http component"),
-    ("wasi:http/handler", "wasi:http component of WASI 0.3"),
+    ("wasi:http/handler", "wasi:http component"),
     ("wasi:cli/run", "command component"),
 ];
-
-/// What to do with a component of another kind.
-const IMPLEMENT: &str = "implement the world of wit/handler.wit instead";
 
 /// What a component declares.
 #[derive(Debug)]
@@ -70,8 +69,8 @@ pub(crate) struct Declared {
     pub(crate) imports: Vec<String>,
     /// The names of what it exports.
     pub(crate) exports: Vec<String>,
-    /// Why it is not a handler, as far as that can be said without compiling it.
-    pub(crate) refusal: Option<Refusal>,
+    /// What it is, or why it is not a handler, as far as that can be said without compiling it.
+    pub(crate) kind: Result<Kind, Refusal>,
 }
 
 impl Declared {
@@ -94,7 +93,7 @@ impl Declared {
         match Interface::read(wasm, WasmFeatures::all(), Code::Skipped) {
             Ok(interface) => {
                 let Self { imports, exports, .. } = interface.declared();
-                Ok(Self { imports, exports, refusal: Some(why_invalid(wasm, invalid.to_string())) })
+                Ok(Self { imports, exports, kind: Err(why_invalid(wasm, invalid.to_string())) })
             }
             Err(_) => Err(Refusal::Invalid(invalid.to_string())),
         }
@@ -194,42 +193,50 @@ impl<'a> Interface<'a> {
 
     fn declared(&self) -> Declared {
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        let refusal = self.check().err();
-        Declared { imports: owned(&self.imports), exports: owned(&self.exports), refusal }
+        let kind = self.check();
+        Declared { imports: owned(&self.imports), exports: owned(&self.exports), kind }
     }
 
-    /// Whether a handler may be so.
-    fn check(&self) -> Result<(), Refusal> {
-        let handle = self.types.component_item_for_export(EXPORT).map(|item| &item.ty);
-        if handle.is_none() {
-            self.other_kind()?;
+    /// Which kind of handler it is.
+    fn check(&self) -> Result<Kind, Refusal> {
+        let known = Kind::of(&self.exports);
+        if known.is_none() {
+            self.other_version()?;
         }
         self.check_imports()?;
-        match handle {
-            Some(ComponentEntityType::Func(id)) if self.is_handle(&self.types[*id]) => Ok(()),
-            Some(ComponentEntityType::Func(_)) => Err(Refusal::Export(", but another type of it")),
-            Some(_) => Err(Refusal::Export(", but something else of that name")),
-            None => Err(Refusal::Export("")),
+        let Some((kind, export)) = known else { return Err(Refusal::Export("")) };
+        match self.types.component_item_for_export(export).map(|item| &item.ty) {
+            Some(ComponentEntityType::Instance(_)) if kind != Kind::Bytes => Ok(kind),
+            Some(ComponentEntityType::Func(id)) if kind == Kind::Bytes => {
+                match self.is_handle(&self.types[*id]) {
+                    true => Ok(kind),
+                    false => Err(Refusal::Export(", but another type of it")),
+                }
+            }
+            _ => Err(Refusal::Export(", but something else of that name")),
         }
     }
 
-    fn other_kind(&self) -> Result<(), Refusal> {
+    /// Refuses what is a handler of another version of WASI.
+    fn other_version(&self) -> Result<(), Refusal> {
         for export in &self.exports {
             let (_, interface, _) = split(export);
             if let Some((_, kind)) = OTHER_KINDS.iter().find(|(of, _)| *of == interface) {
-                let export = (*export).to_owned();
-                return Err(Refusal::Kind { kind, export, advice: IMPLEMENT });
+                return Err(Refusal::Version { kind, export: (*export).to_owned() });
             }
         }
         Ok(())
     }
 
     fn check_imports(&self) -> Result<(), Refusal> {
-        let is_offered = |name: &&&str| {
-            let item = self.types.component_item_for_import(name);
-            let is_instance =
-                item.is_some_and(|item| matches!(item.ty, ComponentEntityType::Instance(_)));
-            is_instance && granted(name).is_some()
+        let is_offered = |name: &&&str| match self.types.component_item_for_import(name) {
+            Some(item) => match &item.ty {
+                ComponentEntityType::Instance(id) => {
+                    granted(name).is_some() || self.has_only_types(*id)
+                }
+                other => is_plain_type(other),
+            },
+            None => false,
         };
         let mut others = self.imports.iter().filter(|name| !is_offered(name));
         let Some(first) = others.next() else { return Ok(()) };
@@ -238,6 +245,11 @@ impl<'a> Interface<'a> {
             more => format!("{first} and {more} more"),
         };
         Err(Refusal::Import { import, advice: advice(first) })
+    }
+
+    /// Whether an instance has nothing that somebody would have to provide.
+    fn has_only_types(&self, instance: ComponentInstanceTypeId) -> bool {
+        self.types[instance].exports.values().all(|item| is_plain_type(&item.ty))
     }
 
     /// Whether a function takes one list of bytes and returns one.
@@ -254,6 +266,16 @@ impl<'a> Interface<'a> {
     }
 }
 
+/// Whether that is a type which is no resource.
+fn is_plain_type(ty: &ComponentEntityType) -> bool {
+    match ty {
+        ComponentEntityType::Type { created, .. } => {
+            !matches!(created, ComponentAnyTypeId::Resource(_))
+        }
+        _ => false,
+    }
+}
+
 /// What to do about an import that is not offered.
 fn advice(import: &str) -> &'static str {
     let (package, _, version) = split(import);
@@ -261,7 +283,6 @@ fn advice(import: &str) -> &'static str {
         _ if package.starts_with("wasi:") && !version.starts_with("0.2.") => {
             "build it for WASI 0.2 (wasm32-wasip2)"
         }
-        "wasi:http" => "a handler gets its request as bytes, and there is no network",
         _ if package.starts_with("wasi:") => {
             "do without, or compose it with a component that has it; `host inspect` lists the rest"
         }

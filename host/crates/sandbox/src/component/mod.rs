@@ -4,5 +4,6 @@
 pub(crate) mod borrowed_result;
 pub(crate) mod complexity;
 pub(crate) mod declared;
+pub(crate) mod kind;
 #[cfg(test)]
 mod properties;

@@ -95,7 +95,7 @@ impl Output {
 impl environment::Host for State {
     fn get_environment(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
         self.audit("wasi:cli/environment", "get-environment", Argument::None);
-        Ok(self.grants.env.clone())
+        Ok([&self.grants.env[..], self.meta_variables()].concat())
     }
 
     fn get_arguments(&mut self) -> wasmtime::Result<Vec<String>> {
@@ -124,14 +124,18 @@ impl exit::Host for State {
 impl stdin::Host for State {
     fn get_stdin(&mut self) -> wasmtime::Result<Resource<InputStream>> {
         self.audit("wasi:cli/stdin", "get-stdin", Argument::None);
-        Ok(self.hand_out(InputStream::Empty)?)
+        Ok(self.hand_out(InputStream::Stdin)?)
     }
 }
 
 impl stdout::Host for State {
     fn get_stdout(&mut self) -> wasmtime::Result<Resource<OutputStream>> {
         self.audit("wasi:cli/stdout", "get-stdout", Argument::None);
-        Ok(self.hand_out(OutputStream::Captured)?)
+        let stream = match self.is_command() {
+            true => OutputStream::Stdout,
+            false => OutputStream::Captured,
+        };
+        Ok(self.hand_out(stream)?)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Errors of the monitor's interfaces: the kernel's error numbers in WASI's
 //! words, or a trap where the guest broke the interface's rules.
 
+use std::fmt;
+
 use rustix::io::Errno;
 use shm::ledger::NoRoom;
 use wasmtime::component::{Resource, ResourceTableError};
@@ -8,6 +10,7 @@ use wasmtime::component::{Resource, ResourceTableError};
 use super::State;
 use super::audit::{Argument, Outcome};
 use super::bindings::wasi::filesystem::types::{self, ErrorCode};
+use super::bindings::wasi::http::types::ErrorCode as HttpErrorCode;
 use super::bindings::wasi::io::{error, streams};
 
 /// Why the monitor does not allow what a handler asks for.
@@ -111,6 +114,24 @@ impl From<wasmtime::Error> for FsError {
     }
 }
 
+/// What a stream failed of: `wasi:io/error.error`.
+#[derive(Debug)]
+pub enum IoError {
+    /// What the kernel said of a file.
+    Errno(Errno),
+    /// What there is to say of a message of HTTP.
+    Http(HttpErrorCode),
+}
+
+impl fmt::Display for IoError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Errno(errno) => errno.fmt(f),
+            Self::Http(code) => code.fmt(f),
+        }
+    }
+}
+
 /// How a stream call failed.
 #[derive(Debug)]
 pub enum StreamError {
@@ -119,7 +140,7 @@ pub enum StreamError {
     /// The directory is full.
     Quota,
     /// The guest is given the error as a resource.
-    Failed(Errno),
+    Failed(IoError),
     /// The guest ends.
     Trap(wasmtime::Error),
 }
@@ -128,7 +149,7 @@ pub(super) type StreamResult<T> = Result<T, StreamError>;
 
 impl From<Errno> for StreamError {
     fn from(errno: Errno) -> Self {
-        Self::Failed(errno)
+        Self::Failed(IoError::Errno(errno))
     }
 }
 
@@ -137,7 +158,7 @@ impl From<NoRoom> for StreamError {
         match no_room {
             // To write adds no entry.
             NoRoom::Bytes | NoRoom::Entries => Self::Quota,
-            NoRoom::Uncounted(errno) => Self::Failed(errno),
+            NoRoom::Uncounted(errno) => errno.into(),
         }
     }
 }
@@ -151,10 +172,13 @@ impl From<ResourceTableError> for StreamError {
 impl types::Host for State {
     fn filesystem_error_code(
         &mut self,
-        error: Resource<Errno>,
+        error: Resource<IoError>,
     ) -> wasmtime::Result<Option<ErrorCode>> {
         self.audit("wasi:filesystem/types", "filesystem-error-code", Argument::None);
-        Ok(Some(error_code(*self.table.get(&error)?)))
+        Ok(match self.table.get(&error)? {
+            IoError::Errno(errno) => Some(error_code(*errno)),
+            IoError::Http(_) => None,
+        })
     }
 
     fn convert_error_code(&mut self, error: FsError) -> wasmtime::Result<ErrorCode> {
@@ -184,11 +208,13 @@ impl streams::Host for State {
             }
             StreamError::Quota => {
                 self.refused(Outcome::Denied, &Denial::Quota);
-                Ok(streams::StreamError::LastOperationFailed(self.hand_out(Errno::DQUOT)?))
+                Ok(streams::StreamError::LastOperationFailed(
+                    self.hand_out(IoError::Errno(Errno::DQUOT))?,
+                ))
             }
-            StreamError::Failed(errno) => {
-                self.refused(Outcome::Failed, &errno);
-                Ok(streams::StreamError::LastOperationFailed(self.hand_out(errno)?))
+            StreamError::Failed(error) => {
+                self.refused(Outcome::Failed, &error);
+                Ok(streams::StreamError::LastOperationFailed(self.hand_out(error)?))
             }
             StreamError::Trap(trap) => Err(trap),
         }
@@ -198,12 +224,12 @@ impl streams::Host for State {
 impl error::Host for State {}
 
 impl error::HostError for State {
-    fn to_debug_string(&mut self, error: Resource<Errno>) -> wasmtime::Result<String> {
+    fn to_debug_string(&mut self, error: Resource<IoError>) -> wasmtime::Result<String> {
         self.audit("wasi:io/error", "error.to-debug-string", Argument::None);
         Ok(self.table.get(&error)?.to_string())
     }
 
-    fn drop(&mut self, error: Resource<Errno>) -> wasmtime::Result<()> {
+    fn drop(&mut self, error: Resource<IoError>) -> wasmtime::Result<()> {
         self.release(error)
     }
 }

@@ -18,6 +18,7 @@ mod dir_streams;
 mod entries;
 mod errors;
 mod filesystem;
+mod http;
 mod lower;
 mod metadata;
 mod paths;
@@ -33,6 +34,7 @@ use shm::ledger::Ledger;
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable, ResourceTableError};
 
 use super::call::CallContext;
+use super::handler::NoNetwork;
 use super::limits::Ceiling;
 use super::turns::Turn;
 #[cfg(feature = "holes")]
@@ -44,6 +46,8 @@ pub use cli::{Captured, Supervisor};
 pub use dir_streams::DirStreamPool;
 use entries::Entries;
 use errors::{FsError, StreamError};
+use http::Exchange;
+pub(super) use http::{IncomingRequest, ResponseOutparam};
 use quota::Account;
 pub use quota::{OpenFile, measure};
 
@@ -63,12 +67,23 @@ mod bindings {
             "wasi:filesystem/types.error-code" => super::FsError,
         },
         with: {
-            "wasi:io/error.error": rustix::io::Errno,
+            "wasi:io/error.error": super::errors::IoError,
             "wasi:io/poll.pollable": super::clocks::Pollable,
             "wasi:io/streams.input-stream": super::streams::InputStream,
             "wasi:io/streams.output-stream": super::streams::OutputStream,
             "wasi:filesystem/types.descriptor": super::descriptor::Descriptor,
             "wasi:filesystem/types.directory-entry-stream": super::filesystem::DirectoryEntryStream,
+            "wasi:http/types.fields": super::http::Fields,
+            "wasi:http/types.future-incoming-response": super::http::FutureIncomingResponse,
+            "wasi:http/types.future-trailers": super::http::FutureTrailers,
+            "wasi:http/types.incoming-body": super::http::IncomingBody,
+            "wasi:http/types.incoming-request": super::http::IncomingRequest,
+            "wasi:http/types.incoming-response": super::http::IncomingResponse,
+            "wasi:http/types.outgoing-body": super::http::OutgoingBody,
+            "wasi:http/types.outgoing-request": super::http::OutgoingRequest,
+            "wasi:http/types.outgoing-response": super::http::OutgoingResponse,
+            "wasi:http/types.request-options": super::http::RequestOptions,
+            "wasi:http/types.response-outparam": super::http::ResponseOutparam,
             "wasi:cli/terminal-input.terminal-input": super::cli::Terminal,
             "wasi:cli/terminal-output.terminal-output": super::cli::Terminal,
         },
@@ -145,6 +160,7 @@ pub(super) struct State {
     grants: Arc<Grants>,
     deadline: Instant,
     output: Output,
+    exchange: Exchange,
     account: Account,
     trail: Option<Trail>,
     /// The interface and the function of the host call that runs, once it has got its arguments.
@@ -175,6 +191,7 @@ impl State {
         context: CallContext<'_>,
         deadline: Instant,
         ceiling: Ceiling,
+        max_response: usize,
     ) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
@@ -183,6 +200,7 @@ impl State {
             grants: Arc::clone(grants),
             deadline,
             output: Output::new(context.supervisor),
+            exchange: Exchange::new(max_response),
             account: Account::new(grants, context.slot, deadline),
             trail: grants.audit.clone().map(|audit| Trail::new(audit, context.request, deadline)),
             host_call: None,
@@ -266,6 +284,19 @@ impl State {
         handle
     }
 
+    /// Gives a guest a handle that it has to let go of before `parent`.
+    fn hand_out_child<T: Send + 'static, P: 'static>(
+        &mut self,
+        resource: T,
+        parent: &Resource<P>,
+    ) -> Result<Resource<T>, ResourceTableError> {
+        let handle = self.table.push_child(resource, parent);
+        if let Err(full) = &handle {
+            self.refused(Outcome::Denied, full);
+        }
+        handle
+    }
+
     /// A guest lets go of a handle.
     fn release<T: 'static>(&mut self, handle: Resource<T>) -> wasmtime::Result<()> {
         self.table.delete(handle)?;
@@ -277,6 +308,12 @@ impl State {
         if let Some(trail) = &mut self.trail {
             trail.refused(outcome, reason.to_string());
         }
+    }
+
+    /// The guest asks for the network.
+    pub(super) fn deny_network(&mut self, denied: &NoNetwork) {
+        self.audit("wasi:sockets", "", Argument::None);
+        self.refused(Outcome::Denied, denied);
     }
 
     /// What a host call asks for ends the handler.
@@ -319,6 +356,8 @@ impl State {
 
 /// Offers the monitor's interfaces to components.
 pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    bindings::Sandbox::add_to_linker::<_, HasSelf<State>>(linker, |state| state)?;
+    let mut options = bindings::LinkOptions::default();
+    options.informational_outbound_responses(true);
+    bindings::Sandbox::add_to_linker::<_, HasSelf<State>>(linker, &options, |state| state)?;
     lower::add_to_linker(linker)
 }

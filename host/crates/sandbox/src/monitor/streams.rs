@@ -11,6 +11,7 @@ use super::audit::Argument;
 use super::bindings::wasi::io::streams;
 use super::clocks::Pollable;
 use super::errors::{StreamError, StreamResult};
+use super::http::SharedBody;
 use super::quota::OpenFile;
 use super::{MAX_TRANSFER, State};
 
@@ -18,8 +19,17 @@ const STREAMS: &str = "wasi:io/streams";
 
 /// Where a guest reads from.
 pub enum InputStream {
-    /// Always at its end: standard input, and a file after a failed read.
+    /// Always at its end: a file after a failed read.
     Empty,
+    /// Standard input: the body of a command's request, and nothing for other handlers.
+    Stdin,
+    /// The body of a request from a position on.
+    Bytes {
+        /// The whole message.
+        bytes: Arc<[u8]>,
+        /// The next byte's position.
+        position: usize,
+    },
     /// A file from a position on.
     File {
         /// The open file.
@@ -45,14 +55,22 @@ pub enum OutputStream {
         /// The open file.
         fd: Arc<OpenFile>,
     },
+    /// The body of a message.
+    Body(SharedBody),
+    /// The standard output of a command: its response.
+    Stdout,
     /// A file after a failed write.
     Closed,
 }
 
 impl InputStream {
-    /// The next bytes of a file. One that grows can be read on from where its end was.
-    fn read_file(&mut self, len: u64) -> StreamResult<Vec<u8>> {
-        let Self::File { fd, position } = self else { return Err(StreamError::Closed) };
+    /// The next bytes. A file that grows can be read on from where its end was.
+    fn read(&mut self, len: u64) -> StreamResult<Vec<u8>> {
+        let (fd, position) = match self {
+            Self::File { fd, position } => (fd, position),
+            Self::Bytes { bytes, position } => return read_bytes(bytes, position, len),
+            Self::Empty | Self::Stdin => return Err(StreamError::Closed),
+        };
         match read_at(fd, len, *position) {
             Ok(bytes) if bytes.is_empty() => Err(StreamError::Closed),
             Ok(bytes) => {
@@ -71,8 +89,9 @@ impl State {
     fn read_some(&mut self, stream: &Resource<InputStream>, len: u64) -> StreamResult<Vec<u8>> {
         match self.table.get_mut(stream)? {
             InputStream::Empty => Err(StreamError::Closed),
-            InputStream::File { .. } if len == 0 => Ok(Vec::new()),
-            stream @ InputStream::File { .. } => stream.read_file(len),
+            InputStream::Stdin => self.exchange.stdin().read(len),
+            _ if len == 0 => Ok(Vec::new()),
+            stream => stream.read(len),
         }
     }
 
@@ -81,13 +100,21 @@ impl State {
             let trap = self.not_allowed("a write of more than check-write permitted");
             return Err(StreamError::Trap(trap));
         }
-        if matches!(self.table.get(stream)?, OutputStream::Captured) {
-            self.write_output(bytes);
-            return Ok(());
+        match self.table.get(stream)? {
+            OutputStream::Captured => {
+                self.write_output(bytes);
+                return Ok(());
+            }
+            OutputStream::Body(body) => {
+                let body = SharedBody::clone(body);
+                return self.write_body(&body, bytes);
+            }
+            OutputStream::Stdout => return self.write_response(bytes),
+            OutputStream::Closed => return Err(StreamError::Closed),
+            OutputStream::File { .. } | OutputStream::Append { .. } => {}
         }
         let stream = self.table.get_mut(stream)?;
         let written = match stream {
-            OutputStream::Captured => Ok(()),
             OutputStream::File { fd, position } => {
                 let end = position.saturating_add(bytes.len() as u64);
                 let written =
@@ -97,7 +124,7 @@ impl State {
             OutputStream::Append { fd } => {
                 self.account.appending(fd, bytes.len() as u64, || append_all(&**fd, bytes))
             }
-            OutputStream::Closed => return Err(StreamError::Closed),
+            _ => return Err(StreamError::Closed),
         };
         if matches!(written, Err(StreamError::Failed(_))) {
             *stream = OutputStream::Closed;
@@ -250,6 +277,15 @@ impl streams::HostOutputStream for State {
     fn drop(&mut self, stream: Resource<OutputStream>) -> wasmtime::Result<()> {
         self.release(stream)
     }
+}
+
+/// The next bytes of a body, at most [`MAX_TRANSFER`].
+fn read_bytes(bytes: &[u8], position: &mut usize, len: u64) -> StreamResult<Vec<u8>> {
+    let rest = bytes.get(*position..).filter(|rest| !rest.is_empty()).ok_or(StreamError::Closed)?;
+    let len = usize::try_from(len.min(MAX_TRANSFER)).unwrap_or(usize::MAX);
+    let read = rest.get(..len).unwrap_or(rest);
+    *position = position.saturating_add(read.len());
+    Ok(read.to_vec())
 }
 
 /// Reads up to `len` bytes, at most [`MAX_TRANSFER`]; empty at the end of the file.

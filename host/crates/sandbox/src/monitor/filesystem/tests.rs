@@ -1,6 +1,7 @@
 //! Paths with trailing slashes, as the monitor takes them and as the kernel does.
 
 use std::fs::File;
+use std::net::IpAddr;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -57,8 +58,13 @@ impl Monitored {
         ledger.enlist(0);
         let grants = Arc::new(Grants { preopen, env: Vec::new(), ledger, audit: None });
         let deadline = Instant::now() + Duration::from_secs(60);
-        let context = CallContext { request: 0, slot: 0, supervisor: None };
-        let mut state = State::new(&grants, context, deadline, Ceiling::new(0, 0));
+        let context = CallContext {
+            request: 0,
+            client: IpAddr::from([127, 0, 0, 1]),
+            slot: 0,
+            supervisor: None,
+        };
+        let mut state = State::new(&grants, context, deadline, Ceiling::new(0, 0), 1 << 20);
         let root = preopens::Host::get_directories(&mut state).expect("one")[0].0.rep();
         Self { state, root }
     }

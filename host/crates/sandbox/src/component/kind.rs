@@ -1,0 +1,66 @@
+//! The kinds of handlers, which are told apart by what they export.
+
+use crate::handler::{EXPORT, split};
+
+/// What a handler is, and so how it gets its request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It exports `handle`, which takes a message of HTTP and returns one.
+    Bytes,
+    /// It exports `wasi:http/incoming-handler`.
+    Http,
+    /// It exports `wasi:cli/run`, and speaks CGI.
+    Command,
+}
+
+/// The interfaces by which other kinds than [`Kind::Bytes`] are known, in the order in which they are looked for.
+const INTERFACES: [(&str, Kind); 2] =
+    [("wasi:http/incoming-handler", Kind::Http), ("wasi:cli/run", Kind::Command)];
+
+impl Kind {
+    /// The kind of a component with these exports, and by which of them it is known. One that has several is
+    /// the first of them, in the order of [`Kind`].
+    pub(crate) fn of<'a>(exports: &[&'a str]) -> Option<(Self, &'a str)> {
+        if let Some(export) = exports.iter().find(|export| **export == EXPORT) {
+            return Some((Self::Bytes, export));
+        }
+        INTERFACES.iter().find_map(|(interface, kind)| {
+            let export = exports.iter().find(|export| {
+                let (_, other, version) = split(export);
+                other == *interface && version.starts_with("0.2.")
+            })?;
+            Some((*kind, *export))
+        })
+    }
+
+    /// What users call it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bytes => "bytes: messages of HTTP, by the world of wit/handler.wit",
+            Self::Http => "http: wasi:http/incoming-handler",
+            Self::Command => "command: CGI, by wasi:cli/run",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_component_is_the_first_of_the_kinds_that_it_exports() {
+        let http = "wasi:http/incoming-handler@0.2.3";
+        for (exports, expected) in [
+            (&["handle"][..], Some((Kind::Bytes, "handle"))),
+            (&["wasi:cli/run@0.2.0"], Some((Kind::Command, "wasi:cli/run@0.2.0"))),
+            (&["wasi:cli/run@0.2.0", http], Some((Kind::Http, http))),
+            (&[http, "x", "handle"], Some((Kind::Bytes, "handle"))),
+            (&["wasi:http/incoming-handler@0.3.0", "wasi:http/handler@0.3.0"], None),
+            (&["wasi:cli/run"], None),
+            (&[], None),
+        ] {
+            assert_eq!(Kind::of(exports), expected, "{exports:?}");
+        }
+    }
+}
