@@ -253,8 +253,11 @@ pub fn run(limits: &str, memory: u64, cpu_seconds: u64, low_priority: bool) -> a
 
     let begun = Instant::now();
     let mut findings = Findings::default();
-    let sandbox = Sandbox::new(limits, Memories::suited_to(&bytes), Clock::Parent)?;
-    match sandbox.examine(&bytes) {
+    let examined = sandbox::as_component(&bytes).map(|component| {
+        let sandbox = Sandbox::new(limits, Memories::suited_to(&component), Clock::Parent)?;
+        anyhow::Ok(sandbox.examine(&component))
+    });
+    match examined.map_or_else(|refusal| Ok(Err(refusal)), |examined| examined)? {
         Ok(Examined { imports, exports, kind, program }) => {
             findings.kind = kind.map(|kind| kind.name().to_owned());
             (findings.imports, findings.exports) = (imports, exports);

@@ -120,6 +120,8 @@ pub fn run(offsets: &[usize]) -> anyhow::Result<()> {
     lockdown::confine_compiler()?;
     let mut bytes = Vec::new();
     (&wasm).read_to_end(&mut bytes)?;
-    serde_json::to_writer(std::io::stdout(), &lines::find(&bytes, offsets))?;
+    // As the compiler makes it of a core module.
+    let component = sandbox::as_component(&bytes).map_err(|why| anyhow::anyhow!("{why}"))?;
+    serde_json::to_writer(std::io::stdout(), &lines::find(&component, offsets))?;
     Ok(())
 }

@@ -59,7 +59,6 @@ fn the_log_tells_the_cause_and_the_client_does_not_learn_it(pool: &str) {
             "not allowed: wasi:random/random get-random-bytes: more than a mebibyte",
         ),
         (components::handle_flood(), failed, "wasi:clocks/monotonic-clock subscribe-duration: "),
-        (components::socket(), failed, "wasi:sockets/instance-network instance-network: "),
         (components::refused_and(""), memory, "ran out of memory"),
         (components::refused_and(busy), failed, "wasm `unreachable` instruction executed"),
         (

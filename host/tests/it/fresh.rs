@@ -12,7 +12,7 @@ fn committed() -> Vec<String> {
     let entries = std::fs::read_dir(HANDLERS).unwrap().map(|entry| entry.unwrap());
     let is_component = |folder: &Path| {
         let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
-        manifest.contains("cdylib")
+        manifest.contains("cdylib") || manifest.contains("[[bin]]")
     };
     let folders = entries.filter(|entry| is_component(&entry.path()));
     folders.map(|folder| folder.file_name().into_string().unwrap()).collect()

@@ -6,6 +6,7 @@ mod atomic;
 mod audit;
 mod burst;
 mod causes;
+mod cgi;
 mod client;
 mod components;
 mod crowd;
@@ -18,6 +19,7 @@ mod fresh;
 #[cfg(feature = "holes")]
 mod holes;
 mod hostile;
+mod incoming;
 mod ipc;
 mod layers;
 mod lockdown;

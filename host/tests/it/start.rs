@@ -77,8 +77,8 @@ fn what_cannot_start_is_one_line_and_status_1(pool: &str) {
     handler("/", "not a file");
     handler(&file("text.wasm", b"hello"), "not a valid WebAssembly component");
     handler(&file("half.wasm", &whole[..whole.len() / 2]), "not a valid WebAssembly component");
-    handler(&file("module.wasm", &component("(module)")), "not a component");
-    handler(&file("import.wasm", &component(&components::wrong_import())), "wasi:http");
+    handler(&file("module.wasm", &component("(module)")), "neither a command nor a component");
+    handler(&file("import.wasm", &component(&components::wrong_import())), "wasi:keyvalue");
     handler(&file("export.wasm", &component(&components::wrong_export())), "handle");
     handler(&file("none.wasm", &component("(component)")), "handle");
     let huge = file("huge.wasm", b"");
@@ -124,9 +124,9 @@ fn inspect_says_what_a_handler_asks_for_and_whether_it_is_accepted() {
     let path = path.to_str().unwrap();
     let (status, said, error) = inspect(path);
     assert_eq!((status, error), (Some(1), format!("error: {path}: it would be refused\n")));
-    let line = said.lines().find(|line| line.contains("wasi:http")).unwrap();
+    let line = said.lines().find(|line| line.contains("wasi:keyvalue")).unwrap();
     assert!(line.ends_with("REFUSED: not offered to handlers"), "{line}");
-    assert!(said.contains("refused: it imports wasi:http/outgoing-handler@0.2.0"), "{said}");
+    assert!(said.contains("refused: it imports wasi:keyvalue/store@0.2.0"), "{said}");
 
     let (status, said, error) = inspect("/nonexistent.wasm");
     assert_eq!((status, said.as_str()), (Some(1), ""));

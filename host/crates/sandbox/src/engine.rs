@@ -17,6 +17,7 @@ use wasmtime::component::Linker;
 use wasmtime::{Config, Engine, WasmBacktraceDetails};
 
 use super::cause::MAX_FRAMES;
+use super::component::adapted::ADAPTER;
 use super::component::borrowed_result::BORROWED_RESULT;
 use super::component::complexity::Complexity;
 use super::linear_memory::{GUARD, RESERVATION, RecyclingMemories};
@@ -141,6 +142,7 @@ impl Sandbox {
         MAX_RECYCLED.hash(&mut hasher);
         COMPARE.hash(&mut hasher);
         BORROWED_RESULT.hash(&mut hasher);
+        ADAPTER.hash(&mut hasher);
         program::MAGIC.hash(&mut hasher);
         Ok(hasher.0.finalize().into())
     }

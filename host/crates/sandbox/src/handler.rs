@@ -97,13 +97,13 @@ pub(super) enum Entry {
 impl Entry {
     fn of(component: &Component, kind: Kind, export: &str) -> Option<Self> {
         let find = |name| component.get_export_index(None, name);
-        let inside = |name| component.get_export_index(Some(&find(export)?), name);
+        let inside = || component.get_export_index(Some(&find(export)?), kind.function());
         match kind {
             Kind::Bytes => {
                 find(BORROWED_RESULT).map(Self::Borrowed).or_else(|| find(EXPORT).map(Self::Freed))
             }
-            Kind::Http => inside("handle").map(Self::Http),
-            Kind::Command => inside("run").map(Self::Command),
+            Kind::Http => inside().map(Self::Http),
+            Kind::Command => inside().map(Self::Command),
         }
     }
 }

@@ -21,10 +21,16 @@ pub enum Refusal {
     Proposal(String),
     /// A core module where a component is wanted.
     #[error(
-        "this is a core WebAssembly module, not a component: build it for wasm32-wasip2, \
-         or adapt it with `wasm-tools component new`{0}"
+        "this is a core WebAssembly module without `_start`, neither a command nor a component: build it \
+         for wasm32-wasip2, or adapt it with `wasm-tools component new`"
     )]
-    CoreModule(&'static str),
+    CoreModule,
+    /// A core module that imports from something else than WASI preview 1.
+    #[error(
+        "it is a core WebAssembly module and imports from `{0}`, which is not offered: build it for \
+         wasm32-wasip1 or wasm32-wasip2"
+    )]
+    CoreImport(String),
     /// A handler of another version of WASI.
     #[error(
         "it is a {kind} of another version of WASI, as it exports {export}: build it for WASI 0.2"
@@ -43,6 +49,14 @@ pub enum Refusal {
         /// What to do instead.
         advice: &'static str,
     },
+    /// The interface by which the component is known has not the function that is called.
+    #[error("it exports {export} without its function `{function}`")]
+    Function {
+        /// The interface.
+        export: String,
+        /// The function.
+        function: &'static str,
+    },
     /// The component does not export the handler function.
     #[error(
         "it does not export {HANDLE}{0}, nor wasi:http/incoming-handler, nor wasi:cli/run: implement \
@@ -60,9 +74,6 @@ pub enum Refusal {
     #[error("it cannot be loaded within the limits: {0}")]
     Precompiled(String),
 }
-
-/// The advice for a core module that is a program of WASI preview 1.
-pub(super) const PREVIEW_1: &str = " and the adapter from preview 1";
 
 /// What a file that is not WebAssembly looks like.
 pub(super) fn looks_like(bytes: &[u8]) -> &'static str {

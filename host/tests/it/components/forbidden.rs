@@ -42,7 +42,7 @@ pub fn handle_flood() -> String {
 
 /// Not a handler: it imports what no handler gets.
 pub fn wrong_import() -> String {
-    r#"(component (import "wasi:http/outgoing-handler@0.2.0" (instance)))"#.into()
+    r#"(component (import "wasi:keyvalue/store@0.2.0" (instance (export "open" (func)))))"#.into()
 }
 
 /// Not a handler: the export has another type.

@@ -13,7 +13,7 @@ use wasmparser::{Parser, Payload, PrimitiveValType, ValidPayload, Validator, Was
 
 use super::kind::Kind;
 use crate::handler::{granted, split};
-use crate::refusal::{PREVIEW_1, Refusal, looks_like};
+use crate::refusal::{Refusal, looks_like};
 
 /// The proposals that handlers may use: those of WebAssembly 3.0 that the engine has, and
 /// components. A test compares them with the engine.
@@ -80,8 +80,7 @@ impl Declared {
     /// A [`Refusal`] when it is not a component.
     pub(crate) fn of(wasm: &[u8]) -> Result<Self, Refusal> {
         match wasm.first_chunk() {
-            // The preamble tells a module (layer 0) from a component (layer 1).
-            Some([0, b'a', b's', b'm', _, _, 0, 0]) => return Err(core_module(wasm)),
+            Some([0, b'a', b's', b'm', _, _, 0, 0]) => return Err(Refusal::CoreModule),
             Some([0, b'a', b's', b'm', 0x0d, 0, 1, 0]) => {}
             _ => return Err(Refusal::NotWasm(looks_like(wasm))),
         }
@@ -114,20 +113,6 @@ pub(crate) fn why_invalid(wasm: &[u8], said: String) -> Refusal {
         [] => Refusal::Invalid(said),
         names => Refusal::Proposal(names.join(" and ")),
     }
-}
-
-/// The refusal of a core module.
-fn core_module(wasm: &[u8]) -> Refusal {
-    let mut imports =
-        Parser::new(0).parse_all(wasm).map_while(Result::ok).filter_map(|payload| match payload {
-            Payload::ImportSection(imports) => Some(imports),
-            _ => None,
-        });
-    let of_preview_1 = imports.any(|imports| {
-        let mut names = imports.into_imports().map_while(Result::ok);
-        names.any(|import| import.module == "wasi_snapshot_preview1")
-    });
-    Refusal::CoreModule(if of_preview_1 { PREVIEW_1 } else { "" })
 }
 
 /// Why a component's interface cannot be read.
@@ -206,7 +191,15 @@ impl<'a> Interface<'a> {
         self.check_imports()?;
         let Some((kind, export)) = known else { return Err(Refusal::Export("")) };
         match self.types.component_item_for_export(export).map(|item| &item.ty) {
-            Some(ComponentEntityType::Instance(_)) if kind != Kind::Bytes => Ok(kind),
+            Some(ComponentEntityType::Instance(id)) if kind != Kind::Bytes => {
+                match self.types[*id].exports.contains_key(kind.function()) {
+                    true => Ok(kind),
+                    false => Err(Refusal::Function {
+                        export: export.to_owned(),
+                        function: kind.function(),
+                    }),
+                }
+            }
             Some(ComponentEntityType::Func(id)) if kind == Kind::Bytes => {
                 match self.is_handle(&self.types[*id]) {
                     true => Ok(kind),

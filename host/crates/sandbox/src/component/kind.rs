@@ -33,6 +33,14 @@ impl Kind {
         })
     }
 
+    /// The function by which it is called.
+    pub(crate) fn function(self) -> &'static str {
+        match self {
+            Self::Bytes | Self::Http => EXPORT,
+            Self::Command => "run",
+        }
+    }
+
     /// What users call it.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -1,6 +1,7 @@
 //! What is done with a component before it is compiled: what it asks for, what an instance of it
 //! takes, and the export that leaves a response where it is.
 
+pub(crate) mod adapted;
 pub(crate) mod borrowed_result;
 pub(crate) mod complexity;
 pub(crate) mod declared;
