@@ -16,58 +16,62 @@ impl Guest for Exchange {
     fn handle(request: IncomingRequest, out: ResponseOutparam) {
         let target = request.path_with_query().unwrap_or_default();
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+        // The attack catalogue names its attacks by kind.
+        let path = path.strip_prefix("/http-").unwrap_or(path.trim_start_matches('/'));
         match path {
-            "/request" => answer(out, &described(&request)),
-            "/echo" => echo(request, out),
-            "/fields" => answer(out, &fields(&request)),
-            "/once" => once(request, out),
-            "/outgoing" => answer(out, &outgoing()),
-            "/status" => status(out, query.parse().unwrap()),
-            "/no-body" => {
+            "request" => answer(out, &described(&request)),
+            "echo" => echo(request, out),
+            "fields" => answer(out, &fields(&request)),
+            "once" => once(request, out),
+            "outgoing" => answer(out, &outgoing()),
+            "status" => status(out, query.parse().unwrap()),
+            "no-body" => {
                 ResponseOutparam::set(out, Ok(OutgoingResponse::new(Fields::new())));
             }
-            "/late" => late(out),
-            "/leaked" => {
+            "late" => late(out),
+            "leaked" => {
                 let (response, body) = response(&[]);
                 ResponseOutparam::set(out, Ok(response));
                 write(&body, b"all of it").unwrap();
                 std::mem::forget(body);
             }
-            "/unset" => drop(out),
-            "/error" => {
+            "unset" => drop(out),
+            "error" => {
                 ResponseOutparam::set(out, Err(ErrorCode::InternalError(Some("by intent".into()))));
             }
-            "/unfinished" => {
+            "unfinished" => {
                 let (response, body) = response(&[]);
                 ResponseOutparam::set(out, Ok(response));
                 write(&body, b"half of").unwrap();
                 drop(body);
             }
-            "/short" => lengths(out, "10", b"short"),
-            "/long" => lengths(out, "3", b"too long"),
-            "/trap" => {
+            "short" => lengths(out, "10", b"short"),
+            "long" => lengths(out, "3", b"too long"),
+            "trap" => {
                 let (response, body) = response(&[]);
                 ResponseOutparam::set(out, Ok(response));
                 write(&body, b"lost").unwrap();
                 OutgoingBody::finish(body, None).unwrap();
                 panic!("after its response");
             }
-            "/parent-first" => {
+            "parent-first" => {
                 let (response, body) = response(&[]);
                 ResponseOutparam::set(out, Ok(response));
                 let _stream = body.write().unwrap();
                 let _ = OutgoingBody::finish(body, None);
             }
-            "/many-fields" => {
+            "many-fields" => {
                 let fields = Fields::new();
                 for number in 0.. {
                     let _ = fields.append(&format!("x-{number}"), &vec![b'a'; 1000]);
                 }
             }
-            "/many-handles" => loop {
+            "interim" => status(out, 103),
+            "inject" => answer(out, &inject()),
+            "many-handles" => loop {
                 std::mem::forget(Fields::new());
             },
-            "/endless" => {
+            "endless" => {
                 let (response, body) = response(&[]);
                 ResponseOutparam::set(out, Ok(response));
                 let stream = body.write().unwrap();
@@ -161,6 +165,19 @@ fn fields(request: &IncomingRequest) -> String {
     let response = OutgoingResponse::new(fields);
     told.push(("response", format!("{:?}", response.headers().delete("x-good"))));
     told.into_iter().map(|(what, came)| format!("{what} {came}\n")).collect()
+}
+
+/// What becomes of a field that would end the head.
+fn inject() -> String {
+    let injected = b"a\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK".to_vec();
+    let fields = [("x".into(), injected.clone()), ("x\r\ny".into(), b"a".to_vec())];
+    let appended = Fields::new().append("x", &injected).is_ok();
+    let set = Fields::new().set("x: a\r\ny", &[b"a".to_vec()]).is_ok();
+    match appended || set || fields.iter().any(|field| Fields::from_list(&[field.clone()]).is_ok())
+    {
+        true => "through: it is a field\n".into(),
+        false => "nothing: no field has a line end\n".into(),
+    }
 }
 
 /// What can be taken once.

@@ -110,6 +110,7 @@ const ATTACKS: &[Attack] = &[
     ("bind", "listens on a port of the host", network::bind),
     ("resolve", "resolves a host name", network::resolve),
     ("udp", "sends a datagram", network::udp),
+    ("ask-others", "asks another server", network::ask),
 ];
 
 struct Hostile;

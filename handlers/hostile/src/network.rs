@@ -1,5 +1,7 @@
 //! Attacks on the network that the host can reach.
 
+use wasip2::http::outgoing_handler;
+use wasip2::http::types::{Fields, OutgoingRequest};
 use wasip2::sockets::instance_network::instance_network;
 use wasip2::sockets::ip_name_lookup::resolve_addresses;
 use wasip2::sockets::network::{ErrorCode, IpAddressFamily, IpSocketAddress, Ipv4SocketAddress};
@@ -44,6 +46,16 @@ pub fn udp() -> Outcome {
     let datagram = OutgoingDatagram { data: b"hello".to_vec(), remote_address: Some(local(53)) };
     outgoing.send(&[datagram])?;
     through("sent a datagram")
+}
+
+/// Asks another server, as a client of HTTP.
+pub fn ask() -> Outcome {
+    let request = OutgoingRequest::new(Fields::new());
+    let _ = request.set_authority(Some("127.0.0.1:80"));
+    match outgoing_handler::handle(request, None) {
+        Ok(_) => through("it is asked"),
+        Err(code) => Err(Refusal(code.to_string())),
+    }
 }
 
 fn local(port: u16) -> IpSocketAddress {

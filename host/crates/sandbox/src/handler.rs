@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use wasmtime::component::types::{ComponentFunc, ComponentItem, Type};
+use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{
     Component, ComponentExportIndex, InstancePre, Linker, Resource, ResourceType, Val,
 };
@@ -62,6 +62,17 @@ const DENIED: &str = "wasi:sockets";
 
 /// The error code that its functions fail with.
 const ACCESS_DENIED: &str = "access-denied";
+
+/// What gives a handler the network, with which nothing can be done.
+const NETWORK: (&str, &str) = ("wasi:sockets/instance-network", "instance-network");
+
+/// The functions of [`DENIED`] that need no socket.
+const DENIED_FUNCTIONS: &[(&str, &str)] = &[
+    NETWORK,
+    ("wasi:sockets/ip-name-lookup", "resolve-addresses"),
+    ("wasi:sockets/tcp-create-socket", "create-tcp-socket"),
+    ("wasi:sockets/udp-create-socket", "create-udp-socket"),
+];
 
 /// The resources that [`DENIED`] defines; others of its types stand for these.
 const DENIED_RESOURCES: &[(&str, &str)] = &[
@@ -232,26 +243,24 @@ impl Sandbox {
             let mut linked = linker.instance(name)?;
             for (export, item) in instance.exports(&self.engine) {
                 match item.ty {
-                    ComponentItem::ComponentFunc(ty) => {
-                        let denied = NoNetwork(format!("{interface} {export}"));
-                        let answer = Denied::of(&ty);
+                    ComponentItem::ComponentFunc(_) => {
+                        let mut known = DENIED_FUNCTIONS.iter().copied();
+                        let known = known.find(|known| *known == (interface, export));
+                        let unknown = NoNetwork(format!("{interface} {export}"));
                         linked.func_new(export, move |mut store, _, _, results| {
-                            let result = results.first_mut();
-                            match (answer, result) {
-                                (Denied::Error, Some(result)) => {
-                                    store.data_mut().deny_network(&denied);
-                                    let code = Val::Enum(ACCESS_DENIED.into());
-                                    *result = Val::Result(Err(Some(Box::new(code))));
-                                    Ok(())
-                                }
-                                (Denied::Network, Some(result)) => {
-                                    let network = Resource::<Socket>::new_own(0);
-                                    let network = network.try_into_resource_any(&mut store)?;
-                                    *result = Val::Resource(network);
-                                    Ok(())
-                                }
-                                _ => Err(denied.clone().into()),
-                            }
+                            // All else is done with a socket, and there is none.
+                            let known = known.zip(results.first_mut());
+                            let (function, result) = known.ok_or_else(|| unknown.clone())?;
+                            *result = if function == NETWORK {
+                                store.data_mut().asks_for_network(function);
+                                let network = Resource::<Socket>::new_own(0);
+                                Val::Resource(network.try_into_resource_any(&mut store)?)
+                            } else {
+                                store.data_mut().deny_network(function);
+                                let code = Val::Enum(ACCESS_DENIED.into());
+                                Val::Result(Err(Some(Box::new(code))))
+                            };
+                            Ok(())
                         })?;
                     }
                     ComponentItem::Resource(_)
@@ -297,34 +306,7 @@ fn within(what: &str, wanted: u64, most: u64) -> Result<(), Refusal> {
 /// The guest called this function of [`DENIED`].
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}: there is no network")]
-pub(super) struct NoNetwork(String);
-
-/// What becomes of a call of one of [`DENIED`]'s functions.
-#[derive(Clone, Copy)]
-enum Denied {
-    /// It fails with [`ACCESS_DENIED`].
-    Error,
-    /// It returns the network, with which everything fails.
-    Network,
-    /// Nobody can call it: it is of a socket, of which there is none.
-    Never,
-}
-
-impl Denied {
-    fn of(ty: &ComponentFunc) -> Self {
-        match ty.results().next() {
-            Some(Type::Result(result)) => match result.err() {
-                Some(Type::Enum(codes)) if codes.names().any(|name| name == ACCESS_DENIED) => {
-                    Self::Error
-                }
-                _ => Self::Never,
-            },
-            // The only one that nothing is needed for is `instance-network`.
-            Some(Type::Own(_)) if ty.params().len() == 0 => Self::Network,
-            _ => Self::Never,
-        }
-    }
-}
+struct NoNetwork(String);
 
 /// A socket; there are none.
 enum Socket {}

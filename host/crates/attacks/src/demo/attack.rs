@@ -35,6 +35,10 @@ pub(super) enum On {
     Hostile,
     /// A server with the handler `hostile` and `--read-only`.
     ReadOnly,
+    /// With the handler `exchange`, of `wasi:http`.
+    Http,
+    /// With the handler `cgi`, a command.
+    Command,
     /// With a component written for it, which answers good requests, too.
     Component(fn() -> String),
     /// With one that can answer none, beside the handler `hostile`, which does.
@@ -49,6 +53,8 @@ impl On {
         match self {
             Self::Hostile => matches!(other, Self::Hostile),
             Self::ReadOnly => matches!(other, Self::ReadOnly),
+            Self::Http => matches!(other, Self::Http),
+            Self::Command => matches!(other, Self::Command),
             Self::Escaped => matches!(other, Self::Escaped),
             // Each has one of its own.
             Self::Component(_) | Self::Beside(_) => false,
@@ -58,7 +64,7 @@ impl On {
     /// Who saw what stopped an attack.
     pub(super) fn witness(self) -> Witness {
         match self {
-            Self::Hostile | Self::ReadOnly => Witness::Audit,
+            Self::Hostile | Self::ReadOnly | Self::Http | Self::Command => Witness::Audit,
             Self::Escaped => Witness::Attacker,
             Self::Component(_) | Self::Beside(_) => Witness::Log,
         }

@@ -18,6 +18,14 @@ const fn read_only(name: &'static str, tries: &'static str) -> Attack {
     on(On::ReadOnly, name, tries, Got::Blocked, "monitor")
 }
 
+const fn http(name: &'static str, tries: &'static str, got: Got, by: &'static str) -> Attack {
+    on(On::Http, name, tries, got, by)
+}
+
+const fn command(name: &'static str, tries: &'static str, got: Got, by: &'static str) -> Attack {
+    on(On::Command, name, tries, got, by)
+}
+
 /// One that is refused nothing, and finds nothing.
 const fn looks(name: &'static str, tries: &'static str) -> Attack {
     hostile(name, tries, Nothing, NOTHING_TO_FIND)
@@ -191,10 +199,32 @@ pub(super) const ATTACKS: &[Attack] = &[
     planted("leftover", "looks for what the last request left"),
     planted("memory-remnants", "looks for what others had in memory"),
     // The network.
-    hostile("connect", "connects to a port", Status(500), "monitor"),
-    hostile("bind", "listens on a port", Status(500), "monitor"),
-    hostile("resolve", "asks for an address", Status(500), "monitor"),
-    hostile("udp", "sends a datagram", Status(500), "monitor"),
+    hostile("connect", "connects to a port", Blocked, "monitor"),
+    hostile("bind", "listens on a port", Blocked, "monitor"),
+    hostile("resolve", "asks for an address", Blocked, "monitor"),
+    hostile("udp", "sends a datagram", Blocked, "monitor"),
+    hostile("ask-others", "asks another server by wasi:http", Blocked, "monitor"),
+    // Handlers of wasi:http.
+    http("http-unset", "ends without a response", Status(502), "response check"),
+    http("http-unfinished", "lets go of half a body", Status(502), "response check"),
+    http("http-long", "writes more than it announced", Status(502), "response check"),
+    http("http-endless", "writes a body without end", Status(502), "response check"),
+    http("http-interim", "answers with an interim status", Status(502), "response check"),
+    http("http-trap", "traps after its response", Status(500), "wasm"),
+    http("http-parent-first", "ends a body before its stream", Status(500), "monitor"),
+    http("http-many-fields", "makes fields without end", Status(500), "monitor"),
+    http("http-many-handles", "makes a million sets of fields", Status(500), "monitor"),
+    http("http-inject", "begins another response in a field", Nothing, NOTHING_TO_FIND),
+    // Commands.
+    command("cgi-nothing", "ends without output", Status(502), "response check"),
+    command("cgi-garbage", "writes no header", Status(502), "response check"),
+    command("cgi-endless-header", "writes a header without end", Status(502), "response check"),
+    command("cgi-endless", "writes a body without end", Status(502), "response check"),
+    command("cgi-huge-status", "says a status of twenty digits", Status(502), "response check"),
+    command("cgi-coding", "says that it is chunked", Status(502), "response check"),
+    command("cgi-inject", "begins another response in a field", Status(502), "response check"),
+    command("cgi-panic", "panics after its response", Status(500), "wasm"),
+    command("cgi-proxy", "looks for a proxy that a client sent", Nothing, NOTHING_TO_FIND),
     // Files that are given as handlers.
     load("truncated", "is cut short", make::truncated, "not a valid"),
     load("core-module", "is no component", make::core_module, "core WebAssembly module"),
@@ -205,7 +235,6 @@ pub(super) const ATTACKS: &[Attack] = &[
         "does not export",
     ),
     load("newer-wasi", "asks for a newer WASI", make::newer_wasi, "wasi:cli/environment@0.3.0"),
-    load("wants-http", "asks for requests of its own", make::wants_http, "wasi:http"),
     // Time, memory or form: which of them comes first depends on the machine.
     compile("huge", "has a million functions", make::huge, ""),
     compile("nested", "is nested ten thousand deep", make::nested, ""),

@@ -99,11 +99,6 @@ pub(super) fn newer_wasi() -> anyhow::Result<Vec<u8>> {
     text(r#"(component (import "wasi:cli/environment@0.3.0" (instance)))"#)
 }
 
-/// Asks to make requests itself.
-pub(super) fn wants_http() -> anyhow::Result<Vec<u8>> {
-    text(r#"(component (import "wasi:http/outgoing-handler@0.2.0" (instance)))"#)
-}
-
 /// Not a component.
 pub(super) fn core_module() -> anyhow::Result<Vec<u8>> {
     text("(module)")

@@ -31,6 +31,10 @@ use self::show::Shown;
 
 /// The handler that attacks, built from `handlers/hostile`.
 const HOSTILE: &[u8] = include_bytes!("../../../../../handlers/hostile.wasm");
+/// A handler of `wasi:http` that breaks its rules.
+const EXCHANGE: &[u8] = include_bytes!("../../../../../handlers/exchange.wasm");
+/// A command that breaks those of CGI.
+const CGI: &[u8] = include_bytes!("../../../../../handlers/cgi.wasm");
 
 /// How long anything may take before the demo gives up on it.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -138,6 +138,8 @@ impl Scene {
             On::Escaped => vec!["escaped"],
             On::Hostile => vec!["--handler", "hostile.wasm"],
             On::ReadOnly => vec!["--handler", "hostile.wasm", "--read-only"],
+            On::Http => vec!["--handler", "exchange.wasm"],
+            On::Command => vec!["--handler", "cgi.wasm"],
             On::Component(make) | On::Beside(make) => {
                 let component = wat::parse_str(make())?;
                 fs::write(self.around.path().join("component.wasm"), component)?;

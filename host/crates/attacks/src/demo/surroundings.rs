@@ -11,9 +11,9 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, makedev, mknodat, statat};
 use rustix::time::{ClockId, clock_gettime};
 use tempfile::TempDir;
 
-use super::HOSTILE;
 use super::attack::Attack;
 use super::server::{Server, children};
+use super::{CGI, EXCHANGE, HOSTILE};
 
 /// Files of the host, of its operator and of others.
 pub(super) struct Surroundings {
@@ -28,7 +28,9 @@ pub(super) struct Surroundings {
 impl Surroundings {
     pub(super) fn new() -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
-        fs::write(dir.path().join("hostile.wasm"), HOSTILE)?;
+        for (name, wasm) in [("hostile", HOSTILE), ("exchange", EXCHANGE), ("cgi", CGI)] {
+            fs::write(dir.path().join(name).with_extension("wasm"), wasm)?;
+        }
         fs::create_dir(dir.path().join("outside"))?;
         fs::create_dir(dir.path().join("logs"))?;
         fs::write(dir.path().join("secret"), "secret")?;

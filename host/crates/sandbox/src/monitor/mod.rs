@@ -34,7 +34,6 @@ use shm::ledger::Ledger;
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable, ResourceTableError};
 
 use super::call::CallContext;
-use super::handler::NoNetwork;
 use super::limits::Ceiling;
 use super::turns::Turn;
 #[cfg(feature = "holes")]
@@ -310,10 +309,15 @@ impl State {
         }
     }
 
-    /// The guest asks for the network.
-    pub(super) fn deny_network(&mut self, denied: &NoNetwork) {
-        self.audit("wasi:sockets", "", Argument::None);
-        self.refused(Outcome::Denied, denied);
+    /// The guest gets the network, which is none.
+    pub(super) fn asks_for_network(&mut self, (interface, function): (&'static str, &'static str)) {
+        self.audit(interface, function, Argument::None);
+    }
+
+    /// The guest asks for a socket, or an address.
+    pub(super) fn deny_network(&mut self, function: (&'static str, &'static str)) {
+        self.asks_for_network(function);
+        self.refused(Outcome::Denied, &"there is no network");
     }
 
     /// What a host call asks for ends the handler.
