@@ -15,6 +15,10 @@ use crate::pool::served_dir::Directories;
 /// How often it is looked after. What was not needed from one time to the next is given back.
 const EVERY: Duration = Duration::from_secs(4);
 
+/// Times without a request after which all is given back: what was needed before the first of them is not
+/// known to be unused before the second.
+const ROUNDS: u32 = 2;
+
 /// Requests from one time to the next with which the allocator's memory may be trimmed: who
 /// allocates meanwhile may wait for milliseconds.
 const QUIET: u64 = 100;
@@ -22,23 +26,25 @@ const QUIET: u64 = 100;
 /// Looks after the pools and directories of all handlers, until it is dropped.
 pub(crate) async fn run(routes: Arc<Routes>, directories: Arc<Directories>, metrics: Arc<Metrics>) {
     let mut before = 0;
-    let mut is_trimmed = true;
+    let mut idle_rounds = ROUNDS;
     loop {
         sleep(EVERY).await;
         directories.report_gone();
         let requests = metrics.totals().requests;
         let since = requests - before;
         before = requests;
-        is_trimmed &= since == 0;
-        if is_trimmed {
+        let generations = routes.all();
+        let is_idle = since == 0 && generations.iter().all(|of| of.pool.load() == (0, 0));
+        if is_idle && idle_rounds == ROUNDS {
             continue;
         }
-        for generation in routes.all() {
+        idle_rounds = if is_idle { idle_rounds + 1 } else { 0 };
+        for generation in generations {
             generation.pool.trim().await;
         }
         if since <= QUIET {
             // It fails when the server ends.
-            is_trimmed = spawn_blocking(malloc::trim).await.is_ok() && since == 0;
+            let _ = spawn_blocking(malloc::trim).await;
         }
     }
 }

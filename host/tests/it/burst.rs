@@ -8,8 +8,9 @@ const SLACK_KIB: usize = 32 << 10;
 
 for_each_pool!(memory_that_a_burst_needed_is_given_back);
 fn memory_that_a_burst_needed_is_given_back(pool: &str) {
-    // Each request touches 8 MiB in four memories, and then sleeps, so that all have them at a time.
-    let handler = components::four_memories_and_a_nap(1_000_000_000);
+    // Each request touches 8 MiB in four memories, and then sleeps, so that all have them at a time; and for
+    // so long that the server looks for what nobody needs while they do.
+    let handler = components::four_memories_and_a_nap(5_000_000_000);
     let args = ["--workers", "20", "--max-workers", "90"];
     let server = Server::with_handler(pool, &handler, &args);
     assert_eq!(server.get("/").status, 204);
