@@ -253,31 +253,42 @@ pub fn run(limits: &str, memory: u64, cpu_seconds: u64, low_priority: bool) -> a
 
     let begun = Instant::now();
     let mut findings = Findings::default();
-    let examined = sandbox::as_component(&bytes).map(|component| {
-        let sandbox = Sandbox::new(limits, Memories::suited_to(&component), Clock::Parent)?;
-        anyhow::Ok(sandbox.examine(&component))
-    });
-    match examined.map_or_else(|refusal| Ok(Err(refusal)), |examined| examined)? {
-        Ok(Examined { imports, exports, kind, program }) => {
-            findings.kind = kind.map(|kind| kind.name().to_owned());
-            (findings.imports, findings.exports) = (imports, exports);
-            match program {
-                Ok(program) => {
-                    let machine_code = program.serialize()?;
-                    findings.code = machine_code.len();
-                    match machine_code.len() <= MAX_CODE {
-                        true => code.write_all(&machine_code)?,
-                        false => findings.refusal = Some(TOO_MUCH_CODE.into()),
-                    }
-                }
-                Err(refusal) => findings.refusal = Some(shortened(&refusal.to_string())),
-            }
-        }
-        Err(refusal) => findings.refusal = Some(shortened(&refusal.to_string())),
-    }
+    let refusal = match sandbox::as_component(&bytes) {
+        Ok(component) => examine(&component, limits, &mut findings, &mut code)?.err(),
+        Err(refusal) => Some(refusal.to_string()),
+    };
+    findings.refusal = refusal.as_deref().map(shortened);
     findings.milliseconds = u64::try_from(begun.elapsed().as_millis())?;
     serde_json::to_writer(std::io::stderr(), &findings)?;
     Ok(())
+}
+
+/// Writes the machine code of a component, if it is a handler; else says why it is not one.
+fn examine(
+    component: &[u8],
+    limits: HandlerLimits,
+    findings: &mut Findings,
+    code: &mut File,
+) -> anyhow::Result<Result<(), String>> {
+    let sandbox = Sandbox::new(limits, Memories::suited_to(component), Clock::Parent)?;
+    let program = match sandbox.examine(component) {
+        Ok(Examined { imports, exports, kind, program }) => {
+            findings.kind = kind.map(|kind| kind.name().to_owned());
+            (findings.imports, findings.exports) = (imports, exports);
+            program
+        }
+        Err(refusal) => Err(refusal),
+    };
+    let machine_code = match program {
+        Ok(program) => program.serialize()?,
+        Err(refusal) => return Ok(Err(refusal.to_string())),
+    };
+    findings.code = machine_code.len();
+    if machine_code.len() > MAX_CODE {
+        return Ok(Err(TOO_MUCH_CODE.into()));
+    }
+    code.write_all(&machine_code)?;
+    Ok(Ok(()))
 }
 
 #[cfg(test)]

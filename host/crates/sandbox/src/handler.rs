@@ -3,15 +3,13 @@
 
 use std::sync::Arc;
 
-use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{
-    Component, ComponentExportIndex, InstancePre, Linker, Resource, ResourceType, Val,
-};
+use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
 
 use super::component::borrowed_result::{self, BORROWED_RESULT};
 use super::component::complexity::{Complexity, MODULES, RECORDS, Unknown};
 use super::component::declared::{Declared, why_invalid};
 use super::component::kind::Kind;
+use super::denied;
 use super::engine::Sandbox;
 use super::limits;
 use super::monitor::{Grants, State};
@@ -51,37 +49,6 @@ const OFFERED: &[(&str, &str)] = &[
     ("wasi:random/random", "random bytes, up to 1 MiB a call"),
     ("wasi:random/insecure", "random bytes, up to 1 MiB a call"),
     ("wasi:random/insecure-seed", "random numbers"),
-];
-
-/// What an import of [`DENIED`] comes to.
-const NO_NETWORK: &str = "nothing: whatever asks for a socket gets access-denied";
-
-/// The package that many toolchains import without using it. Whatever would make a socket, or look a name
-/// up, fails with `access-denied`.
-const DENIED: &str = "wasi:sockets";
-
-/// The error code that its functions fail with.
-const ACCESS_DENIED: &str = "access-denied";
-
-/// What gives a handler the network, with which nothing can be done.
-const NETWORK: (&str, &str) = ("wasi:sockets/instance-network", "instance-network");
-
-/// The functions of [`DENIED`] that need no socket.
-const DENIED_FUNCTIONS: &[(&str, &str)] = &[
-    NETWORK,
-    ("wasi:sockets/ip-name-lookup", "resolve-addresses"),
-    ("wasi:sockets/tcp-create-socket", "create-tcp-socket"),
-    ("wasi:sockets/udp-create-socket", "create-udp-socket"),
-];
-
-/// The resources that [`DENIED`] defines; others of its types stand for these.
-const DENIED_RESOURCES: &[(&str, &str)] = &[
-    ("wasi:sockets/network", "network"),
-    ("wasi:sockets/udp", "udp-socket"),
-    ("wasi:sockets/udp", "incoming-datagram-stream"),
-    ("wasi:sockets/udp", "outgoing-datagram-stream"),
-    ("wasi:sockets/tcp", "tcp-socket"),
-    ("wasi:sockets/ip-name-lookup", "resolve-address-stream"),
 ];
 
 /// A compiled handler with its grants. Cheap to share behind an `Arc`.
@@ -147,8 +114,8 @@ pub fn granted(import: &str) -> Option<&'static str> {
     if !version.starts_with("0.2.") {
         return None;
     }
-    if package == DENIED {
-        return Some(NO_NETWORK);
+    if package == denied::PACKAGE {
+        return Some(denied::GRANT);
     }
     OFFERED.iter().find(|(offered, _)| *offered == interface).map(|(_, grant)| *grant)
 }
@@ -216,7 +183,8 @@ impl Sandbox {
         // Machine code out of the cache may have been made when the limits were others.
         self.has_room(program)?;
         let mut linker: Linker<State> = self.linker.clone();
-        self.deny(component, &mut linker).map_err(|error| Refusal::Invalid(first_line(&error)))?;
+        denied::link(&self.engine, component, &mut linker)
+            .map_err(|error| Refusal::Invalid(first_line(&error)))?;
         let pre = linker
             .instantiate_pre(component)
             .map_err(|error| Refusal::Invalid(first_line(&error)))?;
@@ -225,55 +193,6 @@ impl Sandbox {
             .map_err(|error| Refusal::TooLarge(first_line(&error)))?;
         let records = usize::try_from(needs.records).unwrap_or(usize::MAX);
         Ok(Handler { pre, entry, grants: Arc::new(grants), records })
-    }
-
-    /// Defines what the component imports of [`DENIED`], as functions that fail, and instances that have
-    /// nothing but types.
-    fn deny(&self, component: &Component, linker: &mut Linker<State>) -> wasmtime::Result<()> {
-        let ty = component.component_type();
-        for (name, item) in ty.imports(&self.engine) {
-            let (package, interface, _) = split(name);
-            let ComponentItem::ComponentInstance(instance) = item.ty else { continue };
-            if package != DENIED {
-                if granted(name).is_none() {
-                    linker.instance(name)?;
-                }
-                continue;
-            }
-            let mut linked = linker.instance(name)?;
-            for (export, item) in instance.exports(&self.engine) {
-                match item.ty {
-                    ComponentItem::ComponentFunc(_) => {
-                        let mut known = DENIED_FUNCTIONS.iter().copied();
-                        let known = known.find(|known| *known == (interface, export));
-                        let unknown = NoNetwork(format!("{interface} {export}"));
-                        linked.func_new(export, move |mut store, _, _, results| {
-                            // All else is done with a socket, and there is none.
-                            let known = known.zip(results.first_mut());
-                            let (function, result) = known.ok_or_else(|| unknown.clone())?;
-                            *result = if function == NETWORK {
-                                store.data_mut().asks_for_network(function);
-                                let network = Resource::<Socket>::new_own(0);
-                                Val::Resource(network.try_into_resource_any(&mut store)?)
-                            } else {
-                                store.data_mut().deny_network(function);
-                                let code = Val::Enum(ACCESS_DENIED.into());
-                                Val::Result(Err(Some(Box::new(code))))
-                            };
-                            Ok(())
-                        })?;
-                    }
-                    ComponentItem::Resource(_)
-                        if DENIED_RESOURCES.contains(&(interface, export)) =>
-                    {
-                        let ty = ResourceType::host::<Socket>();
-                        linked.resource(export, ty, |_, _| Ok(()))?;
-                    }
-                    _ => {}
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Whether its instances may have as many memories and tables, as large as they start, and
@@ -302,14 +221,6 @@ fn within(what: &str, wanted: u64, most: u64) -> Result<(), Refusal> {
         false => Err(Refusal::TooLarge(format!("it wants {wanted} {what}, of at most {most}"))),
     }
 }
-
-/// The guest called this function of [`DENIED`].
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{0}: there is no network")]
-struct NoNetwork(String);
-
-/// A socket; there are none.
-enum Socket {}
 
 /// An import such as `wasi:io/poll@0.2.6` as package, interface and version.
 pub(super) fn split(name: &str) -> (&str, &str, &str) {

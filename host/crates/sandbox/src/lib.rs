@@ -5,7 +5,7 @@
 //! - `component`: what is known of a component before it is compiled; `refusal`: why one is not
 //!   taken.
 //! - `engine` sets up wasmtime, `program` is what it compiled, `handler` what is bound to a
-//!   directory.
+//!   directory, `denied` what it may import and not use.
 //! - `linear_memory` has what instances compute in, `limits` caps it.
 //! - `monitor` answers every WASI call.
 //! - `call` runs one request under one deadline and classifies how it ended; `cause` says what else
@@ -15,6 +15,7 @@
 mod call;
 mod cause;
 mod component;
+mod denied;
 mod engine;
 mod handler;
 #[cfg(feature = "holes")]

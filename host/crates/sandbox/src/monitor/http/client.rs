@@ -287,7 +287,6 @@ impl types::HostFutureIncomingResponse for State {
         match self.table.get(&response)?.0 {}
     }
 
-    #[expect(clippy::type_complexity, reason = "it is the interface's")]
     fn get(
         &mut self,
         response: Resource<FutureIncomingResponse>,
