@@ -51,6 +51,10 @@ starve SECONDS="15":
   cargo build --release --bin host
   host/benches/starve {{SECONDS}}
 
+# How many lines the tests run, confined workers' too (needs llvm-tools).
+coverage:
+  .ci/coverage
+
 # Undefined behaviour in shared memory and HTTP, and reads that come late (needs a nightly toolchain with Miri).
 miri:
   .ci/miri

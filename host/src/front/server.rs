@@ -176,6 +176,7 @@ fn turn_away(
 }
 
 /// What an accept error is about.
+#[derive(Debug, PartialEq, Eq)]
 enum Trouble {
     /// A client that went away, or its network: the next one may be fine.
     Client,
@@ -205,5 +206,27 @@ impl Trouble {
             ) => Self::Client,
             _ => Self::Other,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_accept_error_tells_clients_from_resources() {
+        for (errno, expected) in [
+            (libc::ECONNABORTED, Trouble::Client),
+            (libc::EHOSTUNREACH, Trouble::Client),
+            (libc::EPERM, Trouble::Client),
+            (libc::EMFILE, Trouble::Resources),
+            (libc::ENFILE, Trouble::Resources),
+            (libc::ENOMEM, Trouble::Resources),
+            (libc::EBADF, Trouble::Other),
+        ] {
+            let error = io::Error::from_raw_os_error(errno);
+            assert_eq!(Trouble::of(&error), expected, "{error}");
+        }
+        assert_eq!(Trouble::of(&io::ErrorKind::Other.into()), Trouble::Other);
     }
 }

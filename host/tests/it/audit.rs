@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use serde_json::Value;
 
 use crate::support::{Server, eventually, for_each_pool, host, in_time, output};
@@ -125,4 +125,26 @@ fn an_audit_that_cannot_be_written_stops_the_handlers_and_says_so(pool: &str) {
     server.wait_for_line("the audit cannot be written, handlers wait: No space left");
     server.signal(Signal::TERM);
     server.wait();
+}
+
+for_each_pool!(an_audit_whose_disk_was_full_goes_on_where_it_was);
+fn an_audit_whose_disk_was_full_goes_on_where_it_was(pool: &str) {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("audit");
+    let mut server = Server::start(pool, &["--audit", path.to_str().unwrap()]);
+    let pid = Pid::from_raw(server.pid().try_into().unwrap());
+    let limit = |current| prlimit(pid, Resource::Fsize, Rlimit { current, maximum: None }).unwrap();
+    // The file takes no more than this, which ends within a line: to a writer, a full disk.
+    limit(Some(1000));
+    for _ in 0..10 {
+        assert_eq!(server.get("/listdir").status, 200, "{pool}: the pipe takes as much");
+    }
+    server.wait_for_line("the audit cannot be written, handlers wait: File too large");
+    assert_eq!(path.metadata().unwrap().len(), 1000, "{pool}");
+    limit(None);
+    server.wait_for_line("the audit is written again");
+    server.signal(Signal::TERM);
+    server.wait();
+    let told: HashSet<_> = lines(&path).iter().map(|line| line["request"].as_u64()).collect();
+    assert_eq!(told, (1..=10).map(Some).collect(), "{pool}: none is lost");
 }

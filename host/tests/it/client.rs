@@ -80,7 +80,9 @@ fn the_menu_leads_through_everything() {
         client(&server, &[]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut stdin = menu.stdin.take().unwrap();
     stdin
-        .write_all("2\nnote.txt\n  some text \n1\n4\n9\n3\nnote.txt\n3\nnote.txt\n6\n".as_bytes())
+        .write_all(
+            "2\nnote.txt\n  some text \n1\n4\n5\n9\n3\nnote.txt\n3\nnote.txt\n6\n".as_bytes(),
+        )
         .unwrap();
     drop(stdin);
     let output = finish(menu, PATIENCE);

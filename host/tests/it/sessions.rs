@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::documents::{documents, root};
-use crate::support::{Server, clean_for_host, eventually, has_program, output};
+use crate::support::{Server, clean_for_host, eventually_ok, has_program, output};
 
 /// How the documents run what is built.
 const CARGO_RUN: &str = "cargo run --release";
@@ -89,11 +89,21 @@ fn run(document: &Path, block: &str) {
         }
         let port = server.as_ref().map_or(0, |server| server.port);
         // What is shown may come a moment later.
-        eventually(&format!("{}: {command}: {shown:#?}", document.display()), || {
+        eventually_ok(|| {
             let mut shell = Command::new("sh");
             shell.args(["-c", &local(command, port)]).current_dir(directory.path());
             let output = output(&mut shell);
-            output.status.success() && is_shown(shown, &String::from_utf8_lossy(&output.stdout))
+            let [printed, errors] =
+                [&output.stdout, &output.stderr].map(|s| String::from_utf8_lossy(s));
+            if output.status.success() && is_shown(shown, &printed) {
+                return Ok(());
+            }
+            let (document, shown) = (document.display(), shown.join("\n"));
+            Err(format!(
+                "{document}: $ {command}\n-- it shows:\n{shown}\n-- it prints ({}):\n{printed}\n\
+                 -- and on standard error:\n{errors}",
+                output.status
+            ))
         });
     }
 }

@@ -19,7 +19,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 
-pub use self::bounds::{PATIENCE, SetOnDrop, eventually, finish, in_time, output};
+pub use self::bounds::{PATIENCE, SetOnDrop, eventually, eventually_ok, finish, in_time, output};
 pub use self::connection::{Client, Response};
 pub use self::mounted::Mounted;
 pub use self::processes::{kill, process_status, processor_ticks};

@@ -104,6 +104,14 @@ fn replace(way: usize, file: &Path, contents: &[u8]) {
     }
 }
 
+/// Puts a bad candidate there: nothing at all, if it is empty.
+fn spoil(file: &Path, contents: &[u8]) {
+    match contents.is_empty() {
+        true => fs::remove_file(file).unwrap(),
+        false => replace(1, file, contents),
+    }
+}
+
 /// A request that began then, and the version that answered it; `None` if nobody did.
 type Served = (Instant, Option<u8>);
 
@@ -156,10 +164,7 @@ fn no_request_is_lost_while_handlers_are_swapped(pool: &str) {
             }
             if number % 3 == 2 {
                 let (why, contents) = bad.next().unwrap();
-                match contents.is_empty() {
-                    true => fs::remove_file(&file).unwrap(),
-                    false => replace(1, &file, &contents),
-                }
+                spoil(&file, &contents);
                 let line = server.wait_for_line("handler refused");
                 assert!(line.contains(why), "{pool}: {line}");
                 refused += 1;
@@ -203,6 +208,19 @@ fn no_request_is_lost_while_handlers_are_swapped(pool: &str) {
         "{pool}: {swaps} swaps, {refused} refused, {requests} requests, none lost; \
          resident {resident} KiB after two, {now} KiB in the end"
     );
+}
+
+for_each_pool!(what_is_no_better_than_what_serves_is_refused);
+fn what_is_no_better_than_what_serves_is_refused(pool: &str) {
+    let handler = components::answer("HTTP/1.1 404 Not\r\nContent-Length: 0\r\n\r\n");
+    let options = ["--watch", "--probe", "GET /", "--timeout", "1s"];
+    let mut server = Server::with_handler(pool, &handler, &options);
+    for (why, contents) in bad_candidates() {
+        spoil(&server.handler(), &contents);
+        let line = server.wait_for_line("handler refused");
+        assert!(line.contains(why), "{pool}: {why}: {line}");
+        assert_eq!(server.get("/").status, 404, "{pool}: {why}");
+    }
 }
 
 for_each_pool!(nothing_is_left_of_old_generations);

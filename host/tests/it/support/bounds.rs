@@ -1,5 +1,6 @@
 //! Bounds on waiting: what does not come is a failure, and not a test that hangs.
 
+use std::fmt::Display;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,9 +15,14 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until something holds, by looking again and again.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    eventually_ok(|| if holds() { Ok(()) } else { Err(what) });
+}
+
+/// Waits until something works, by trying again and again. Says why it did not the last time.
+pub fn eventually_ok<E: Display>(mut attempt: impl FnMut() -> Result<(), E>) {
     let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "never: {what}");
+    while let Err(why) = attempt() {
+        assert!(Instant::now() < deadline, "never: {why}");
         std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -4,12 +4,14 @@ use std::fs::File;
 use std::net::IpAddr;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use rustix::fd::OwnedFd;
+use rustix::fs::{Timespec, Timestamps};
 use shm::ledger::Usage;
 use tempfile::TempDir;
 
+use super::super::bindings::wasi::clocks::wall_clock::Datetime;
 use super::super::bindings::wasi::filesystem::preopens;
 use super::super::errors::error_code;
 
@@ -31,10 +33,19 @@ const CALLS: &[&str] = &[
     "create, exclusive",
     "open",
     "open, not followed",
+    "set times",
 ];
 
 /// Calls that take two paths.
 const CALLS_OF_TWO: &[&str] = &["rename", "link"];
+
+/// A time that nothing has by itself: as a handler writes it, and as the kernel does, twice.
+const SOME_TIME: NewTimestamp =
+    NewTimestamp::Timestamp(Datetime { seconds: 12_345, nanoseconds: 678 });
+const SOME_TIMES: Timestamps = Timestamps {
+    last_access: Timespec { tv_sec: 12_345, tv_nsec: 678 },
+    last_modification: Timespec { tv_sec: 12_345, tv_nsec: 678 },
+};
 
 /// A handler's view of a directory.
 struct Monitored {
@@ -89,15 +100,21 @@ impl Monitored {
             "readlink" => state.readlink_at(root(), path).map(drop),
             "stat" => state.stat_at(root(), follow, path).map(drop),
             "stat, not followed" => state.stat_at(root(), not, path).map(drop),
+            "set times" => state.set_times_at(root(), follow, path, SOME_TIME, SOME_TIME),
             "rename" => state.rename_at(root(), path, root(), other.into()),
             "link" => state.link_at(root(), not, path, root(), other.into()),
             _ => panic!("no call {call}"),
         };
-        result.map_err(|error| match error {
-            FsError::Code(code) => code,
-            FsError::Denied(_) => ErrorCode::NotPermitted,
-            FsError::Trap(trap) => panic!("{trap}"),
-        })
+        result.map_err(code)
+    }
+}
+
+/// What a handler is told.
+fn code(error: FsError) -> ErrorCode {
+    match error {
+        FsError::Code(code) => code,
+        FsError::Denied(_) => ErrorCode::NotPermitted,
+        FsError::Trap(trap) => panic!("{trap}"),
     }
 }
 
@@ -118,6 +135,7 @@ fn native(root: &File, call: &str, one: &str, other: &str) -> Result<(), Errno> 
         "create, exclusive" => open(create | OFlags::EXCL),
         "open" => open(OFlags::RDONLY),
         "open, not followed" => open(OFlags::RDONLY | nofollow),
+        "set times" => fs::utimensat(root, one, &SOME_TIMES, flags),
         "rename" => fs::renameat(root, one, root, other),
         "link" => fs::linkat(root, one, root, other, flags),
         _ => panic!("no call {call}"),
@@ -145,7 +163,7 @@ fn directory() -> TempDir {
     dir
 }
 
-/// All that is in a directory: paths, with what each is.
+/// All that is in a directory: paths, with what each is and whether it has [`SOME_TIME`].
 fn tree(dir: &Path) -> Vec<String> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir(dir).expect("a directory") {
@@ -159,7 +177,9 @@ fn tree(dir: &Path) -> Vec<String> {
             true => std::fs::read_to_string(&path).expect("text"),
             false => format!("{:?}", metadata.file_type()),
         };
-        all.push(format!("{name}: {what}"));
+        let changed = metadata.modified().expect("a time").duration_since(UNIX_EPOCH);
+        let is_old = changed.is_ok_and(|since| since == Duration::new(12_345, 678));
+        all.push(format!("{name}: {what}, {is_old}"));
     }
     all.sort();
     all
@@ -232,6 +252,22 @@ fn no_slash_leads_out_by_a_symbolic_link() {
         assert_eq!(tree(dir.path()), inside);
     }
     assert_eq!(tree(outside.path()), before);
+}
+
+#[test]
+fn times_are_not_set_of_a_link_itself() {
+    let dir = directory();
+    let before = tree(dir.path());
+    let Monitored { mut state, root } = Monitored::new(dir.path());
+    let mut set = |path: &str| {
+        let (root, flags) = (Resource::new_borrow(root), PathFlags::empty());
+        state.set_times_at(root, flags, path.into(), SOME_TIME, SOME_TIME).map_err(code)
+    };
+    // The kernel has no system call for that which stays in the directory.
+    assert_eq!(set("to-file"), Err(ErrorCode::Unsupported));
+    assert_eq!(tree(dir.path()), before);
+    assert_eq!(set("file"), Ok(()));
+    assert_ne!(tree(dir.path()), before);
 }
 
 #[test]
