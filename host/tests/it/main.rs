@@ -41,5 +41,6 @@ mod start;
 mod support;
 mod swap;
 mod tables;
+mod tutorial;
 mod uploads;
 mod validators;
