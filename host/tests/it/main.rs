@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
+#[cfg(feature = "ablation")]
+mod ablation;
 mod atomic;
 mod audit;
 mod burst;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker, ResourceType};
 
+use super::ablation::Trick;
 use super::component::borrowed_result::{self, BORROWED_RESULT};
 use super::component::complexity::{Complexity, MODULES, RECORDS, Unknown};
 use super::component::declared::{Declared, why_invalid};
@@ -86,7 +87,9 @@ impl Handler {
     /// Gets ready for so many calls at a time that list the directory. A process does so when
     /// it will fork no more: a position would be shared.
     pub fn prepare_listings(&self, count: usize) {
-        self.grants.prepare_listings(count);
+        if !Trick::DirStreams.is_left_out() {
+            self.grants.prepare_listings(count);
+        }
     }
 }
 
@@ -171,7 +174,8 @@ impl Sandbox {
     pub fn handler(&self, program: &Program, grants: Grants) -> Result<Handler, Refusal> {
         let Program { component, needs } = program;
         let find = |name| component.get_export_index(None, name);
-        let entry = find(BORROWED_RESULT).map(Entry::Borrowed);
+        let borrowed = find(BORROWED_RESULT).filter(|_| !Trick::BorrowedResult.is_left_out());
+        let entry = borrowed.map(Entry::Borrowed);
         let entry = entry.or_else(|| find(EXPORT).map(Entry::Freed)).ok_or(Refusal::Export(""))?;
         // Machine code out of the cache may have been made when the limits were others.
         self.has_room(program)?;
