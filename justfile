@@ -46,6 +46,10 @@ work ROUNDS="5":
   cargo build --release --bin host
   host/benches/work {{ROUNDS}}
 
+# What each trick for speed buys (needs wrk).
+tricks ROUNDS="3":
+  host/benches/tricks {{ROUNDS}}
+
 # What loops leave to others.
 starve SECONDS="15":
   cargo build --release --bin host

@@ -275,6 +275,8 @@ fn introduce(config: &Config, addr: SocketAddr, level: Level) {
     } else if config.verbosity == Verbosity::Full {
         log::banner(&first);
         log::banner(&second);
+        #[cfg(feature = "ablation")]
+        log::banner(&format!("without {}", sandbox::ablation::left_out()));
     }
 }
 

@@ -17,6 +17,8 @@ use anyhow::Context as _;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::process::{Signal, nice, set_parent_process_death_signal};
 use sandbox::HandlerLimits;
+#[cfg(feature = "ablation")]
+use sandbox::ablation;
 use sandbox::{Clock, Examined, Memories, Sandbox};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
@@ -156,13 +158,16 @@ pub async fn compile(
     bounds: Bounds,
 ) -> anyhow::Result<Compiled> {
     let code = memory()?;
-    let mut child = Command::new("/proc/self/exe")
+    let mut command = Command::new("/proc/self/exe");
+    command.env_clear();
+    #[cfg(feature = "ablation")]
+    command.envs(std::env::var_os(ablation::VARIABLE).map(|named| (ablation::VARIABLE, named)));
+    let mut child = command
         .arg(TASK)
         .arg(serde_json::to_string(&limits)?)
         .arg(bounds.memory.to_string())
         .arg(bounds.cpu_seconds().to_string())
         .args((bounds.priority == Priority::Low).then_some("--low-priority"))
-        .env_clear()
         .current_dir("/")
         .stdin(Stdio::from(memfd::holding(wasm)?))
         .stdout(Stdio::from(code.try_clone()?))

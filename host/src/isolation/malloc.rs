@@ -1,5 +1,7 @@
 //! The allocator's settings, and what it gives back.
 
+use sandbox::ablation::Trick;
+
 /// Blocks up to this many bytes are kept for the next request when they are freed, instead of
 /// given back to the kernel, which has to clear each page of them anew.
 const LARGEST_KEPT: i32 = 4 << 20;
@@ -10,6 +12,9 @@ const KEPT: i32 = 16 << 20;
 /// Has buffers of usual requests and responses come from memory that stays mapped.
 #[expect(unsafe_code, reason = "no safe interface sets parameters of the allocator")]
 pub(crate) fn tune() {
+    if Trick::KeptBlocks.is_left_out() {
+        return;
+    }
     for (parameter, bytes) in
         [(libc::M_MMAP_THRESHOLD, LARGEST_KEPT), (libc::M_TRIM_THRESHOLD, KEPT)]
     {

@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
+use sandbox::ablation::Trick;
+
 /// Makes the calling thread one that the kernel takes for a batch job (`SCHED_BATCH`,
 /// `sched(7)`): when it is woken, whoever woke it is not made to stop for it. So the I/O thread
 /// goes on to hand out what else has come, and the worker then finds several requests. Its
 /// share of the processors stays the same.
 #[expect(unsafe_code, reason = "no safe interface sets a scheduling policy")]
 pub(crate) fn set_batch_policy() {
+    if Trick::BatchPolicy.is_left_out() {
+        return;
+    }
     // SAFETY: a structure of integers, for which zero is a value.
     let priority: libc::sched_param = unsafe { std::mem::zeroed() };
     // SAFETY: it changes the calling thread alone, and only reads what it is given. A kernel

@@ -16,6 +16,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
 use anyhow::Context as _;
+use sandbox::ablation::Trick;
 use sandbox::{Captured, Frame};
 use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::LevelFilter;
@@ -81,6 +82,7 @@ pub fn start(format: LogFormat, verbosity: Verbosity) -> anyhow::Result<Log> {
         && verbosity == Verbosity::Full;
     let by_hand = match format {
         LogFormat::Json => Some(LineFormat::Json),
+        _ if Trick::PlainLines.is_left_out() => None,
         LogFormat::Text | LogFormat::Off => (!colours).then_some(LineFormat::Plain),
     };
     if let Some(by_hand) = by_hand.filter(|_| verbosity != Verbosity::Warnings) {

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use sandbox::Audit;
+#[cfg(feature = "ablation")]
+use sandbox::ablation;
 #[cfg(feature = "holes")]
 use sandbox::holes;
 use serde::de::DeserializeOwned;
@@ -134,6 +136,8 @@ impl Launcher {
         command.arg(zygote::TASK).arg(std::process::id().to_string()).env_clear();
         #[cfg(feature = "holes")]
         command.envs(std::env::var_os(holes::VARIABLE).map(|hole| (holes::VARIABLE, hole)));
+        #[cfg(feature = "ablation")]
+        command.envs(std::env::var_os(ablation::VARIABLE).map(|named| (ablation::VARIABLE, named)));
         let process = command
             .current_dir(self.dir.path())
             .stdin(Stdio::from(OwnedFd::from(theirs)))

@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use sandbox::ablation::Trick;
 use smallvec::SmallVec;
 
 use self::queue::{Request, Sent, WorkerQueue};
@@ -45,7 +46,7 @@ const COALESCE_RANGE: Range<Duration> = Duration::from_micros(20)..Duration::fro
 /// the next, if its worker has one to give. Should that one be late, whoever looks at the pool
 /// after [`SLOW_CALL`] passes them on.
 pub(crate) fn may_wait(answers: usize, elapsed: Duration) -> bool {
-    answers < COALESCE_MAX && COALESCE_RANGE.contains(&elapsed)
+    !Trick::Coalescing.is_left_out() && answers < COALESCE_MAX && COALESCE_RANGE.contains(&elapsed)
 }
 
 /// What a schedule is for.
@@ -119,7 +120,12 @@ pub(super) struct Assignment {
 
 impl<T: Task> Schedule<T> {
     /// A schedule none of whose workers is ready yet.
-    pub(super) fn new(shape: Shape) -> Self {
+    pub(super) fn new(mut shape: Shape) -> Self {
+        if Trick::Schedule.is_left_out() {
+            shape = Shape { max_hot: shape.slots, shards: shape.slots, ahead: 0, ..shape };
+        } else if Trick::Pipelining.is_left_out() {
+            shape.ahead = 0;
+        }
         Self {
             waiting: VecDeque::new(),
             slots: (0..shape.slots).map(|_| WorkerQueue::default()).collect(),

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
 use sandbox::Call;
+use sandbox::ablation::Trick;
 use tokio::task::spawn_blocking;
 
 use self::shard::Shard;
@@ -74,14 +75,15 @@ impl ThreadPool {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let shape = Shape { slots, max_hot: cores, shards: cores.min(usual), ahead: 0 };
         let dir = common.directories.open(&route.dir, route.limits.quota)?;
+        let count = if Trick::Shards.is_left_out() { 1 } else { shape.shards };
         let shard = || {
             let grants = dir.grants(route.env.clone(), common.audit.clone());
-            Shard::new(route, shape.shards, code, grants)
+            Shard::new(route, count, code, grants)
         };
         let shards = match context.startup {
-            StartupMode::OneByOne => (0..shape.shards).map(|_| shard()).collect(),
+            StartupMode::OneByOne => (0..count).map(|_| shard()).collect(),
             StartupMode::AtOnce => thread::scope(|scope| {
-                let shards: Vec<_> = (0..shape.shards).map(|_| scope.spawn(shard)).collect();
+                let shards: Vec<_> = (0..count).map(|_| scope.spawn(shard)).collect();
                 shards.into_iter().map(join).collect::<anyhow::Result<Vec<_>>>()
             }),
         }?;
@@ -177,7 +179,7 @@ impl Shared {
         let mut state = self.lock();
         let Some(job) = state.supervisor.answered(worker.slot, id) else { return false };
         let has_next = state.supervisor.schedule.first(worker.slot).is_some();
-        let is_busy = has_next || state.steal(worker);
+        let is_busy = has_next || (!Trick::Stealing.is_left_out() && state.steal(worker));
         let elapsed = call.elapsed;
         let done = Done { call, worker: number(worker.slot), _request: request };
         state.answers.push(Answer { job, done });

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
+#[cfg(feature = "ablation")]
+mod ablation;
 mod atomic;
 mod audit;
 mod burst;
@@ -43,5 +45,6 @@ mod start;
 mod support;
 mod swap;
 mod tables;
+mod tutorial;
 mod uploads;
 mod validators;

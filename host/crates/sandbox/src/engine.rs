@@ -16,6 +16,7 @@ use wasmparser::{Parser, Payload};
 use wasmtime::component::Linker;
 use wasmtime::{Config, Engine, WasmBacktraceDetails};
 
+use super::ablation::Trick;
 use super::cause::MAX_FRAMES;
 use super::component::adapted::ADAPTER;
 use super::component::borrowed_result::BORROWED_RESULT;
@@ -80,7 +81,9 @@ impl Memories {
     #[must_use]
     pub fn suited_to(wasm: &[u8]) -> Self {
         match Complexity::of(wasm) {
+            _ if Trick::RecycledMemories.is_left_out() => Self::CopyOnWrite,
             Ok(complexity) if complexity.largest_memory > MAX_RECYCLED => Self::CopyOnWrite,
+            Ok(_) if Trick::ComparedAddresses.is_left_out() => Self::Recycling,
             Ok(_) if asks_for_comparisons(wasm) => Self::Compared,
             // The compiler says what is wrong with it.
             _ => Self::Recycling,

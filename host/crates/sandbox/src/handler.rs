@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
 
+use super::ablation::Trick;
 use super::component::borrowed_result::{self, BORROWED_RESULT};
 use super::component::complexity::{Complexity, MODULES, RECORDS, Unknown};
 use super::component::declared::{Declared, why_invalid};
@@ -78,7 +79,9 @@ impl Entry {
         let inside = || component.get_export_index(Some(&find(export)?), kind.function());
         match kind {
             Kind::Bytes => {
-                find(BORROWED_RESULT).map(Self::Borrowed).or_else(|| find(EXPORT).map(Self::Freed))
+                let borrowed =
+                    find(BORROWED_RESULT).filter(|_| !Trick::BorrowedResult.is_left_out());
+                borrowed.map(Self::Borrowed).or_else(|| find(EXPORT).map(Self::Freed))
             }
             Kind::Http => inside().map(Self::Http),
             Kind::Command => inside().map(Self::Command),
@@ -90,7 +93,9 @@ impl Handler {
     /// Gets ready for so many calls at a time that list the directory. A process does so when
     /// it will fork no more: a position would be shared.
     pub fn prepare_listings(&self, count: usize) {
-        self.grants.prepare_listings(count);
+        if !Trick::DirStreams.is_left_out() {
+            self.grants.prepare_listings(count);
+        }
     }
 }
 
