@@ -5,11 +5,11 @@
 //! `PATH_INFO`. A Location without a status redirects the client, also where it is only a path: a script that would
 //! have the server answer another request in its place (6.2.2) has the client ask.
 
-use std::io::Write as _;
 use std::net::IpAddr;
 
 use ::http::StatusCode;
 
+use super::head::Head;
 use super::incoming::IncomingRequest;
 use crate::call::NotAnswered;
 use crate::monitor::State;
@@ -33,7 +33,7 @@ impl State {
     /// The response, once the command has ended.
     pub(crate) fn end_command(&mut self) -> Result<Vec<u8>, NotAnswered> {
         let output = self.exchange.stdout.take().unwrap_or_default();
-        message(&output, self.exchange.is_head).map_err(NotAnswered::Cgi)
+        message(output, self.exchange.is_head).map_err(NotAnswered::Cgi)
     }
 
     /// Whether the standard output is the response.
@@ -129,12 +129,18 @@ fn hex(digit: u8) -> Option<u8> {
 }
 
 /// The message of HTTP/1.1 for what a command wrote; or what is wrong with that.
-fn message(output: &[u8], is_head: bool) -> Result<Vec<u8>, &'static str> {
-    let (head, body) = split(output).ok_or("it does not end its header with an empty line")?;
+fn message(output: Vec<u8>, is_head: bool) -> Result<Vec<u8>, &'static str> {
+    let (header, body) = split(&output).ok_or("it does not end its header with an empty line")?;
+    let start = output.len().saturating_sub(body.len());
+    let head = head(header, is_head)?;
+    Ok(head.before(output, start))
+}
+
+fn head(header: &[u8], is_head: bool) -> Result<Head, &'static str> {
     let mut status = None;
     let mut fields = Vec::new();
-    let mut location = false;
-    for line in head.split(|byte| *byte == b'\n') {
+    let mut has_location = false;
+    for line in header.split(|byte| *byte == b'\n') {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let colon = line.iter().position(|byte| *byte == b':');
         let (name, value) = line.split_at(colon.ok_or("a line of its header is no field")?);
@@ -146,43 +152,19 @@ fn message(output: &[u8], is_head: bool) -> Result<Vec<u8>, &'static str> {
             }
             continue;
         }
-        location |= is("location");
+        has_location |= is("location");
         fields.push((name, value));
-    }
-    if fields.len() > MAX_FIELDS {
-        return Err("its header has more than 128 fields");
-    }
-    if fields.is_empty() && status.is_none() {
-        return Err("its header is empty");
-    }
-    let status = status.unwrap_or(if location { StatusCode::FOUND } else { StatusCode::OK });
-    Ok(assembled(status, &fields, body, is_head))
-}
-
-fn assembled(status: StatusCode, fields: &[(&[u8], &[u8])], body: &[u8], is_head: bool) -> Vec<u8> {
-    let bodiless = matches!(status.as_u16(), 204 | 304);
-    let sent = if is_head || bodiless { &[] } else { body };
-    let mut message = Vec::with_capacity(512 + sent.len());
-    // Writing to memory does not fail.
-    let reason = status.canonical_reason().unwrap_or_default();
-    let _ = write!(message, "HTTP/1.1 {} {reason}\r\n", status.as_u16());
-    let mut has_length = bodiless;
-    for (name, value) in fields {
-        let is_length = name.eq_ignore_ascii_case(b"content-length");
-        if is_length && status == StatusCode::NO_CONTENT {
-            continue;
-        }
-        has_length |= is_length;
-        for part in [name, &b": "[..], value, b"\r\n"] {
-            message.extend_from_slice(part);
+        if fields.len() > MAX_FIELDS {
+            return Err("its header has more than 128 fields");
         }
     }
-    if !has_length {
-        let _ = write!(message, "Content-Length: {}\r\n", body.len());
-    }
-    message.extend_from_slice(b"\r\n");
-    message.extend_from_slice(sent);
-    message
+    let status = status.unwrap_or(match has_location {
+        true => StatusCode::FOUND,
+        false => StatusCode::OK,
+    });
+    let mut head = Head::new(status, is_head);
+    fields.into_iter().for_each(|(name, value)| head.field(name, value));
+    Ok(head)
 }
 
 /// The header, without the empty line that ends it, and the body. Lines end in LF, or in CR LF.
@@ -277,22 +259,22 @@ mod tests {
         for (output, expected) in [
             (
                 "Content-Type: a\n\nbody",
-                "HTTP/1.1 200 OK\r\nContent-Type: a\r\nContent-Length: 4\r\n\r\nbody",
+                "HTTP/1.1 200 OK\r\nContent-Type: a\r\ncontent-length: 4\r\n\r\nbody",
             ),
-            ("A: b\r\n\r\n", "HTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 0\r\n\r\n"),
+            ("A: b\r\n\r\n", "HTTP/1.1 200 OK\r\nA: b\r\ncontent-length: 0\r\n\r\n"),
             (
                 "Status: 404 Gone fishing\n\n\n",
-                "HTTP/1.1 404 Not Found\r\nContent-Length: 1\r\n\r\n\n",
+                "HTTP/1.1 404 Not Found\r\ncontent-length: 1\r\n\r\n\n",
             ),
             ("status:204\nContent-Length: 3\n\nabc", "HTTP/1.1 204 No Content\r\n\r\n"),
-            ("Location: /x\n\n", "HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n"),
+            ("Location: /x\n\n", "HTTP/1.1 302 Found\r\nLocation: /x\r\ncontent-length: 0\r\n\r\n"),
             ("Content-Length: 9\n\nabc", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"),
         ] {
-            let message = message(output.as_bytes(), false).expect(output);
+            let message = message(output.into(), false).expect(output);
             assert_eq!(String::from_utf8(message).expect("text"), expected, "{output:?}");
         }
-        let head = message(b"A: b\n\nbody", true).expect("it is a message");
-        assert!(head.ends_with(b"Content-Length: 4\r\n\r\n"));
+        let head = message(b"A: b\n\nbody".to_vec(), true).expect("it is a message");
+        assert!(head.ends_with(b"content-length: 4\r\n\r\n"));
     }
 
     #[test]
@@ -310,9 +292,9 @@ mod tests {
             "Status: 2000\n\n",
             "Status: 200\nStatus: 201\n\n",
         ] {
-            assert!(message(output.as_bytes(), false).is_err(), "{output:?}");
+            assert!(message(output.into(), false).is_err(), "{output:?}");
         }
         let many = "A: b\n".repeat(MAX_FIELDS + 1) + "\n";
-        assert!(message(many.as_bytes(), false).is_err());
+        assert!(message(many.into(), false).is_err());
     }
 }

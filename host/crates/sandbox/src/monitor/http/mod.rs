@@ -9,6 +9,7 @@
 mod cgi;
 mod client;
 mod fields;
+mod head;
 mod incoming;
 mod outgoing;
 

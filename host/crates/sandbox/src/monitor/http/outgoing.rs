@@ -2,11 +2,10 @@
 
 pub(super) mod body;
 
-use std::io::Write as _;
-
 use wasmtime::component::Resource;
 
 use self::body::{Body, SharedBody};
+use super::head::Head;
 use super::{Fields, IncomingRequest, TYPES};
 use crate::call::NotAnswered;
 use crate::monitor::State;
@@ -46,29 +45,11 @@ impl OutgoingResponse {
             Some(body) => body::lock(body).whole().ok_or(NotAnswered::Unfinished)?,
             None => Vec::new(),
         };
-        // What has no body has none, whatever was written (RFC 9110, 6.4.1).
-        let bodiless = matches!(self.status.as_u16(), 204 | 304);
-        let sent = if is_head || bodiless { &[] } else { &body[..] };
-        let mut message = Vec::with_capacity(512 + sent.len());
-        let reason = self.status.canonical_reason().unwrap_or_default();
-        // Writing to memory does not fail.
-        let _ = write!(message, "HTTP/1.1 {} {reason}\r\n", self.status.as_u16());
-        let stated = self.fields.content_length();
+        let mut head = Head::new(self.status, is_head);
         for (name, value) in self.fields.iter() {
-            if self.status.as_u16() == 204 && name == ::http::header::CONTENT_LENGTH {
-                continue;
-            }
-            message.extend_from_slice(name.as_str().as_bytes());
-            message.extend_from_slice(b": ");
-            message.extend_from_slice(value.as_bytes());
-            message.extend_from_slice(b"\r\n");
+            head.field(name.as_str().as_bytes(), value.as_bytes());
         }
-        if stated.is_none() && !bodiless {
-            let _ = write!(message, "content-length: {}\r\n", body.len());
-        }
-        message.extend_from_slice(b"\r\n");
-        message.extend_from_slice(sent);
-        Ok(message)
+        Ok(head.before(body, 0))
     }
 }
 
