@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use memchr::memmem;
 use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
 };
@@ -17,6 +18,9 @@ pub(crate) const ADAPTER: &[u8] = WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER;
 
 /// The function that a command begins with.
 const START: &str = "_start";
+
+/// What the compiler of Go calls itself in the custom section `producers`.
+const OF_GO: &[u8] = b"Go cmd/compile";
 
 /// The file as a component: what it is, or what is made of it if it is a command of WASI preview 1. To make
 /// one takes time and memory, as to compile it does.
@@ -37,6 +41,9 @@ fn adapted(module: &[u8]) -> Result<Vec<u8>, Refusal> {
         outside.imports.iter().find(|from| **from != WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME)
     {
         return Err(Refusal::CoreImport((*other).to_owned()));
+    }
+    if outside.is_of_go {
+        return Err(Refusal::Go);
     }
     if !outside.has_start {
         return Err(Refusal::CoreModule);
@@ -59,11 +66,13 @@ struct Outside<'a> {
     /// Whom it imports from.
     imports: Vec<&'a str>,
     has_start: bool,
+    /// Go's allocator takes all memory for its own, and so the page that the adapter allocates.
+    is_of_go: bool,
 }
 
 impl<'a> Outside<'a> {
     fn of(module: &'a [u8]) -> wasmparser::Result<Self> {
-        let mut outside = Self { imports: Vec::new(), has_start: false };
+        let mut outside = Self { imports: Vec::new(), has_start: false, is_of_go: false };
         for payload in Parser::new(0).parse_all(module) {
             match payload? {
                 Payload::ImportSection(imports) => {
@@ -75,6 +84,9 @@ impl<'a> Outside<'a> {
                     for export in exports {
                         outside.has_start |= export?.name == START;
                     }
+                }
+                Payload::CustomSection(section) if section.name() == "producers" => {
+                    outside.is_of_go |= memmem::find(section.data(), OF_GO).is_some();
                 }
                 _ => {}
             }
