@@ -41,7 +41,7 @@ fn main() -> io::Result<()> {
         }
         "nothing" => {}
         "garbage" => println!("no header at all"),
-        "unended" => print!("Content-Type: text/plain\n"),
+        "unended" => println!("Content-Type: text/plain"),
         "coding" => print!("Transfer-Encoding: chunked\n\n0\r\n\r\n"),
         "huge-status" => println!("Status: 99999999999999999999\n"),
         "inject" => print!("X: a\rX-Y: b\n\nbody"),
