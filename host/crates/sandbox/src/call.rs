@@ -300,16 +300,16 @@ fn exit_code(ran: wasmtime::Result<(Result<(), ()>,)>) -> wasmtime::Result<u8> {
 /// A guest ended well, and there is no response.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotAnswered {
-    /// It returned without one.
+    /// The handler returned without a response.
     #[error("it ended without setting a response")]
     Unset,
-    /// It dropped the body, or wrote less or more than it said.
+    /// The body was dropped, or is shorter or longer than the response says.
     #[error("it did not finish the response's body")]
     Unfinished,
-    /// It gave an error instead.
+    /// The handler gave an error in place of a response.
     #[error("{0}")]
     Error(String),
-    /// What it wrote is no response of CGI.
+    /// The output is no response of CGI.
     #[error("its output is no response of CGI: {0}")]
     Cgi(&'static str),
 }

@@ -139,7 +139,7 @@ pub(crate) fn run(resources: WorkerResources, prepared: &Prepared) -> anyhow::Re
 fn confine(prepared: &Prepared) -> anyhow::Result<Level> {
     let Prepared { init, dir, handler, .. } = prepared;
     let messages = init.max_request.saturating_add(init.limits.max_response);
-    let data = init.limits.memory.saturating_add(messages.saturating_mul(3)) as u64;
+    let data = init.limits.memory.saturating_add(messages.saturating_mul(2)) as u64;
     lockdown::limit_process(init.limits.quota.bytes, data.saturating_add(OWN_DATA))?;
     handler.prepare_listings(1);
     lockdown::confine_thread(dir.fd(), dir.is_read_only())

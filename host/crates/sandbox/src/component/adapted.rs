@@ -52,7 +52,7 @@ fn adapted(module: &[u8]) -> Result<Vec<u8>, Refusal> {
         ComponentEncoder::default()
             .module(module)?
             .adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, ADAPTER)?
-            // A program that does not expect the adapter to use its allocator, such as one of Go.
+            // The program's own allocator may not be ready when the adapter first needs memory.
             .realloc_via_memory_grow(true)
             .encode()
     };

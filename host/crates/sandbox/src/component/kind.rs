@@ -5,11 +5,11 @@ use crate::handler::{EXPORT, split};
 /// What a handler is, and so how it gets its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// It exports `handle`, which takes a message of HTTP and returns one.
+    /// A component that exports `handle`, which takes a message of HTTP and returns one.
     Bytes,
-    /// It exports `wasi:http/incoming-handler`.
+    /// A component that exports `wasi:http/incoming-handler`.
     Http,
-    /// It exports `wasi:cli/run`, and speaks CGI.
+    /// A component that exports `wasi:cli/run`, and speaks CGI.
     Command,
 }
 

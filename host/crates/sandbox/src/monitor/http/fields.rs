@@ -37,7 +37,7 @@ const FORBIDDEN: [HeaderName; 9] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Access {
     Mutable,
-    /// They are of a request, or in a response.
+    /// Fields of a request, or in a response.
     Immutable,
 }
 
