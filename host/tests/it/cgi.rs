@@ -127,3 +127,39 @@ fn a_core_module_of_preview_1_is_a_command(pool: &str) {
     let response = server.get("/");
     assert_eq!((response.status, response.text()), (200, "from a module"), "{pool}");
 }
+
+/// A component that reads its environment while it is instantiated; succeeds if something was there.
+const EARLY: &str = r#"(component
+  (import "wasi:cli/environment@0.2.0" (instance $environment
+    (export "get-environment" (func (result (list (tuple string string)))))))
+  (core module $memory
+    (memory (export "memory") 1)
+    (global $end (mut i32) (i32.const 1024))
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+      (global.get $end)
+      (global.set $end (i32.and (i32.add (i32.add (global.get $end) (local.get 3)) (i32.const 7)) (i32.const -8)))))
+  (core instance $memory (instantiate $memory))
+  (core func $get (canon lower (func $environment "get-environment")
+    (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
+  (core module $program
+    (import "host" "get" (func $get (param i32)))
+    (import "memory" "memory" (memory 1))
+    (func $start (call $get (i32.const 0)))
+    (start $start)
+    (func (export "run") (result i32) (i32.eqz (i32.load (i32.const 4)))))
+  (core instance $program (instantiate $program
+    (with "memory" (instance $memory))
+    (with "host" (instance (export "get" (func $get))))))
+  (func $run (result (result)) (canon lift (core func $program "run")))
+  (instance $cli (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $cli)))"#;
+
+for_each_pool!(a_command_has_its_environment_from_the_start);
+fn a_command_has_its_environment_from_the_start(pool: &str) {
+    let mut server = Server::with_handler(pool, EARLY, &[]);
+    let response = server.get("/");
+    let line = server.wait_for_line("target=/ ");
+    // Had it found nothing, it would have failed: 500.
+    assert_eq!(response.status, 502, "{pool}: {line}");
+    assert!(line.contains("no response of CGI"), "{pool}: {line}");
+}

@@ -115,7 +115,7 @@ impl Sandbox {
     /// ([`interrupter`](Self::interrupter)), or kills the process.
     pub fn call(&self, handler: &Handler, context: CallContext<'_>, request: &[u8]) -> Call {
         #[cfg(feature = "holes")]
-        if Hole::ReusedInstances.is_open() && !request.is_empty() {
+        if Hole::ReusedInstances.is_open() && !request.is_empty() && !handler.entry.is_command() {
             return super::reused::call(self, handler, context, request);
         }
         let started = Instant::now();
@@ -123,8 +123,9 @@ impl Sandbox {
         let deadline = started + self.limits.timeout;
         let mut store = self.store(handler, context, deadline);
         self.arm(&mut store, deadline);
+        begin(&mut store, handler, request, context.client);
         let answered = instantiate(&mut store, handler)
-            .and_then(|instance| invoke(&mut store, instance, handler, request, context.client));
+            .and_then(|instance| invoke(&mut store, instance, handler, request));
         let answered = self.judge(answered, &mut store);
         let captured = store.data_mut().end();
         let (result, cause) = match answered {
@@ -234,6 +235,13 @@ pub(super) enum Answer {
     Copied(Vec<u8>),
 }
 
+/// Gives a command its request: its environment may be read as early as while it is instantiated.
+fn begin(store: &mut Store<State>, handler: &Handler, request: &[u8], client: IpAddr) {
+    if handler.entry.is_command() && !request.is_empty() {
+        store.data_mut().begin_command(request, client);
+    }
+}
+
 pub(super) fn instantiate(
     store: &mut Store<State>,
     handler: &Handler,
@@ -247,7 +255,6 @@ pub(super) fn invoke(
     instance: Instance,
     handler: &Handler,
     request: &[u8],
-    client: IpAddr,
 ) -> wasmtime::Result<Answer> {
     let is_trial = request.is_empty();
     match &handler.entry {
@@ -276,7 +283,6 @@ pub(super) fn invoke(
             if is_trial {
                 return Ok(Answer::Copied(Vec::new()));
             }
-            store.data_mut().begin_command(request, client);
             match exit_code(run.call(&mut *store, ()))? {
                 0 => Ok(Answer::Copied(store.data_mut().end_command()?)),
                 code => Err(Exited(code).into()),

@@ -87,6 +87,11 @@ impl Entry {
             Kind::Command => inside().map(Self::Command),
         }
     }
+
+    /// Whether the instance is a program's, whose `main` runs once.
+    pub(super) fn is_command(&self) -> bool {
+        matches!(self, Self::Command(_))
+    }
 }
 
 impl Handler {

@@ -35,9 +35,8 @@ pub(super) fn call(
     };
     sandbox.arm(&mut store, deadline);
     let instance = kept.map_or_else(|| instantiate(&mut store, handler), Ok);
-    let called = instance.and_then(|instance| {
-        Ok((instance, invoke(&mut store, instance, handler, request, context.client)?))
-    });
+    let called = instance
+        .and_then(|instance| Ok((instance, invoke(&mut store, instance, handler, request)?)));
     let (instance, answered) = match called {
         Ok((instance, answer)) => (Some(instance), Ok(answer)),
         Err(error) => (None, Err(error)),
