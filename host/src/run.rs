@@ -276,7 +276,7 @@ fn introduce(config: &Config, addr: SocketAddr, level: Level) {
         log::banner(&first);
         log::banner(&second);
         #[cfg(feature = "ablation")]
-        log::banner(&format!("without {}", sandbox::ablation::left_out()));
+        log::banner(&format!("without {}", ablation::left_out()));
     }
 }
 

@@ -17,8 +17,6 @@ use anyhow::Context as _;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::process::{Signal, nice, set_parent_process_death_signal};
 use sandbox::HandlerLimits;
-#[cfg(feature = "ablation")]
-use sandbox::ablation;
 use sandbox::{Clock, Examined, Memories, Sandbox};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;

@@ -1,6 +1,6 @@
 //! The allocator's settings, and what it gives back.
 
-use sandbox::ablation::Trick;
+use ablation::Trick;
 
 /// Blocks up to this many bytes are kept for the next request when they are freed, instead of
 /// given back to the kernel, which has to clear each page of them anew.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sandbox::ablation::Trick;
+use ablation::Trick;
 
 /// Makes the calling thread one that the kernel takes for a batch job (`SCHED_BATCH`,
 /// `sched(7)`): when it is woken, whoever woke it is not made to stop for it. So the I/O thread

@@ -15,8 +15,8 @@ use std::io::{IsTerminal as _, Write as _};
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
+use ablation::Trick;
 use anyhow::Context as _;
-use sandbox::ablation::Trick;
 use sandbox::{Captured, Frame};
 use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::LevelFilter;

@@ -9,8 +9,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use sandbox::Audit;
-#[cfg(feature = "ablation")]
-use sandbox::ablation;
 #[cfg(feature = "holes")]
 use sandbox::holes;
 use serde::de::DeserializeOwned;

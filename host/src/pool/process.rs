@@ -18,8 +18,8 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use ablation::Trick;
 use anyhow::Context as _;
-use sandbox::ablation::Trick;
 use shm::ring::{self, PIPELINE_DEPTH, Ring};
 use tokio::net::UnixDatagram;
 use tokio::sync::Notify;

@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use sandbox::ablation::Trick;
+use ablation::Trick;
 use smallvec::SmallVec;
 
 use self::queue::{Request, Sent, WorkerQueue};

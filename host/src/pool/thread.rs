@@ -17,10 +17,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
+use ablation::Trick;
 use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
 use sandbox::Call;
-use sandbox::ablation::Trick;
 use tokio::task::spawn_blocking;
 
 use self::shard::Shard;

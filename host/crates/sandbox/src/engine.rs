@@ -16,7 +16,6 @@ use wasmparser::{Parser, Payload};
 use wasmtime::component::Linker;
 use wasmtime::{Config, Engine, WasmBacktraceDetails};
 
-use super::ablation::Trick;
 use super::cause::MAX_FRAMES;
 use super::component::adapted::ADAPTER;
 use super::component::borrowed_result::BORROWED_RESULT;
@@ -25,6 +24,7 @@ use super::linear_memory::{GUARD, RESERVATION, RecyclingMemories};
 use super::monitor::{self, State};
 use super::program;
 use crate::limits::HandlerLimits;
+use ablation::Trick;
 
 /// How often a computing guest looks at the clock.
 pub(super) const TICK: Duration = Duration::from_millis(10);

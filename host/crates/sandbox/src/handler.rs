@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
 
-use super::ablation::Trick;
 use super::component::borrowed_result::{self, BORROWED_RESULT};
 use super::component::complexity::{Complexity, MODULES, RECORDS, Unknown};
 use super::component::declared::{Declared, why_invalid};
@@ -16,6 +15,7 @@ use super::limits;
 use super::monitor::{Grants, State};
 use super::program::{Needs, Program};
 use super::refusal::Refusal;
+use ablation::Trick;
 
 /// Pages of a linear memory, in bytes.
 const PAGE: u64 = 64 << 10;

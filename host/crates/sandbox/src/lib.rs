@@ -11,9 +11,7 @@
 //! - `call` runs one request under one deadline and classifies how it ended; `cause` says what else
 //!   is known of that; `turns` has calls that compute for long give way; `response` leaves a long
 //!   response where it is.
-//! - `ablation` has the tricks that a benchmark can leave out, the server's as well.
 
-pub mod ablation;
 mod call;
 mod cause;
 mod component;

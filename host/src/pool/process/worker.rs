@@ -9,9 +9,9 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 
+use ablation::Trick;
 use anyhow::{Context as _, ensure};
 use http1::MAX_REQUEST_OVERHEAD;
-use sandbox::ablation::Trick;
 use sandbox::{CallContext, Handler, Response, Sandbox, Supervisor};
 use shm::doorbell::Doorbell;
 use shm::ring::{Mail, REGIONS, REGIONS_AT, RegionOffset, Ring, SMALL_ANSWER};

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use sandbox::ablation::Trick;
+use ablation::Trick;
 use sandbox::{Clock, Grants, Handler, Response, Sandbox};
 use tokio::sync::Semaphore;
 

@@ -33,12 +33,12 @@ use std::time::{Duration, Instant};
 use shm::ledger::Ledger;
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable, ResourceTableError};
 
-use super::ablation::Trick;
 use super::call::CallContext;
 use super::limits::Ceiling;
 use super::turns::Turn;
 #[cfg(feature = "holes")]
 use crate::holes::Hole;
+use ablation::Trick;
 pub use audit::Audit;
 use audit::{Argument, Outcome, Trail};
 use cli::Output;

@@ -1,9 +1,9 @@
 //! What is there for speed alone, and can be left out: for benchmarks.
 //!
 //! `host/benches/tricks` must show what each trick buys. So it drives a `host` with the feature
-//! `ablation`, which leaves out those that the variable `HOST_WITHOUT` names, separated by commas.
-//! What takes a trick's place is what is there in any case. Without that feature no such variable
-//! is read, and no trick can be left out.
+//! `ablation`, which is `switches` here, and leaves out those that the variable `HOST_WITHOUT`
+//! names, separated by commas. What takes a trick's place is what is there in any case. Without
+//! that feature no such variable is read, and no trick can be left out.
 
 /// The variable that names what is left out.
 pub const VARIABLE: &str = "HOST_WITHOUT";
@@ -47,21 +47,21 @@ pub enum Trick {
 
 impl Trick {
     /// Whether it was asked to leave this one out.
-    #[cfg(feature = "ablation")]
+    #[cfg(feature = "switches")]
     #[must_use]
     pub fn is_left_out(self) -> bool {
         LEFT_OUT.contains(&self)
     }
 
     /// Never.
-    #[cfg(not(feature = "ablation"))]
+    #[cfg(not(feature = "switches"))]
     #[must_use]
     pub const fn is_left_out(self) -> bool {
         false
     }
 }
 
-#[cfg(feature = "ablation")]
+#[cfg(feature = "switches")]
 const NAMES: [(&str, Trick); 16] = [
     ("fast-lower", Trick::FastLower),
     ("borrowed-result", Trick::BorrowedResult),
@@ -81,7 +81,7 @@ const NAMES: [(&str, Trick); 16] = [
     ("kept-blocks", Trick::KeptBlocks),
 ];
 
-#[cfg(feature = "ablation")]
+#[cfg(feature = "switches")]
 static LEFT_OUT: std::sync::LazyLock<Vec<Trick>> = std::sync::LazyLock::new(|| {
     let named = std::env::var(VARIABLE).unwrap_or_default();
     let tricks = named.split(',').filter_map(|name| NAMES.iter().find(|(known, _)| *known == name));
@@ -89,7 +89,7 @@ static LEFT_OUT: std::sync::LazyLock<Vec<Trick>> = std::sync::LazyLock::new(|| {
 });
 
 /// What is left out, for the log; empty if nothing is.
-#[cfg(feature = "ablation")]
+#[cfg(feature = "switches")]
 #[must_use]
 pub fn left_out() -> String {
     format!("{:?}", *LEFT_OUT)
