@@ -78,8 +78,9 @@ pub(super) fn surroundings(operation: Operation) -> Outcome {
         Random { length, insecure: false } => said_of(random::get_random_bytes(length.into())),
         RandomNumbers => {
             let seed = insecure_seed::insecure_seed();
+            let is_kept = insecure_seed::insecure_seed() == seed;
             let numbers = [random::get_random_u64(), insecure::get_insecure_random_u64()];
-            format!("{} {}", numbers[0] != numbers[1], seed.0 != seed.1)
+            format!("{} {} {is_kept}", numbers[0] != numbers[1], seed.0 != seed.1)
         }
         Environment => {
             let mut variables = environment::get_environment();

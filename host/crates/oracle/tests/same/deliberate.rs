@@ -9,6 +9,11 @@ struct Difference {
     is_this: fn(&Operation, &Outcome, &Outcome) -> bool,
 }
 
+/// What the documentation has to say.
+pub fn reasons() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|row| row.reason)
+}
+
 /// Why what comes of an operation may differ so; `None` if it may not.
 pub fn reason(operation: &Operation, ours: &Outcome, theirs: &Outcome) -> Option<&'static str> {
     let difference = TABLE.iter().find(|row| (row.is_this)(operation, ours, theirs));
@@ -57,17 +62,18 @@ fn leads_out(target: &str) -> bool {
 
 const TABLE: &[Difference] = &[
     Difference {
-        reason: "a change of a read-only directory is `read-only`, as WASI says, before all else",
+        reason: "A change of a read-only directory is `read-only`, as WASI says, before all else.",
         is_this: |_, ours, _| is(ours, "read-only"),
     },
     Difference {
-        reason: "there is a quota",
+        reason: "There is a quota: `quota` for bytes, `too-many-links` for entries.",
         is_this: |_, ours, _| match ours {
             Ok(what) | Err(what) => what.contains("quota"),
         },
     },
     Difference {
-        reason: "no link that leads out is made, or says where it leads",
+        reason: "No link is made that leads out of its own directory, since it or its directory \
+                 could be moved; and none says where it leads, if that is out.",
         is_this: |operation, ours, _| match operation {
             Operation::Symlink { target, .. } => leads_out(target) && ours.is_err(),
             Operation::ReadLink { .. } => is(ours, "not-permitted"),
@@ -75,18 +81,19 @@ const TABLE: &[Difference] = &[
         },
     },
     Difference {
-        reason: "the system call that sets the times of a link by its path is not allowed",
+        reason: "The times of a link itself cannot be set by its path (`unsupported`): a worker \
+                 is not allowed the system call.",
         is_this: |operation, ours, _| {
             matches!(operation, Operation::SetTimesAt { follow: false, .. })
                 && is(ours, "unsupported")
         },
     },
     Difference {
-        reason: "a time of a second and more of nanoseconds is none, where they carry over",
+        reason: "A time with a second or more of nanoseconds is `invalid`; there they carry over.",
         is_this: |operation, ours, _| sets_no_time(operation) && is(ours, "invalid"),
     },
     Difference {
-        reason: "the times of a directory can be set; they have it open for no more than its path",
+        reason: "The times of an open directory can be set; there that is `bad-descriptor`.",
         is_this: |operation, ours, theirs| {
             matches!(operation, Operation::SetTimes { .. })
                 && ours.is_ok()
@@ -94,16 +101,16 @@ const TABLE: &[Difference] = &[
         },
     },
     Difference {
-        reason: "writes can be synchronised",
+        reason: "A file can be opened for synchronised writes; there that is `unsupported`.",
         is_this: |operation, _, theirs| {
             matches!(operation, Operation::Open { flags, .. } if flags & 0b1_1100 != 0)
                 && is(theirs, "unsupported")
         },
     },
     Difference {
-        reason: "a file is read and written only if it was opened for that; they open one for \
-                 reading that was opened for nothing, one for writing that was created, and find \
-                 out from the first use of a stream, or of a byte, what the kernel says",
+        reason: "A file is read and written only if it was opened for that, and its stream says \
+                 so when it is made. There one that was opened for nothing can be read, one that \
+                 was created written, and a stream says what is wrong at its first use.",
         is_this: |operation, ours, _| {
             use Operation::*;
             let uses = matches!(
@@ -119,13 +126,14 @@ const TABLE: &[Difference] = &[
         },
     },
     Difference {
-        reason: "nothing that is read is no end",
+        reason: "To read no bytes is not the end of a file.",
         is_this: |operation, ours, theirs| {
             matches!(operation, Operation::Read { length: 0, .. }) && ours.is_ok() && theirs.is_ok()
         },
     },
     Difference {
-        reason: "a file that grows can be read on by a stream that was at its end",
+        reason: "A file that grows can be read on by a stream that was at its end; there it stays \
+                 closed.",
         is_this: |operation, ours, theirs| {
             use Operation::{StreamRead, StreamSkip, StreamSplice};
             matches!(operation, StreamRead { .. } | StreamSkip { .. } | StreamSplice { .. })
@@ -134,7 +142,7 @@ const TABLE: &[Difference] = &[
         },
     },
     Difference {
-        reason: "what has its times set is there, also if none is changed",
+        reason: "To leave both times of a path as they are is an error if nothing is there.",
         is_this: |operation, ours, theirs| {
             use Time::NoChange;
             let Operation::SetTimesAt { accessed: NoChange, modified: NoChange, .. } = operation
@@ -145,21 +153,21 @@ const TABLE: &[Difference] = &[
         },
     },
     Difference {
-        reason: "flags are those with which a file was opened, and whether a directory may be \
-                 changed",
+        reason: "The flags of a file are those with which it was opened; of a directory, whether \
+                 it may be changed.",
         is_this: |operation, ours, theirs| {
             matches!(operation, Operation::Flags { .. }) && ours.is_ok() && theirs.is_ok()
         },
     },
     Difference {
-        reason: "a slash or dot at the end of a path is the kernel's to judge; they take it off \
-                 or follow a link in front of it, by the call",
+        reason: "What a slash or a dot at the end of a path means is the kernel's to judge. There \
+                 it is taken off, or a link before it followed, by the call.",
         is_this: |operation, _, _| {
             paths(operation).iter().any(|path| path.ends_with('/') || path.ends_with("/."))
         },
     },
     Difference {
-        reason: "of two paths or names that are wrong, either may be the one that is told of",
+        reason: "Of two paths or names that are wrong, either may be the one that is told of.",
         is_this: |operation, ours, theirs| {
             use Operation::{Link, Rename};
             matches!(operation, Link { .. } | Rename { .. }) && ours.is_err() && theirs.is_err()

@@ -25,6 +25,9 @@ static OURS: LazyLock<Sandboxed> = LazyLock::new(|| Sandboxed::new(HANDLER).expe
 static THEIRS: LazyLock<Reference> =
     LazyLock::new(|| Reference::new(HANDLER).expect("a component"));
 
+/// What users are told of the differences.
+const DOCUMENTATION: &str = include_str!("../../../../../docs/wasi.md");
+
 /// What comes of operations.
 #[derive(Debug, PartialEq)]
 struct Came {
@@ -107,6 +110,13 @@ fn compare(mut operations: Vec<Operation>, is_read_only: bool) {
         );
         let position = operations.iter().position(|other| std::ptr::eq(other, operation));
         operations.remove(position.expect("it is one of them"));
+    }
+}
+
+#[test]
+fn what_is_meant_to_differ_is_documented() {
+    for reason in deliberate::reasons() {
+        assert!(DOCUMENTATION.contains(&format!("\n- {reason}\n")), "{reason}");
     }
 }
 

@@ -182,6 +182,11 @@ impl insecure::Host for State {
 impl insecure_seed::Host for State {
     fn insecure_seed(&mut self) -> wasmtime::Result<(u64, u64)> {
         self.audit("wasi:random/insecure-seed", "insecure-seed", Argument::None);
-        Ok((random_u64()?, random_u64()?))
+        let seed = match self.seed {
+            Some(seed) => seed,
+            None => (random_u64()?, random_u64()?),
+        };
+        self.seed = Some(seed);
+        Ok(seed)
     }
 }

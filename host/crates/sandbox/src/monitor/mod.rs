@@ -163,6 +163,8 @@ pub(super) struct State {
     exchange: Exchange,
     account: Account,
     trail: Option<Trail>,
+    /// What the guest was given as its insecure seed, which stays the same.
+    seed: Option<(u64, u64)>,
     /// The interface and the function of the host call that runs, once it has got its arguments.
     host_call: Option<(&'static str, &'static str)>,
     pub(super) ceiling: Ceiling,
@@ -203,6 +205,7 @@ impl State {
             exchange: Exchange::new(max_response),
             account: Account::new(grants, context.slot, deadline),
             trail: grants.audit.clone().map(|audit| Trail::new(audit, context.request, deadline)),
+            seed: None,
             host_call: None,
             ceiling,
             turn: None,
