@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use sandbox::PAGEMAP_SCAN;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, TargetArch,
@@ -25,6 +26,10 @@ pub(super) fn install(allowed: &[&[libc::c_long]], threads: Threads) -> anyhow::
         SeccompRule::new(vec![is_it])
     });
     rules.insert(libc::SYS_fcntl, commands.collect::<Result<_, _>>()?);
+    // To ask which of its pages were written to.
+    let is_scan = SeccompCmpOp::Eq;
+    let is_scan = SeccompCondition::new(1, SeccompCmpArgLen::Dword, is_scan, PAGEMAP_SCAN.into())?;
+    rules.insert(libc::SYS_ioctl, vec![SeccompRule::new(vec![is_scan])?]);
     // To the other end of a connection, and not to an address.
     rules.insert(libc::SYS_sendto, vec![SeccompRule::new(vec![is_null(4)?])?]);
     if let Some(rule) = rules.get_mut(&libc::SYS_utimensat) {

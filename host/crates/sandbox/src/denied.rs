@@ -10,22 +10,19 @@ use super::monitor::State;
 /// What an import of [`PACKAGE`] comes to.
 pub(super) const GRANT: &str = "nothing: whatever asks for a socket gets access-denied";
 
-/// The package that many toolchains import without using it. Whatever would make a socket, or look a name
-/// up, fails with `access-denied`.
+/// The package that many toolchains import without using it. Whatever would make a socket fails with
+/// `access-denied`; whatever would look a name up with `permanent-resolver-failure`, as wasmtime has it.
 pub(super) const PACKAGE: &str = "wasi:sockets";
-
-/// The error code that its functions fail with.
-const ACCESS_DENIED: &str = "access-denied";
 
 /// What gives a handler the network, with which nothing can be done.
 const NETWORK: (&str, &str) = ("wasi:sockets/instance-network", "instance-network");
 
-/// The functions of [`PACKAGE`] that need no socket.
-const FUNCTIONS: &[(&str, &str)] = &[
-    NETWORK,
-    ("wasi:sockets/ip-name-lookup", "resolve-addresses"),
-    ("wasi:sockets/tcp-create-socket", "create-tcp-socket"),
-    ("wasi:sockets/udp-create-socket", "create-udp-socket"),
+/// The functions of [`PACKAGE`] that need no socket, and the error code that each fails with.
+const FUNCTIONS: &[((&str, &str), &str)] = &[
+    (NETWORK, ""),
+    (("wasi:sockets/ip-name-lookup", "resolve-addresses"), "permanent-resolver-failure"),
+    (("wasi:sockets/tcp-create-socket", "create-tcp-socket"), "access-denied"),
+    (("wasi:sockets/udp-create-socket", "create-udp-socket"), "access-denied"),
 ];
 
 /// The resources that [`PACKAGE`] defines; others of its types stand for these.
@@ -75,7 +72,7 @@ fn deny(
     interface: &str,
     export: &str,
 ) -> wasmtime::Result<()> {
-    let known = FUNCTIONS.iter().copied().find(|known| *known == (interface, export));
+    let known = FUNCTIONS.iter().copied().find(|(known, _)| *known == (interface, export));
     let unknown = NoNetwork(format!("{interface} {export}"));
     linked.func_new(export, move |mut store, _, arguments, results| {
         // What was lent has to be given back.
@@ -85,14 +82,14 @@ fn deny(
             }
         }
         let known = known.zip(results.first_mut());
-        let (function, result) = known.ok_or_else(|| unknown.clone())?;
+        let ((function, code), result) = known.ok_or_else(|| unknown.clone())?;
         *result = if function == NETWORK {
             store.data_mut().asks_for_network(function);
             let network = Resource::<Socket>::new_own(0);
             Val::Resource(network.try_into_resource_any(&mut store)?)
         } else {
             store.data_mut().deny_network(function);
-            Val::Result(Err(Some(Box::new(Val::Enum(ACCESS_DENIED.into())))))
+            Val::Result(Err(Some(Box::new(Val::Enum(code.into())))))
         };
         Ok(())
     })

@@ -20,6 +20,7 @@ use super::cause::MAX_FRAMES;
 use super::component::adapted::ADAPTER;
 use super::component::borrowed_result::BORROWED_RESULT;
 use super::component::complexity::Complexity;
+use super::linear_memory::imaged::ImagedMemories;
 use super::linear_memory::{GUARD, RESERVATION, RecyclingMemories};
 use super::monitor::{self, State};
 use super::program;
@@ -36,13 +37,9 @@ pub(super) const LONG_CALL: u64 = 3;
 /// server uses no CPU.
 const IDLE_TICKS: u32 = 100;
 
-/// Address space behind one 32-bit memory that is mapped anew, in bytes. With all of it reserved,
-/// compiled code needs no bounds checks: an access beyond traps on the guard.
-const MEMORY_RESERVATION: u64 = 4 << 30;
-
-/// The largest memory from the start, in bytes, that is cleared and used again. To map one of
-/// 1 MiB anew costs more than that, and one of 2 MiB less.
-const MAX_RECYCLED: u64 = 3 << 19;
+/// The largest memory from the start, in bytes, that is cleared as a whole and used again. Of a larger one, the
+/// pages are looked for that were written to.
+pub(super) const MAX_RECYCLED: u64 = 3 << 19;
 
 /// Native stack that compiled guest code may use, in bytes. Deeper recursion
 /// traps. Threads that run guests need room for this and the host's own frames.
@@ -68,8 +65,8 @@ pub enum Memories {
     /// compares every address with the end. That makes a handler slower that computes, and one
     /// faster that only moves bytes.
     Compared,
-    /// From the kernel, for each instance anew. What it starts with is copied where it writes to
-    /// it.
+    /// As [`Recycling`](Self::Recycling), but what an instance starts with is mapped, and copied where it
+    /// writes to it; and only the pages are cleared that it wrote to (`linear_memory::imaged`).
     CopyOnWrite,
 }
 
@@ -111,6 +108,8 @@ pub struct Sandbox {
     pub(super) kind: Memories,
     /// Where memories come from that are used again.
     pub(super) memories: Arc<RecyclingMemories>,
+    /// Where memories come from that begin with much.
+    pub(super) imaged: Arc<ImagedMemories>,
     ticker: Option<Ticker>,
 }
 
@@ -121,14 +120,18 @@ impl Sandbox {
     /// When wasmtime rejects the configuration, or the ticker thread cannot be started.
     pub fn new(limits: HandlerLimits, memories: Memories, clock: Clock) -> anyhow::Result<Self> {
         let (kind, memories) = (memories, Arc::new(recycling(memories, limits)));
-        let engine = engine(kind, Arc::clone(&memories))?;
+        let imaged = Arc::new(ImagedMemories::new(limits.memory));
+        if clock == Clock::Epoch && kind == Memories::CopyOnWrite {
+            imaged.look_at_pages();
+        }
+        let engine = engine(kind, Arc::clone(&memories), Arc::clone(&imaged))?;
         let mut linker = Linker::new(&engine);
         monitor::add_to_linker(&mut linker).map_err(anyhow::Error::from)?;
         let ticker = match clock {
             Clock::Epoch => Some(Ticker::start(engine.clone())?),
             Clock::Parent => None,
         };
-        Ok(Self { engine, linker, limits, kind, memories, ticker })
+        Ok(Self { engine, linker, limits, kind, memories, imaged, ticker })
     }
 
     /// A digest of all that decides which machine code comes of a component: wasmtime's
@@ -140,7 +143,8 @@ impl Sandbox {
         let mut hasher = Sha256Hasher(Sha256::new());
         for memories in Memories::ALL {
             let recycling = Arc::new(recycling(memories, limits));
-            engine(memories, recycling)?.precompile_compatibility_hash().hash(&mut hasher);
+            let imaged = Arc::new(ImagedMemories::new(limits.memory));
+            engine(memories, recycling, imaged)?.precompile_compatibility_hash().hash(&mut hasher);
         }
         MAX_RECYCLED.hash(&mut hasher);
         COMPARE.hash(&mut hasher);
@@ -152,11 +156,15 @@ impl Sandbox {
 
     /// Has instances' memories begin in `regions` of [`REGION_BYTES`](shm::ring::REGION_BYTES) bytes of a shared
     /// memory, from `offset` on, which is a multiple of the kernel's pages and where all is zero.
-    /// Nobody else may write there. Only the first call counts.
+    /// Nobody else may write there. Only the first call counts. A process that was forked makes it before it
+    /// confines itself.
     ///
     /// # Errors
     /// When they cannot be mapped.
     pub fn share(&self, fd: BorrowedFd<'_>, offset: u64, regions: usize) -> io::Result<()> {
+        if self.kind == Memories::CopyOnWrite {
+            self.imaged.look_at_pages();
+        }
         self.memories.share(fd, offset, regions)
     }
 
@@ -171,6 +179,7 @@ impl Sandbox {
     /// Gives back memories that no instance has needed since this was called before.
     pub fn trim(&self) {
         self.memories.trim();
+        self.imaged.trim();
     }
 
     /// What says when the time of a call is up that begins now, with the deadline `at`. By ticks it is as
@@ -254,7 +263,11 @@ fn recycling(memories: Memories, limits: HandlerLimits) -> RecyclingMemories {
     RecyclingMemories::new(limits.memory, memories != Memories::Compared)
 }
 
-fn engine(memories: Memories, recycling: Arc<RecyclingMemories>) -> anyhow::Result<Engine> {
+fn engine(
+    memories: Memories,
+    recycling: Arc<RecyclingMemories>,
+    imaged: Arc<ImagedMemories>,
+) -> anyhow::Result<Engine> {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
@@ -267,23 +280,21 @@ fn engine(memories: Memories, recycling: Arc<RecyclingMemories>) -> anyhow::Resu
         .coredump_on_trap(true)
         .wasm_memory64(false)
         .wasm_relaxed_simd(false);
+    // What memories begin with is mapped here, or copied.
+    config.memory_init_cow(false);
     match memories {
-        Memories::Recycling => config
+        Memories::Recycling | Memories::CopyOnWrite => config
             .memory_reservation(RESERVATION as u64)
             .memory_guard_size(GUARD as u64)
-            .memory_may_move(false)
-            .memory_init_cow(false)
-            .with_host_memory(recycling),
+            .memory_may_move(false),
         // Of a memory that may move and has no guard, the size has to be looked at.
-        Memories::Compared => config
-            .memory_reservation(0)
-            .memory_guard_size(0)
-            .memory_may_move(true)
-            .memory_init_cow(false)
-            .with_host_memory(recycling),
-        Memories::CopyOnWrite => {
-            config.memory_reservation(MEMORY_RESERVATION).memory_init_cow(true)
+        Memories::Compared => {
+            config.memory_reservation(0).memory_guard_size(0).memory_may_move(true)
         }
+    };
+    match memories {
+        Memories::Recycling | Memories::Compared => config.with_host_memory(recycling),
+        Memories::CopyOnWrite => config.with_host_memory(imaged),
     };
     let engine = Engine::new(&config).map_err(anyhow::Error::from);
     engine.context("setting up the WebAssembly engine")

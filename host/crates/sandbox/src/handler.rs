@@ -8,12 +8,13 @@ use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
 use super::component::borrowed_result::{self, BORROWED_RESULT};
 use super::component::complexity::{Complexity, MODULES, RECORDS, Unknown};
 use super::component::declared::{Declared, why_invalid};
+use super::component::initial_image;
 use super::component::kind::Kind;
 use super::denied;
-use super::engine::Sandbox;
+use super::engine::{MAX_RECYCLED, Memories, Sandbox};
 use super::limits;
 use super::monitor::{Grants, State};
-use super::program::{Needs, Program};
+use super::program::{Images, Needs, Program};
 use super::refusal::Refusal;
 use ablation::Trick;
 
@@ -170,12 +171,18 @@ impl Sandbox {
             }
         }
         let added = borrowed_result::add(wasm, EXPORT);
-        let component = Component::from_binary(&self.engine, added.as_deref().unwrap_or(wasm))
+        let rewritten = added.as_deref().unwrap_or(wasm);
+        let imaged = (self.kind == Memories::CopyOnWrite)
+            .then(|| initial_image::take_out(rewritten, MAX_RECYCLED))
+            .flatten();
+        let (component, images) = imaged.unwrap_or_else(|| (rewritten.to_vec(), Vec::new()));
+        let component = Component::from_binary(&self.engine, &component)
             .map_err(|error| why_invalid(wasm, first_line(&error)))?;
         if component.get_export_index(None, BORROWED_RESULT).is_some() && added.is_none() {
             return Err(Refusal::Reserved);
         }
-        let program = Program { component, needs: Needs::new(complexity, self.kind) };
+        let needs = Needs::new(complexity, self.kind);
+        let program = Program { component, needs, images: Images::Taken(images) };
         self.has_room(&program)?;
         Ok(program)
     }
@@ -185,7 +192,7 @@ impl Sandbox {
     /// # Errors
     /// A [`Refusal`] when the component is not a handler or does not fit.
     pub fn handler(&self, program: &Program, grants: Grants) -> Result<Handler, Refusal> {
-        let Program { component, needs } = program;
+        let Program { component, needs, images } = program;
         let ty = component.component_type();
         let exports: Vec<_> = ty.exports(&self.engine).map(|(name, _)| name).collect();
         let entry = Kind::of(&exports).and_then(|(kind, name)| Entry::of(component, kind, name));
@@ -198,9 +205,9 @@ impl Sandbox {
         let pre = linker
             .instantiate_pre(component)
             .map_err(|error| Refusal::Invalid(first_line(&error)))?;
-        component
-            .initialize_copy_on_write_image()
-            .map_err(|error| Refusal::TooLarge(first_line(&error)))?;
+        self.imaged
+            .set_images(|| images.map())
+            .map_err(|error| Refusal::TooLarge(format!("what its memories begin with: {error}")))?;
         let records = usize::try_from(needs.records).unwrap_or(usize::MAX);
         Ok(Handler { pre, entry, grants: Arc::new(grants), records })
     }

@@ -37,6 +37,7 @@ pub use component::kind::Kind;
 pub use engine::{Clock, Memories, Sandbox};
 pub use handler::{Examined, Handler, granted};
 pub use limits::HandlerLimits;
+pub use linear_memory::page_map::PAGEMAP_SCAN;
 pub use monitor::{
     Audit, Captured, DirStreamPool, Grants, OpenFile, Permission, Preopen, Supervisor, measure,
 };

@@ -14,6 +14,9 @@
 //! A worker process has them begin in memory that its parent has, too ([`RecyclingMemories::share`]), so that
 //! the parent can read a response where it is.
 
+pub(crate) mod imaged;
+pub mod page_map;
+
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::ptr;
@@ -33,7 +36,7 @@ const KEPT: usize = 2 << 20;
 const _: () = assert!(REGION_BYTES == KEPT);
 
 /// Pages of WebAssembly, in bytes: as large as a page of any kernel, or larger.
-const PAGE: usize = 64 << 10;
+pub(crate) const PAGE: usize = 64 << 10;
 
 /// Address space of a memory, in bytes: all that 32 bits can address.
 pub(super) const RESERVATION: usize = 4 << 30;
@@ -113,7 +116,8 @@ impl RecyclingMemories {
         if self.is_exact {
             mapping.hide(size)?;
         }
-        let mut memory = Memory { mapping, size: 0, free: Arc::clone(&self.free) };
+        let mut memory =
+            Memory { mapping, size: 0, free: Arc::clone(&self.free), is_imaged: false };
         memory.grow_to(size)?;
         Ok(memory)
     }
@@ -258,16 +262,42 @@ impl Mapping {
     /// back to the kernel.
     fn give_back(&mut self, size: usize) -> io::Result<()> {
         self.dirty = self.dirty.max(size).min(KEPT);
-        if self.accessible > KEPT {
+        self.cut(KEPT)
+    }
+
+    /// Gives back to the kernel what is accessible beyond so many bytes.
+    fn cut(&mut self, size: usize) -> io::Result<()> {
+        let size = size.next_multiple_of(PAGE);
+        if self.accessible > size {
             let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
             // SAFETY: what is replaced lies in what is reserved, and is nobody else's.
             unsafe {
-                let begin = self.base.add(KEPT).cast();
-                mmap_anonymous(begin, self.accessible - KEPT, ProtFlags::empty(), flags)?;
+                let begin = self.base.add(size).cast();
+                mmap_anonymous(begin, self.accessible - size, ProtFlags::empty(), flags)?;
             }
-            self.accessible = KEPT;
+            self.accessible = size;
         }
         Ok(())
+    }
+
+    /// Has so many bytes of a file, from `offset` on, follow on what is accessible. They are copied where they
+    /// are written to.
+    fn append(&mut self, fd: BorrowedFd<'_>, offset: u64, length: usize) -> io::Result<()> {
+        let end = self.accessible.checked_add(length).filter(|end| *end <= self.reserved);
+        let end = end.ok_or(io::ErrorKind::OutOfMemory)?;
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
+        // SAFETY: what is replaced lies in what is reserved, and is nobody else's.
+        unsafe { mmap(self.base.add(self.accessible).cast(), length, access, flags, fd, offset) }?;
+        self.accessible = end;
+        Ok(())
+    }
+
+    /// What lies at so many bytes, when no instance has it.
+    fn bytes_mut(&mut self, at: usize, length: usize) -> &mut [u8] {
+        let length = length.min(self.accessible.saturating_sub(at));
+        // SAFETY: they are accessible, and who borrows them has all of the mapping.
+        unsafe { std::slice::from_raw_parts_mut(self.base.wrapping_add(at), length) }
     }
 }
 
@@ -294,6 +324,8 @@ pub(super) struct Memory {
     /// Bytes that the instance has.
     size: usize,
     free: Arc<Free>,
+    /// Whether the pages that it has written to are looked for when it is used again.
+    is_imaged: bool,
 }
 
 #[expect(unsafe_code, reason = "memory that a guest has is not a Rust value")]
@@ -314,7 +346,7 @@ impl Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         let mut mapping = std::mem::take(&mut self.mapping);
-        if mapping.give_back(self.size).is_ok() {
+        if self.is_imaged || mapping.give_back(self.size).is_ok() {
             self.free.lock().mappings.push(mapping);
         }
     }
@@ -351,6 +383,7 @@ unsafe impl LinearMemory for Memory {
 
     fn grow_to(&mut self, size: usize) -> wasmtime::Result<()> {
         self.mapping.expose(size)?;
+        // Nothing of one with an image, of which as much is accessible as its instance has.
         self.mapping.clear(self.size, size);
         self.size = size;
         Ok(())

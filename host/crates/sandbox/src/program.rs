@@ -1,30 +1,84 @@
 //! A compiled component: its machine code, and what its instances take besides memories.
 //!
-//! What they take is counted when a component is compiled (`complexity`), and lies behind the
-//! machine code from then on, wherever that is kept or handed to.
+//! What they take is counted when a component is compiled (`complexity`). It lies behind the
+//! machine code from then on, wherever that is kept or handed to, as does what large memories begin with.
+//!
+//! The file: machine code, images from a multiple of [`PAGE`] on, a place for each of them, and the trailer.
 
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use wasmtime::component::Component;
 
 use super::component::complexity::Complexity;
+use super::component::initial_image::InitialImage;
 use super::engine::{Clock, Memories, Sandbox};
 use super::handler::first_line;
+use super::limits::MEMORIES;
+use super::linear_memory::PAGE;
+use super::linear_memory::imaged::Image;
 use super::refusal::Refusal;
 use crate::limits::HandlerLimits;
 
 /// How what lies behind machine code begins. Another number for another meaning.
-pub(super) const MAGIC: [u8; 8] = *b"swapbox3";
+pub(super) const MAGIC: [u8; 8] = *b"swapbox5";
 
-/// Bytes behind machine code: [`MAGIC`] and three numbers.
-const TRAILER: usize = MAGIC.len() + 3 * size_of::<u64>();
+/// Bytes at the end: [`MAGIC`] and numbers.
+const TRAILER: usize = MAGIC.len() + 4 * size_of::<u64>();
+
+/// Bytes of an image's place: where in the file it begins, how long it is, and where in memory it begins.
+const PLACE: usize = 3 * size_of::<u64>();
 
 /// A compiled component, handler or not.
 pub struct Program {
     pub(super) component: Component,
     pub(super) needs: Needs,
+    pub(super) images: Images,
+}
+
+/// What memories of instances begin with.
+pub(super) enum Images {
+    Taken(Vec<InitialImage>),
+    Mapped {
+        file: Arc<File>,
+        /// Each as it lies in the file.
+        places: Vec<[u64; 3]>,
+    },
+}
+
+impl Images {
+    /// Each of them, as it can be mapped.
+    #[expect(unsafe_code, reason = "who loads a program promises that its file does not change")]
+    pub(super) fn map(&self) -> io::Result<Vec<Image>> {
+        match self {
+            Self::Taken(images) => images.iter().map(Image::new).collect(),
+            Self::Mapped { file, places } => {
+                let map = |[offset, length, start]: &[u64; 3]| {
+                    let number = |number: u64| usize::try_from(number).map_err(io::Error::other);
+                    // SAFETY: so it was promised to `Sandbox::load`.
+                    unsafe { Image::of_file(file, *offset, number(*length)?, number(*start)?) }
+                };
+                places.iter().map(map).collect()
+            }
+        }
+    }
+
+    /// Appends those that were taken out of a component to its machine code, and then the place of each.
+    fn append_to(&self, bytes: &mut Vec<u8>) -> io::Result<u64> {
+        let Self::Taken(images) = self else { return Err(io::ErrorKind::Unsupported.into()) };
+        let mut places = Vec::new();
+        for image in images {
+            bytes.resize(bytes.len().next_multiple_of(PAGE), 0);
+            let place = [bytes.len(), image.bytes.len(), image.start];
+            places.extend(place.map(|number| (number as u64).to_le_bytes()).concat());
+            bytes.extend_from_slice(&image.bytes);
+        }
+        bytes.extend(places);
+        Ok(images.len() as u64)
+    }
 }
 
 /// What an instance takes before its first call.
@@ -44,20 +98,24 @@ impl Needs {
         Self { records: complexity.record_bytes(), initial_data, memories }
     }
 
-    fn trailer(self) -> Vec<u8> {
+    fn trailer(self, images: u64) -> Vec<u8> {
         let memories = Memories::ALL.iter().position(|kind| *kind == self.memories);
-        let numbers = [self.records, self.initial_data, memories.unwrap_or_default() as u64];
+        let memories = memories.unwrap_or_default() as u64;
+        let numbers = [self.records, self.initial_data, memories, images];
         [MAGIC].into_iter().chain(numbers.map(u64::to_le_bytes)).flatten().collect()
     }
 
-    fn of_trailer(trailer: &[u8; TRAILER]) -> Option<Self> {
+    /// What a trailer says, and how many images there are.
+    fn of_trailer(trailer: &[u8; TRAILER]) -> Option<(Self, usize)> {
         let (numbers, []) = trailer.strip_prefix(&MAGIC)?.as_chunks() else { return None };
-        let &[records, initial_data, memories] = numbers else { return None };
-        Some(Self {
+        let &[records, initial_data, memories, images] = numbers else { return None };
+        let needs = Self {
             records: u64::from_le_bytes(records),
             initial_data: u64::from_le_bytes(initial_data),
             memories: *Memories::ALL.get(usize::try_from(u64::from_le_bytes(memories)).ok()?)?,
-        })
+        };
+        let images = usize::try_from(u64::from_le_bytes(images)).ok()?;
+        Some((needs, images)).filter(|_| images <= MEMORIES)
     }
 }
 
@@ -65,10 +123,11 @@ impl Program {
     /// Bytes that [`Sandbox::load`] takes.
     ///
     /// # Errors
-    /// When there is no memory for them.
+    /// When there is no memory for them, or the program came out of a file.
     pub fn serialize(&self) -> anyhow::Result<Vec<u8>> {
         let mut bytes = self.component.serialize().map_err(anyhow::Error::from)?;
-        bytes.extend_from_slice(&self.needs.trailer());
+        let images = self.images.append_to(&mut bytes).context("what memories begin with")?;
+        bytes.extend_from_slice(&self.needs.trailer(images));
         Ok(bytes)
     }
 }
@@ -88,22 +147,30 @@ impl Sandbox {
         clock: Clock,
         path: &str,
     ) -> anyhow::Result<(Self, Program)> {
-        let needs = read_needs(path).context("what lies behind machine code")?;
-        let needs = needs.ok_or_else(|| Refusal::Precompiled("there is no trailer".into()))?;
+        let behind = read_behind(path).context("what lies behind machine code")?;
+        let (needs, images) =
+            behind.ok_or_else(|| Refusal::Precompiled("there is no trailer".into()))?;
         let sandbox = Self::new(limits, needs.memories, clock)?;
         // SAFETY: the caller upholds what this function asks for.
         let component = unsafe { Component::deserialize_file(&sandbox.engine, path) };
         let component = component.map_err(|error| Refusal::Precompiled(first_line(&error)))?;
-        Ok((sandbox, Program { component, needs }))
+        Ok((sandbox, Program { component, needs, images }))
     }
 }
 
-fn read_needs(path: &str) -> std::io::Result<Option<Needs>> {
+fn read_behind(path: &str) -> io::Result<Option<(Needs, Images)>> {
     let file = File::open(path)?;
     let Some(at) = file.metadata()?.len().checked_sub(TRAILER as u64) else { return Ok(None) };
     let mut trailer = [0; TRAILER];
     file.read_exact_at(&mut trailer, at)?;
-    Ok(Needs::of_trailer(&trailer))
+    let Some((needs, count)) = Needs::of_trailer(&trailer) else { return Ok(None) };
+    let mut places = vec![0; count * PLACE];
+    let Some(at) = at.checked_sub(places.len() as u64) else { return Ok(None) };
+    file.read_exact_at(&mut places, at)?;
+    let (numbers, []) = places.as_chunks() else { return Ok(None) };
+    let numbers: Vec<_> = numbers.iter().map(|number| u64::from_le_bytes(*number)).collect();
+    let places = numbers.as_chunks().0.to_vec();
+    Ok(Some((needs, Images::Mapped { file: Arc::new(file), places })))
 }
 
 #[cfg(test)]
@@ -114,8 +181,8 @@ mod tests {
     fn what_lies_behind_machine_code_is_read_again() {
         let memories = Memories::CopyOnWrite;
         let needs = Needs { records: 7, initial_data: u64::MAX, memories };
-        let trailer: [u8; TRAILER] = needs.trailer().try_into().expect("its length");
-        assert_eq!(Needs::of_trailer(&trailer), Some(needs));
+        let trailer: [u8; TRAILER] = needs.trailer(2).try_into().expect("its length");
+        assert_eq!(Needs::of_trailer(&trailer), Some((needs, 2)));
         assert_eq!(Needs::of_trailer(&[0; TRAILER]), None);
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod adapted;
 pub(crate) mod borrowed_result;
 pub(crate) mod complexity;
 pub(crate) mod declared;
+pub(crate) mod initial_image;
 pub(crate) mod kind;
 #[cfg(test)]
 mod properties;
