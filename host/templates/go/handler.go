@@ -15,7 +15,7 @@ import (
 )
 
 // The one directory that a handler has, by the name that it has inside.
-const directory = "folder"
+const directory = "/folder"
 
 // The name of a file in the directory itself, and not hidden.
 var safeName = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}$`)

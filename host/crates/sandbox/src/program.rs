@@ -16,7 +16,7 @@ use super::refusal::Refusal;
 use crate::limits::HandlerLimits;
 
 /// How what lies behind machine code begins. Another number for another meaning.
-pub(super) const MAGIC: [u8; 8] = *b"swapbox3";
+pub(super) const MAGIC: [u8; 8] = *b"swapbox4";
 
 /// Bytes behind machine code: [`MAGIC`] and three numbers.
 const TRAILER: usize = MAGIC.len() + 3 * size_of::<u64>();
