@@ -10,6 +10,7 @@ use crate::cli::{self, Task, Usage};
 use crate::config::{Config, LogFormat};
 #[cfg(feature = "demo")]
 use crate::demo;
+use crate::isolation::lockdown;
 use crate::new::Project;
 use crate::observe::log;
 use crate::{dispatch, inspect, run};
@@ -55,6 +56,8 @@ pub fn main() -> ExitCode {
 }
 
 fn make(project: &Project) -> anyhow::Result<()> {
+    // A file that cannot be written is an error, and what is there already is taken away again.
+    lockdown::survive_file_size_limit()?;
     let next_steps = project.create(Path::new("."))?;
     // A pipe that is closed early has read enough.
     let _ = write!(std::io::stdout(), "{next_steps}");

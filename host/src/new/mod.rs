@@ -7,9 +7,9 @@ mod project_name;
 mod templates;
 
 use std::fmt::Write as _;
-use std::fs::{self, Permissions};
-use std::io::ErrorKind;
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -18,8 +18,11 @@ use clap::ValueEnum;
 use self::project_name::ProjectName;
 use self::templates::{TEMPLATES, Template};
 
-/// What a script is allowed to, before the umask.
-const EXECUTABLE: u32 = 0o755;
+/// The permissions of a file, before the umask.
+const FILE_MODE: u32 = 0o666;
+
+/// The permissions of a script, before the umask.
+const SCRIPT_MODE: u32 = 0o777;
 
 /// What `host new` understands.
 #[derive(Debug, clap::Args)]
@@ -63,7 +66,7 @@ pub enum Kind {
 
 /// No template is of this kind in this language.
 #[derive(Debug, thiserror::Error)]
-#[error("--kind {wanted}: in {language} there is {offered}", wanted = value(*.wanted))]
+#[error("--kind {wanted}: the templates in {language} are of the kind {offered}", wanted = value(*.wanted))]
 pub struct NoTemplate {
     language: &'static str,
     wanted: Kind,
@@ -178,11 +181,9 @@ fn write(directory: &Path, path: &str, text: &str) -> anyhow::Result<()> {
     if let Some(parent) = file.parent() {
         fs::create_dir_all(parent).context(path.to_owned())?;
     }
-    fs::write(&file, text).context(path.to_owned())?;
-    if text.starts_with("#!") {
-        fs::set_permissions(&file, Permissions::from_mode(EXECUTABLE)).context(path.to_owned())?;
-    }
-    Ok(())
+    let mode = if text.starts_with("#!") { SCRIPT_MODE } else { FILE_MODE };
+    let created = OpenOptions::new().write(true).create_new(true).mode(mode).open(&file);
+    created.and_then(|mut file| file.write_all(text.as_bytes())).context(path.to_owned())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::support::{has_program, host, output};
+use crate::support::{clean, has_program, host, output};
 
 /// Each pair of a language and a kind, with the files that its projects have besides [`EVERY`]. The first
 /// one of a language is its default.
@@ -188,6 +188,23 @@ fn where_nothing_can_be_made_the_line_says_why() {
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.starts_with("error: greet: "), "{stderr}");
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
+}
+
+#[test]
+fn a_project_that_cannot_be_written_leaves_nothing() {
+    let parent = tempfile::tempdir().unwrap();
+    let mut shell = clean("sh");
+    // No file may have a byte.
+    shell.args([
+        "-c",
+        "ulimit -f 0 && exec \"$0\" new greet",
+        host().get_program().to_str().unwrap(),
+    ]);
+    let output = output(shell.current_dir(parent.path()));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.starts_with("error: greet: README.md: "), "{stderr}");
+    assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
 }
 
 /// Runs a program that only reads a project: whether it takes the project for well-formed.
