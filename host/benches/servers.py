@@ -52,6 +52,7 @@ class Server:
             if self.port and self.answers():
                 return
             time.sleep(0.01)
+        self.process.kill()
         sys.exit(f"{Path(sys.argv[0]).name}: {command[0]} does not answer\n{said}")
 
     def answers(self):

@@ -11,6 +11,7 @@ use clap_complete::Shell;
 
 use crate::config::{Config, Route, Settings, describe};
 use crate::environment::Environment;
+use crate::new::{self, Project};
 
 /// The program's name, where it is called by none.
 const NAME: &str = "host";
@@ -47,6 +48,8 @@ enum Command {
         /// The handler, a .wasm component
         handler: PathBuf,
     },
+    /// Make a project of a handler, which builds and has a test, in a new directory
+    New(new::Options),
     /// Run the attack catalogue against both pools, and show what stops each attack
     #[cfg(feature = "demo")]
     Demo(demo::Options),
@@ -76,6 +79,8 @@ pub enum Task {
     Demo(demo::Options),
     /// Print this.
     Print(Vec<u8>),
+    /// Make this project in the working directory.
+    New(Project),
     /// Inspect a handler, with the limits of this configuration.
     Inspect(PathBuf, Box<Config>),
 }
@@ -127,6 +132,9 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Usage> {
         }
         Some(Command::Inspect { handler }) => {
             Ok(Task::Inspect(handler, configured(Settings::default())?))
+        }
+        Some(Command::New(options)) => {
+            options.project().map(Task::New).map_err(|error| Usage::Error(error.to_string()))
         }
         None => configure(cli, environment).map_err(|error| Usage::Error(format!("{error:#}"))),
     }

@@ -13,6 +13,8 @@
 //! [`program`] is the executable. Another one that serves begins with [`dispatch()`], which does what
 //! a server has its own executable do in other processes.
 //!
+//! [`new`] makes the projects that writers of handlers begin with.
+//!
 //! [`observe`] tells operators what happens. [`attacks`] tries all of it, as [`demo`] has it do.
 //!
 //! The crates below `host/crates` know nothing of the server. Their dependencies say what never
@@ -29,6 +31,7 @@ pub mod handlers;
 mod housekeeping;
 pub mod inspect;
 pub mod isolation;
+pub mod new;
 pub mod observe;
 pub mod pool;
 pub mod program;

@@ -10,6 +10,8 @@ use crate::cli::{self, Task, Usage};
 use crate::config::{Config, LogFormat};
 #[cfg(feature = "demo")]
 use crate::demo;
+use crate::isolation::lockdown;
+use crate::new::Project;
 use crate::observe::log;
 use crate::{dispatch, inspect, run};
 
@@ -28,6 +30,7 @@ pub fn main() -> ExitCode {
         }
         #[cfg(feature = "demo")]
         Ok(Task::Demo(options)) => demo::run(&options),
+        Ok(Task::New(project)) => make(&project),
         Ok(Task::Inspect(handler, config)) => inspect_handler(&handler, &config),
         Ok(Task::Print(bytes)) => {
             // A pipe that is closed early has read enough.
@@ -50,6 +53,15 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn make(project: &Project) -> anyhow::Result<()> {
+    // A file that cannot be written is an error, and what is there already is taken away again.
+    lockdown::survive_file_size_limit()?;
+    let next_steps = project.create(Path::new("."))?;
+    // A pipe that is closed early has read enough.
+    let _ = write!(std::io::stdout(), "{next_steps}");
+    Ok(())
 }
 
 fn inspect_handler(handler: &Path, config: &Config) -> anyhow::Result<()> {

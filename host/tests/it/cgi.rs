@@ -110,7 +110,7 @@ fn what_is_no_response_of_cgi_is_none(pool: &str) {
     server.wait_for_line("a line on standard error");
 }
 
-/// A program of WASI preview 1, as Go and C make them: says its response, and nothing else.
+/// A program of WASI preview 1, as C makes them: says its response, and nothing else.
 const MODULE: &str = r#"(module
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
@@ -126,6 +126,66 @@ fn a_core_module_of_preview_1_is_a_command(pool: &str) {
     let server = Server::with_handler(pool, MODULE, &[]);
     let response = server.get("/");
     assert_eq!((response.status, response.text()), (200, "from a module"), "{pool}");
+}
+
+/// A program in the manner of Go: takes all of its memory, which it overwrites before each call. Answers with what the
+/// file `name` has, read in two pieces, and with its environment.
+const GREEDY: &str = r#"(module
+  (import "wasi_snapshot_preview1" "environ_sizes_get" (func $sizes (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "environ_get" (func $environ (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 2)
+  (table 1 funcref)
+  (elem (i32.const 0) $write)
+  (type $call (func (param i32 i32 i32 i32) (result i32)))
+  (data (i32.const 0) "name")
+  (data (i32.const 16) "Content-Type: text/plain\n\n")
+  ;; Where the file's first two bytes go, and where the others.
+  (data (i32.const 64) "\00\01\00\00\02\00\00\00" "\10\01\00\00\f0\00\00\00")
+  ;; The header, the file, the environment.
+  (data (i32.const 96) "\10\00\00\00\1a\00\00\00" "\00\01\00\00\02\00\00\00" "\10\01\00\00\00\00\00\00"
+    "\00\08\00\00\00\00\00\00")
+  (func $take
+    (drop (memory.grow (i32.const 1)))
+    (memory.fill (i32.const 0x10000) (i32.const 0xaa)
+      (i32.sub (i32.mul (memory.size) (i32.const 0x10000)) (i32.const 0x10000))))
+  (func $check (param i32)
+    (if (local.get 0) (then unreachable)))
+  (func (export "_start")
+    (call $take)
+    (call $check (call $sizes (i32.const 48) (i32.const 124)))
+    (call $take)
+    (call $check (call $environ (i32.const 0x400) (i32.const 0x800)))
+    (call $take)
+    (call $check (call $open (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 4) (i32.const 0)
+      (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 52)))
+    (call $take)
+    (call $check (call $read (i32.load (i32.const 52)) (i32.const 64) (i32.const 2) (i32.const 56)))
+    (i32.store (i32.const 116) (i32.sub (i32.load (i32.const 56)) (i32.const 2)))
+    (call $take)
+    ;; The first string is where its address says.
+    (call $check (i32.ne (i32.load (i32.const 0x400)) (i32.const 0x800)))
+    (call $check (call_indirect (type $call)
+      (i32.const 1) (i32.const 96) (i32.const 4) (i32.const 56) (i32.const 0)))
+    (call $take))
+  (@custom "producers" "Go cmd/compile"))"#;
+
+for_each_pool!(a_program_that_takes_all_memory_for_its_own_is_a_command);
+fn a_program_that_takes_all_memory_for_its_own_is_a_command(pool: &str) {
+    let server = Server::with_handler(pool, GREEDY, &["--env", "GREETING=hello"]);
+    fs::write(server.dir.join("name"), "a file's text\n").unwrap();
+    for _ in 0..3 {
+        let response = server.get("/greedy");
+        let text = response.text();
+        assert!(response.status == 200 && text.starts_with("a file's text\n"), "{pool}: {text}");
+        let environment: Vec<_> = text["a file's text\n".len()..].split('\0').collect();
+        for pair in ["GREETING=hello", "PATH_INFO=/greedy", "REQUEST_METHOD=GET"] {
+            assert!(environment.contains(&pair), "{pool}: {environment:?}");
+        }
+    }
 }
 
 /// A component that reads its environment while it is instantiated; succeeds if something was there.

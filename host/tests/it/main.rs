@@ -26,6 +26,7 @@ mod ipc;
 mod layers;
 mod lockdown;
 mod logging;
+mod new;
 mod output;
 mod page;
 mod plain;

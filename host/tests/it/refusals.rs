@@ -94,9 +94,6 @@ fn what_is_no_component_is_said_to_be_what_it_is() {
     let library = wat::parse_str(
         r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func (param i32))))"#,
     );
-    let of_go = wat::parse_str(
-        r#"(module (func (export "_start")) (@custom "producers" "Go cmd/compile"))"#,
-    );
     let of_browsers =
         wat::parse_str(r#"(module (import "env" "f" (func)) (func (export "_start")))"#);
     for (file, expected) in [
@@ -105,7 +102,6 @@ fn what_is_no_component_is_said_to_be_what_it_is() {
         (b"\x7fELF\x02\x01\x01\0", "an ELF file"),
         (b"(component)", "WebAssembly text"),
         (&module, "a core WebAssembly module without `_start`"),
-        (&of_go.unwrap(), "it is a program of Go"),
         (&library.unwrap(), "a core WebAssembly module without `_start`"),
         (&of_browsers.unwrap(), "imports from `env`, which is not offered"),
     ] {

@@ -25,12 +25,6 @@ pub enum Refusal {
          for wasm32-wasip2, or adapt it with `wasm-tools component new`"
     )]
     CoreModule,
-    /// A program of Go, as a core module.
-    #[error(
-        "it is a program of Go, whose allocator shares its memory with nobody, and so not with what makes \
-         WASI preview 1 of WASI 0.2: this is not supported yet"
-    )]
-    Go,
     /// A core module that imports from something else than WASI preview 1.
     #[error(
         "it is a core WebAssembly module and imports from `{0}`, which is not offered: build it for \

@@ -13,6 +13,8 @@ use wit_component::ComponentEncoder;
 
 use crate::refusal::Refusal;
 
+mod own_memory;
+
 /// What decides which component is made of a module.
 pub(crate) const ADAPTER: &[u8] = WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER;
 
@@ -42,12 +44,11 @@ fn adapted(module: &[u8]) -> Result<Vec<u8>, Refusal> {
     {
         return Err(Refusal::CoreImport((*other).to_owned()));
     }
-    if outside.is_of_go {
-        return Err(Refusal::Go);
-    }
     if !outside.has_start {
         return Err(Refusal::CoreModule);
     }
+    let rewritten = if outside.is_of_go { own_memory::give(module)? } else { None };
+    let module = rewritten.as_deref().unwrap_or(module);
     let encoded = || {
         ComponentEncoder::default()
             .module(module)?
@@ -66,7 +67,7 @@ struct Outside<'a> {
     /// Whom it imports from.
     imports: Vec<&'a str>,
     has_start: bool,
-    /// Go's allocator takes all memory for its own, and so the page that the adapter allocates.
+    /// Go's allocator takes all memory for its own, and so would take the page that the adapter allocates.
     is_of_go: bool,
 }
 
