@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::types::{
@@ -24,8 +25,9 @@ wit_bindgen::generate!({
 /// Bytes of a request's body, all of which is held in memory.
 const MAX_BODY: usize = 64 << 20;
 
-/// Bytes that are read of a request's body at a time.
-const CHUNK: usize = 64 << 10;
+/// Bytes that are read of a request's body at a time: as many as there are already, within this. What is
+/// read at first fits into the memory that the instance starts with.
+const CHUNK: RangeInclusive<usize> = 4 << 10..=64 << 10;
 
 /// Fields of a request that are between client and server, and two that are written anew.
 const DROPPED: [&str; 10] = [
@@ -133,7 +135,8 @@ fn read_body(request: &IncomingRequest, message: &mut Vec<u8>) -> Result<(), Err
     let body = request.consume().map_err(taken)?;
     let stream = body.stream().map_err(taken)?;
     loop {
-        match runtime::append(message, CHUNK, || stream.blocking_read(CHUNK as u64)) {
+        let chunk = message.len().clamp(*CHUNK.start(), *CHUNK.end());
+        match runtime::append(message, chunk, || stream.blocking_read(chunk as u64)) {
             Ok(_) if message.len() > most => {
                 return Err(ErrorCode::HttpRequestBodySize(Some(MAX_BODY as u64)));
             }
