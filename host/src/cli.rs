@@ -50,6 +50,14 @@ enum Command {
     },
     /// Make a project of a handler, which builds and has a test, in a new directory
     New(new::Options),
+    /// Make a handler of bytes a component of wasi:http, as other servers run it
+    Export {
+        /// The handler, a .wasm component
+        handler: PathBuf,
+        /// Where the component is written; - for standard output
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
     /// Run the attack catalogue against both pools, and show what stops each attack
     #[cfg(feature = "demo")]
     Demo(demo::Options),
@@ -83,6 +91,15 @@ pub enum Task {
     New(Project),
     /// Inspect a handler, with the limits of this configuration.
     Inspect(PathBuf, Box<Config>),
+    /// Export a handler to a file, with the limits of this configuration.
+    Export {
+        /// The handler.
+        handler: PathBuf,
+        /// The file.
+        output: PathBuf,
+        /// What it may take.
+        config: Box<Config>,
+    },
 }
 
 /// Why the command line leads to nothing.
@@ -135,6 +152,10 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Usage> {
         }
         Some(Command::New(options)) => {
             options.project().map(Task::New).map_err(|error| Usage::Error(error.to_string()))
+        }
+        Some(Command::Export { handler, output }) => {
+            let config = configured(Settings::default())?;
+            Ok(Task::Export { handler, output, config })
         }
         None => configure(cli, environment).map_err(|error| Usage::Error(format!("{error:#}"))),
     }
@@ -263,6 +284,7 @@ mod tests {
         check(&["--config", "/nonexistent.toml"], "/nonexistent.toml");
         check(&["--dir", "::x"], "--dir");
         check(&["serve"], "serve");
+        check(&["export", "x.wasm"], "--output <FILE>");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `host inspect`: what a handler asks for, what it would be given, and whether it
 //! would be accepted.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::path::Path;
@@ -10,7 +11,7 @@ use anyhow::Context as _;
 use sandbox::HandlerLimits;
 use sandbox::granted;
 
-use crate::handlers::compiler::{self, Bounds, Compiled};
+use crate::handlers::compiler::{self, Bounds, Compiled, Findings};
 use crate::handlers::component_file;
 use crate::isolation::lockdown;
 use crate::pool::machine_code;
@@ -26,16 +27,7 @@ pub fn inspect(
     cpu: Duration,
 ) -> anyhow::Result<(String, bool)> {
     let context = || path.display().to_string();
-    let wasm = component_file::read(Some(path)).bytes.with_context(context)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let compiled = runtime
-        .block_on(compiler::compile(&wasm, limits, Bounds { cpu, ..Bounds::default() }))
-        .with_context(context)?;
-    let Compiled { code, findings } = compiled;
-    let refusal = findings.refusal.clone().or_else(|| {
-        let bound = machine_code::try_out(&code, limits);
-        bound.err().map(|error| format!("{error:#}"))
-    });
+    let Examined { wasm, findings } = examine(path, limits, cpu).with_context(context)?;
 
     let mut text = String::new();
     let path = path.display().to_string();
@@ -60,11 +52,39 @@ pub fn inspect(
     }
     let level = level()?;
     writeln!(text, "sandbox on this machine: {level}")?;
-    match &refusal {
+    match &findings.refusal {
         None => writeln!(text, "accepted")?,
         Some(why) => writeln!(text, "refused: {}", printable::line(why))?,
     }
-    Ok((text, refusal.is_none()))
+    Ok((text, findings.refusal.is_none()))
+}
+
+/// A handler's file, and what is known of it.
+pub(crate) struct Examined {
+    pub(crate) wasm: Cow<'static, [u8]>,
+    /// With the reason why a server would refuse it, if it would.
+    pub(crate) findings: Findings,
+}
+
+/// Has a handler compiled, and tries out what came of it.
+///
+/// # Errors
+/// When the file cannot be read or compiled at all.
+pub(crate) fn examine(
+    path: &Path,
+    limits: HandlerLimits,
+    cpu: Duration,
+) -> anyhow::Result<Examined> {
+    let wasm = component_file::read(Some(path)).bytes?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let bounds = Bounds { cpu, ..Bounds::default() };
+    let Compiled { code, mut findings } =
+        runtime.block_on(compiler::compile(&wasm, limits, bounds))?;
+    if findings.refusal.is_none() {
+        let bound = machine_code::try_out(&code, limits);
+        findings.refusal = bound.err().map(|error| format!("{error:#}"));
+    }
+    Ok(Examined { wasm, findings })
 }
 
 /// What would be in force around a worker: tried on a thread that then ends.

@@ -26,6 +26,7 @@ pub mod config;
 pub mod demo;
 mod dispatch;
 mod environment;
+pub mod export;
 pub mod front;
 pub mod handlers;
 mod housekeeping;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use sandbox::HandlerLimits;
 
 use crate::cli::{self, Task, Usage};
 use crate::config::{Config, LogFormat};
@@ -13,7 +14,7 @@ use crate::demo;
 use crate::isolation::lockdown;
 use crate::new::Project;
 use crate::observe::log;
-use crate::{dispatch, inspect, run};
+use crate::{dispatch, export, inspect, run};
 
 /// Exit status for a command line that is not right.
 const USAGE: u8 = 2;
@@ -32,6 +33,7 @@ pub fn main() -> ExitCode {
         Ok(Task::Demo(options)) => demo::run(&options),
         Ok(Task::New(project)) => make(&project),
         Ok(Task::Inspect(handler, config)) => inspect_handler(&handler, &config),
+        Ok(Task::Export { handler, output, config }) => export_handler(&handler, &output, &config),
         Ok(Task::Print(bytes)) => {
             // A pipe that is closed early has read enough.
             let _ = std::io::stdout().write_all(&bytes);
@@ -65,10 +67,18 @@ fn make(project: &Project) -> anyhow::Result<()> {
 }
 
 fn inspect_handler(handler: &Path, config: &Config) -> anyhow::Result<()> {
-    let limits = config.routes.first().context("there is a handler by default")?.limits;
-    let (text, accepted) = inspect::inspect(handler, limits, config.compile_timeout)?;
+    let (text, accepted) = inspect::inspect(handler, limits(config)?, config.compile_timeout)?;
     // A pipe that is closed early has read enough.
     let _ = write!(std::io::stdout(), "{text}");
     anyhow::ensure!(accepted, "{}: it would be refused", handler.display());
     Ok(())
+}
+
+fn export_handler(handler: &Path, output: &Path, config: &Config) -> anyhow::Result<()> {
+    export::export(handler, output, limits(config)?, config.compile_timeout)
+}
+
+/// What the one handler of a configuration may use.
+fn limits(config: &Config) -> anyhow::Result<HandlerLimits> {
+    Ok(config.routes.first().context("there is a handler by default")?.limits)
 }

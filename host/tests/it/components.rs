@@ -102,6 +102,25 @@ pub fn parrot() -> String {
     )
 }
 
+/// Answers with the whole request, of up to 12 MiB. Its length has ten digits.
+pub fn mirror() -> String {
+    let head = r"HTTP/1.1 200 OK\0d\0aContent-Length: 0000000000\0d\0a\0d\0a";
+    // Before the request, which is at 16384.
+    handler(
+        &format!(r#"(memory (export "memory") 200) (data (i32.const 16337) "{head}")"#),
+        "(local $digit i32)
+         (i32.store (i32.const 0) (i32.const 16337))
+         (i32.store (i32.const 4) (i32.add (local.get $length) (i32.const 47)))
+         (local.set $digit (i32.const 16380))
+         (loop $next
+           (local.set $digit (i32.sub (local.get $digit) (i32.const 1)))
+           (i32.store8 (local.get $digit)
+             (i32.add (i32.const 48) (i32.rem_u (local.get $length) (i32.const 10))))
+           (br_if $next (local.tee $length (i32.div_u (local.get $length) (i32.const 10)))))
+         i32.const 0",
+    )
+}
+
 /// Computes for ever.
 pub fn endless_loop() -> String {
     handler(MEMORY, "(loop $l br $l) unreachable")

@@ -16,6 +16,7 @@ mod demo;
 mod directory;
 mod documents;
 mod environment;
+mod export;
 mod files;
 mod fresh;
 #[cfg(feature = "holes")]

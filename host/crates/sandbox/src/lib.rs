@@ -33,6 +33,7 @@ mod turns;
 pub use call::{Call, CallContext, CallError};
 pub use cause::{Cause, Frame};
 pub use component::adapted::as_component;
+pub use component::exported::as_http;
 pub use component::kind::Kind;
 pub use engine::{Clock, Memories, Sandbox};
 pub use handler::{Examined, Handler, granted};

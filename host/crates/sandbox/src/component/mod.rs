@@ -1,10 +1,11 @@
 //! What is done with a component before it is compiled: what it asks for, what an instance of it
-//! takes, and the export that leaves a response where it is.
+//! takes, and the export that leaves a response where it is; and what is made of it for other servers.
 
 pub(crate) mod adapted;
 pub(crate) mod borrowed_result;
 pub(crate) mod complexity;
 pub(crate) mod declared;
+pub(crate) mod exported;
 pub(crate) mod initial_image;
 pub(crate) mod kind;
 #[cfg(test)]

@@ -1,0 +1,208 @@
+//! The exchange: a request of `wasi:http` as a message, a message as its response.
+
+use alloc::format;
+use alloc::vec::Vec;
+use core::ops::RangeInclusive;
+
+use wasip2::exports::http::incoming_handler::Guest;
+use wasip2::http::types::{
+    ErrorCode, Fields, HeaderError, IncomingRequest, Method, OutgoingBody, OutgoingResponse,
+    ResponseOutparam,
+};
+use wasip2::io::streams::{OutputStream, StreamError};
+
+use crate::response::Response;
+
+wit_bindgen::generate!({
+    inline: "
+        package swapbox:adapter;
+        world adapter {
+            import handle: func(request: list<u8>) -> list<u8>;
+        }
+    ",
+});
+
+/// Bytes of a request's body, all of which is held in memory.
+const MAX_BODY: usize = 64 << 20;
+
+/// Bytes that are read of a request's body at a time: as many as there are already, within this. What is
+/// read at first fits into the memory that the instance starts with.
+const CHUNK: RangeInclusive<usize> = 4 << 10..=64 << 10;
+
+/// Fields of a request that are between client and server, and two that are written anew.
+const DROPPED: [&str; 10] = [
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+struct Adapter;
+
+impl Guest for Adapter {
+    fn handle(request: IncomingRequest, out: ResponseOutparam) {
+        let is_head = matches!(request.method(), Method::Head);
+        let message = match message(&request) {
+            Ok(request) => handle(&request),
+            Err(error) => return ResponseOutparam::set(out, Err(error)),
+        };
+        match Response::parse(&message, is_head).and_then(Outgoing::new) {
+            Some(response) => response.send(out),
+            None => ResponseOutparam::set(out, Err(ErrorCode::HttpProtocolError)),
+        }
+    }
+}
+
+wasip2::http::proxy::export!(Adapter);
+
+/// The request as one message.
+fn message(request: &IncomingRequest) -> Result<Vec<u8>, ErrorCode> {
+    let method = request.method();
+    let path = request.path_with_query().filter(|path| !path.is_empty());
+    let path = path.as_deref().unwrap_or(match method {
+        Method::Options => "*",
+        _ => "/",
+    });
+    let fields = request.headers().entries();
+    let is = |name: &str, other| name.eq_ignore_ascii_case(other);
+    let host = match request.authority() {
+        Some(authority) => authority.into_bytes(),
+        None => {
+            let host = fields.iter().find(|(name, _)| is(name, "host"));
+            // The field must be there, if need be without a value.
+            host.map(|(_, value)| value.clone()).unwrap_or_default()
+        }
+    };
+
+    let mut message = Vec::new();
+    line(&mut message, &[name(&method).as_bytes(), b" ", path.as_bytes(), b" HTTP/1.1"])?;
+    line(&mut message, &[b"Host: ", &host])?;
+    let mut has_length = matches!(method, Method::Post | Method::Put | Method::Patch);
+    for (name, value) in &fields {
+        has_length |= is(name, "content-length");
+        if !DROPPED.iter().any(|dropped| is(name, dropped)) {
+            line(&mut message, &[name.as_bytes(), b": ", value])?;
+        }
+    }
+    let head = message.len();
+    read_body(request, &mut message)?;
+    let length = message.len() - head;
+    let end = match has_length || length > 0 {
+        true => format!("Content-Length: {length}\r\n\r\n"),
+        false => "\r\n".into(),
+    };
+    message.splice(head..head, end.into_bytes());
+    Ok(message)
+}
+
+/// Appends a line, unless its parts would make several of it.
+fn line(message: &mut Vec<u8>, parts: &[&[u8]]) -> Result<(), ErrorCode> {
+    for part in parts {
+        if part.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+            return Err(ErrorCode::HttpProtocolError);
+        }
+        message.extend_from_slice(part);
+    }
+    message.extend_from_slice(b"\r\n");
+    Ok(())
+}
+
+fn name(method: &Method) -> &str {
+    match method {
+        Method::Get => "GET",
+        Method::Head => "HEAD",
+        Method::Post => "POST",
+        Method::Put => "PUT",
+        Method::Delete => "DELETE",
+        Method::Connect => "CONNECT",
+        Method::Options => "OPTIONS",
+        Method::Trace => "TRACE",
+        Method::Patch => "PATCH",
+        Method::Other(name) => name,
+    }
+}
+
+/// Appends the request's body.
+fn read_body(request: &IncomingRequest, message: &mut Vec<u8>) -> Result<(), ErrorCode> {
+    let taken = |()| ErrorCode::InternalError(None);
+    let most = message.len() + MAX_BODY;
+    let body = request.consume().map_err(taken)?;
+    let stream = body.stream().map_err(taken)?;
+    loop {
+        let chunk = message.len().clamp(*CHUNK.start(), *CHUNK.end());
+        match runtime::append(message, chunk, || stream.blocking_read(chunk as u64)) {
+            Ok(_) if message.len() > most => {
+                return Err(ErrorCode::HttpRequestBodySize(Some(MAX_BODY as u64)));
+            }
+            Ok(_) => {}
+            Err(StreamError::Closed) => return Ok(()),
+            Err(StreamError::LastOperationFailed(_)) => {
+                return Err(ErrorCode::ConnectionTerminated);
+            }
+        }
+    }
+}
+
+/// A response that the server takes.
+struct Outgoing<'a> {
+    response: OutgoingResponse,
+    body: &'a [u8],
+}
+
+impl<'a> Outgoing<'a> {
+    /// The response; `None` if the server finds a field malformed. A field that is the server's to set is
+    /// left out.
+    fn new(Response { status, fields, body }: Response<'a>) -> Option<Self> {
+        let all = Fields::new();
+        for (name, value) in fields {
+            match all.append(name, value) {
+                Ok(()) | Err(HeaderError::Forbidden) => {}
+                Err(_) => return None,
+            }
+        }
+        let response = OutgoingResponse::new(all);
+        response.set_status_code(status).ok()?;
+        Some(Self { response, body })
+    }
+
+    /// Sends the response, as far as the client takes it.
+    fn send(self, out: ResponseOutparam) {
+        let Self { response, body: bytes } = self;
+        // Where there is no body, Content-Length may say how long another would be: so none is begun.
+        let body = match bytes {
+            [] => None,
+            _ => response.body().ok(),
+        };
+        ResponseOutparam::set(out, Ok(response));
+        if let Some(body) = body
+            && body.write().is_ok_and(|stream| write(&stream, bytes).is_ok())
+        {
+            let _ = OutgoingBody::finish(body, None);
+        }
+    }
+}
+
+/// Writes as much at a time as the server has room for.
+fn write(stream: &OutputStream, mut bytes: &[u8]) -> Result<(), StreamError> {
+    while !bytes.is_empty() {
+        let room = usize::try_from(stream.check_write()?).unwrap_or(usize::MAX);
+        let (now, later) = bytes.split_at(room.min(bytes.len()));
+        match now {
+            [] => stream.subscribe().block(),
+            _ => stream.write(now)?,
+        }
+        bytes = later;
+    }
+    stream.blocking_flush()
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    core::arch::wasm32::unreachable()
+}
