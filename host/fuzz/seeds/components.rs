@@ -11,10 +11,24 @@ const MODULE: &str = r#"(core module $m (memory (export "memory") 1) (data (i32.
     (canon lift (core func $i "handle") (memory (core memory $i "memory"))
       (realloc (core func $i "realloc")) (post-return (core func $i "post"))))"#;
 
+/// A program of WASI preview 1, with what makes it one of Go in place of `PRODUCERS`.
+const PROGRAM: &str = r#"(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "environ_sizes_get" (func (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "environ_get" (func (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_readlink" (func (param i32 i32 i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "poll_oneoff" (func (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 2) (data (i32.const 8) "data") (table funcref (elem $write $read))
+  (func (export "_start") (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))))
+  PRODUCERS)"#;
+
 pub fn components() -> Vec<String> {
     let component = |parts: &[&str]| format!("(component {})", parts.join("\n"));
     let export = r#"(export "handle" (func $handle))"#;
     vec![
+        PROGRAM.replace("PRODUCERS", ""),
+        PROGRAM.replace("PRODUCERS", r#"(@custom "producers" "Go cmd/compile")"#),
         component(&[MODULE, export]),
         component(&[
             MODULE,

@@ -10,9 +10,24 @@ pub mod worker;
 #[allow(dead_code, reason = "the server uses more of it")]
 #[path = "../../crates/sandbox/src/component"]
 mod component {
+    pub(crate) mod adapted;
     pub(crate) mod borrowed_result;
     pub(crate) mod complexity;
+    pub(crate) mod initial_image;
     pub(crate) mod properties;
+}
+
+#[allow(dead_code, reason = "the server uses more of it")]
+#[path = "../../crates/sandbox/src/refusal.rs"]
+mod refusal;
+
+/// What the sandbox has, and is not needed as a whole.
+mod limits {
+    pub(crate) const MEMORIES: usize = 4;
+}
+
+mod linear_memory {
+    pub(crate) const PAGE: usize = 64 << 10;
 }
 
 /// A component: what is known of it, and what is added to it.

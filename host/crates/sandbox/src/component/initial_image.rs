@@ -44,7 +44,7 @@ pub(crate) fn tagged(maximum: Option<u64>) -> Option<usize> {
 }
 
 /// The component without the data segments of memories that begin with at least so many bytes, and what
-/// those began with; `None` if it is malformed.
+/// those began with; `None` if it is malformed, or a memory begins with as much as there can be.
 pub(crate) fn take_out(component: &[u8], at_least: u64) -> Option<(Vec<u8>, Vec<InitialImage>)> {
     let mut images = Vec::new();
     let component = component_without(component, at_least, &mut images)?;
@@ -115,9 +115,12 @@ fn memories(section: &[u8], tag: Option<u64>) -> Option<MemorySection> {
     let mut memories = MemorySection::new();
     for memory in MemorySectionReader::new(BinaryReader::new(section, 0)).ok()? {
         let memory = memory.ok()?;
+        if memory.initial > UNTAGGED {
+            return None;
+        }
         memories.memory(MemoryType {
             minimum: memory.initial,
-            maximum: tag.or(memory.maximum.map(|most| most.min(UNTAGGED.max(memory.initial)))),
+            maximum: tag.or(memory.maximum.map(|most| most.min(UNTAGGED))),
             memory64: memory.memory64,
             shared: memory.shared,
             page_size_log2: memory.page_size_log2,
@@ -262,7 +265,6 @@ mod tests {
             ("(memory 1) (data (i32.const 0) \"a\")", "max None 1 "),
             ("(memory 2 3) (data (i32.const 0) \"a\")", "max Some(3) 1 "),
             ("(memory 2 65536) (data (i32.const 0) \"a\")", "max Some(65531) 1 "),
-            ("(memory 65534 65535)", "max Some(65534) "),
             ("(memory 2) (data (i32.const 131071) \"ab\")", "max None 2 "),
             ("(memory 2) (data (i32.const -1) \"a\")", "max None 1 "),
             (
@@ -279,6 +281,13 @@ mod tests {
         ] {
             let (rewritten, images) = taken(&format!("(core module {module})"));
             assert_eq!((rewritten.as_str(), images.len()), (expected, 0), "{module}");
+        }
+    }
+
+    #[test]
+    fn a_memory_of_4_gib_has_no_maximum_to_spare() {
+        for module in ["(memory 65536) (data (i32.const 0) \"a\")", "(memory 65534 65535)"] {
+            assert_eq!(take_out(&component(&format!("(core module {module})")), 0), None);
         }
     }
 

@@ -5,8 +5,10 @@ use wasmparser::{
     CanonicalFunction, ComponentExternalKind, Instance, Parser, Payload, Validator, WasmFeatures,
 };
 
+use super::adapted::as_component;
 use super::borrowed_result::{self, BORROWED_RESULT};
 use super::complexity::{Complexity, MODULES, RECORDS, Unknown};
+use super::initial_image;
 
 /// What a component declares at its outside, and how much lies there.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -73,14 +75,32 @@ fn is_valid(component: &[u8]) -> bool {
         && Validator::new_with_features(features).validate_all(component).is_ok()
 }
 
+/// Whether a core module is valid, or what is made of it. A program of Go gets a second memory.
+fn is_valid_adapted(wasm: &[u8]) -> bool {
+    let features = WasmFeatures::WASM3.union(WasmFeatures::COMPONENT_MODEL);
+    Validator::new_with_features(features).validate_all(wasm).is_ok()
+}
+
 /// The properties, of any bytes.
 pub(crate) fn check_component(input: &[u8]) {
+    if Parser::is_core_wasm(input) {
+        if let Ok(component) = as_component(input) {
+            assert!(is_valid_adapted(&component) || !is_valid_adapted(input));
+        }
+        return;
+    }
     let found = Complexity::of(input);
     if !is_valid(input) {
         let _ = borrowed_result::add(input, "handle");
+        let _ = initial_image::take_out(input, 0);
         return;
     }
     let outside = Outside::of(input).expect("it is valid");
+    if let Some((imaged, _)) = initial_image::take_out(input, 0) {
+        assert!(is_valid(&imaged));
+        let now = Outside::of(&imaged).expect("it is valid");
+        assert_eq!(now, outside);
+    }
     match found {
         Ok(found) if found.records <= RECORDS && found.modules <= MODULES as u64 => {
             assert!(found.records >= outside.records, "{found:?} {outside:?}");

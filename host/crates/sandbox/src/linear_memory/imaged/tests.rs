@@ -96,6 +96,22 @@ fn a_memory_that_is_used_again_meets_no_page_fault() {
     assert!(faults >= 96 && none < 10, "{faults}, {none}");
 }
 
+/// Where the machine has swap; else the pages stay.
+#[test]
+#[expect(unsafe_code, reason = "there is no other way to make this call")]
+fn what_was_swapped_out_is_restored() {
+    let image = image();
+    let memories = memories(&image);
+    for _ in 0..3 {
+        let mut memory = memories.memory(Some(0), SIZE).expect("memory");
+        assert!(memory.bytes() == expected(Some(&image), SIZE));
+        memory.bytes_mut().fill(7);
+        // SAFETY: it has the kernel write pages elsewhere, and read them when they are needed.
+        let advised = unsafe { libc::madvise(memory.as_ptr().cast(), SIZE, libc::MADV_PAGEOUT) };
+        assert_eq!(advised, 0);
+    }
+}
+
 #[test]
 fn without_a_look_at_pages_the_image_is_mapped_anew() {
     let image = image();
