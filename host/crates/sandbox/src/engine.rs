@@ -38,8 +38,8 @@ pub(super) const LONG_CALL: u64 = 3;
 const IDLE_TICKS: u32 = 100;
 
 /// The largest memory from the start, in bytes, that is cleared as a whole and used again. Of a larger one, the
-/// pages are looked for that were written to.
-pub(super) const MAX_RECYCLED: u64 = 3 << 19;
+/// pages are looked for that were written to: to clear the 1 MiB that a program in Rust starts with takes longer.
+pub(super) const MAX_RECYCLED: u64 = 1 << 18;
 
 /// Native stack that compiled guest code may use, in bytes. Deeper recursion
 /// traps. Threads that run guests need room for this and the host's own frames.

@@ -131,9 +131,10 @@ impl ImagedMemories {
         let last = free.lock().pop();
         let mut mapping = match last {
             Some(mut mapping) => {
-                mapping.cut(size)?;
-                if !self.restore(&mut mapping, image) {
-                    mapping.cut(0)?;
+                // Pages that it grew by stay, too, and are zero when it grows again.
+                match self.restore(&mut mapping, image) {
+                    true => mapping.hide(size)?,
+                    false => mapping.cut(0)?,
                 }
                 mapping
             }

@@ -29,7 +29,7 @@ fn used_again(is_exact: bool) {
 }
 
 /// What may be done at an address, as `/proc/self/maps` has it.
-fn access(at: usize) -> String {
+pub(super) fn access(at: usize) -> String {
     let maps = std::fs::read_to_string("/proc/self/maps").expect("the kernel's list");
     let lies = |line: &&str| {
         let (from, to) = line.split_once(' ')?.0.split_once('-')?;

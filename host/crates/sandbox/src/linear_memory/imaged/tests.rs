@@ -4,6 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::super::PAGE;
+use super::super::tests::access;
 use super::*;
 
 /// Bytes that a memory starts with.
@@ -109,6 +110,21 @@ fn what_was_swapped_out_is_restored() {
         // SAFETY: it has the kernel write pages elsewhere, and read them when they are needed.
         let advised = unsafe { libc::madvise(memory.as_ptr().cast(), SIZE, libc::MADV_PAGEOUT) };
         assert_eq!(advised, 0);
+    }
+}
+
+#[test]
+fn no_more_is_accessible_than_an_instance_has() {
+    let memories = memories(&image());
+    for pages in [6, 9, 6, 50, 7] {
+        let mut memory = memories.memory(Some(0), SIZE).expect("memory");
+        for size in [SIZE, pages * PAGE] {
+            memory.grow_to(size).expect("room");
+            let end = memory.as_ptr().addr() + size;
+            assert_eq!(&access(end)[..3], "---", "{size}");
+            assert!(access(end - 1).starts_with("rw"), "{size}");
+        }
+        memory.bytes_mut().fill(1);
     }
 }
 
