@@ -24,7 +24,7 @@ use super::refusal::Refusal;
 use crate::limits::HandlerLimits;
 
 /// How what lies behind machine code begins. Another number for another meaning.
-pub(super) const MAGIC: [u8; 8] = *b"swapbox5";
+pub(super) const MAGIC: [u8; 8] = *b"swapbox6";
 
 /// Bytes at the end: [`MAGIC`] and numbers.
 const TRAILER: usize = MAGIC.len() + 4 * size_of::<u64>();

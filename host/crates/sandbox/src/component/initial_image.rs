@@ -110,9 +110,10 @@ fn sections(wasm: &[u8]) -> Option<(&[u8], Sections<'_>)> {
     Some((preamble, sections))
 }
 
-/// The memories of a module, the only one of which may get this maximum.
+/// The memories of a module, the first of which may get this maximum.
 fn memories(section: &[u8], tag: Option<u64>) -> Option<MemorySection> {
     let mut memories = MemorySection::new();
+    let mut tag = tag;
     for memory in MemorySectionReader::new(BinaryReader::new(section, 0)).ok()? {
         let memory = memory.ok()?;
         if memory.initial > UNTAGGED {
@@ -120,7 +121,7 @@ fn memories(section: &[u8], tag: Option<u64>) -> Option<MemorySection> {
         }
         memories.memory(MemoryType {
             minimum: memory.initial,
-            maximum: tag.or(memory.maximum.map(|most| most.min(UNTAGGED))),
+            maximum: tag.take().or(memory.maximum.map(|most| most.min(UNTAGGED))),
             memory64: memory.memory64,
             shared: memory.shared,
             page_size_log2: memory.page_size_log2,
@@ -146,8 +147,8 @@ fn emptied(section: &[u8]) -> Option<DataSection> {
     Some(emptied)
 }
 
-/// What a module's memory begins with, if it has just one, all segments lie in it at places that are known, and
-/// that is not too much.
+/// What a module's first memory begins with, if all segments lie in that at places that are known, and it is not too
+/// much. A program of Go has a second memory, which begins with nothing.
 fn image(module: &[u8], at_least: u64, at_most: usize) -> Option<InitialImage> {
     let mut memory = None;
     let mut segments = Vec::new();
@@ -160,10 +161,9 @@ fn image(module: &[u8], at_least: u64, at_most: usize) -> Option<InitialImage> {
                     }
                 }
             }
-            Payload::MemorySection(memories) if memories.count() == 1 => {
+            Payload::MemorySection(memories) => {
                 memory = memories.into_iter().next()?.ok();
             }
-            Payload::MemorySection(_) => return None,
             Payload::DataSection(data) => {
                 segments = data.into_iter().collect::<Result<_, _>>().ok()?
             }
@@ -196,7 +196,10 @@ fn image(module: &[u8], at_least: u64, at_most: usize) -> Option<InitialImage> {
 /// Where a segment is written at the start; nothing if it is not, and `None` if that is not known.
 #[expect(clippy::option_option, reason = "it is filtered by the one, and collected by the other")]
 fn place<'a>(segment: &Data<'a>) -> Option<Option<(Range<usize>, &'a [u8])>> {
-    let DataKind::Active { offset_expr, .. } = &segment.kind else { return None };
+    let DataKind::Active { memory_index, offset_expr } = &segment.kind else { return None };
+    if *memory_index != 0 {
+        return Some(None);
+    }
     let mut operators = offset_expr.get_operators_reader().into_iter();
     let (Some(Ok(Operator::I32Const { value })), Some(Ok(Operator::End)), None) =
         (operators.next(), operators.next(), operators.next())
@@ -246,9 +249,9 @@ mod tests {
     fn segments_become_an_image() {
         let (rewritten, images) = taken(
             r#"(core module (memory 4) (data (i32.const 70000) "abc") (data "passive") (data (i32.const 70001) "X"))
-               (component (core module (memory 2) (data (i32.const 0) "z")))"#,
+               (component (core module (memory 2) (memory 3) (data (i32.const 0) "z")))"#,
         );
-        assert_eq!(rewritten, "max Some(65535) 0 7 0 max Some(65534) 0 ");
+        assert_eq!(rewritten, "max Some(65535) 0 7 0 max Some(65534) max None 0 ");
         let [first, second] = &images[..] else { panic!("{}", images.len()) };
         assert_eq!((first.start, first.bytes.len()), (PAGE, PAGE));
         assert_eq!(first.bytes[70000 - PAGE..70004 - PAGE], *b"aXc\0");
@@ -271,7 +274,10 @@ mod tests {
                 "(memory 2) (data (offset (i32.add (i32.const 0) (i32.const 1))) \"a\")",
                 "max None 1 ",
             ),
-            ("(memory 2) (memory 2) (data (i32.const 0) \"a\")", "max None max None 1 "),
+            (
+                "(memory 2) (memory 2) (data (i32.const 0) \"a\") (data (memory 1) (i32.const 0) \"b\")",
+                "max None max None 1 1 ",
+            ),
             ("(import \"m\" \"m\" (memory 2)) (data (i32.const 0) \"a\")", "1 "),
             (
                 "(memory 2000) (data (i32.const 0) \"a\") (data (i32.const 67108864) \"b\")",
