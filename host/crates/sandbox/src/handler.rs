@@ -175,14 +175,16 @@ impl Sandbox {
         let imaged = (self.kind == Memories::CopyOnWrite)
             .then(|| initial_image::take_out(rewritten, MAX_RECYCLED))
             .flatten();
-        let (component, images) = imaged.unwrap_or_else(|| (rewritten.to_vec(), Vec::new()));
-        let component = Component::from_binary(&self.engine, &component)
-            .map_err(|error| why_invalid(wasm, first_line(&error)))?;
+        let (imaged, images) = imaged.unzip();
+        let component =
+            Component::from_binary(&self.engine, imaged.as_deref().unwrap_or(rewritten))
+                .map_err(|error| why_invalid(wasm, first_line(&error)))?;
         if component.get_export_index(None, BORROWED_RESULT).is_some() && added.is_none() {
             return Err(Refusal::Reserved);
         }
         let needs = Needs::new(complexity, self.kind);
-        let program = Program { component, needs, images: Images::Taken(images) };
+        let program =
+            Program { component, needs, images: Images::Taken(images.unwrap_or_default()) };
         self.has_room(&program)?;
         Ok(program)
     }

@@ -63,7 +63,7 @@ struct Placed {
 
 #[derive(Clone, Copy)]
 enum Place {
-    /// It points to nothing.
+    /// A parameter that points to nothing.
     None,
     Fixed(u32),
     /// The address is in this local.

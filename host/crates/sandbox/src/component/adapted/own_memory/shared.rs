@@ -61,12 +61,12 @@ impl Shared {
         self.first + 1
     }
 
-    /// The same, and copies from the pieces.
+    /// What [`span`](Self::span) takes and returns; this one copies from the pieces.
     pub(super) const fn gather(self) -> u32 {
         self.first + 2
     }
 
-    /// The same, and copies into the pieces.
+    /// What [`span`](Self::span) takes and returns; this one copies into the pieces.
     pub(super) const fn scatter(self) -> u32 {
         self.first + 3
     }
