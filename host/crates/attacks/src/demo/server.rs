@@ -17,6 +17,9 @@ use serde_json::Value;
 
 use super::PATIENCE;
 
+/// For so long a server that no longer answers may take to end.
+const DYING: Duration = Duration::from_secs(5);
+
 /// A running server; it is killed when this is dropped.
 pub(super) struct Server {
     child: Child,
@@ -131,9 +134,17 @@ impl Server {
     }
 
     pub(super) fn is_alive(&mut self) -> bool {
-        // A server that is dying takes a moment.
-        std::thread::sleep(Duration::from_millis(1));
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Whether the server ends within [`DYING`]: its connections end some time before it can be
+    /// waited for, and on a busy machine that is not a moment.
+    pub(super) fn is_dying(&mut self) -> bool {
+        let deadline = Instant::now() + DYING;
+        while self.is_alive() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        !self.is_alive()
     }
 
     /// Reads what the server has logged, up to the line of the request of `answer`, and what

@@ -48,9 +48,9 @@ pub(super) enum Witness {
 /// audit where a host call was refused, and else by what the attacker met.
 pub(super) fn judge(answer: io::Result<Answer>, server: &mut Server, witness: Witness) -> Verdict {
     let Ok(answer) = answer else {
-        return match server.is_alive() {
-            true => Verdict::of(Got::Status(0), "no answer".into()),
-            false => Verdict::gone(),
+        return match server.is_dying() {
+            true => Verdict::gone(),
+            false => Verdict::of(Got::Status(0), "no answer".into()),
         };
     };
     let Logged { request, worker, stopped_by, output_lines, output_dropped } =
