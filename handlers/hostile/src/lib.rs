@@ -4,6 +4,8 @@
 //! names.
 //!
 //! Where the host must end the instance, no answer comes from here at all.
+//!
+//! The attacks are a library, too, without the feature `handler`: `hostile-command` makes them as a command.
 
 mod answers;
 mod attempts;
@@ -11,6 +13,8 @@ mod compute;
 mod directory;
 mod disk;
 mod ends;
+#[cfg(feature = "handler")]
+mod handler;
 mod handles;
 mod links;
 mod machine;
@@ -26,8 +30,6 @@ mod state;
 use std::sync::{Mutex, PoisonError};
 
 use outcome::{Gain, Outcome, Refusal};
-
-wit_bindgen::generate!({ world: "handler", path: "../../wit" });
 
 /// The name of an attack, what it tries, and the function that tries it.
 type Attack = (&'static str, &'static str, fn() -> Outcome);
@@ -113,28 +115,32 @@ const ATTACKS: &[Attack] = &[
     ("ask-others", "asks another server", network::ask),
 ];
 
-struct Hostile;
-
-impl Guest for Hostile {
-    fn handle(request: Vec<u8>) -> Vec<u8> {
-        let (name, query) = target(&request);
-        QUERY.set(String::from_utf8_lossy(query).into_owned());
-        if name == b"/" {
-            return answer("200 OK", &list());
-        }
-        let attack =
-            ATTACKS.iter().find(|(known, ..)| name.strip_prefix(b"/") == Some(known.as_bytes()));
-        let Some((_, _, attempt)) = attack else {
-            return answer("404 Not Found", "no such attack\n");
-        };
-        match attempt() {
-            Ok(Gain::Nothing) => answer("200 OK", "ok\n"),
-            Ok(Gain::NothingFound(what)) => answer("200 OK", &format!("nothing: {what}\n")),
-            Ok(Gain::Through(what)) => answer("200 OK", &format!("through: {what}\n")),
-            Ok(Gain::Response(response)) => response,
-            Err(Refusal(reason)) => answer("200 OK", &format!("blocked: {reason}\n")),
-        }
+/// Makes the attack of that name, and says in one line what came of it; for `/` lists them all.
+pub fn attack(name: &str, query: &str) -> Reply {
+    QUERY.set(query.to_owned());
+    if name.is_empty() {
+        return Reply::Line(list());
     }
+    let Some((_, _, attempt)) = ATTACKS.iter().find(|(known, ..)| *known == name) else {
+        return Reply::Unknown;
+    };
+    Reply::Line(match attempt() {
+        Ok(Gain::Nothing) => "ok\n".to_owned(),
+        Ok(Gain::NothingFound(what)) => format!("nothing: {what}\n"),
+        Ok(Gain::Through(what)) => format!("through: {what}\n"),
+        Ok(Gain::Response(response)) => return Reply::Response(response),
+        Err(Refusal(reason)) => format!("blocked: {reason}\n"),
+    })
+}
+
+/// What the client is told of an attack.
+pub enum Reply {
+    /// This, with the status 200.
+    Line(String),
+    /// These bytes, whatever they are.
+    Response(Vec<u8>),
+    /// There is no such attack.
+    Unknown,
 }
 
 /// What the attack needs to know, if anything: the request's query.
@@ -153,24 +159,7 @@ impl Query {
     }
 }
 
-/// Path and query of the request: the second word of its first line.
-fn target(request: &[u8]) -> (&[u8], &[u8]) {
-    let target = request.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
-    let mut parts = target.splitn(2, |byte| *byte == b'?');
-    (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
-}
-
 /// One line for each attack: its name and what it tries.
 fn list() -> String {
     ATTACKS.iter().map(|(name, purpose, _)| format!("{name}: {purpose}\n")).collect()
 }
-
-/// A well-formed response.
-fn answer(status: &str, body: &str) -> Vec<u8> {
-    let length = body.len();
-    let head =
-        format!("HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n");
-    format!("{head}\r\n{body}").into_bytes()
-}
-
-export!(Hostile);

@@ -4,12 +4,18 @@ use std::io::{Write as _, stderr, stdout};
 
 use crate::outcome::{Outcome, blocked};
 
+/// A command's standard output is its response; only a handler's goes to the log.
+const OUTPUT_IS_LOGGED: bool = cfg!(feature = "handler");
+
 /// Writes 32 MiB in lines of 4 KiB.
 pub fn flood() -> Outcome {
     let mut line = vec![b'x'; 4096];
     line[4095] = b'\n';
     for _ in 0..32 * 256 {
-        stdout().write_all(&line)?;
+        match OUTPUT_IS_LOGGED {
+            true => stdout().write_all(&line)?,
+            false => stderr().write_all(&line)?,
+        }
     }
     blocked("only what the log keeps")
 }
@@ -34,10 +40,12 @@ pub fn forged() -> Outcome {
     log(format!("harmless{}\n", lines.concat()).as_bytes())
 }
 
-/// Writes the bytes to both outputs.
+/// Writes the bytes to all that goes to the log.
 fn log(bytes: &[u8]) -> Outcome {
-    stdout().write_all(bytes)?;
-    stdout().flush()?;
+    if OUTPUT_IS_LOGGED {
+        stdout().write_all(bytes)?;
+        stdout().flush()?;
+    }
     stderr().write_all(bytes)?;
     blocked("whatever the log shows")
 }

@@ -11,15 +11,36 @@ use crate::QUERY;
 use crate::machine;
 use crate::outcome::{Outcome, blocked, nothing, through};
 
-/// Looks for environment variables and arguments.
+/// Looks for environment variables and arguments, but for the request's, which a command is given.
 pub fn environment() -> Outcome {
-    let variables = environment::get_environment();
+    let mut variables = environment::get_environment();
     let arguments = environment::get_arguments();
+    if cfg!(not(feature = "handler")) {
+        variables
+            .retain(|(name, _)| !name.starts_with("HTTP_") && !META_VARIABLES.contains(&&**name));
+    }
     if variables.is_empty() && arguments.is_empty() {
         return nothing("no variables, no arguments");
     }
     through(format!("variables {variables:?}, arguments {arguments:?}"))
 }
+
+/// What a command is told of its request: RFC 3875, section 4.1, and the target as it was sent.
+const META_VARIABLES: [&str; 13] = [
+    "CONTENT_LENGTH",
+    "CONTENT_TYPE",
+    "GATEWAY_INTERFACE",
+    "PATH_INFO",
+    "QUERY_STRING",
+    "REMOTE_ADDR",
+    "REQUEST_METHOD",
+    "REQUEST_URI",
+    "SCRIPT_NAME",
+    "SERVER_NAME",
+    "SERVER_PORT",
+    "SERVER_PROTOCOL",
+    "SERVER_SOFTWARE",
+];
 
 /// Looks for variables that an earlier call has set, one in the data and one on
 /// the heap, and sets them for the next.

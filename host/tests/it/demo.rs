@@ -81,6 +81,24 @@ fn every_attack_of_the_catalogue_is_stopped_on_both_pools() {
 }
 
 #[test]
+fn what_any_handler_can_try_is_stopped_in_each_kind_of_handler() {
+    for kind in ["http", "command"] {
+        let mut demo = host();
+        demo.args(["demo", "--json", "--kind", kind]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = finish(demo.spawn().unwrap(), 5 * PATIENCE);
+        let text = String::from_utf8(output.stdout).unwrap();
+        let rows: Vec<Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let faults: Vec<_> = rows.iter().filter(|row| !row["fault"].is_null()).collect();
+        assert!(faults.is_empty(), "{kind}: {faults:#?}");
+        for pool in ["thread", "process"] {
+            let made = rows.iter().filter(|row| row["pool"] == pool).count();
+            assert!(made > 65, "{kind}, {pool} pool: {made}");
+        }
+    }
+}
+
+#[test]
 fn the_summary_counts_what_was_not_applicable_apart() {
     let attacks = ["native-ring", "native-see-memory", "exit-1"];
     let mut command = host();

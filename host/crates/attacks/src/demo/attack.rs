@@ -3,12 +3,36 @@
 use super::Bounds;
 use super::verdict::{Verdict, Witness};
 
+/// The kind of the handler that makes those attacks which any kind can make.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Kind {
+    /// One that answers bytes with bytes.
+    #[default]
+    Bytes,
+    /// The same, exported as a component of `wasi:http`.
+    Http,
+    /// A command, by CGI.
+    Command,
+}
+
 /// One attack.
 pub(super) struct Attack {
     pub(super) name: &'static str,
     /// What it tries, in a few words.
     pub(super) tries: &'static str,
     pub(super) way: Way,
+}
+
+impl Attack {
+    /// Whether a handler of that kind makes it. What only bytes can say of a response is said by them.
+    pub(super) fn is_made_by(&self, kind: Kind) -> bool {
+        let by_any = match self.way {
+            Way::Request(on, _) => matches!(on, On::Hostile | On::ReadOnly),
+            Way::Crowd(_) | Way::Planted(_) => true,
+            Way::Load(..) | Way::Compile(..) => false,
+        };
+        kind == Kind::Bytes || by_any && !self.name.starts_with("answer-")
+    }
 }
 
 /// How an attack is made.
@@ -81,17 +105,20 @@ pub(super) struct Expected {
     pub(super) sign: &'static str,
     /// Where the thread pool has another end to it.
     pub(super) thread: Option<(Got, &'static str)>,
+    /// Where a command comes to another end.
+    pub(super) command: Option<(Got, &'static str)>,
 }
 
 impl Expected {
     pub(super) const fn new(got: Got, by: &'static str) -> Self {
-        Self { got, by, sign: "", thread: None }
+        Self { got, by, sign: "", thread: None, command: None }
     }
 
-    /// What is expected on that pool.
-    pub(super) fn on(self, pool: &str) -> Self {
-        match self.thread {
-            Some((got, by)) if pool == "thread" => Self::new(got, by),
+    /// What is expected on that pool of a handler of that kind.
+    pub(super) fn on(self, pool: &str, kind: Kind) -> Self {
+        match (self.thread, self.command) {
+            (Some((got, by)), _) if pool == "thread" => Self::new(got, by),
+            (_, Some((got, by))) if kind == Kind::Command => Self::new(got, by),
             _ => self,
         }
     }

@@ -58,6 +58,13 @@ const fn thread_differs(mut attack: Attack, got: Got, by: &'static str) -> Attac
     attack
 }
 
+const fn command_differs(mut attack: Attack, got: Got, by: &'static str) -> Attack {
+    if let Way::Request(_, expected) = &mut attack.way {
+        expected.command = Some((got, by));
+    }
+    attack
+}
+
 /// One that only a worker process can make: a thread shares no socket with anybody.
 const fn by_process(name: &'static str, tries: &'static str, got: Got, by: &'static str) -> Attack {
     thread_differs(on(On::Escaped, name, tries, got, by), NotApplicable, "")
@@ -112,7 +119,11 @@ pub(super) const ATTACKS: &[Attack] = &[
     // Ends.
     hostile("panic", "panics", Status(500), "wasm"),
     hostile("unreachable", "traps", Status(500), "wasm"),
-    hostile("exit-0", "exits as if all were well", Status(500), "monitor"),
+    command_differs(
+        hostile("exit-0", "exits as if all were well", Status(500), "monitor"),
+        Status(502),
+        "response check",
+    ),
     hostile("exit-1", "exits with an error", Status(500), "monitor"),
     hostile("divide-by-zero", "divides by zero", Status(500), "wasm"),
     hostile("out-of-bounds", "reads beyond its memory", Status(500), "wasm"),

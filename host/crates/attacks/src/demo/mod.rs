@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use self::attack::{Attack, On, Way};
+use self::attack::{Attack, Kind, On, Way};
 use self::catalogue::ATTACKS;
 use self::load::Loader;
 use self::scene::Scene;
@@ -31,6 +31,8 @@ use self::show::Shown;
 
 /// The handler that attacks, built from `handlers/hostile`.
 const HOSTILE: &[u8] = include_bytes!("../../../../../handlers/hostile.wasm");
+/// The same attacks as a command, built from `handlers/hostile-command`.
+const HOSTILE_COMMAND: &[u8] = include_bytes!("../../../../../handlers/hostile-command.wasm");
 /// A handler of `wasi:http` that breaks its rules.
 const EXCHANGE: &[u8] = include_bytes!("../../../../../handlers/exchange.wasm");
 /// A command that breaks those of CGI.
@@ -71,6 +73,9 @@ pub struct Options {
     /// Only on this pool
     #[arg(long, value_enum)]
     pool: Option<Pool>,
+    /// Only the attacks that any handler can make, by one of this kind
+    #[arg(long, value_enum, hide_default_value = true, default_value_t)]
+    kind: Kind,
     /// One JSON object a line, for scripts
     #[arg(long)]
     json: bool,
@@ -139,6 +144,7 @@ pub fn run(options: &Options, compile: Compile<'_>) -> anyhow::Result<()> {
     let chosen = |attack: &&Attack| {
         options.only.is_empty() || options.only.iter().any(|name| *name == name_of(attack))
     };
+    let chosen = |attack: &&Attack| attack.is_made_by(options.kind) && chosen(attack);
     let attacks: Vec<&Attack> = ATTACKS.iter().filter(chosen).collect();
     if options.list {
         let named = attacks.iter().map(|attack| (name_of(attack), attack.tries));
@@ -151,7 +157,7 @@ pub fn run(options: &Options, compile: Compile<'_>) -> anyhow::Result<()> {
             continue;
         }
         shown.heading(&format!("{name} pool"));
-        let mut scene = Scene::new(name)?;
+        let mut scene = Scene::new(name, options.kind)?;
         for attack in &attacks {
             for row in scene.make(attack)? {
                 shown.row(&row);

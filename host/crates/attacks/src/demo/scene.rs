@@ -7,7 +7,7 @@ use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::attack::{Attack, Expected, Got, On, Way};
+use super::attack::{Attack, Expected, Got, Kind, On, Way};
 use super::good::{Good, meanwhile};
 use super::server::{Answer, Server, Vitals, get};
 use super::surroundings::Surroundings;
@@ -51,6 +51,7 @@ const WORKER_KIB: usize = 16 << 10;
 /// Where the attacks on one pool are made.
 pub(super) struct Scene {
     pool: &'static str,
+    kind: Kind,
     around: Surroundings,
     running: Option<Running>,
 }
@@ -67,8 +68,8 @@ struct Running {
 type Answered = (io::Result<Answer>, Duration);
 
 impl Scene {
-    pub(super) fn new(pool: &'static str) -> anyhow::Result<Self> {
-        Ok(Self { pool, around: Surroundings::new()?, running: None })
+    pub(super) fn new(pool: &'static str, kind: Kind) -> anyhow::Result<Self> {
+        Ok(Self { pool, kind, around: Surroundings::new(kind)?, running: None })
     }
 
     /// Makes an attack, on the server that is running or on a new one. There is a row for
@@ -167,7 +168,7 @@ impl Scene {
 
     fn attack(&self, attack: &Attack, on: On, expected: Expected, server: &mut Server) -> Row {
         let (before, outside) = (server.vitals(), self.around.outside());
-        let expected = expected.on(self.pool);
+        let expected = expected.on(self.pool, self.kind);
         let promised = !matches!(expected.got, Got::Through | Got::Gone);
         let lacks = self.around.lacks(attack);
         let expected = match lacks {

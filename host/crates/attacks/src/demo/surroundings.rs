@@ -1,6 +1,7 @@
 //! What is around the servers under attack: the directory that they serve, and what must stay out
 //! of reach.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::os::unix::net::{UnixDatagram, UnixListener};
@@ -11,9 +12,9 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, makedev, mknodat, statat};
 use rustix::time::{ClockId, clock_gettime};
 use tempfile::TempDir;
 
-use super::attack::Attack;
+use super::attack::{Attack, Kind};
 use super::server::{Server, children};
-use super::{CGI, EXCHANGE, HOSTILE};
+use super::{CGI, EXCHANGE, HOSTILE, HOSTILE_COMMAND};
 
 /// Files of the host, of its operator and of others.
 pub(super) struct Surroundings {
@@ -26,9 +27,15 @@ pub(super) struct Surroundings {
 }
 
 impl Surroundings {
-    pub(super) fn new() -> anyhow::Result<Self> {
+    /// With an attacker of that kind.
+    pub(super) fn new(kind: Kind) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
-        for (name, wasm) in [("hostile", HOSTILE), ("exchange", EXCHANGE), ("cgi", CGI)] {
+        let hostile = match kind {
+            Kind::Bytes => Cow::Borrowed(HOSTILE),
+            Kind::Http => Cow::Owned(sandbox::as_http(HOSTILE)?),
+            Kind::Command => Cow::Borrowed(HOSTILE_COMMAND),
+        };
+        for (name, wasm) in [("hostile", &*hostile), ("exchange", EXCHANGE), ("cgi", CGI)] {
             fs::write(dir.path().join(name).with_extension("wasm"), wasm)?;
         }
         fs::create_dir(dir.path().join("outside"))?;

@@ -202,10 +202,8 @@ impl streams::Host for State {
         error: StreamError,
     ) -> wasmtime::Result<streams::StreamError> {
         match error {
-            StreamError::Closed => {
-                self.refused(Outcome::Failed, &"the stream is at its end");
-                Ok(streams::StreamError::Closed)
-            }
+            // That it has come to its end is what every reader is told; nothing was refused.
+            StreamError::Closed => Ok(streams::StreamError::Closed),
             StreamError::Quota => {
                 self.refused(Outcome::Denied, &Denial::Quota);
                 Ok(streams::StreamError::LastOperationFailed(
