@@ -1,18 +1,42 @@
 //! Not a handler: what `host export` puts around one of bytes, so that it is one of `wasi:http`.
 //!
-//! The adapter exports `wasi:http/incoming-handler` and imports `handle`, which such a handler exports.
-//! `exchange` writes the request out as one message of HTTP/1.1 and hands the response out, `response`
-//! takes the message apart that came back. One that is not well-formed becomes the error
-//! `HTTP-protocol-error`.
+//! The adapter exports `wasi:http/incoming-handler` and imports `handle`, which such a handler exports. `bridge`
+//! has what lies between both.
 
 #![cfg_attr(target_family = "wasm", no_std)]
+#![cfg(target_family = "wasm")]
 
 extern crate alloc;
 // The allocator.
-#[cfg(target_family = "wasm")]
 extern crate runtime;
 
-#[cfg(target_family = "wasm")]
-mod exchange;
-#[cfg_attr(not(target_family = "wasm"), allow(dead_code, reason = "elsewhere it is only tested"))]
-mod response;
+use wasip2::exports::http::incoming_handler::Guest;
+use wasip2::http::types::{IncomingRequest, Method, ResponseOutparam};
+
+wit_bindgen::generate!({
+    inline: "
+        package swapbox:adapter;
+        world adapter {
+            import handle: func(request: list<u8>) -> list<u8>;
+        }
+    ",
+});
+
+struct Adapter;
+
+impl Guest for Adapter {
+    fn handle(request: IncomingRequest, out: ResponseOutparam) {
+        let is_head = matches!(request.method(), Method::Head);
+        match bridge::message(&request) {
+            Ok(request) => bridge::respond(out, &handle(&request), is_head),
+            Err(error) => ResponseOutparam::set(out, Err(error)),
+        }
+    }
+}
+
+wasip2::http::proxy::export!(Adapter);
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    core::arch::wasm32::unreachable()
+}

@@ -9,6 +9,9 @@
 //! pure. `cold` has what few requests need. `store` alone touches the directory, directly through
 //! `wasi:filesystem`.
 //!
+//! What `handle` passes on, by returning nothing, comes to `http` as a request of `wasi:http`: a long file, which
+//! then need not pass through memory. Other servers than Swapbox bring all requests there.
+//!
 //! There is no standard library: its own imports, and what `std::fs` adds on the way (a
 //! table of descriptors, a hash of metadata for every entry), cost more than the work itself.
 
@@ -20,6 +23,7 @@ mod cold;
 mod conditional;
 mod date;
 mod failure;
+mod http;
 mod listing;
 mod media_type;
 mod name;
@@ -37,11 +41,24 @@ mod world {
 
     use alloc::vec::Vec;
 
+    use crate::routes::Reply;
+
+    /// Bytes of a file from which on they are sent from the file. To copy fewer costs less.
+    const LONG: u64 = 256 << 10;
+
     struct FileOps;
 
     impl Guest for FileOps {
         fn handle(request: Vec<u8>) -> Vec<u8> {
-            crate::routes::handle(&request)
+            match crate::routes::answer(&request) {
+                Reply::Message(message) => message,
+                // What is passed on is asked for once more, by `wasi:http`.
+                Reply::File { part, .. } if part.end - part.start > LONG => Vec::new(),
+                Reply::File { head, file, part } => {
+                    let method = crate::request::method(&request);
+                    crate::routes::whole(method, head, &file, part)
+                }
+            }
         }
     }
 

@@ -76,6 +76,12 @@ impl<'a> Request<'a> {
     }
 }
 
+/// The method of a message; empty if it is none.
+pub fn method(message: &[u8]) -> &str {
+    let word = message.split(|byte| *byte == b' ').next().unwrap_or_default();
+    core::str::from_utf8(word).unwrap_or_default()
+}
+
 /// The path of an origin-form or absolute-form target (RFC 9112, 3.2).
 fn path(target: &str) -> &str {
     let absolute = if target.starts_with('/') { None } else { target.split_once("://") };

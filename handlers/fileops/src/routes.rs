@@ -4,6 +4,7 @@ use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use wasip2::filesystem::types::ErrorCode;
@@ -19,7 +20,7 @@ use crate::origin;
 use crate::page;
 use crate::request::Request;
 use crate::response::{HEAD_CAPACITY, Response};
-use crate::store::Store;
+use crate::store::{File, Store};
 
 /// What a downloaded document may do when a browser shows it: nothing.
 const DOWNLOAD_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; sandbox";
@@ -95,61 +96,84 @@ impl<'a> Route<'a> {
     }
 }
 
+/// What a request is answered with.
+pub enum Reply {
+    /// A whole message.
+    Message(Vec<u8>),
+    /// The head of a message, whose body is a part of a file.
+    File {
+        /// The head.
+        head: Vec<u8>,
+        /// The file.
+        file: File,
+        /// Positions of the part's first byte and of the one behind its last.
+        part: Range<u64>,
+    },
+}
+
+impl From<Vec<u8>> for Reply {
+    fn from(message: Vec<u8>) -> Self {
+        Self::Message(message)
+    }
+}
+
 /// Answers one request.
-pub fn handle(bytes: &[u8]) -> Vec<u8> {
+pub fn answer(bytes: &[u8]) -> Reply {
     let Some(request) = Request::parse(bytes) else {
-        return Response::new(400).text("GET", "Bad request");
+        return Response::new(400).text("GET", "Bad request").into();
     };
     let method = request.method;
     let Some(route) = Route::of(request.path) else {
-        return Response::new(404).text(method, "Not found");
+        return Response::new(404).text(method, "Not found").into();
     };
     if !route.methods().contains(&method) {
         return Response::new(405)
             .field("Allow", &route.allow())
-            .text(method, "Method not allowed");
+            .text(method, "Method not allowed")
+            .into();
     }
     if method == "OPTIONS" {
-        return Response::new(204).field("Allow", &route.allow()).empty();
+        return Response::new(204).field("Allow", &route.allow()).empty().into();
     }
     if matches!(route, Route::Upload(_) | Route::Delete(_)) && origin::is_cross_site(&request) {
-        return Response::new(403).text(method, "Not from another site's page");
+        return Response::new(403).text(method, "Not from another site's page").into();
     }
     match route {
         Route::Home if request.accepts_html() => with_store(&request, page::page),
-        Route::Home => home(&request),
+        Route::Home => home(&request).into(),
         Route::List => with_store(&request, list),
         Route::Upload(name) => named(&request, name, upload),
         Route::Download("") if request.accepts_html() => with_store(&request, page::links),
         Route::Download(name) => named(&request, name, download),
         Route::Delete(name) => named(&request, name, delete),
-        Route::Server => Response::new(204).empty(),
+        Route::Server => Response::new(204).empty().into(),
     }
 }
 
 type Outcome = Result<Vec<u8>, ErrorCode>;
 
-fn with_store(
+fn with_store<R: Into<Reply>>(
     request: &Request<'_>,
-    action: impl FnOnce(&Request<'_>, &Store) -> Outcome,
-) -> Vec<u8> {
+    action: impl FnOnce(&Request<'_>, &Store) -> Result<R, ErrorCode>,
+) -> Reply {
     let Some(store) = Store::open() else {
-        return Response::new(500).text(request.method, "No directory to serve");
+        return Response::new(500).text(request.method, "No directory to serve").into();
     };
-    action(request, &store).unwrap_or_else(|code| match store.is_gone() {
-        true => gone(request.method),
-        false => failure(request.method, code),
-    })
+    match action(request, &store) {
+        Ok(reply) => reply.into(),
+        Err(_) if store.is_gone() => gone(request.method).into(),
+        Err(code) => failure(request.method, code).into(),
+    }
 }
 
-fn named(
+fn named<R: Into<Reply>>(
     request: &Request<'_>,
     segment: &str,
-    action: fn(&Request<'_>, &Store, &str) -> Outcome,
-) -> Vec<u8> {
+    action: fn(&Request<'_>, &Store, &str) -> Result<R, ErrorCode>,
+) -> Reply {
     match name::decode(segment) {
         Ok(name) => with_store(request, |request, store| action(request, store, &name)),
-        Err(why) => Response::new(400).text(request.method, why),
+        Err(why) => Response::new(400).text(request.method, why).into(),
     }
 }
 
@@ -218,18 +242,19 @@ fn changed_meanwhile(request: &Request<'_>) -> Vec<u8> {
     Response::new(412).text(request.method, "The file is another version")
 }
 
-fn download(request: &Request<'_>, store: &Store, name: &str) -> Outcome {
+fn download(request: &Request<'_>, store: &Store, name: &str) -> Result<Reply, ErrorCode> {
     let file = store.file(name)?;
     let (size, version) = (file.size(), file.version());
     let answer = evaluate(request, &version, size);
     let (status, part) = match answer {
         Answer::PreconditionFailed => {
-            return Ok(changed_meanwhile(request));
+            return Ok(changed_meanwhile(request).into());
         }
         Answer::OutOfRange => {
             return Ok(Response::new(416)
                 .field("Content-Range", &format!("bytes */{size}"))
-                .text(request.method, "The range lies beyond the file's end"));
+                .text(request.method, "The range lies beyond the file's end")
+                .into());
         }
         Answer::NotModified => (304, 0..0),
         Answer::Whole => (200, 0..size),
@@ -245,7 +270,7 @@ fn download(request: &Request<'_>, store: &Store, name: &str) -> Outcome {
         response = response.field("Last-Modified", &http_date(modified));
     }
     if status == 304 {
-        return Ok(response.empty());
+        return Ok(response.empty().into());
     }
     if status == 206 {
         let (first, last) = (part.start, part.end - 1);
@@ -261,17 +286,25 @@ fn download(request: &Request<'_>, store: &Store, name: &str) -> Outcome {
     if runs_script(&media_type) {
         response = response.field("Content-Security-Policy", DOWNLOAD_POLICY);
     }
-    let mut bytes = response.length(length);
-    if request.method != "HEAD" {
-        // More than the instance's memory holds can still be had in ranges.
-        let room = usize::try_from(length).unwrap_or(usize::MAX);
-        if bytes.try_reserve_exact(room).is_err() {
-            let why = "The file is too large to be sent whole: ask for a range";
-            return Ok(Response::new(413).text(request.method, why));
-        }
-        file.read_into(&mut bytes, part)?;
+    let head = response.length(length);
+    Ok(match request.method {
+        "HEAD" => head.into(),
+        _ => Reply::File { head, file, part },
+    })
+}
+
+/// The message that a head and a part of a file make.
+pub fn whole(method: &str, mut head: Vec<u8>, file: &File, part: Range<u64>) -> Vec<u8> {
+    // More than the instance's memory holds can still be had in ranges.
+    let room = usize::try_from(part.end - part.start).unwrap_or(usize::MAX);
+    if head.try_reserve_exact(room).is_err() {
+        let why = "The file is too large to be sent whole: ask for a range";
+        return Response::new(413).text(method, why);
     }
-    Ok(bytes)
+    match file.read_into(&mut head, part) {
+        Ok(()) => head,
+        Err(code) => failure(method, code),
+    }
 }
 
 fn runs_script(media_type: &str) -> bool {

@@ -12,6 +12,7 @@ use wasip2::filesystem::types::{
     Datetime, Descriptor, DescriptorFlags, DescriptorStat, DescriptorType, ErrorCode, OpenFlags,
     PathFlags,
 };
+use wasip2::io::streams::InputStream;
 use wasip2::random::random::get_random_u64;
 
 use crate::listing::Entry;
@@ -216,6 +217,11 @@ impl File {
         let DescriptorStat { data_modification_timestamp, status_change_timestamp, size, .. } =
             self.stat;
         Version::new(data_modification_timestamp, status_change_timestamp, size, self.opened)
+    }
+
+    /// Its bytes from a position on.
+    pub fn stream(&self, start: u64) -> Result<InputStream, ErrorCode> {
+        self.descriptor.read_via_stream(start)
     }
 
     /// Appends a part of the file to `bytes`; an error when it has become shorter.

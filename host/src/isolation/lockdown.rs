@@ -81,6 +81,19 @@ impl fmt::Display for Level {
 /// # Errors
 /// When the kernel supports a step and it still fails.
 pub fn confine_thread(dir: impl AsFd, read_only: bool) -> anyhow::Result<Level> {
+    confine(dir, read_only, &[])
+}
+
+/// As [`confine_thread`], for a process that passes descriptors to its parent: it has no socket but one that is
+/// connected, and sends nothing elsewhere.
+///
+/// # Errors
+/// As there.
+pub fn confine_process(dir: impl AsFd, read_only: bool) -> anyhow::Result<Level> {
+    confine(dir, read_only, &[libc::SYS_sendmsg])
+}
+
+fn confine(dir: impl AsFd, read_only: bool, more: &[libc::c_long]) -> anyhow::Result<Level> {
     let access = if read_only { Reach::Read } else { Reach::Change };
     let landlock = landlock(Some((dir, access))).context("Landlock")?;
     #[cfg(feature = "holes")]
@@ -88,7 +101,8 @@ pub fn confine_thread(dir: impl AsFd, read_only: bool) -> anyhow::Result<Level> 
         return Ok(Level { landlock, seccomp: false });
     }
     let changes = if read_only { &[] } else { CHANGES };
-    let seccomp = seccomp::install(&[SYSTEM_CALLS, changes], Threads::None).context("seccomp")?;
+    let seccomp =
+        seccomp::install(&[SYSTEM_CALLS, changes, more], Threads::None).context("seccomp")?;
     Ok(Level { landlock, seccomp })
 }
 

@@ -12,8 +12,9 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::IpAddr;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -24,21 +25,32 @@ use rustix::net::{
 };
 
 use rustix::io::Errno;
-use sandbox::{Call, CallError, Captured, Cause, HandlerLimits};
+use sandbox::{Call, CallError, Captured, Cause, FileRange, HandlerLimits, OpenFile};
 use serde::{Deserialize, Serialize};
 pub(crate) use shm::message::{Assembler, DATAGRAM, message};
 use shm::ring::Answer;
 use wasmtime::Trap;
 
 use super::Origin;
-use super::payload::Payload;
+use super::payload::{FilePart, Payload};
+use super::sent_files::SentFile;
 use crate::config::DirConfig;
 
 /// The largest message before the first request.
 pub(crate) const MAX_HELLO: usize = 1 << 20;
 
-/// Bytes before an answer's parts: outcome, detail, the length of the cause, and the time.
-const ANSWER_HEAD: usize = 2 + 4 + 8;
+/// Bytes before an answer's parts: outcome, detail, the length of the cause, the time, and how many parts of files
+/// there are.
+const ANSWER_HEAD: usize = 2 + 4 + 8 + 1;
+
+/// Bytes that say of a part of a file where it comes, of which descriptor it is, where it begins, and how long it is.
+const RANGE: usize = 8 + 1 + 8 + 8;
+
+/// The most parts of files in a response, and bytes that tell of them.
+const MAX_RANGES: usize = 64 * RANGE;
+
+/// The most descriptors that come with an answer.
+pub(crate) const MAX_FILES: usize = 8;
 
 /// All that a zygote is told about its workers' task. The machine code comes in a file
 /// descriptor, the directory as the one the process is started in.
@@ -151,6 +163,43 @@ pub(crate) fn receive(
     }
 }
 
+/// As [`send`], with files, of which there are at most [`MAX_FILES`].
+pub(crate) fn send_with_files(
+    socket: &UnixDatagram,
+    message: &[u8],
+    files: &[&Arc<OpenFile>],
+) -> anyhow::Result<()> {
+    let (first, rest) = message.split_at(message.len().min(DATAGRAM));
+    let files: Vec<_> = files.iter().map(|file| file.as_fd()).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let fits = ancillary.push(SendAncillaryMessage::ScmRights(&files));
+    anyhow::ensure!(fits, "too many files");
+    loop {
+        match sendmsg(socket, &[IoSlice::new(first)], &mut ancillary, SendFlags::empty()) {
+            Err(Errno::INTR) => {}
+            Ok(_) => return Ok(send(socket, rest)?),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// Receives a datagram, and the descriptors that came with it.
+pub(crate) fn receive_with_files(
+    socket: impl AsFd,
+    datagram: &mut [u8],
+) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let into = &mut [IoSliceMut::new(datagram)];
+    let received = recvmsg(socket, into, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    let rights = ancillary.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(rights) => Some(rights),
+        _ => None,
+    });
+    Ok((received.bytes, rights.flatten().collect()))
+}
+
 /// Sends a message in as many datagrams as it takes, and waits for room for them.
 pub(crate) fn send(socket: &UnixDatagram, message: &[u8]) -> io::Result<()> {
     for datagram in message.chunks(DATAGRAM) {
@@ -165,11 +214,53 @@ pub(crate) fn send(socket: &UnixDatagram, message: &[u8]) -> io::Result<()> {
 
 /// Bytes of the longest answer, with a response of at most that many.
 pub(crate) fn max_answer(max_response: usize) -> usize {
-    ANSWER_HEAD + Cause::MAX_JSON.max(max_response)
+    ANSWER_HEAD + Cause::MAX_JSON.max(max_response.saturating_add(MAX_RANGES))
+}
+
+/// The files of a response, each once.
+pub(crate) fn files_of(ranges: &[FileRange]) -> Vec<&Arc<OpenFile>> {
+    let mut files: Vec<&Arc<OpenFile>> = Vec::new();
+    for range in ranges {
+        if !files.iter().any(|file| Arc::ptr_eq(file, &range.file)) {
+            files.push(&range.file);
+        }
+    }
+    files
+}
+
+/// What an answer's payload says of the files of its response.
+fn encode_ranges(ranges: &[FileRange], head: &mut Vec<u8>) -> Option<()> {
+    let files = files_of(ranges);
+    for FileRange { at, file, start, length } in ranges {
+        let index = files.iter().position(|other| Arc::ptr_eq(other, file))?;
+        head.extend_from_slice(&(*at as u64).to_le_bytes());
+        head.push(u8::try_from(index).ok()?);
+        head.extend_from_slice(&start.to_le_bytes());
+        head.extend_from_slice(&length.to_le_bytes());
+    }
+    Some(())
+}
+
+/// The same, taken from `bytes`, with the files that came with them.
+fn decode_ranges(count: u8, bytes: &mut Bytes, files: &[Arc<SentFile>]) -> Option<Vec<FilePart>> {
+    let mut parts = Vec::new();
+    for _ in 0..count {
+        if bytes.len() < RANGE {
+            return None;
+        }
+        let at = usize::try_from(bytes.get_u64_le()).ok()?;
+        let file = Arc::clone(files.get(usize::from(bytes.get_u8()))?);
+        let (start, length) = (bytes.get_u64_le(), bytes.get_u64_le());
+        // What the kernel takes for a position.
+        let end = start.checked_add(length).and_then(|end| i64::try_from(end).ok());
+        end.filter(|_| length > 0)?;
+        parts.push(FilePart { at, file, start, length });
+    }
+    Some(parts)
 }
 
 /// An answer's payload up to the response; `None` if it is beyond what a length can say.
-pub(crate) fn answer_head<R>(call: &Call<R>) -> Option<Vec<u8>> {
+pub(crate) fn answer_head<R>(call: &Call<R>, files: &[FileRange]) -> Option<Vec<u8>> {
     let (outcome, detail) = match &call.result {
         Ok(_) => (0, 0),
         Err(error) => encode_error(*error),
@@ -183,20 +274,24 @@ pub(crate) fn answer_head<R>(call: &Call<R>) -> Option<Vec<u8>> {
     head.extend_from_slice(&u32::try_from(cause.len()).ok()?.to_le_bytes());
     let nanos = u64::try_from(call.elapsed.as_nanos()).unwrap_or(u64::MAX);
     head.extend_from_slice(&nanos.to_le_bytes());
+    head.push(u8::try_from(files.len()).ok()?);
     head.extend_from_slice(&cause);
+    encode_ranges(files, &mut head)?;
     Some(head)
 }
 
-/// An answer as a call, with what that has written; `None` for what no worker says.
+/// An answer as a call, with what that has written, and the files that came with it; `None` for what no worker says.
 pub(crate) fn decode_answer(
     answer: Answer,
     captured: Captured,
     max_response: usize,
+    files: &[Arc<SentFile>],
 ) -> Option<Call<Payload>> {
     let mut bytes = Bytes::from(answer.bytes);
     let (&[outcome, detail], rest) = bytes.split_first_chunk()?;
     let (length, rest) = rest.split_first_chunk()?;
-    let (nanos, _) = rest.split_first_chunk()?;
+    let (nanos, rest) = rest.split_first_chunk()?;
+    let ranges = *rest.first()?;
     let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
     let elapsed = Duration::from_nanos(u64::from_le_bytes(*nanos));
     if length > Cause::MAX_JSON || bytes.len().checked_sub(ANSWER_HEAD)? < length {
@@ -207,12 +302,13 @@ pub(crate) fn decode_answer(
         0 => None,
         _ => Some(serde_json::from_slice(&bytes.split_to(length)).ok()?),
     };
+    let parts = decode_ranges(ranges, &mut bytes, files)?;
     let response = match answer.response {
-        None => Payload::from(bytes),
-        Some(region) if bytes.is_empty() => region.into(),
+        None => Payload::with_files(bytes, parts)?,
+        Some(region) if bytes.is_empty() && parts.is_empty() => region.into(),
         Some(_) => return None,
     };
-    if response.len() > max_response {
+    if response.held() > max_response {
         return None;
     }
     let result = match outcome {
@@ -234,6 +330,7 @@ fn encode_error(error: CallError) -> (u8, u8) {
         CallError::Unanswered => (9, 0),
         CallError::Reported => (10, 0),
         CallError::WorkerLost => (7, 0),
+        CallError::FileLost => (11, 0),
     }
 }
 
@@ -249,12 +346,14 @@ fn decode_error(outcome: u8, detail: u8) -> Option<CallError> {
         9 => CallError::Unanswered,
         10 => CallError::Reported,
         7 => CallError::WorkerLost,
+        11 => CallError::FileLost,
         _ => return None,
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::payload::Part;
     use sandbox::Frame;
     use shm::message::Start;
     use shm::ring::ProtocolError;
@@ -262,7 +361,7 @@ mod tests {
     use super::*;
 
     fn decode(bytes: Vec<u8>, max_response: usize) -> Option<Call<Payload>> {
-        decode_answer(Answer { bytes, response: None }, Captured::default(), max_response)
+        decode_answer(Answer { bytes, response: None }, Captured::default(), max_response, &[])
     }
 
     fn assemble(message: &[u8], max: usize) -> Result<Option<(u64, Vec<u8>)>, ProtocolError> {
@@ -279,7 +378,7 @@ mod tests {
 
     fn answer(id: u64, call: &Call<Vec<u8>>) -> Vec<u8> {
         let response = call.result.as_deref().unwrap_or_default();
-        message(id, &[&answer_head(call).expect("short"), response]).expect("short enough")
+        message(id, &[&answer_head(call, &[]).expect("short"), response]).expect("short enough")
     }
 
     fn check(result: Result<Vec<u8>, CallError>) {
@@ -320,6 +419,7 @@ mod tests {
             CallError::NoResponse,
             CallError::Unanswered,
             CallError::Reported,
+            CallError::FileLost,
             CallError::WorkerLost,
         ] {
             check(Err(error));
@@ -349,6 +449,52 @@ mod tests {
         };
         assert!(decode(payload(100), 100).is_some());
         assert!(decode(payload(101), 100).is_none());
+    }
+
+    #[test]
+    fn parts_of_files_survive_the_way_and_make_sense() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let sent = |name| SentFile::in_directory(dir.path(), name).expect("kept");
+        let known = [sent("one"), sent("two")];
+        let file = |name: &str| {
+            let file = std::fs::File::open(dir.path().join("folder").join(name)).expect("a file");
+            Arc::new(OpenFile::from(OwnedFd::from(file)))
+        };
+        let (one, two) = (file("one"), file("two"));
+        let range = |at, file: &Arc<OpenFile>, start, length| {
+            let file = Arc::clone(file);
+            FileRange { at, file, start, length }
+        };
+        let told = |ranges: &[FileRange], files: &[Arc<SentFile>], bytes: &[u8]| {
+            let (captured, elapsed) = (Captured::default(), Duration::ZERO);
+            let call = Call { result: Ok(()), captured, elapsed, cause: None };
+            let head = answer_head(&call, ranges).expect("short");
+            let answer = Answer { bytes: [&head, bytes].concat(), response: None };
+            decode_answer(answer, Captured::default(), 100, files)
+        };
+        let ranges = [range(1, &one, 2, 3), range(1, &two, 4, 5), range(2, &one, 0, 1)];
+        let payload = told(&ranges, &known, b"ab").expect("decodes").result.expect("a response");
+        assert_eq!((payload.held(), payload.len()), (2, 11));
+        let Payload::WithFiles(mut body) = payload else { panic!("{payload:?}") };
+        let mut parts = Vec::new();
+        while let Some(part) = body.next() {
+            parts.push(match part {
+                Part::Bytes(bytes) => format!("{bytes:?}"),
+                Part::File(file, start, length) => {
+                    let index = known.iter().position(|other| Arc::ptr_eq(other, &file));
+                    format!("{} {start} {length}", index.expect("one of them"))
+                }
+            });
+        }
+        assert_eq!(parts, ["b\"a\"", "0 2 3", "1 4 5", "b\"b\"", "0 0 1"]);
+
+        assert!(told(&ranges, &known[..1], b"ab").is_none(), "of a file that did not come");
+        assert!(told(&ranges, &known, b"a").is_none(), "behind the last byte");
+        let unordered = [range(2, &one, 0, 1), range(1, &one, 0, 1)];
+        assert!(told(&unordered, &known, b"ab").is_none());
+        for (start, length) in [(0, 0), (u64::MAX, 1), (1 << 63, 1), (1, i64::MAX as u64)] {
+            assert!(told(&[range(0, &one, start, length)], &known, b"").is_none());
+        }
     }
 
     proptest! {

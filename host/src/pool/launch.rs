@@ -26,6 +26,7 @@ use super::ipc::{self, Assembler, Init};
 use super::process::zygote;
 use crate::config::Route;
 use crate::isolation::lockdown::Level;
+use crate::pool::sent_files::SentFiles;
 use crate::pool::served_dir::{ServedDir, Slot};
 
 /// How long a zygote or worker may take from its start to being ready.
@@ -34,7 +35,9 @@ const START: Duration = Duration::from_secs(30);
 /// What it takes to start a worker.
 pub(super) struct Launcher {
     code: OwnedFd,
-    dir: ServedDir,
+    dir: Arc<ServedDir>,
+    /// Files that responses of its workers have sent.
+    pub(super) sent_files: Arc<SentFiles>,
     audit: Option<Arc<Audit>>,
     init: Init,
     zygote: Mutex<Option<Zygote>>,
@@ -70,7 +73,8 @@ struct Zygote {
 impl Launcher {
     /// For workers with this machine code.
     pub(super) fn new(common: &Common, route: &Route, code: OwnedFd) -> anyhow::Result<Self> {
-        let dir = common.directories.open(&route.dir, route.limits.quota)?;
+        let dir = Arc::new(common.directories.open(&route.dir, route.limits.quota)?);
+        let sent_files = SentFiles::new(Arc::clone(&dir));
         let init = Init {
             limits: route.limits,
             dir: route.dir.clone(),
@@ -80,7 +84,8 @@ impl Launcher {
             audited: common.audit.is_some(),
             substituted: common.substitute.is_some(),
         };
-        Ok(Self { code, dir, audit: common.audit.clone(), init, zygote: Mutex::default() })
+        let (audit, zygote) = (common.audit.clone(), Mutex::default());
+        Ok(Self { code, dir, sent_files, audit, init, zygote })
     }
 
     /// Starts a worker and waits until it is confined and ready.

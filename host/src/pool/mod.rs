@@ -12,6 +12,7 @@ pub(crate) mod machine_code;
 mod payload;
 pub mod process;
 mod schedule;
+mod sent_files;
 pub mod served_dir;
 mod supervisor;
 mod thread;
@@ -32,7 +33,7 @@ use tokio::task::block_in_place;
 
 use self::admission::Admission;
 pub(crate) use self::admission::Permit;
-pub(crate) use self::payload::Payload;
+pub(crate) use self::payload::{Part, Payload, WithFiles};
 pub(crate) use self::schedule::may_wait;
 use self::served_dir::Directories;
 use crate::config::{PoolKind, Route};

@@ -2,8 +2,10 @@
 //! left it.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes};
 use rustix::io::writev;
@@ -11,6 +13,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use sandbox::Response;
 use shm::ring::ResponseRegion;
+
+use super::sent_files::SentFile;
 
 /// Bytes from a worker.
 #[derive(Debug)]
@@ -22,6 +26,73 @@ pub(crate) enum Payload {
     InTray(ResponseRegion),
     /// In the instance that returned them, which is there for as long as these are.
     InInstance(Bytes),
+    /// In memory of the server's own, with parts of files between them.
+    WithFiles(Box<WithFiles>),
+}
+
+/// Bytes, and parts of files between them.
+#[derive(Debug)]
+pub(crate) struct WithFiles {
+    bytes: Bytes,
+    /// In their order; none begins before one that precedes it does.
+    files: VecDeque<FilePart>,
+}
+
+/// A part of a file, between other bytes.
+#[derive(Debug)]
+pub(crate) struct FilePart {
+    /// After how many of the bytes it comes.
+    pub(super) at: usize,
+    pub(super) file: Arc<SentFile>,
+    pub(super) start: u64,
+    pub(super) length: u64,
+}
+
+/// What is sent next of a response.
+#[derive(Debug)]
+pub(crate) enum Part {
+    /// These bytes.
+    Bytes(Bytes),
+    /// So many bytes of a file, from that position on.
+    File(Arc<SentFile>, u64, u64),
+}
+
+impl WithFiles {
+    /// The next part; `None` at the end.
+    pub(crate) fn next(&mut self) -> Option<Part> {
+        match self.files.front() {
+            Some(part) if part.at == 0 => {
+                let FilePart { file, start, length, .. } = self.files.pop_front()?;
+                Some(Part::File(file, start, length))
+            }
+            Some(part) => {
+                let at = part.at;
+                Some(Part::Bytes(self.split_to(at)))
+            }
+            None if self.bytes.is_empty() => None,
+            None => Some(Part::Bytes(std::mem::take(&mut self.bytes))),
+        }
+    }
+
+    /// Takes the first `count` bytes, before the first file.
+    fn split_to(&mut self, count: usize) -> Bytes {
+        let before = self.files.front().map_or(usize::MAX, |part| part.at);
+        let count = count.min(self.bytes.len()).min(before);
+        self.files.iter_mut().for_each(|part| part.at -= count);
+        self.bytes.split_to(count)
+    }
+
+    fn len(&self) -> usize {
+        let files =
+            self.files.iter().map(|part| usize::try_from(part.length).unwrap_or(usize::MAX));
+        files.fold(self.bytes.len(), usize::saturating_add)
+    }
+
+    /// The bytes before the first file.
+    fn start(&self) -> &[u8] {
+        let before = self.files.front().map_or(usize::MAX, |part| part.at);
+        self.bytes.get(..before).unwrap_or(&self.bytes)
+    }
 }
 
 /// A response for which its instance is kept.
@@ -43,9 +114,30 @@ impl Payload {
         Self::InInstance(Bytes::from_owner(Kept { response, _permit: permit }))
     }
 
+    /// These bytes, with parts of files between them, if there are any; `None` where these do not lie in order
+    /// between the bytes.
+    pub(super) fn with_files(bytes: Bytes, files: Vec<FilePart>) -> Option<Self> {
+        let is_ordered = files.is_sorted_by_key(|part| part.at)
+            && files.iter().all(|part| part.at <= bytes.len());
+        match files.is_empty() {
+            true => Some(Self::Here(bytes)),
+            false => is_ordered
+                .then(|| Self::WithFiles(Box::new(WithFiles { bytes, files: files.into() }))),
+        }
+    }
+
+    /// How many of them are in memory.
+    pub(crate) fn held(&self) -> usize {
+        match self {
+            Self::WithFiles(body) => body.bytes.len(),
+            _ => self.len(),
+        }
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         match self {
+            Self::WithFiles(body) => body.len(),
             Self::Here(bytes) | Self::InInstance(bytes) => bytes.len(),
             Self::InTray(region) => region.len(),
         }
@@ -58,6 +150,7 @@ impl Payload {
                 bytes.get(..most).unwrap_or(bytes).into()
             }
             Self::InTray(region) => region.copy(most).into(),
+            Self::WithFiles(body) => body.start().get(..most).unwrap_or(body.start()).into(),
         }
     }
 
@@ -66,11 +159,12 @@ impl Payload {
         match &mut self {
             Self::Here(bytes) | Self::InInstance(bytes) => bytes.advance(count.min(bytes.len())),
             Self::InTray(region) => region.skip(count),
+            Self::WithFiles(body) => drop(body.split_to(count)),
         }
         self
     }
 
-    /// Writes `head` and these, as much as a socket takes at once. Says how much that was.
+    /// Writes `head` and these, but for files, as much as a socket takes at once. Says how much that was.
     ///
     /// # Errors
     /// Those of the system call.
@@ -80,14 +174,18 @@ impl Payload {
                 Ok(writev(socket, &[IoSlice::new(head), IoSlice::new(bytes)])?)
             }
             Self::InTray(region) => region.write(head, socket),
+            Self::WithFiles(body) => {
+                Ok(writev(socket, &[IoSlice::new(head), IoSlice::new(body.start())])?)
+            }
         }
     }
 
-    /// Appends these to others, and lets go of where they were.
+    /// Appends these, but for files, to others, and lets go of where they were.
     pub(crate) fn move_to(self, others: &mut Vec<u8>) {
         match self {
             Self::Here(bytes) | Self::InInstance(bytes) => others.extend_from_slice(&bytes),
             Self::InTray(region) => region.append_to(others, usize::MAX),
+            Self::WithFiles(body) => others.extend_from_slice(&body.bytes),
         }
     }
 }

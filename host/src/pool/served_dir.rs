@@ -185,6 +185,11 @@ impl ServedDir {
         &self.directory.ledger
     }
 
+    /// The same, to be kept.
+    pub(super) fn shared_ledger(&self) -> &Arc<Ledger> {
+        &self.directory.ledger
+    }
+
     /// Whether handlers may only read it.
     #[must_use]
     pub fn is_read_only(&self) -> bool {

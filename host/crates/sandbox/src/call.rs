@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use wasmtime::component::{Instance, Resource, WasmList};
+use wasmtime::component::{ComponentExportIndex, Instance, Resource, WasmList};
 use wasmtime::{CallHook, OutOfMemory, Store, Trap, UpdateDeadline, WasmBacktrace, WasmCoreDump};
 
 use super::cause::{self, Cause, Refused};
@@ -16,7 +16,7 @@ use super::limits::Ceiling;
 use super::monitor::{
     Captured, DeadlinePassed, Exited, IncomingRequest, ResponseOutparam, State, Supervisor,
 };
-use super::response::Response;
+use super::response::{Message, Response};
 use super::turns::TURNS;
 #[cfg(feature = "holes")]
 use crate::holes::Hole;
@@ -61,11 +61,11 @@ impl<R> Call<R> {
         Self { result: Err(error), captured: Captured::default(), elapsed, cause: None }
     }
 
-    /// This call, with the response as `take` gives it.
+    /// This call, with what `take` makes of the response.
     #[must_use]
-    pub fn map<S>(self, take: impl FnOnce(R) -> S) -> Call<S> {
+    pub fn and_then<S>(self, take: impl FnOnce(R) -> Result<S, CallError>) -> Call<S> {
         let Self { result, captured, elapsed, cause } = self;
-        Call { result: result.map(take), captured, elapsed, cause }
+        Call { result: result.and_then(take), captured, elapsed, cause }
     }
 }
 
@@ -100,6 +100,9 @@ pub enum CallError {
     /// The response is longer than the limit on responses.
     #[error("the handler's response is too long")]
     TooLong,
+    /// A file that belongs to the response cannot be kept until it is sent.
+    #[error("a file of the handler's response is gone")]
+    FileLost,
     /// The worker that ran the call died or was lost.
     #[error("the worker that ran the handler died")]
     WorkerLost,
@@ -130,7 +133,7 @@ impl Sandbox {
         let captured = store.data_mut().end();
         let (result, cause) = match answered {
             Ok(Answer::Borrowed(list)) => (Ok(Response::borrowed(store, list)), None),
-            Ok(Answer::Copied(bytes)) => (Ok(bytes.into()), None),
+            Ok(Answer::Copied(message)) => (Ok(message.into()), None),
             Err((error, cause)) => (Err(error), cause),
         };
         Call { result, captured, elapsed: started.elapsed(), cause }
@@ -231,8 +234,17 @@ fn wait_for_turns(store: &mut Store<State>, deadline: Instant) {
 pub(super) enum Answer {
     /// Where it lies.
     Borrowed(WasmList<u8>),
-    /// The bytes of the answer.
-    Copied(Vec<u8>),
+    /// The answer itself.
+    Copied(Message),
+}
+
+impl Answer {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Borrowed(list) => list.len() == 0,
+            Self::Copied(message) => message.bytes.is_empty(),
+        }
+    }
 }
 
 /// Gives a command its request: its environment may be read as early as while it is instantiated.
@@ -257,8 +269,8 @@ pub(super) fn invoke(
     request: &[u8],
 ) -> wasmtime::Result<Answer> {
     let is_trial = request.is_empty();
-    match &handler.entry {
-        Entry::Borrowed(_) | Entry::Freed(_) if is_trial => Ok(Answer::Copied(Vec::new())),
+    let answer = match &handler.entry {
+        Entry::Borrowed(_) | Entry::Freed(_) if is_trial => Ok(Answer::Copied(Message::default())),
         Entry::Borrowed(index) => {
             let handle =
                 instance.get_typed_func::<(&[u8],), (WasmList<u8>,)>(&mut *store, index)?;
@@ -267,28 +279,40 @@ pub(super) fn invoke(
         // By the time that this returns, the guest has been told to free its response.
         Entry::Freed(index) => {
             let handle = instance.get_typed_func::<(&[u8],), (Vec<u8>,)>(&mut *store, index)?;
-            handle.call(&mut *store, (request,)).map(|(bytes,)| Answer::Copied(bytes))
+            handle.call(&mut *store, (request,)).map(|(bytes,)| Answer::Copied(bytes.into()))
         }
-        Entry::Http(index) => {
-            let handle = instance.get_typed_func::<Exchange, ()>(&mut *store, index)?;
-            if is_trial {
-                return Ok(Answer::Copied(Vec::new()));
-            }
-            let exchange = store.data_mut().begin_exchange(request)?;
-            handle.call(&mut *store, exchange)?;
-            Ok(Answer::Copied(store.data_mut().end_exchange()?))
-        }
+        Entry::Http(index) => exchange(store, instance, index, request),
         Entry::Command(index) => {
             let run = instance.get_typed_func::<(), (Result<(), ()>,)>(&mut *store, index)?;
             if is_trial {
-                return Ok(Answer::Copied(Vec::new()));
+                return Ok(Answer::Copied(Message::default()));
             }
             match exit_code(run.call(&mut *store, ()))? {
                 0 => Ok(Answer::Copied(store.data_mut().end_command()?)),
                 code => Err(Exited(code).into()),
             }
         }
+    }?;
+    match &handler.passed_on {
+        Some(index) if answer.is_empty() => exchange(store, instance, index, request),
+        _ => Ok(answer),
     }
+}
+
+/// Has an instance answer a request by `wasi:http`.
+fn exchange(
+    store: &mut Store<State>,
+    instance: Instance,
+    index: &ComponentExportIndex,
+    request: &[u8],
+) -> wasmtime::Result<Answer> {
+    let handle = instance.get_typed_func::<Exchange, ()>(&mut *store, index)?;
+    if request.is_empty() {
+        return Ok(Answer::Copied(Message::default()));
+    }
+    let exchange = store.data_mut().begin_exchange(request)?;
+    handle.call(&mut *store, exchange)?;
+    Ok(Answer::Copied(store.data_mut().end_exchange()?))
 }
 
 /// What a command ended with: 1 if it says no more than that it failed.

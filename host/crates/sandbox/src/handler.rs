@@ -57,6 +57,8 @@ const OFFERED: &[(&str, &str)] = &[
 pub struct Handler {
     pub(super) pre: InstancePre<State>,
     pub(super) entry: Entry,
+    /// `handle` of `wasi:http/incoming-handler`, for the requests that a handler of bytes passes on.
+    pub(super) passed_on: Option<ComponentExportIndex>,
     pub(super) grants: Arc<Grants>,
     /// Bytes that each instance takes for its records.
     pub(super) records: usize,
@@ -197,8 +199,15 @@ impl Sandbox {
         let Program { component, needs, images } = program;
         let ty = component.component_type();
         let exports: Vec<_> = ty.exports(&self.engine).map(|(name, _)| name).collect();
-        let entry = Kind::of(&exports).and_then(|(kind, name)| Entry::of(component, kind, name));
-        let entry = entry.ok_or(Refusal::Export(""))?;
+        let (kind, name) = Kind::of(&exports).ok_or(Refusal::Export(""))?;
+        let entry = Entry::of(component, kind, name).ok_or(Refusal::Export(""))?;
+        let passed_on = (kind == Kind::Bytes)
+            .then(|| Entry::of(component, Kind::Http, Kind::Http.find(&exports)?))
+            .flatten()
+            .and_then(|entry| match entry {
+                Entry::Http(index) => Some(index),
+                _ => None,
+            });
         // Machine code out of the cache may have been made when the limits were others.
         self.has_room(program)?;
         let mut linker: Linker<State> = self.linker.clone();
@@ -211,7 +220,7 @@ impl Sandbox {
             .set_images(|| images.map())
             .map_err(|error| Refusal::TooLarge(format!("what its memories begin with: {error}")))?;
         let records = usize::try_from(needs.records).unwrap_or(usize::MAX);
-        Ok(Handler { pre, entry, grants: Arc::new(grants), records })
+        Ok(Handler { pre, entry, passed_on, grants: Arc::new(grants), records })
     }
 
     /// Whether its instances may have as many memories and tables, as large as they start, and

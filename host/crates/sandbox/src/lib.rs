@@ -44,5 +44,5 @@ pub use monitor::{
 };
 pub use program::Program;
 pub use refusal::Refusal;
-pub use response::Response;
+pub use response::{FileRange, Response};
 pub use shm::ledger::{Ledger, Usage};

@@ -1,6 +1,7 @@
 //! What a handler returned, where the call left it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use shm::ring::{REGION_BYTES, RegionOffset};
 use wasmtime::Store;
@@ -8,11 +9,54 @@ use wasmtime::component::WasmList;
 
 use super::engine::Sandbox;
 use super::linear_memory::Memory;
-use super::monitor::State;
+use super::monitor::{OpenFile, State};
 
 /// A handler's response, not yet checked. It may keep the instance, and with it that one's place in
 /// the engine, until it is dropped.
-pub struct Response(Storage);
+pub struct Response {
+    storage: Storage,
+    files: Vec<FileRange>,
+}
+
+/// A part of a file of the served directory that belongs to a response, which is read when it is sent.
+#[derive(Debug)]
+pub struct FileRange {
+    /// After how many of the response's own bytes it comes.
+    pub at: usize,
+    /// The file, which is a regular one, open for reading.
+    pub file: Arc<OpenFile>,
+    /// Its first byte.
+    pub start: u64,
+    /// How many bytes: so many there were when the handler asked for them.
+    pub length: u64,
+}
+
+impl FileRange {
+    pub(super) fn end(&self) -> u64 {
+        self.start.saturating_add(self.length)
+    }
+}
+
+/// What a handler wrote: bytes, and parts of files between them, in the order of the latter.
+#[derive(Debug, Default)]
+pub(super) struct Message {
+    pub(super) bytes: Vec<u8>,
+    pub(super) files: Vec<FileRange>,
+}
+
+impl Message {
+    /// Bytes in all.
+    pub(super) fn length(&self) -> u64 {
+        let files = self.files.iter().map(|range| range.length);
+        files.fold(self.bytes.len() as u64, u64::saturating_add)
+    }
+}
+
+impl From<Vec<u8>> for Message {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { bytes, files: Vec::new() }
+    }
+}
 
 enum Storage {
     /// In memory of the host's own.
@@ -26,22 +70,28 @@ enum Storage {
 impl Response {
     /// One that lies in the memory of the store's instance.
     pub(super) fn borrowed(store: Store<State>, list: WasmList<u8>) -> Self {
-        Self(Storage::InInstance(store, list))
+        Self { storage: Storage::InInstance(store, list), files: Vec::new() }
     }
 
     /// Bytes of the instance that it keeps; 0 if it keeps none.
     #[must_use]
     pub fn kept(&self) -> usize {
-        match &self.0 {
+        match &self.storage {
             Storage::Copied(_) | Storage::InMemory(_) => 0,
             Storage::InInstance(store, _) => store.data().ceiling.held,
         }
     }
 
+    /// Parts of files between the bytes, in their order.
+    #[must_use]
+    pub fn files(&self) -> &[FileRange] {
+        &self.files
+    }
+
     /// The bytes of the response.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        match &self.0 {
+        match &self.storage {
             Storage::Copied(bytes) => bytes,
             Storage::InInstance(store, list) => list.as_le_slice(store),
             Storage::InMemory(memory) => memory.bytes(),
@@ -62,7 +112,7 @@ impl Response {
         match memories.copy(self.bytes()) {
             Some(memory) => {
                 let place = memories.place(memory.bytes());
-                (Self(Storage::InMemory(memory)), place)
+                (Self { storage: Storage::InMemory(memory), files: self.files }, place)
             }
             None => (self, None),
         }
@@ -71,7 +121,7 @@ impl Response {
     /// The bytes of the response, without the instance.
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
-        match self.0 {
+        match self.storage {
             Storage::Copied(bytes) => bytes,
             Storage::InInstance(store, list) => list.as_le_slice(&store).to_vec(),
             Storage::InMemory(memory) => memory.bytes().to_vec(),
@@ -81,7 +131,13 @@ impl Response {
 
 impl From<Vec<u8>> for Response {
     fn from(bytes: Vec<u8>) -> Self {
-        Self(Storage::Copied(bytes))
+        Message::from(bytes).into()
+    }
+}
+
+impl From<Message> for Response {
+    fn from(Message { bytes, files }: Message) -> Self {
+        Self { storage: Storage::Copied(bytes), files }
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) fn call(
         Ok(answer) => {
             let bytes = match answer {
                 Answer::Borrowed(list) => list.as_le_slice(&store).to_vec(),
-                Answer::Copied(bytes) => bytes,
+                Answer::Copied(message) => message.bytes,
             };
             KEPT.set(instance.map(|instance| (store, instance)));
             (Ok(bytes.into()), None)

@@ -243,6 +243,14 @@ impl Ring {
         length.is_some()
     }
 
+    /// Says that the answer to that request comes by the socket, whatever its length.
+    pub fn reply_by_socket(&self, number: u64) {
+        let set = |word, to| self.of(number, word).store(to, Ordering::Relaxed);
+        set(ANSWER_REGION, 0);
+        set(ANSWER_LENGTH, BY_SOCKET);
+        self.handover(number).reply();
+    }
+
     /// Whether the parent sleeps, which is to be woken now for the answers that are there.
     #[must_use]
     pub fn parent_is_to_wake(&self) -> bool {

@@ -1,20 +1,28 @@
 //! Writing an answer, and the end of a connection after its last one.
 
 use std::io;
+use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::fd::AsFd;
 
 use bytes::{Buf, BytesMut};
 use http1::READ;
+use rustix::fs::{Advice, fadvise, sendfile};
 use rustix::ioctl::{Getter, ioctl};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::TcpStream;
+use tokio::task::yield_now;
 
 use super::phase_timer::{Phase, PhaseTimer, Stop};
-use crate::pool::Payload;
+use crate::pool::{Part, Payload, WithFiles};
 
 /// Bodies up to this many bytes are copied behind the head, which costs less than
 /// to write two pieces.
 const ONE_WRITE: usize = 16 << 10;
+
+/// How much of a file is sent before others on the thread have a turn, and how much is read ahead.
+const PIECE: usize = 1 << 20;
+const AHEAD: u64 = 2 << 20;
 
 /// How much is read of what a client still sends after its last answer, beyond what it announced.
 pub(super) const LINGER_BYTES: usize = 1 << 30;
@@ -37,6 +45,7 @@ pub(super) async fn write(
             write_all(stream, pace, &mut &*[&*head, &*body].concat(), sent).await
         }
         Payload::Here(body) => write_all(stream, pace, &mut Buf::chain(&*head, &*body), sent).await,
+        Payload::WithFiles(body) => Box::pin(write_files(stream, pace, head, *body, sent)).await,
         // (Boxed, since every connection would hold room for it.)
         body => Box::pin(write_from(stream, pace, head, body, sent)).await,
     }
@@ -69,6 +78,83 @@ async fn write_from(
     Ok(())
 }
 
+/// Writes a response with files, which the kernel sends by itself.
+async fn write_files(
+    stream: &mut TcpStream,
+    pace: &mut PhaseTimer<'_>,
+    mut head: Vec<u8>,
+    mut body: WithFiles,
+    sent: &mut usize,
+) -> Result<(), Stop> {
+    while let Some(part) = body.next() {
+        match part {
+            Part::Bytes(bytes) if head.is_empty() => {
+                write_all(stream, pace, &mut &*bytes, sent).await?;
+            }
+            Part::Bytes(bytes) => {
+                write_all(stream, pace, &mut Buf::chain(&*head, &*bytes), sent).await?;
+                head.clear();
+            }
+            Part::File(file, start, length) => {
+                write_all(stream, pace, &mut &*head, sent).await?;
+                head.clear();
+                send_file(stream, pace, &*file, start..start.saturating_add(length), sent).await?;
+            }
+        }
+    }
+    write_all(stream, pace, &mut &*head, sent).await
+}
+
+/// Has the kernel send a part of a file, as fast as the client takes it. That of one which has become shorter cannot be
+/// sent whole.
+async fn send_file(
+    stream: &TcpStream,
+    pace: &mut PhaseTimer<'_>,
+    file: impl AsFd,
+    part: Range<u64>,
+    sent: &mut usize,
+) -> Result<(), Stop> {
+    let Range { start: mut position, end } = part;
+    let mut taken = 0;
+    let _ = fadvise(&file, position, NonZeroU64::new(AHEAD), Advice::WillNeed);
+    while position < end {
+        let most = usize::try_from(end - position).unwrap_or(usize::MAX).min(PIECE);
+        let send = || Ok(sendfile(stream, &file, Some(&mut position), most)?);
+        match stream.try_io(Interest::WRITABLE, send) {
+            Ok(written @ 1..) => {
+                *sent += written;
+                // Read while the client takes what there is, and not when it waits for more.
+                let _ = fadvise(&file, position, NonZeroU64::new(AHEAD), Advice::WillNeed);
+                yield_now().await;
+            }
+            Ok(0) => return Err(Stop::Shortened),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                match pace.wait(stream.writable()).await {
+                    Err(late @ Stop::Late(_)) => {
+                        taken = progress(stream, pace, *sent, taken).ok_or(late)?
+                    }
+                    waited => waited?,
+                }
+            }
+            Err(_) => return Err(Stop::Gone),
+        }
+    }
+    Ok(())
+}
+
+/// Asks the kernel how much of what was sent the client has taken; `None` if that is no more than `taken`.
+fn progress(
+    stream: impl AsFd,
+    pace: &mut PhaseTimer<'_>,
+    sent: usize,
+    taken: usize,
+) -> Option<usize> {
+    let taken_now = sent.saturating_sub(unsent(stream));
+    let more = taken_now.checked_sub(taken).filter(|more| *more > 0)?;
+    pace.progress(more);
+    Some(taken_now)
+}
+
 /// Writes all of it, as fast as the client takes it.
 ///
 /// What the kernel has room for says nothing of that: at a deadline it is asked how much the
@@ -85,12 +171,7 @@ async fn write_all(
             Ok(written @ 1..) => *sent += written,
             Ok(0) => return Err(Stop::Gone),
             Err(late @ Stop::Late(_)) => {
-                let taken_now = sent.saturating_sub(unsent(&*stream));
-                if taken_now <= taken {
-                    return Err(late);
-                }
-                pace.progress(taken_now - taken);
-                taken = taken_now;
+                taken = progress(&*stream, pace, *sent, taken).ok_or(late)?;
             }
             Err(stop) => return Err(stop),
         }

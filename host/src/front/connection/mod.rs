@@ -145,7 +145,7 @@ impl From<Stop> for Unserved {
             Stop::Late(Phase::Head) => Self::Failed(Failure::LateHead),
             Stop::Late(Phase::Body) => Self::Failed(Failure::LateBody),
             Stop::Draining(Phase::Head | Phase::Body) => Self::Failed(Failure::Draining),
-            Stop::Gone | Stop::Late(_) | Stop::Draining(_) => Self::Gone,
+            Stop::Gone | Stop::Shortened | Stop::Late(_) | Stop::Draining(_) => Self::Gone,
         }
     }
 }
@@ -253,7 +253,7 @@ impl<'a> Connection<'a> {
             (access.handler, access.worker) = (done.call.elapsed, done.worker);
             let response = done.call.result?;
             let outgoing = outgoing(&response, &reply)?;
-            self.seat.hold(response.len() + self.buffer.len())?;
+            self.seat.hold(response.held() + self.buffer.len())?;
             Ok((outgoing, response))
         });
         let next = match result {

@@ -54,6 +54,8 @@ pub(super) enum Phase {
 pub(super) enum Stop {
     #[error("the client broke the connection off")]
     Gone,
+    #[error("a file became shorter while it was sent")]
+    Shortened,
     #[error("the client took too long")]
     Late(Phase),
     /// What the phase is for would be refused anyway.

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shm::ring::{Answer, Mail, ProtocolError, Ring};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixDatagram;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::super::ipc::{self, Assembler};
+use super::super::sent_files::SentFile;
 use super::super::{Done, Job};
 use super::Shared;
 
@@ -42,6 +44,8 @@ pub(super) struct WorkerReceiver {
     by_socket: bool,
     assembler: Assembler,
     datagram: Vec<u8>,
+    /// Files that came with what there is of the next answer.
+    files: Vec<Arc<SentFile>>,
     max_response: usize,
     /// How often the worker may still ring.
     rings: u64,
@@ -63,6 +67,7 @@ impl WorkerReceiver {
             by_socket: false,
             assembler: Assembler::new(ipc::max_answer(max_response)),
             datagram: vec![0; ipc::DATAGRAM],
+            files: Vec::new(),
             max_response,
             rings: 0,
             ended: false,
@@ -129,13 +134,15 @@ impl WorkerReceiver {
         if self.ended {
             return Ok(Received::Nothing);
         }
-        let length = match worker.socket.try_recv(&mut self.datagram) {
-            Ok(length) => length,
+        let datagram = &mut self.datagram;
+        let receive = || ipc::receive_with_files(worker.socket, datagram);
+        let (length, files) = match worker.socket.try_io(Interest::READABLE, receive) {
+            Ok(received) => received,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return Ok(Received::Nothing);
             }
             // It ended with something unread.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => 0,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => (0, Vec::new()),
             Err(_) => return Err(ProtocolError),
         };
         let datagram = self.datagram.get(..length).unwrap_or_default();
@@ -145,6 +152,13 @@ impl WorkerReceiver {
         }
         if !self.by_socket {
             return Err(ProtocolError);
+        }
+        if self.files.len() + files.len() > ipc::MAX_FILES {
+            return Err(ProtocolError);
+        }
+        for file in files {
+            let sent_files = &worker.shared.launcher.sent_files;
+            self.files.push(sent_files.hold(file).map_err(|_| ProtocolError)?);
         }
         match self.assembler.push(datagram)? {
             Some((number, bytes)) if number == self.next => {
@@ -157,7 +171,9 @@ impl WorkerReceiver {
 
     fn pass_on(&mut self, worker: &Source<'_>, answer: Answer) -> Result<Received, ProtocolError> {
         let captured = worker.ring.output(self.next).into();
-        let call = ipc::decode_answer(answer, captured, self.max_response).ok_or(ProtocolError)?;
+        let files = std::mem::take(&mut self.files);
+        let call = ipc::decode_answer(answer, captured, self.max_response, &files);
+        let call = call.ok_or(ProtocolError)?;
         let job = {
             let mut state = worker.shared.lock();
             let id = state.supervisor.schedule.first(worker.slot).ok_or(ProtocolError)?;

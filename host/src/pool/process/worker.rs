@@ -105,10 +105,13 @@ pub(crate) fn run(resources: WorkerResources, prepared: &Prepared) -> anyhow::Re
             }
             Some(substitute) => substitute(request, Some(link)),
         };
-        let head = ipc::answer_head(&call).context("an answer too long")?;
+        let files = call.result.as_ref().map_or(&[][..], Response::files);
+        let head = ipc::answer_head(&call, files).context("an answer too long")?;
         let elapsed = call.elapsed;
         let response = call.result.unwrap_or_else(|_| Vec::new().into());
         let (response, place) = match head.len() + response.bytes().len() {
+            // Descriptors go by the socket, and the bytes with them.
+            _ if !response.files().is_empty() => (response, None),
             ..=SMALL_ANSWER => (response, None),
             _ if Trick::SharedRegions.is_left_out() => (response, None),
             _ => response.share(sandbox),
@@ -117,7 +120,12 @@ pub(crate) fn run(resources: WorkerResources, prepared: &Prepared) -> anyhow::Re
             None => (response.bytes(), None),
             Some(place) => (&[][..], Some((place, response.bytes().len()))),
         };
-        if !ring.reply(number, &[&head, bytes], in_region) {
+        if !response.files().is_empty() {
+            ring.reply_by_socket(number);
+            let answer = ipc::message(number, &[&head, response.bytes()]);
+            let files = ipc::files_of(response.files());
+            ipc::send_with_files(&socket, &answer.context("an answer too long")?, &files)?;
+        } else if !ring.reply(number, &[&head, bytes], in_region) {
             let answer = ipc::message(number, &[&head, response.bytes()]);
             ipc::send(&socket, &answer.context("an answer too long")?)?;
         } else if let Some(place) = place {
@@ -142,5 +150,5 @@ fn confine(prepared: &Prepared) -> anyhow::Result<Level> {
     let data = init.limits.memory.saturating_add(messages.saturating_mul(2)) as u64;
     lockdown::limit_process(init.limits.quota.bytes, data.saturating_add(OWN_DATA))?;
     handler.prepare_listings(1);
-    lockdown::confine_thread(dir.fd(), dir.is_read_only())
+    lockdown::confine_process(dir.fd(), dir.is_read_only())
 }

@@ -1,13 +1,15 @@
 //! a shard: what those workers share of which one at a time is kept busy with short calls.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 use ablation::Trick;
-use sandbox::{Clock, Grants, Handler, Response, Sandbox};
+use sandbox::{CallError, Clock, FileRange, Grants, Handler, Response, Sandbox};
 use tokio::sync::Semaphore;
 
 use super::super::Payload;
+use super::super::payload::FilePart;
+use super::super::sent_files::SentFiles;
 use crate::config::Route;
 use crate::pool::machine_code;
 
@@ -28,6 +30,8 @@ pub(super) struct Shard {
     pub(super) handler: Handler,
     /// Instances whose response may be written while their workers have another.
     spare_instances: Arc<Semaphore>,
+    /// Files that responses have sent.
+    sent_files: Arc<SentFiles>,
 }
 
 impl Shard {
@@ -37,25 +41,43 @@ impl Shard {
         shards: usize,
         code: &OwnedFd,
         grants: Grants,
+        sent_files: Arc<SentFiles>,
     ) -> anyhow::Result<Self> {
         let part = |workers: u32| (workers as usize).div_ceil(shards);
         let (sandbox, program) = machine_code::load(route.limits, Clock::Epoch, code)?;
         let handler = sandbox.handler(&program, grants)?;
         handler.prepare_listings(LISTINGS);
         let spare_instances = Arc::new(Semaphore::new(part(route.workers)));
-        Ok(Self { sandbox, handler, spare_instances })
+        Ok(Self { sandbox, handler, spare_instances, sent_files })
     }
 
     /// A response as its client gets it: a long one from its instance, if that is not
     /// much larger, and one is to spare.
-    pub(super) fn payload(&self, response: Response) -> Payload {
+    pub(super) fn payload(&self, response: Response) -> Result<Payload, CallError> {
+        if !response.files().is_empty() {
+            return self.with_files(response);
+        }
         if !Trick::KeptInstance.is_left_out()
             && stays(response.bytes().len(), response.kept())
             && let Ok(permit) = Arc::clone(&self.spare_instances).try_acquire_owned()
         {
-            return Payload::in_instance(response, permit);
+            return Ok(Payload::in_instance(response, permit));
         }
-        response.into_bytes().into()
+        Ok(response.into_bytes().into())
+    }
+
+    /// A response with files between its bytes, which are kept until they are sent.
+    fn with_files(&self, response: Response) -> Result<Payload, CallError> {
+        let keep = |range: &FileRange| {
+            let fd = range.file.as_fd().try_clone_to_owned()?;
+            let FileRange { at, start, length, .. } = *range;
+            anyhow::Ok(FilePart { at, file: self.sent_files.hold(fd)?, start, length })
+        };
+        let files = response.files().iter().map(keep).collect::<anyhow::Result<Vec<_>>>();
+        // Dropped with the response, the files would be in no ledger for a moment.
+        let bytes = response.bytes().to_vec().into();
+        let payload = files.ok().and_then(|files| Payload::with_files(bytes, files));
+        payload.ok_or(CallError::FileLost)
     }
 }
 

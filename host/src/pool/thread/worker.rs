@@ -100,7 +100,7 @@ fn work(shared: &Shared, worker: &Worker, ledger_slot: &served_dir::Slot) {
                 None => shard.sandbox.call(&shard.handler, context, &request),
                 Some(substitute) => substitute(&request, None),
             };
-            call.map(|response| shard.payload(response))
+            call.and_then(|response| shard.payload(response))
         };
         let call = catch_unwind(AssertUnwindSafe(call))
             .unwrap_or_else(|_| Call::failed(CallError::WorkerLost, started.elapsed()));

@@ -8,21 +8,27 @@ use anyhow::{Context as _, anyhow};
 use wasm_compose::graph::{Component, CompositionGraph, EncodeOptions};
 use wasmparser::Validator;
 
+use super::kind::Kind;
 use crate::handler::EXPORT;
 
 /// What calls the handler, built from `handlers/adapter`.
 const ADAPTER: &[u8] = include_bytes!("../../../../../handlers/adapter.wasm");
 
-/// The handler with the adapter before it.
+/// The handler with the adapter before it; as it is, if it exports `wasi:http/incoming-handler` besides.
 ///
 /// # Errors
 /// When it is not a handler of bytes, or is a component that cannot be a part of another.
 pub fn as_http(handler: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut validator = Validator::new();
-    let handler = Component::from_bytes(&mut validator, "handler", handler)?;
+    let wasm = handler;
+    let handler = Component::from_bytes(&mut validator, "handler", wasm)?;
     let adapter = Component::from_bytes(&mut validator, "adapter", ADAPTER)?;
     let (export, ..) = handler.export_by_name(EXPORT).context("it does not export `handle`")?;
     let (import, _) = adapter.import_by_name(EXPORT).context("the adapter has nothing to call")?;
+    let exports: Vec<_> = handler.exports().map(|(_, name, ..)| name).collect();
+    if Kind::Http.find(&exports).is_some() {
+        return Ok(wasm.to_vec());
+    }
     let mut graph = CompositionGraph::new();
     let handler = graph.add_component(handler)?;
     let adapter = graph.add_component(adapter)?;

@@ -24,12 +24,15 @@ impl Kind {
         if let Some(export) = exports.iter().find(|export| **export == EXPORT) {
             return Some((Self::Bytes, export));
         }
-        INTERFACES.iter().find_map(|(interface, kind)| {
-            let export = exports.iter().find(|export| {
-                let (_, other, version) = split(export);
-                other == *interface && version.starts_with("0.2.")
-            })?;
-            Some((*kind, *export))
+        INTERFACES.iter().find_map(|(_, kind)| Some((*kind, kind.find(exports)?)))
+    }
+
+    /// The export by which a component of this kind is known, if it has one.
+    pub(crate) fn find<'a>(self, exports: &[&'a str]) -> Option<&'a str> {
+        let (interface, _) = INTERFACES.iter().find(|(_, kind)| *kind == self)?;
+        exports.iter().copied().find(|export| {
+            let (_, other, version) = split(export);
+            other == *interface && version.starts_with("0.2.")
         })
     }
 

@@ -13,6 +13,7 @@ use super::head::Head;
 use super::incoming::IncomingRequest;
 use crate::call::NotAnswered;
 use crate::monitor::State;
+use crate::response::Message;
 
 /// Fields of a response; one with more does not pass the server either.
 const MAX_FIELDS: usize = 128;
@@ -31,7 +32,7 @@ impl State {
     }
 
     /// The response, once the command has ended.
-    pub(crate) fn end_command(&mut self) -> Result<Vec<u8>, NotAnswered> {
+    pub(crate) fn end_command(&mut self) -> Result<Message, NotAnswered> {
         let output = self.exchange.stdout.take().unwrap_or_default();
         message(output, self.exchange.is_head).map_err(NotAnswered::Cgi)
     }
@@ -129,11 +130,11 @@ fn hex(digit: u8) -> Option<u8> {
 }
 
 /// The message of HTTP/1.1 for what a command wrote; or what is wrong with that.
-fn message(output: Vec<u8>, is_head: bool) -> Result<Vec<u8>, &'static str> {
+fn message(output: Vec<u8>, is_head: bool) -> Result<Message, &'static str> {
     let (header, body) = split(&output).ok_or("it does not end its header with an empty line")?;
     let start = output.len().saturating_sub(body.len());
     let head = head(header, is_head)?;
-    Ok(head.before(output, start))
+    Ok(head.before(output.into(), start))
 }
 
 fn head(header: &[u8], is_head: bool) -> Result<Head, &'static str> {
@@ -271,10 +272,10 @@ mod tests {
             ("Content-Length: 9\n\nabc", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"),
         ] {
             let message = message(output.into(), false).expect(output);
-            assert_eq!(String::from_utf8(message).expect("text"), expected, "{output:?}");
+            assert_eq!(String::from_utf8(message.bytes).expect("text"), expected, "{output:?}");
         }
         let head = message(b"A: b\n\nbody".to_vec(), true).expect("it is a message");
-        assert!(head.ends_with(b"content-length: 4\r\n\r\n"));
+        assert!(head.bytes.ends_with(b"content-length: 4\r\n\r\n"));
     }
 
     #[test]

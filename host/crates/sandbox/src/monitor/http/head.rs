@@ -4,6 +4,8 @@ use std::io::Write as _;
 
 use ::http::StatusCode;
 
+use crate::response::Message;
+
 /// A head that is being written. It has the one length that HTTP asks for.
 pub(super) struct Head {
     bytes: Vec<u8>,
@@ -37,17 +39,21 @@ impl Head {
 
     /// The message whose body lies in `output` from `start` on, in the memory of that. What has no body is
     /// sent none, whatever was written (RFC 9110, 6.4.1).
-    pub(super) fn before(mut self, mut output: Vec<u8>, start: usize) -> Vec<u8> {
+    pub(super) fn before(mut self, mut output: Message, start: usize) -> Message {
         let is_bodiless = matches!(self.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let start = start.min(output.bytes.len());
         if !self.has_length && !is_bodiless {
-            let length = output.len().saturating_sub(start);
+            let length = output.length().saturating_sub(start as u64);
             let _ = write!(self.bytes, "content-length: {length}\r\n");
         }
         self.bytes.extend_from_slice(b"\r\n");
         if self.is_head || is_bodiless {
-            return self.bytes;
+            return self.bytes.into();
         }
-        output.splice(..start.min(output.len()), self.bytes);
+        for range in &mut output.files {
+            range.at = range.at.saturating_sub(start).saturating_add(self.bytes.len());
+        }
+        output.bytes.splice(..start, self.bytes);
         output
     }
 }

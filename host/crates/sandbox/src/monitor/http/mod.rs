@@ -13,13 +13,15 @@ mod head;
 mod incoming;
 mod outgoing;
 
+use std::sync::Arc;
+
 use wasmtime::component::Resource;
 
-use super::State;
 use super::audit::Argument;
 use super::bindings::wasi::http::types::{self, ErrorCode};
 use super::errors::{IoError, StreamError, StreamResult};
 use super::streams::InputStream;
+use super::{OpenFile, State};
 use crate::call::ResponseTooLong;
 pub use client::{FutureIncomingResponse, IncomingResponse, OutgoingRequest, RequestOptions};
 pub use fields::Fields;
@@ -77,6 +79,21 @@ impl State {
         outgoing::body::lock(body)
             .write(bytes)
             .map_err(|code| StreamError::Failed(IoError::Http(code)))
+    }
+
+    /// A guest has a part of a file follow what it has written to a body; `false` if that cannot be.
+    pub(super) fn write_file(
+        &mut self,
+        body: &SharedBody,
+        file: &Arc<OpenFile>,
+        start: u64,
+        length: u64,
+    ) -> StreamResult<bool> {
+        match outgoing::body::lock(body).write_file(file, start, length) {
+            Some(Ok(())) => Ok(true),
+            Some(Err(code)) => Err(StreamError::Failed(IoError::Http(code))),
+            None => Ok(false),
+        }
     }
 
     /// A command writes to its standard output.

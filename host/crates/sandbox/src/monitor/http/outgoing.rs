@@ -12,6 +12,7 @@ use crate::monitor::State;
 use crate::monitor::audit::{Argument, Outcome};
 use crate::monitor::bindings::wasi::http::types::{self, ErrorCode};
 use crate::monitor::streams::OutputStream;
+use crate::response::Message;
 
 /// A response that is being made: `wasi:http/types.outgoing-response`.
 pub struct OutgoingResponse {
@@ -40,10 +41,10 @@ pub struct ResponseOutparam;
 
 impl OutgoingResponse {
     /// The message of HTTP/1.1.
-    fn message(&self, is_head: bool) -> Result<Vec<u8>, NotAnswered> {
+    fn message(&self, is_head: bool) -> Result<Message, NotAnswered> {
         let body = match &self.body {
             Some(body) => body::lock(body).whole().ok_or(NotAnswered::Unfinished)?,
-            None => Vec::new(),
+            None => Message::default(),
         };
         let mut head = Head::new(self.status, is_head);
         for (name, value) in self.fields.iter() {
@@ -65,7 +66,7 @@ impl State {
     }
 
     /// The response, once the guest has returned.
-    pub(crate) fn end_exchange(&mut self) -> Result<Vec<u8>, NotAnswered> {
+    pub(crate) fn end_exchange(&mut self) -> Result<Message, NotAnswered> {
         match self.exchange.answer.take() {
             Some(Ok(response)) => response.message(self.exchange.is_head),
             Some(Err(code)) => Err(NotAnswered::Error(code.to_string())),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Stat, fstat};
 use rustix::io::Errno;
-use shm::ledger::{FileId, Ledger, OpenFileSlot};
+use shm::ledger::{FileId, Ledger, OpenFileSlot, Usage};
 
 use super::measure::{block_size, identity, occupied};
 
@@ -54,6 +54,31 @@ impl OpenFile {
             }
         }
         Err(Errno::BUSY)
+    }
+
+    /// Takes a file of the served directory that no call has open any more, by that slot of the ledger; `None`
+    /// when that has no place left. A file that has no name any more takes its space for as long.
+    ///
+    /// # Errors
+    /// Those of the kernel; `INVAL` when it is no regular file, `DQUOT` when it was deleted before the ledger knew
+    /// of it, and there is no room for it.
+    pub fn held(ledger: &Arc<Ledger>, slot: u32, fd: OwnedFd) -> Result<Option<Self>, Errno> {
+        if FileType::from_raw_mode(fstat(&fd)?.st_mode) != FileType::RegularFile {
+            return Err(Errno::INVAL);
+        }
+        let Some(register) = Register::new(ledger, slot) else { return Ok(None) };
+        register.identify(identity(&fstat(&fd)?));
+        let stat = fstat(&fd)?;
+        ledger.at_least(register.place, occupied(&stat));
+        ledger.set_growing(register.place, 0);
+        if stat.st_nlink == 0 {
+            // Nobody may have counted it meanwhile.
+            ledger.reserve(Usage::bytes(occupied(&stat))).map_err(|_| Errno::DQUOT)?;
+            ledger.stale();
+        }
+        // Its end is told of, should it have no name then.
+        register.grown.store(true, Ordering::Relaxed);
+        Ok(Some(Self { fd, register: Some(register) }))
     }
 
     /// A call of this handler has made it that long.

@@ -4,7 +4,6 @@ use alloc::format;
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
-use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::types::{
     ErrorCode, Fields, HeaderError, IncomingRequest, Method, OutgoingBody, OutgoingResponse,
     ResponseOutparam,
@@ -12,15 +11,6 @@ use wasip2::http::types::{
 use wasip2::io::streams::{OutputStream, StreamError};
 
 use crate::response::Response;
-
-wit_bindgen::generate!({
-    inline: "
-        package swapbox:adapter;
-        world adapter {
-            import handle: func(request: list<u8>) -> list<u8>;
-        }
-    ",
-});
 
 /// Bytes of a request's body, all of which is held in memory.
 const MAX_BODY: usize = 64 << 20;
@@ -43,26 +33,36 @@ const DROPPED: [&str; 10] = [
     "upgrade",
 ];
 
-struct Adapter;
-
-impl Guest for Adapter {
-    fn handle(request: IncomingRequest, out: ResponseOutparam) {
-        let is_head = matches!(request.method(), Method::Head);
-        let message = match message(&request) {
-            Ok(request) => handle(&request),
-            Err(error) => return ResponseOutparam::set(out, Err(error)),
-        };
-        match Response::parse(&message, is_head).and_then(Outgoing::new) {
-            Some(response) => response.send(out),
-            None => ResponseOutparam::set(out, Err(ErrorCode::HttpProtocolError)),
+/// Responds with a message, to a HEAD request or to another.
+pub fn respond(out: ResponseOutparam, message: &[u8], is_head: bool) {
+    match Response::parse(message, is_head).and_then(Outgoing::new) {
+        // Where there is no body, Content-Length may say how long another would be: so none is begun.
+        Some(response) if response.body.is_empty() => response.send(out, None::<fn(&_) -> _>),
+        Some(response) => {
+            let body = response.body;
+            response.send(out, Some(|stream: &_| write(stream, body)));
         }
+        None => ResponseOutparam::set(out, Err(ErrorCode::HttpProtocolError)),
     }
 }
 
-wasip2::http::proxy::export!(Adapter);
+/// Responds with the head of a message, and a body that `write` writes, as long as the head says.
+pub fn respond_with(
+    out: ResponseOutparam,
+    head: &[u8],
+    write: impl FnOnce(&OutputStream) -> Result<(), StreamError>,
+) {
+    match Response::parse(head, true).and_then(Outgoing::new) {
+        Some(response) => response.send(out, Some(write)),
+        None => ResponseOutparam::set(out, Err(ErrorCode::HttpProtocolError)),
+    }
+}
 
 /// The request as one message.
-fn message(request: &IncomingRequest) -> Result<Vec<u8>, ErrorCode> {
+///
+/// # Errors
+/// What is wrong with it, or with its body.
+pub fn message(request: &IncomingRequest) -> Result<Vec<u8>, ErrorCode> {
     let method = request.method();
     let path = request.path_with_query().filter(|path| !path.is_empty());
     let path = path.as_deref().unwrap_or(match method {
@@ -171,17 +171,16 @@ impl<'a> Outgoing<'a> {
         Some(Self { response, body })
     }
 
-    /// Sends the response, as far as the client takes it.
-    fn send(self, out: ResponseOutparam) {
-        let Self { response, body: bytes } = self;
-        // Where there is no body, Content-Length may say how long another would be: so none is begun.
-        let body = match bytes {
-            [] => None,
-            _ => response.body().ok(),
-        };
-        ResponseOutparam::set(out, Ok(response));
-        if let Some(body) = body
-            && body.write().is_ok_and(|stream| write(&stream, bytes).is_ok())
+    /// Sends the response, as far as the client takes it, with the body that `write` writes.
+    fn send(
+        self,
+        out: ResponseOutparam,
+        write: Option<impl FnOnce(&OutputStream) -> Result<(), StreamError>>,
+    ) {
+        let body = write.and_then(|write| Some((self.response.body().ok()?, write)));
+        ResponseOutparam::set(out, Ok(self.response));
+        if let Some((body, write)) = body
+            && body.write().is_ok_and(|stream| write(&stream).is_ok())
         {
             let _ = OutgoingBody::finish(body, None);
         }
@@ -200,9 +199,4 @@ fn write(stream: &OutputStream, mut bytes: &[u8]) -> Result<(), StreamError> {
         bytes = later;
     }
     stream.blocking_flush()
-}
-
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    core::arch::wasm32::unreachable()
 }
