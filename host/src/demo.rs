@@ -34,6 +34,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 
 /// Makes the attempt that a request names, in a worker of a server that the catalogue has started.
 pub(crate) fn attempt(request: &[u8], link: Option<WorkerLink<'_>>) -> Call {
-    let parent = |WorkerLink { socket, ring, doorbell }| Parent { socket, ring, doorbell };
+    let parent =
+        |WorkerLink { number, socket, ring, doorbell }| Parent { number, socket, ring, doorbell };
     escape::attempt(request, link.map(parent))
 }

@@ -10,6 +10,8 @@ extern crate alloc;
 // The allocator.
 extern crate runtime;
 
+use core::mem::ManuallyDrop;
+
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::types::{IncomingRequest, Method, ResponseOutparam};
 
@@ -26,9 +28,11 @@ struct Adapter;
 
 impl Guest for Adapter {
     fn handle(request: IncomingRequest, out: ResponseOutparam) {
+        // Its end is that of the instance.
+        let request = ManuallyDrop::new(request);
         let is_head = matches!(request.method(), Method::Head);
         match bridge::message(&request) {
-            Ok(request) => bridge::respond(out, &handle(&request), is_head),
+            Ok(request) => bridge::respond(out, &handle(&request), is_head, bridge::write),
             Err(error) => ResponseOutparam::set(out, Err(error)),
         }
     }

@@ -1,8 +1,10 @@
 //! The same by `wasi:http`, where a file of any size is sent from the directory.
 
+use core::mem::ManuallyDrop;
+
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::types::{IncomingRequest, Method, ResponseOutparam};
-use wasip2::io::streams::StreamError;
+use wasip2::io::streams::{OutputStream, StreamError};
 
 use crate::routes::{Reply, answer};
 
@@ -10,15 +12,18 @@ struct FileOps;
 
 impl Guest for FileOps {
     fn handle(request: IncomingRequest, out: ResponseOutparam) {
+        // Its end is that of the instance.
+        let request = ManuallyDrop::new(request);
         let is_head = matches!(request.method(), Method::Head);
         let message = match bridge::message(&request) {
             Ok(message) => message,
             Err(error) => return ResponseOutparam::set(out, Err(error)),
         };
         match answer(&message) {
-            Reply::Message(message) => bridge::respond(out, &message, is_head),
+            Reply::Message(message) => bridge::respond(out, &message, is_head, write),
             Reply::File { head, file, part } => bridge::respond_with(out, &head, |body| {
-                let Ok(bytes) = file.stream(part.start) else { return Err(StreamError::Closed) };
+                let bytes = file.stream(part.start).map_err(|_| StreamError::Closed)?;
+                let bytes = ManuallyDrop::new(bytes);
                 let mut left = part.end - part.start;
                 while left > 0 {
                     match body.blocking_splice(&bytes, left)? {
@@ -30,6 +35,14 @@ impl Guest for FileOps {
             }),
         }
     }
+}
+
+/// Bytes that a server takes at a time of whoever does not ask how many it would.
+const PIECE: usize = 4096;
+
+/// Writes a body that is short, mostly: without the functions to ask how much the server has room for.
+fn write(stream: &OutputStream, bytes: &[u8]) -> Result<(), StreamError> {
+    bytes.chunks(PIECE).try_for_each(|piece| stream.blocking_write_and_flush(piece))
 }
 
 wasip2::http::proxy::export!(FileOps);

@@ -72,6 +72,8 @@ pub type Substitute = fn(&[u8], Option<WorkerLink<'_>>) -> Call;
 /// What a worker process shares with its parent.
 #[derive(Clone, Copy)]
 pub struct WorkerLink<'a> {
+    /// The number of the request, among those of this worker.
+    pub number: u64,
     /// The worker's end of the pair.
     pub socket: &'a UnixDatagram,
     /// The ring of its requests.

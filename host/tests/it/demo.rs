@@ -52,6 +52,8 @@ fn every_attack_of_the_catalogue_is_stopped_on_both_pools() {
         "native-say-too-much",
         "native-answer-for-another",
         "native-say-without-end",
+        "native-pass-socket",
+        "native-pass-many",
         "native-ring",
     ];
     assert_eq!(threads("not_applicable"), by_processes_only);

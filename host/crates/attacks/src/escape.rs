@@ -32,6 +32,8 @@ const LONG: Duration = Duration::from_secs(6);
 /// How a worker process reaches its parent.
 #[derive(Clone, Copy)]
 pub struct Parent<'a> {
+    /// The number of the request, among those of this worker.
+    pub number: u64,
     /// The worker's end of the pair.
     pub socket: &'a UnixDatagram,
     /// The ring of its requests.

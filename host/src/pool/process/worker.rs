@@ -71,7 +71,6 @@ pub(crate) fn run(resources: WorkerResources, prepared: &Prepared) -> anyhow::Re
         init.max_request.saturating_add(MAX_REQUEST_OVERHEAD).saturating_add(ipc::ORIGIN);
     let mut requests = Assembler::new(max_request);
     let mut datagram = vec![0; ipc::DATAGRAM];
-    let link = WorkerLink { socket: &socket, ring: &ring, doorbell: &doorbell };
     // Answers that the parent was not woken for.
     let mut unheard = 0;
     // Responses that lie in regions.
@@ -103,7 +102,10 @@ pub(crate) fn run(resources: WorkerResources, prepared: &Prepared) -> anyhow::Re
                 let context = CallContext { request: logged, client, slot, supervisor };
                 sandbox.call(handler, context, request)
             }
-            Some(substitute) => substitute(request, Some(link)),
+            Some(substitute) => {
+                let (socket, ring, doorbell) = (&socket, &*ring, &doorbell);
+                substitute(request, Some(WorkerLink { number, socket, ring, doorbell }))
+            }
         };
         let files = call.result.as_ref().map_or(&[][..], Response::files);
         let head = ipc::answer_head(&call, files).context("an answer too long")?;

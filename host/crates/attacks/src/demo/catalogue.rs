@@ -341,6 +341,13 @@ pub(super) const ATTACKS: &[Attack] = &[
         Status(500),
         "worker replaced",
     ),
+    by_process(
+        "pass-socket",
+        "has its socket sent in place of a file",
+        Status(500),
+        "worker replaced",
+    ),
+    by_process("pass-many", "passes a hundred files", Status(500), "worker replaced"),
     by_process("ring", "wakes the server without end", Status(500), "worker replaced"),
     on(On::Escaped, "say-nothing", "never answers", Status(504), "deadline"),
     on(

@@ -127,7 +127,7 @@ impl Surroundings {
             }
             "connect" => server.address().to_string(),
             "leave-directory" | "follow-link" | "follow-link-slash" | "link-out" | "move-out"
-            | "move-in" | "truncate-outside" | "large-file" | "many-descriptors" => {
+            | "move-in" | "truncate-outside" | "large-file" | "many-descriptors" | "pass-many" => {
                 format!("{outside}/folder")
             }
             // What it must not learn.

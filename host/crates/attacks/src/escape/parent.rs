@@ -1,6 +1,13 @@
 //! Attempts on the parent of a worker process, which a thread does not have.
 
+use std::fs::File;
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::{Duration, Instant};
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use shm::message::message;
 
 use super::{Came, LONG, Parent};
 
@@ -20,9 +27,11 @@ pub(super) fn attempts(name: &str, argument: &str, parent: Option<Parent<'_>>) -
         "say-nonsense" => say(parent, b"nonsense"),
         "say-too-much" => say(parent, &[[1; 8].as_slice(), &[0xff; 4]].concat()),
         "answer-for-another" => {
-            say(parent, &[u64::MAX.to_le_bytes().as_slice(), &[14, 0, 0, 0], &[0; 14]].concat())
+            say(parent, &[u64::MAX.to_le_bytes().as_slice(), &[15, 0, 0, 0], &[0; 15]].concat())
         }
         "say-without-end" => flood(parent),
+        "pass-socket" => pass(parent, &[parent.socket.as_fd()]),
+        "pass-many" => pass(parent, &vec![open(argument)?.as_fd(); 100]),
         "garble-ring" => {
             parent.ring.garble();
             parent.doorbell.ring();
@@ -47,6 +56,8 @@ const NAMES: &[&str] = &[
     "say-too-much",
     "answer-for-another",
     "say-without-end",
+    "pass-socket",
+    "pass-many",
     "garble-ring",
     "ring",
 ];
@@ -56,6 +67,32 @@ fn say(parent: Parent<'_>, nonsense: &[u8]) -> Option<Came> {
     parent.socket.send(nonsense).ok()?;
     std::thread::sleep(WHILE);
     Some(Came::Through("the parent took no notice".into()))
+}
+
+/// Answers with these as the files of a response, of which the first is to be sent.
+fn pass(parent: Parent<'_>, files: &[BorrowedFd<'_>]) -> Option<Came> {
+    const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n";
+    // Well ended, no cause, no time, one part of a file: behind the head, of the first, one byte long.
+    let mut payload = vec![0; 15];
+    *payload.last_mut()? = 1;
+    payload.extend((RESPONSE.len() as u64).to_le_bytes());
+    payload.push(0);
+    payload.extend(0_u64.to_le_bytes());
+    payload.extend(1_u64.to_le_bytes());
+    let message = message(parent.number, &[&payload, RESPONSE])?;
+    let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(files.len()))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    ancillary.push(SendAncillaryMessage::ScmRights(files)).then_some(())?;
+    parent.ring.reply_by_socket(parent.number);
+    sendmsg(parent.socket, &[IoSlice::new(&message)], &mut ancillary, SendFlags::empty()).ok()?;
+    parent.doorbell.ring();
+    std::thread::sleep(WHILE);
+    Some(Came::Through("the parent took no notice".into()))
+}
+
+/// A file of the served directory.
+fn open(dir: &str) -> Option<File> {
+    File::open(format!("{dir}/kept")).ok()
 }
 
 /// Says much without listening, until the parent has had enough.
