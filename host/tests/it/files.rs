@@ -261,7 +261,13 @@ fn a_response_may_be_as_long_as_the_limit_says(pool: &str) {
 
 for_each_pool!(clients_that_do_not_read_yet_keep_no_one_waiting_and_get_all);
 fn clients_that_do_not_read_yet_keep_no_one_waiting_and_get_all(pool: &str) {
-    let server = Server::start(pool, &["--workers", "1"]);
+    clients_do_not_read_yet(&Server::start(pool, &["--workers", "1"]));
+    // Whose responses are in memory.
+    let tutorial = concat!(env!("CARGO_MANIFEST_DIR"), "/../handlers/tutorial.wasm");
+    clients_do_not_read_yet(&Server::start(pool, &["--workers", "1", "--handler", tutorial]));
+}
+
+fn clients_do_not_read_yet(server: &Server) {
     let contents: Vec<_> = (0..8).map(|number| noise(1 << 20, number)).collect();
     for (number, content) in contents.iter().enumerate() {
         std::fs::write(server.dir.join(number.to_string()), content).unwrap();

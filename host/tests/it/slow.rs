@@ -9,6 +9,8 @@ use rustix::net::sockopt;
 
 use crate::support::{Client, PATIENCE, Server, eventually, for_each_pool, noise};
 
+const TUTORIAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../handlers/tutorial.wasm");
+
 /// Pauses of a client that sends or takes a byte now and then.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -202,7 +204,8 @@ fn what_follows_a_long_request_does_not_keep_its_memory(pool: &str) {
 for_each_pool!(responses_that_nobody_takes_have_a_bound_on_their_memory);
 fn responses_that_nobody_takes_have_a_bound_on_their_memory(pool: &str) {
     let args = ["--max-buffered", "64MiB", "--max-response", "16MiB", "--client-share", "100"];
-    let mut server = Server::start(pool, &args);
+    // Files that another handler sends are in no memory.
+    let mut server = Server::start(pool, &[&["--handler", TUTORIAL], &args[..]].concat());
     let large = noise(15 << 20, 1);
     assert_eq!(server.request("PUT", "/upload/large", &large).status, 200);
     let clients: Vec<_> = (0..40).map(|_| ask(&server)).collect();
