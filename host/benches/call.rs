@@ -54,6 +54,7 @@ impl Worker {
             client: IpAddr::from([127, 0, 0, 1]),
             slot,
             supervisor: None,
+            body: None,
         };
         let started = Instant::now();
         for _ in 0..count {

@@ -187,7 +187,7 @@ fn swapper(config: &Config, directories: Arc<Directories>, audit: Option<Arc<Aud
         kind: config.pool,
         queue: config.queue,
         share: config.client.share.of(config.queue),
-        max_request: config.client.max_request,
+        max_message: config.client.max_message,
         directories,
         audit,
         substitute: SUBSTITUTE.filter(|_| config.compromised),

@@ -11,7 +11,7 @@ use core::ops::RangeInclusive;
 use wasip2::http::types::{
     ErrorCode, Fields, IncomingRequest, Method, OutgoingBody, OutgoingResponse, ResponseOutparam,
 };
-use wasip2::io::streams::{OutputStream, StreamError};
+use wasip2::io::streams::{InputStream, OutputStream, StreamError};
 
 use crate::response::Response;
 
@@ -85,6 +85,37 @@ pub fn respond_with(
 /// # Errors
 /// What is wrong with it, or with its body.
 pub fn message(request: &IncomingRequest) -> Result<Vec<u8>, ErrorCode> {
+    let (mut message, length) = fields(request)?;
+    let method = request.method();
+    let head = message.len();
+    read_body(request, &mut message)?;
+    let has_length =
+        length.is_some() || matches!(method, Method::Post | Method::Put | Method::Patch);
+    let length = message.len() - head;
+    let end = match has_length || length > 0 {
+        true => format!("Content-Length: {length}\r\n\r\n"),
+        false => "\r\n".into(),
+    };
+    message.splice(head..head, end.into_bytes());
+    Ok(message)
+}
+
+/// The request's head as that of a message, and its body's stream; `None` where the length of that is not said.
+///
+/// # Errors
+/// What is wrong with the request.
+pub fn streamed(request: &IncomingRequest) -> Result<Option<(Vec<u8>, InputStream)>, ErrorCode> {
+    let (mut head, length) = fields(request)?;
+    let Some(length) = length else { return Ok(None) };
+    line(&mut head, &[b"Content-Length: ", &length])?;
+    head.extend_from_slice(b"\r\n");
+    let taken = |()| ErrorCode::InternalError(None);
+    let body = ManuallyDrop::new(request.consume().map_err(taken)?);
+    Ok(Some((head, body.stream().map_err(taken)?)))
+}
+
+/// The request's head, but for the length of its body, which is the second.
+fn fields(request: &IncomingRequest) -> Result<(Vec<u8>, Option<Vec<u8>>), ErrorCode> {
     let method = request.method();
     let path = request.path_with_query().filter(|path| !path.is_empty());
     let path = path.as_deref().unwrap_or(match method {
@@ -105,22 +136,13 @@ pub fn message(request: &IncomingRequest) -> Result<Vec<u8>, ErrorCode> {
     let mut message = Vec::new();
     line(&mut message, &[name(&method).as_bytes(), b" ", path.as_bytes(), b" HTTP/1.1"])?;
     line(&mut message, &[b"Host: ", &host])?;
-    let mut has_length = matches!(method, Method::Post | Method::Put | Method::Patch);
     for (name, value) in &fields {
-        has_length |= is(name, "content-length");
         if !DROPPED.iter().any(|dropped| is(name, dropped)) {
             line(&mut message, &[name.as_bytes(), b": ", value])?;
         }
     }
-    let head = message.len();
-    read_body(request, &mut message)?;
-    let length = message.len() - head;
-    let end = match has_length || length > 0 {
-        true => format!("Content-Length: {length}\r\n\r\n"),
-        false => "\r\n".into(),
-    };
-    message.splice(head..head, end.into_bytes());
-    Ok(message)
+    let length = fields.into_iter().find(|(name, _)| is(name, "content-length"));
+    Ok((message, length.map(|(_, length)| length)))
 }
 
 /// Appends a line, unless its parts would make several of it.

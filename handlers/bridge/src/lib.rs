@@ -9,4 +9,4 @@ extern crate alloc;
 mod exchange;
 mod response;
 
-pub use exchange::{message, respond, respond_with, write};
+pub use exchange::{message, respond, respond_with, streamed, write};

@@ -15,11 +15,20 @@ impl Guest for FileOps {
         // Its end is that of the instance.
         let request = ManuallyDrop::new(request);
         let is_head = matches!(request.method(), Method::Head);
-        let message = match bridge::message(&request) {
+        let streamed = match request.method() {
+            Method::Put | Method::Post => bridge::streamed(&request),
+            _ => Ok(None),
+        };
+        let message = match streamed {
+            Ok(Some((head, body))) => Ok((head, Some(ManuallyDrop::new(body)))),
+            Ok(None) => bridge::message(&request).map(|message| (message, None)),
+            Err(error) => Err(error),
+        };
+        let (message, body) = match message {
             Ok(message) => message,
             Err(error) => return ResponseOutparam::set(out, Err(error)),
         };
-        match answer(&message) {
+        match answer(&message, body.as_deref()) {
             Reply::Message(message) => bridge::respond(out, &message, is_head, write),
             Reply::File { head, file, part } => bridge::respond_with(out, &head, |body| {
                 let bytes = file.stream(part.start).map_err(|_| StreamError::Closed)?;

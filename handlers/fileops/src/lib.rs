@@ -50,7 +50,7 @@ mod world {
 
     impl Guest for FileOps {
         fn handle(request: Vec<u8>) -> Vec<u8> {
-            match crate::routes::answer(&request) {
+            match crate::routes::answer(&request, None) {
                 Reply::Message(message) => message,
                 // What is passed on is asked for once more, by `wasi:http`.
                 Reply::File { part, .. } if part.end - part.start > LONG => Vec::new(),

@@ -3,6 +3,8 @@
 use alloc::vec::Vec;
 use core::mem::MaybeUninit;
 
+use wasip2::io::streams::InputStream;
+
 /// Header fields a request may carry here; the host lets no more through.
 const MAX_FIELDS: usize = 160;
 
@@ -16,6 +18,8 @@ pub struct Request<'a> {
     pub path: &'a str,
     fields: Vec<(&'a str, &'a [u8])>,
     pub body: &'a [u8],
+    /// The body, where it is no part of the message.
+    pub stream: Option<&'a InputStream>,
 }
 
 impl<'a> Request<'a> {
@@ -30,7 +34,13 @@ impl<'a> Request<'a> {
             path: path(head.path?),
             fields: head.headers.iter().map(|field| (field.name, field.value)).collect(),
             body: bytes.get(length..)?,
+            stream: None,
         })
+    }
+
+    /// Bytes of the body, as the request says it; 0 where it does not.
+    pub fn length(&self) -> u64 {
+        self.only("content-length").and_then(|length| length.parse().ok()).unwrap_or_default()
     }
 
     /// Whether there is a field of that name.

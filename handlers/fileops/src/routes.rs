@@ -8,6 +8,7 @@ use core::ops::Range;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use wasip2::filesystem::types::ErrorCode;
+use wasip2::io::streams::InputStream;
 
 use crate::body;
 use crate::conditional::{Answer, evaluate, may_change};
@@ -117,11 +118,12 @@ impl From<Vec<u8>> for Reply {
     }
 }
 
-/// Answers one request.
-pub fn answer(bytes: &[u8]) -> Reply {
-    let Some(request) = Request::parse(bytes) else {
+/// Answers one request, whose body may come as a stream.
+pub fn answer(bytes: &[u8], stream: Option<&InputStream>) -> Reply {
+    let Some(mut request) = Request::parse(bytes) else {
         return Response::new(400).text("GET", "Bad request").into();
     };
+    request.stream = stream;
     let method = request.method;
     let Some(route) = Route::of(request.path) else {
         return Response::new(404).text(method, "Not found").into();
@@ -213,7 +215,10 @@ fn upload(request: &Request<'_>, store: &Store, name: &str) -> Outcome {
     if !may_change_file(request, store, name)? {
         return Ok(changed_meanwhile(request));
     }
-    store.replace(name, request.body)?;
+    match request.stream {
+        None => store.replace(name, |file| file.write_all(request.body))?,
+        Some(body) => store.replace(name, |file| file.store(body, request.length()))?,
+    }
     Ok(Response::new(200).text(request.method, &format!("File {name} uploaded successfully")))
 }
 

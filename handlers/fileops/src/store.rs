@@ -10,9 +10,9 @@ use wasip2::clocks::wall_clock;
 use wasip2::filesystem::preopens::get_directories;
 use wasip2::filesystem::types::{
     Datetime, Descriptor, DescriptorFlags, DescriptorStat, DescriptorType, ErrorCode, OpenFlags,
-    PathFlags,
+    PathFlags, filesystem_error_code,
 };
-use wasip2::io::streams::InputStream;
+use wasip2::io::streams::{InputStream, StreamError};
 use wasip2::random::random::get_random_u64;
 
 use crate::listing::Entry;
@@ -164,9 +164,13 @@ impl Store {
 
     /// Replaces or creates a file: whoever reads it, at whatever moment, sees
     /// the old or the new content whole. On an error the old one stays.
-    pub fn replace(&self, name: &str, content: &[u8]) -> Result<(), ErrorCode> {
+    pub fn replace(
+        &self,
+        name: &str,
+        write: impl FnOnce(&NewFile) -> Result<(), ErrorCode>,
+    ) -> Result<(), ErrorCode> {
         let (temporary, file) = self.create_temporary()?;
-        let written = write_all(&file, content);
+        let written = write(&NewFile(&file));
         drop(file);
         let result = written.and_then(|()| self.0.rename_at(&temporary, &self.0, name));
         if result.is_err() {
@@ -241,18 +245,39 @@ impl File {
     }
 }
 
-fn write_all(file: &Descriptor, content: &[u8]) -> Result<(), ErrorCode> {
-    let mut offset = 0;
-    for chunk in content.chunks(CHUNK) {
-        let mut rest = chunk;
-        while !rest.is_empty() {
-            let written = file.write(rest, offset)?;
-            if written == 0 {
-                return Err(ErrorCode::Io);
+/// A file that is being written.
+pub struct NewFile<'a>(&'a Descriptor);
+
+impl NewFile<'_> {
+    pub fn write_all(&self, content: &[u8]) -> Result<(), ErrorCode> {
+        let mut offset = 0;
+        for chunk in content.chunks(CHUNK) {
+            let mut rest = chunk;
+            while !rest.is_empty() {
+                let written = self.0.write(rest, offset)?;
+                if written == 0 {
+                    return Err(ErrorCode::Io);
+                }
+                offset += written;
+                rest = &rest[(written as usize).min(rest.len())..];
             }
-            offset += written;
-            rest = &rest[(written as usize).min(rest.len())..];
         }
+        Ok(())
     }
-    Ok(())
+
+    /// Writes a stream of that many bytes, which need not pass through memory.
+    pub fn store(&self, stream: &InputStream, length: u64) -> Result<(), ErrorCode> {
+        let file = self.0.write_via_stream(0)?;
+        let mut stored = 0;
+        while stored < length {
+            match file.blocking_splice(stream, length - stored) {
+                Ok(0) | Err(StreamError::Closed) => return Err(ErrorCode::Io),
+                Ok(more) => stored += more,
+                Err(StreamError::LastOperationFailed(error)) => {
+                    return Err(filesystem_error_code(&error).unwrap_or(ErrorCode::Io));
+                }
+            }
+        }
+        file.blocking_write_and_flush(&[]).map_err(|_| ErrorCode::Io)
+    }
 }

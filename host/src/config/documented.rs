@@ -23,7 +23,7 @@ const TABLE_KEYS: [[&str; 3]; 4] = [
 ];
 
 /// Each option with a value that is not its default: as text, and in TOML.
-const SAMPLES: [[&str; 3]; 33] = [
+const SAMPLES: [[&str; 3]; 36] = [
     ["pool", "process", "'process'"],
     ["addr", "127.0.0.2:7", "'127.0.0.2:7'"],
     ["port", "17", "17"],
@@ -49,6 +49,9 @@ const SAMPLES: [[&str; 3]; 33] = [
     ["client-share", "29", "29"],
     ["max-buffered", "30GiB", "'30GiB'"],
     ["max-request", "31MiB", "'31MiB'"],
+    ["max-message", "3MiB", "'3MiB'"],
+    ["max-spooled", "3GiB", "'3GiB'"],
+    ["spool-dir", "/var/tmp", "'/var/tmp'"],
     ["header-timeout", "32s", "'32s'"],
     ["body-timeout", "33s", "'33s'"],
     ["write-timeout", "34s", "'34s'"],

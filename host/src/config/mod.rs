@@ -82,6 +82,8 @@ pub struct Config {
     pub addr: Address,
     /// Requests that may wait for a worker, for each handler.
     pub queue: usize,
+    /// Where long request bodies wait for their handlers.
+    pub spool_dir: PathBuf,
     /// Limits on clients.
     pub client: ClientLimits,
     /// How long a shutdown waits for requests in flight.
@@ -122,6 +124,10 @@ pub struct ClientLimits {
     pub share: Share,
     /// Bytes of a request body, decoded.
     pub max_request: usize,
+    /// The same, of one that is a part of its message.
+    pub max_message: usize,
+    /// Bytes of request bodies in files.
+    pub max_spooled: usize,
     /// From a request's first byte to the end of its head.
     pub header_timeout: Duration,
     /// From the end of the head to the end of the body, besides what `min_rate` gives.
@@ -186,6 +192,7 @@ impl Config {
             watch: settings.watch.unwrap_or(false),
             probe: settings.probe,
             cache_dir: settings.cache_dir.unwrap_or_default(),
+            spool_dir: settings.spool_dir.unwrap_or_else(std::env::temp_dir),
             compile_timeout,
             addr,
             queue: count(&options::QUEUE, settings.queue)?,
@@ -230,9 +237,10 @@ fn limits(all: &Settings, own: &HandlerSettings) -> anyhow::Result<HandlerLimits
 fn client_limits(settings: &Settings, routes: &[Route]) -> anyhow::Result<ClientLimits> {
     let share = Share(options::CLIENT_SHARE.of(settings.client_share.map(NonZeroU32::get))?);
     let max_request = size(&options::MAX_REQUEST, settings.max_request)?;
+    let max_message = size(&options::MAX_MESSAGE, settings.max_message)?;
     // One client must be able to send the longest request and get the longest response.
     let responses = routes.iter().map(|route| route.limits.max_response);
-    let longest = responses.fold(max_request, usize::max) + MAX_BUFFER_OVERHEAD;
+    let longest = responses.fold(max_message, usize::max) + MAX_BUFFER_OVERHEAD;
     let least = (longest as u64).saturating_mul(100).div_ceil(u64::from(share.0));
     if settings.max_buffered.is_some_and(|Size(given)| given < least) {
         let least = bytesize::ByteSize(least).display().iec();
@@ -246,6 +254,8 @@ fn client_limits(settings: &Settings, routes: &[Route]) -> anyhow::Result<Client
         max_buffered: size(&options::MAX_BUFFERED.at_least(least), settings.max_buffered)?,
         share,
         max_request,
+        max_message,
+        max_spooled: size(&options::MAX_SPOOLED, settings.max_spooled)?,
         header_timeout: span(options::HEADER_TIMEOUT, settings.header_timeout)?,
         body_timeout: span(options::BODY_TIMEOUT, settings.body_timeout)?,
         write_timeout: span(options::WRITE_TIMEOUT, settings.write_timeout)?,

@@ -52,7 +52,9 @@ pub(super) const TIMEOUT: Bounded<Span> = span("timeout", seconds(10));
 pub(super) const MEMORY: Bounded<Size> = size("memory", 128 << 20, 64 << 10, MOST_MEMORY);
 pub(super) const QUOTA: Bounded<Size> = size("quota", 1 << 30, 0, MOST_QUOTA);
 pub(super) const MAX_FILES: Bounded<u32> = number("max-files", 10_000, u32::MAX);
-pub(super) const MAX_REQUEST: Bounded<Size> = size("max-request", 16 << 20, 0, MOST_MESSAGE);
+pub(super) const MAX_REQUEST: Bounded<Size> = size("max-request", 1 << 30, 0, 1 << 50);
+pub(super) const MAX_MESSAGE: Bounded<Size> = size("max-message", 16 << 20, 0, MOST_MESSAGE);
+pub(super) const MAX_SPOOLED: Bounded<Size> = size("max-spooled", 8 << 30, 0, 1 << 50);
 pub(super) const MAX_RESPONSE: Bounded<Size> = size("max-response", 64 << 20, 1024, MOST_MESSAGE);
 pub(super) const HEADER_TIMEOUT: Bounded<Span> = span("header-timeout", seconds(10));
 pub(super) const BODY_TIMEOUT: Bounded<Span> = span("body-timeout", seconds(30));
@@ -195,6 +197,9 @@ pub(super) fn groups() -> Vec<Group> {
                 CLIENT_SHARE.facts(),
                 buffered,
                 MAX_REQUEST.facts(),
+                MAX_MESSAGE.facts(),
+                MAX_SPOOLED.facts(),
+                facts("spool-dir", "that for temporary files"),
                 HEADER_TIMEOUT.facts(),
                 BODY_TIMEOUT.facts(),
                 WRITE_TIMEOUT.facts(),

@@ -3,6 +3,7 @@
 
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use serde::Deserialize;
@@ -118,6 +119,15 @@ pub struct Settings {
     /// Largest request body
     #[arg(long, env = "SWAPBOX_MAX_REQUEST", hide_env = true, value_name = "SIZE")]
     pub max_request: Option<Size>,
+    /// Largest request body for a handler of bytes, which gets it in memory
+    #[arg(long, env = "SWAPBOX_MAX_MESSAGE", hide_env = true, value_name = "SIZE")]
+    pub max_message: Option<Size>,
+    /// Bytes of request bodies that wait in files for their handlers, of all clients together
+    #[arg(long, env = "SWAPBOX_MAX_SPOOLED", hide_env = true, value_name = "SIZE")]
+    pub max_spooled: Option<Size>,
+    /// Where request bodies of more than 1 MiB wait for their handlers, in files without a name
+    #[arg(long, env = "SWAPBOX_SPOOL_DIR", hide_env = true, value_name = "DIR")]
+    pub spool_dir: Option<PathBuf>,
     /// Largest response
     #[arg(long, env = "SWAPBOX_MAX_RESPONSE", hide_env = true, value_name = "SIZE")]
     pub max_response: Option<Size>,
@@ -226,6 +236,9 @@ impl Settings {
             timeout: self.timeout.or(other.timeout),
             memory: self.memory.or(other.memory),
             max_request: self.max_request.or(other.max_request),
+            max_message: self.max_message.or(other.max_message),
+            max_spooled: self.max_spooled.or(other.max_spooled),
+            spool_dir: self.spool_dir.or(other.spool_dir),
             quota: self.quota.or(other.quota),
             max_files: self.max_files.or(other.max_files),
             max_response: self.max_response.or(other.max_response),

@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use crate::config::ClientLimits;
 use crate::front::clients::Clients;
+use crate::front::spool::Spool;
 use crate::handlers::routing::Routes;
 use crate::observe::metrics::Metrics;
 
@@ -14,6 +15,7 @@ pub(crate) struct Context {
     pub(crate) routes: Arc<Routes>,
     pub(crate) limits: ClientLimits,
     pub(crate) clients: Arc<Clients>,
+    pub(crate) spool: Arc<Spool>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) draining: watch::Receiver<bool>,
 }

@@ -19,6 +19,7 @@ use crate::front::clients::{Clients, ConnectionLease, OverShare};
 use crate::front::connection;
 use crate::front::context::Context;
 use crate::front::listener::Listener;
+use crate::front::spool::Spool;
 use crate::handlers::routing::Routes;
 use crate::observe::metrics::Metrics;
 
@@ -41,6 +42,7 @@ const MAX_FAREWELLS: usize = 64;
 pub struct Server {
     listener: Listener,
     limits: ClientLimits,
+    spool: Arc<Spool>,
     grace: Duration,
 }
 
@@ -51,7 +53,8 @@ impl Server {
     /// An error that names the option, the address and the reason.
     pub fn bind(config: &Config) -> anyhow::Result<Self> {
         let listener = Listener::bind(&config.addr)?;
-        Ok(Self { listener, limits: config.client, grace: config.grace })
+        let spool = Spool::new(config.spool_dir.clone(), &config.client);
+        Ok(Self { listener, limits: config.client, spool, grace: config.grace })
     }
 
     /// The address that is listened on, with the port that was picked; the first of several.
@@ -73,7 +76,8 @@ impl Server {
         let (drain, draining) = watch::channel(false);
         let limits = self.limits;
         let clients = Arc::new(Clients::new(&limits));
-        let context = Arc::new(Context { routes, limits, clients, metrics, draining });
+        let spool = self.spool;
+        let context = Arc::new(Context { routes, limits, clients, spool, metrics, draining });
         let permits = Arc::new(Semaphore::new(limits.max_connections));
         tokio::select! {
             never = accept(&self.listener, &permits, &context) => match never {},

@@ -15,6 +15,7 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use http1::{Persistence, Reply, prepare};
 use rustix::io::Errno;
+use sandbox::takes_streams;
 use sandbox::{CallError, HandlerLimits, Sandbox};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
@@ -190,13 +191,21 @@ impl Swapper {
         wanted.read = read;
         let (component, digest) = component.with_context(context)?;
         let symbols = Symbols::of(&component).map(Arc::new);
+        let takes_streams = takes_streams(&component);
         let code = self.loading.code(component, digest, route.limits, Priority::Usual).await;
         let code = code.with_context(context)?;
         let started = Pool::start(&self.common, route, code, StartupMode::AtOnce).await;
         let (pool, level) = started.with_context(context)?;
         let output = Budget::new(route.prefix.to_string());
         let route = route.clone();
-        self.routes.put(&Arc::new(Generation { route, digest, symbols, pool, output }));
+        self.routes.put(&Arc::new(Generation {
+            route,
+            digest,
+            symbols,
+            takes_streams,
+            pool,
+            output,
+        }));
         Ok(level)
     }
 
@@ -287,6 +296,7 @@ impl Swapper {
         if current.as_ref().is_some_and(|now| now.digest == digest && now.route == *route) {
             return Ok(Change::Unchanged);
         }
+        let takes_streams = takes_streams(&component);
         let (pool, symbols) = self.candidate(component, digest, route).await?;
         let (change, old, output) = match &current {
             Some(current) => {
@@ -296,7 +306,14 @@ impl Swapper {
         };
         let route = route.clone();
         let prefix = route.prefix.clone();
-        self.routes.put(&Arc::new(Generation { route, digest, symbols, pool, output }));
+        self.routes.put(&Arc::new(Generation {
+            route,
+            digest,
+            symbols,
+            takes_streams,
+            pool,
+            output,
+        }));
         let milliseconds = u64::try_from(began.elapsed().as_millis())?;
         tracing::info!(%prefix, %old, new = %digest, milliseconds, "handler swapped");
         Ok(change)

@@ -27,6 +27,8 @@ pub struct Generation {
     pub digest: Digest,
     /// The component's lines, if it says them.
     pub symbols: Option<Arc<Symbols>>,
+    /// Whether it takes a request's body as a stream, and so one of any length.
+    pub takes_streams: bool,
     /// The workers of this generation.
     pub pool: Pool,
     /// What the log takes of its output: the next generation has what this one leaves.

@@ -90,7 +90,7 @@ pub fn confine_thread(dir: impl AsFd, read_only: bool) -> anyhow::Result<Level> 
 /// # Errors
 /// As there.
 pub fn confine_process(dir: impl AsFd, read_only: bool) -> anyhow::Result<Level> {
-    confine(dir, read_only, &[libc::SYS_sendmsg])
+    confine(dir, read_only, &[libc::SYS_sendmsg, libc::SYS_recvmsg])
 }
 
 fn confine(dir: impl AsFd, read_only: bool, more: &[libc::c_long]) -> anyhow::Result<Level> {

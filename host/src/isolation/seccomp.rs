@@ -146,6 +146,7 @@ pub(super) const SYSTEM_CALLS: &[libc::c_long] = &[
 
 /// What changing the directory takes.
 pub(super) const CHANGES: &[libc::c_long] = &[
+    libc::SYS_copy_file_range,
     libc::SYS_pwrite64,
     libc::SYS_pwritev2,
     libc::SYS_ftruncate,

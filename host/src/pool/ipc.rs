@@ -59,7 +59,7 @@ pub(crate) struct Init {
     pub(crate) limits: HandlerLimits,
     pub(crate) dir: DirConfig,
     pub(crate) env: Vec<(String, String)>,
-    pub(crate) max_request: usize,
+    pub(crate) max_message: usize,
     /// How many slots the ledger has.
     pub(crate) slots: u32,
     /// Whether there is a descriptor to tell of host calls.
@@ -73,17 +73,20 @@ pub(crate) fn hello<T: Serialize>(said: &Result<T, String>) -> anyhow::Result<Ve
     message(0, &[&serde_json::to_vec(said)?]).context("a message too long")
 }
 
-/// Bytes that say where a request comes from, before the request itself.
-pub(crate) const ORIGIN: usize = 8 + 16;
+/// Bytes before the request itself: where it comes from, and how long the body is that is no part of it.
+pub(crate) const ORIGIN: usize = FROM + 8;
+
+/// Bytes that say where a request comes from.
+const FROM: usize = 8 + 16;
 
 impl Origin {
     /// An address of IPv4 is told as one of IPv6 that stands for it.
-    pub(crate) fn encode(self) -> [u8; ORIGIN] {
+    pub(crate) fn encode(self) -> [u8; FROM] {
         let client = match self.client {
             IpAddr::V4(address) => address.to_ipv6_mapped(),
             IpAddr::V6(address) => address,
         };
-        let mut bytes = [0; ORIGIN];
+        let mut bytes = [0; FROM];
         let (number, address) = bytes.split_at_mut(8);
         number.copy_from_slice(&self.number.to_le_bytes());
         address.copy_from_slice(&client.octets());
@@ -91,12 +94,14 @@ impl Origin {
     }
 }
 
-/// Where a request comes from, and the request.
-pub(crate) fn decode_request(payload: &[u8]) -> Option<(Origin, &[u8])> {
+/// Where a request comes from, how long the body is that is no part of it, and the request.
+pub(crate) fn decode_request(payload: &[u8]) -> Option<(Origin, u64, &[u8])> {
     let (number, rest) = payload.split_first_chunk()?;
-    let (client, request) = rest.split_first_chunk::<16>()?;
+    let (client, rest) = rest.split_first_chunk::<16>()?;
+    let (length, request) = rest.split_first_chunk()?;
     let client = IpAddr::from(*client).to_canonical();
-    Some((Origin { number: u64::from_le_bytes(*number), client }, request))
+    let origin = Origin { number: u64::from_le_bytes(*number), client };
+    Some((origin, u64::from_le_bytes(*length), request))
 }
 
 /// The two ends between a worker and its parent. Whole messages, as datagrams are, but on
@@ -146,19 +151,21 @@ pub(crate) fn receive_descriptors(
     Ok((bytes, rights.flatten().collect()))
 }
 
-/// Receives the next message, for which it waits. `datagram` is room for one.
+/// Receives the next message, for which it waits, and the file that came with it. `datagram` is room for one.
 pub(crate) fn receive(
     socket: &UnixDatagram,
     assembler: &mut Assembler,
     datagram: &mut [u8],
-) -> anyhow::Result<(u64, Vec<u8>)> {
+) -> anyhow::Result<(u64, Vec<u8>, Option<OwnedFd>)> {
+    let mut file = None;
     loop {
-        let length = match socket.recv(datagram) {
+        let (length, files) = match receive_with_files(socket, datagram) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            length => length?,
+            received => received?,
         };
-        if let Some(message) = assembler.push(datagram.get(..length).unwrap_or_default())? {
-            return Ok(message);
+        file = file.or(files.into_iter().next());
+        if let Some((id, message)) = assembler.push(datagram.get(..length).unwrap_or_default())? {
+            return Ok((id, message, file));
         }
     }
 }
@@ -182,6 +189,19 @@ pub(crate) fn send_with_files(
             Err(errno) => return Err(errno.into()),
         }
     }
+}
+
+/// Sends a datagram with one file.
+pub(crate) fn send_file(
+    socket: impl AsFd,
+    datagram: &[u8],
+    file: BorrowedFd<'_>,
+) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    ancillary.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(&file)));
+    sendmsg(socket, &[IoSlice::new(datagram)], &mut ancillary, SendFlags::empty())?;
+    Ok(())
 }
 
 /// Receives a datagram, and the descriptors that came with it.
@@ -430,8 +450,8 @@ mod tests {
     fn a_request_is_told_with_where_it_comes_from() {
         for client in ["127.0.0.1", "::1", "2001:db8::1"] {
             let origin = Origin { number: u64::MAX, client: client.parse().expect("an address") };
-            let payload = [&origin.encode()[..], b"GET"].concat();
-            assert_eq!(decode_request(&payload), Some((origin, &b"GET"[..])));
+            let payload = [&origin.encode()[..], &7_u64.to_le_bytes(), b"GET"].concat();
+            assert_eq!(decode_request(&payload), Some((origin, 7, &b"GET"[..])));
         }
         assert_eq!(decode_request(&[0; ORIGIN - 1]), None);
     }

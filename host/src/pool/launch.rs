@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use sandbox::Audit;
 #[cfg(feature = "holes")]
 use sandbox::holes;
+use sandbox::{Audit, SpooledBody};
 use serde::de::DeserializeOwned;
 use shm::doorbell::Doorbell;
 use shm::ring::Ring;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixDatagram;
 use tokio::process::{Child as Process, Command};
@@ -79,7 +80,7 @@ impl Launcher {
             limits: route.limits,
             dir: route.dir.clone(),
             env: route.env.clone(),
-            max_request: common.max_request,
+            max_message: common.max_message,
             slots: dir.ledger().slots(),
             audited: common.audit.is_some(),
             substituted: common.substitute.is_some(),
@@ -191,6 +192,20 @@ async fn receive(socket: &UnixDatagram) -> anyhow::Result<Vec<u8>> {
             return Ok(payload);
         }
     }
+}
+
+/// Sends a request, and its body's file with the first datagram.
+pub(super) async fn send_request(
+    socket: &UnixDatagram,
+    message: &[u8],
+    body: Option<&SpooledBody>,
+) -> std::io::Result<()> {
+    let Some(body) = body else { return send(socket, message).await };
+    let (first, rest) = message.split_at(message.len().min(ipc::DATAGRAM));
+    socket
+        .async_io(Interest::WRITABLE, || ipc::send_file(socket, first, body.file.as_fd()))
+        .await?;
+    send(socket, rest).await
 }
 
 /// Sends a message in as many datagrams as it takes.

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sandbox::{Audit, Call, CallError};
+use sandbox::{Audit, Call, CallError, SpooledBody};
 use shm::doorbell::Doorbell;
 use shm::ring::Ring;
 use tokio::sync::oneshot;
@@ -55,8 +55,8 @@ pub struct Common {
     pub queue: usize,
     /// The most of these that one address may have.
     pub share: usize,
-    /// Bytes of a request body.
-    pub max_request: usize,
+    /// Bytes of a request body that is a part of its message.
+    pub max_message: usize,
     /// The directories that are served.
     pub directories: Arc<Directories>,
     /// Where host calls are told of.
@@ -101,6 +101,8 @@ struct Job {
     number: u64,
     /// Empty for a trial: the handler is instantiated and not called.
     request: Bytes,
+    /// Its body, where that is no part of the message.
+    body: Option<Arc<SpooledBody>>,
     reply: oneshot::Sender<Done>,
     /// Workers that died with it, and had not begun it by their own word.
     survived: u8,
@@ -219,7 +221,7 @@ impl Pool {
     /// How the call failed.
     pub async fn answer(&self, request: Bytes) -> Result<Bytes, CallError> {
         let permit = self.enter(INTERNAL_CLIENT).await.map_err(|Busy| CallError::WorkerLost)?;
-        self.run(permit, 0, request).await.call.result.map(Bytes::from)
+        self.run(permit, 0, request, None).await.call.result.map(Bytes::from)
     }
 
     /// Waits for a place in the pool, which a request needs. To give the wait up,
@@ -233,9 +235,15 @@ impl Pool {
 
     /// Has a worker answer one request. When this is dropped before a worker has
     /// begun, it never does, unless the request has been sent to its process.
-    pub(crate) async fn run(&self, permit: Permit, number: u64, request: Bytes) -> Done {
+    pub(crate) async fn run(
+        &self,
+        permit: Permit,
+        number: u64,
+        request: Bytes,
+        body: Option<Arc<SpooledBody>>,
+    ) -> Done {
         let (reply, answer) = oneshot::channel();
-        let job = Job { number, request, reply, survived: 0, permit };
+        let job = Job { number, request, body, reply, survived: 0, permit };
         match &self.kind {
             Kind::Thread(pool) => pool.submit(job),
             Kind::Process(pool) => pool.submit(job),

@@ -28,7 +28,7 @@ use self::outbox::Outbox;
 use self::worker_slot::{begin, keep};
 use super::child::Interrupter;
 use super::ipc;
-use super::launch::{Launcher, send};
+use super::launch::{Launcher, send_request};
 use super::schedule::{Shape, Task};
 use super::supervisor::{Change, Supervisor, WorkerHandle, rest};
 use super::turns::{CROWDED, LOOK_AFTER, Turns};
@@ -95,7 +95,7 @@ impl Task for Job {
     }
 
     fn fits_ahead(&self) -> bool {
-        !Trick::Ring.is_left_out() && self.request.len() <= MAX_AHEAD
+        !Trick::Ring.is_left_out() && self.body.is_none() && self.request.len() <= MAX_AHEAD
     }
 
     fn outlives(&mut self) -> bool {
@@ -186,13 +186,15 @@ impl WorkerHandle for Link {
         let (number, origin) = (self.outbox.take_number(), job.origin().encode());
         let ring = self.outbox.slots();
         if job.fits_ahead() {
-            ring.put(number, Some(&[&origin[..], &job.request]));
+            ring.put(number, Some(&[&origin[..], &[0; 8], &job.request]));
         } else {
             ring.put(number, None);
             let (socket, request) = (Arc::clone(&self.socket), job.request.clone());
+            let body = job.body.clone();
             tokio::spawn(async move {
-                match ipc::message(number, &[&origin, &request]) {
-                    Some(message) => send(&socket, &message).await,
+                let length = body.as_ref().map_or(0, |body| body.length).to_le_bytes();
+                match ipc::message(number, &[&origin, &length, &request]) {
+                    Some(message) => send_request(&socket, &message, body.as_deref()).await,
                     None => Ok(()),
                 }
             });

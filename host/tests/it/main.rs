@@ -24,6 +24,7 @@ mod holes;
 mod hostile;
 mod incoming;
 mod ipc;
+mod large_bodies;
 mod large_files;
 mod layers;
 mod lockdown;

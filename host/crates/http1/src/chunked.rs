@@ -24,6 +24,8 @@ pub struct ChunkedDecoder {
     state: State,
     excess: usize,
     trailers: usize,
+    /// Bytes of the chunks so far.
+    announced: usize,
     max_body: usize,
 }
 
@@ -40,7 +42,7 @@ impl ChunkedDecoder {
     /// A decoder for a body of at most `max_body` bytes.
     #[must_use]
     pub fn new(max_body: usize) -> Self {
-        Self { state: State::Size, excess: 0, trailers: 0, max_body }
+        Self { state: State::Size, excess: 0, trailers: 0, announced: 0, max_body }
     }
 
     /// Whether the whole body has been decoded.
@@ -61,9 +63,10 @@ impl ChunkedDecoder {
                 State::Size => {
                     let Some(line) = take_line(&mut rest, MAX_SIZE_LINE)? else { break };
                     let size = self.size(line)?;
-                    if body.len().checked_add(size).is_none_or(|total| total > self.max_body) {
-                        return Err(Reject::BodyTooLarge);
-                    }
+                    let announced = self.announced.checked_add(size);
+                    self.announced = announced
+                        .filter(|announced| *announced <= self.max_body)
+                        .ok_or(Reject::BodyTooLarge)?;
                     self.state = if size == 0 { State::Trailers } else { State::Data(size) };
                 }
                 State::Data(left) => {

@@ -22,10 +22,16 @@ const READ_CHUNKED: usize = 64 << 10;
 const MAX_EMPTY_LINES: usize = 8;
 
 /// Takes whole requests, one after the other, out of a buffer that grows.
+///
+/// A long body is given out in pieces while it arrives ([`Framing::take_piece`]), and its request without it.
 #[derive(Debug)]
 pub struct Framing {
     max_request: usize,
+    /// Bytes of the longest body that is a part of its message.
+    max_whole: usize,
     state: State,
+    /// What there is of a long body.
+    piece: BytesMut,
     empty_lines: usize,
     failed: bool,
 }
@@ -43,6 +49,22 @@ enum State {
         decoder: ChunkedDecoder,
         body: Vec<u8>,
     },
+    /// The body is given out in pieces.
+    Long {
+        head: Head,
+        start: Bytes,
+        rest: Rest,
+        /// Bytes that were given out.
+        length: usize,
+    },
+}
+
+/// What is still to come of a long body.
+#[derive(Debug)]
+enum Rest {
+    /// So many bytes.
+    Sized(usize),
+    Chunked(ChunkedDecoder),
 }
 
 /// A whole request.
@@ -50,8 +72,10 @@ enum State {
 pub struct Request {
     /// What its head means.
     pub head: Head,
-    /// The message for the handler: [`Head::request`].
+    /// The message for the handler: [`Head::request`]; without its body, if that was given out in pieces.
     pub message: Bytes,
+    /// Bytes of the body that was given out in pieces, if it was.
+    pub long: Option<usize>,
 }
 
 /// What the next bytes belong to.
@@ -66,11 +90,18 @@ pub enum Awaited {
 }
 
 impl Framing {
-    /// Frames requests with bodies of at most `max_request` bytes, decoded.
+    /// Frames requests with bodies of at most `max_request` bytes, decoded. Those of more than `max_whole` are given
+    /// out in pieces.
     #[must_use]
-    pub fn new(max_request: usize) -> Self {
+    pub fn new(max_request: usize, max_whole: usize) -> Self {
         let state = State::Head(HeadScanner::default());
-        Self { max_request, state, empty_lines: 0, failed: false }
+        let piece = BytesMut::new();
+        Self { max_request, max_whole, state, piece, empty_lines: 0, failed: false }
+    }
+
+    /// What has come of a long body since the last time; empty for any other. To be taken after each step.
+    pub fn take_piece(&mut self) -> Bytes {
+        std::mem::take(&mut self.piece).freeze()
     }
 
     /// Takes the next request out of the buffer, or as much of it as can be
@@ -100,6 +131,12 @@ impl Framing {
             }
             let Some(head) = scanner.scan(buffer, self.max_request)? else { return Ok(None) };
             self.state = match head.body {
+                BodyLength::Bytes(length) if length > self.max_whole => State::Long {
+                    start: buffer.split_to(head.length).freeze(),
+                    head,
+                    rest: Rest::Sized(length),
+                    length: 0,
+                },
                 BodyLength::Bytes(_) => State::Sized { head },
                 BodyLength::Chunked => State::Chunked {
                     start: buffer.split_to(head.length).freeze(),
@@ -109,7 +146,32 @@ impl Framing {
                 },
             };
         }
+        self.lengthen(buffer)?;
         let message = match &mut self.state {
+            State::Long { head, start, rest, length } => {
+                let before = self.piece.len();
+                let is_done = match rest {
+                    Rest::Sized(left) => {
+                        let now = buffer.split_to((*left).min(buffer.len()));
+                        *left -= now.len();
+                        self.piece.unsplit(now);
+                        *left == 0
+                    }
+                    Rest::Chunked(decoder) => {
+                        let mut body = Vec::new();
+                        let used = decoder.decode(buffer, &mut body)?;
+                        buffer.advance(used);
+                        self.piece.extend_from_slice(&body);
+                        decoder.is_done()
+                    }
+                };
+                *length += self.piece.len() - before;
+                if !is_done {
+                    return Ok(None);
+                }
+                *buffer = BytesMut::from(&buffer[..]);
+                head.request_head(start, *length).into()
+            }
             State::Sized { head } => {
                 let end = head.end();
                 if buffer.len() < end {
@@ -123,8 +185,6 @@ impl Framing {
                 message
             }
             State::Chunked { head, start, decoder, body } => {
-                let used = decoder.decode(buffer, body)?;
-                buffer.advance(used);
                 if !decoder.is_done() {
                     return Ok(None);
                 }
@@ -138,9 +198,29 @@ impl Framing {
         self.empty_lines = 0;
         let done = std::mem::replace(&mut self.state, State::Head(HeadScanner::default()));
         Ok(match done {
-            State::Sized { head } | State::Chunked { head, .. } => Some(Request { head, message }),
+            State::Sized { head } | State::Chunked { head, .. } => {
+                Some(Request { head, message, long: None })
+            }
+            State::Long { head, length, .. } => Some(Request { head, message, long: Some(length) }),
             State::Head(_) => None,
         })
+    }
+
+    /// Looks whether a chunked body has become a long one.
+    fn lengthen(&mut self, buffer: &mut BytesMut) -> Result<(), Reject> {
+        let State::Chunked { decoder, body, .. } = &mut self.state else { return Ok(()) };
+        let used = decoder.decode(buffer, body)?;
+        buffer.advance(used);
+        if body.len() <= self.max_whole {
+            return Ok(());
+        }
+        let whole = std::mem::replace(&mut self.state, State::Head(HeadScanner::default()));
+        if let State::Chunked { head, start, decoder, body } = whole {
+            let length = body.len();
+            self.piece = Bytes::from(body).into();
+            self.state = State::Long { head, start, rest: Rest::Chunked(decoder), length };
+        }
+        Ok(())
     }
 
     /// What is awaited, when a step has asked for more bytes.
@@ -149,7 +229,7 @@ impl Framing {
         match &self.state {
             State::Head(_) if is_start(buffer) => Awaited::Start,
             State::Head(_) => Awaited::Head,
-            State::Sized { .. } | State::Chunked { .. } => Awaited::Body,
+            State::Sized { .. } | State::Chunked { .. } | State::Long { .. } => Awaited::Body,
         }
     }
 
@@ -159,6 +239,8 @@ impl Framing {
         match &self.state {
             State::Sized { head } => head.end().saturating_sub(buffer.len()).clamp(READ, READ_BODY),
             State::Chunked { body, .. } => body.len().clamp(READ, READ_CHUNKED),
+            State::Long { rest: Rest::Sized(left), .. } => (*left).clamp(READ, READ_BODY),
+            State::Long { rest: Rest::Chunked(_), .. } => READ_CHUNKED,
             State::Head(_) => READ,
         }
     }
@@ -168,6 +250,7 @@ impl Framing {
     pub fn digested(&self) -> usize {
         match &self.state {
             State::Chunked { start, body, .. } => start.len() + body.len(),
+            State::Long { start, .. } => start.len() + self.piece.len(),
             _ => 0,
         }
     }
@@ -178,7 +261,8 @@ impl Framing {
     pub fn outstanding(&self, buffer: &[u8]) -> Option<usize> {
         let end = match &self.state {
             State::Sized { head } => head.end(),
-            State::Chunked { .. } => return None,
+            State::Long { rest: Rest::Sized(left), .. } => *left + buffer.len(),
+            State::Chunked { .. } | State::Long { .. } => return None,
             State::Head(_) if is_start(buffer) => 0,
             State::Head(_) => {
                 let head = HeadScanner::default().scan(buffer, usize::MAX).ok()??;
@@ -192,7 +276,7 @@ impl Framing {
     #[must_use]
     pub fn start<'a>(&'a self, buffer: &'a [u8]) -> &'a [u8] {
         match &self.state {
-            State::Chunked { start, .. } => start,
+            State::Chunked { start, .. } | State::Long { start, .. } => start,
             State::Head(_) | State::Sized { .. } => buffer,
         }
     }
@@ -201,7 +285,9 @@ impl Framing {
     #[must_use]
     pub fn expects_continue(&self) -> bool {
         match &self.state {
-            State::Sized { head } | State::Chunked { head, .. } => head.expects_continue,
+            State::Sized { head } | State::Chunked { head, .. } | State::Long { head, .. } => {
+                head.expects_continue
+            }
             State::Head(_) => false,
         }
     }
@@ -220,7 +306,7 @@ mod tests {
     /// The status of a stream's first request, and how much of the stream is left.
     fn first(stream: &str) -> (u16, usize) {
         let mut buffer = BytesMut::from(stream);
-        let status = match Framing::new(MAX_REQUEST).step(&mut buffer) {
+        let status = match Framing::new(MAX_REQUEST, usize::MAX).step(&mut buffer) {
             Ok(Some(_)) => TAKEN,
             Ok(None) => 408,
             Err(reject) => reject.status(),
@@ -243,7 +329,7 @@ mod tests {
 
     #[test]
     fn nothing_is_taken_after_an_error() {
-        let mut framing = Framing::new(MAX_REQUEST);
+        let mut framing = Framing::new(MAX_REQUEST, usize::MAX);
         let mut buffer = BytesMut::from("GET / HTTP/1.1\r\n\r\n");
         assert!(framing.step(&mut buffer).is_err());
         buffer = BytesMut::from("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -252,7 +338,7 @@ mod tests {
 
     #[test]
     fn what_is_awaited_says_which_time_runs() {
-        let mut framing = Framing::new(MAX_REQUEST);
+        let mut framing = Framing::new(MAX_REQUEST, usize::MAX);
         let mut buffer = BytesMut::new();
         for (piece, expected) in [
             ("", Awaited::Start),
@@ -276,7 +362,7 @@ mod tests {
 
     /// Feeds a stream as a connection does: the message, and the most that was held of it.
     fn held(max_request: usize, stream: &[u8]) -> (usize, usize) {
-        let (mut framing, mut buffer) = (Framing::new(max_request), BytesMut::new());
+        let (mut framing, mut buffer) = (Framing::new(max_request, usize::MAX), BytesMut::new());
         let (mut rest, mut most) = (stream, 0);
         loop {
             if let Some(request) = framing.step(&mut buffer).expect("accepted") {
@@ -314,7 +400,8 @@ mod tests {
     #[test]
     fn reads_have_room_for_what_is_to_come() {
         let room = |stream: &str| {
-            let (mut framing, mut buffer) = (Framing::new(10 << 20), BytesMut::from(stream));
+            let (mut framing, mut buffer) =
+                (Framing::new(10 << 20, usize::MAX), BytesMut::from(stream));
             assert_eq!(framing.step(&mut buffer), Ok(None));
             (framing.room(&buffer), framing.digested())
         };
@@ -342,20 +429,21 @@ mod tests {
             ("Content-Length: x", "", None),
         ] {
             let text = format!("PUT / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n{start}");
-            let (mut framing, mut buffer) = (Framing::new(MAX_REQUEST), BytesMut::from(&*text));
+            let (mut framing, mut buffer) =
+                (Framing::new(MAX_REQUEST, usize::MAX), BytesMut::from(&*text));
             let step = framing.step(&mut buffer);
             if !matches!(step, Ok(Some(_))) {
                 assert_eq!(framing.outstanding(&buffer), expected, "{text:?}");
             }
         }
-        assert_eq!(Framing::new(MAX_REQUEST).outstanding(b""), Some(0));
+        assert_eq!(Framing::new(MAX_REQUEST, usize::MAX).outstanding(b""), Some(0));
     }
 
     #[test]
     fn a_client_that_waits_to_continue_is_known_before_its_body() {
         for (fields, expected) in [("Expect: 100-continue\r\n", true), ("", false)] {
             for length in ["Content-Length: 3", "Transfer-Encoding: chunked"] {
-                let mut framing = Framing::new(MAX_REQUEST);
+                let mut framing = Framing::new(MAX_REQUEST, usize::MAX);
                 let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}{length}\r\n");
                 let mut buffer = BytesMut::from(&*head);
                 assert_eq!(framing.step(&mut buffer), Ok(None));
@@ -368,12 +456,56 @@ mod tests {
     }
 
     #[test]
+    fn a_long_body_is_given_out_in_pieces() {
+        let body: String = (0..5000).map(|n| char::from(b'a' + (n % 23) as u8)).collect();
+        let next = "GET /next HTTP/1.1\r\nHost: a\r\n\r\n";
+        let chunks: String = body
+            .as_bytes()
+            .chunks(700)
+            .map(|chunk| format!("{:x}\r\n{}\r\n", chunk.len(), String::from_utf8_lossy(chunk)))
+            .collect();
+        for (framing, sent) in [
+            ("Content-Length: 5000", body.clone()),
+            ("Transfer-Encoding: chunked", chunks + "0\r\n\r\n"),
+        ] {
+            let stream = format!("PUT /x HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n{sent}{next}");
+            for pace in [1, 100, 701, 4999, 100_000] {
+                let (mut framing, mut buffer) = (Framing::new(5000, 1000), BytesMut::new());
+                let (mut pieces, mut requests) = (Vec::new(), Vec::new());
+                for bytes in stream.as_bytes().chunks(pace) {
+                    buffer.extend_from_slice(bytes);
+                    loop {
+                        let request = framing.step(&mut buffer).expect("accepted");
+                        pieces.extend_from_slice(&framing.take_piece());
+                        assert!(framing.digested() < 1200, "{}", framing.digested());
+                        let Some(request) = request else { break };
+                        requests.push(request);
+                    }
+                }
+                assert!(pieces == body.as_bytes(), "{pace}");
+                let [long, short] = &requests[..] else { panic!("{requests:?}") };
+                assert_eq!((long.long, short.long), (Some(5000), None));
+                let head = "PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n";
+                assert_eq!(
+                    (&long.message[..], &short.message[..]),
+                    (head.as_bytes(), next.as_bytes())
+                );
+            }
+        }
+        let (mut framing, mut buffer) =
+            (Framing::new(5000, 1000), BytesMut::from("PUT / HTTP/1.1\r\n"));
+        buffer.extend_from_slice(b"Host: a\r\nTransfer-Encoding: chunked\r\n\r\n1389\r\n");
+        assert_eq!(framing.step(&mut buffer), Err(Reject::BodyTooLarge));
+    }
+
+    #[test]
     fn what_follows_a_long_body_does_not_keep_its_memory() {
         let mut buffer =
             BytesMut::from("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 900000\r\n\r\n");
         buffer.resize(buffer.len() + 900_000, b'x');
         buffer.extend_from_slice(b"G");
-        let request = Framing::new(900_000).step(&mut buffer).expect("accepted").expect("whole");
+        let request =
+            Framing::new(900_000, usize::MAX).step(&mut buffer).expect("accepted").expect("whole");
         drop(request);
         buffer.reserve(READ);
         assert_eq!(buffer[..], b"G"[..]);
@@ -382,7 +514,7 @@ mod tests {
 
     #[test]
     fn nor_does_what_follows_a_chunked_one() {
-        let mut framing = Framing::new(900_000);
+        let mut framing = Framing::new(900_000, usize::MAX);
         let mut buffer = BytesMut::from(
             "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n186A0\r\n",
         );
@@ -402,7 +534,8 @@ mod tests {
             BytesMut::from("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 9000\r\n\r\n");
         buffer.resize(buffer.len() + 9000, b'x');
         let at = buffer.as_ptr();
-        let request = Framing::new(9000).step(&mut buffer).expect("accepted").expect("whole");
+        let request =
+            Framing::new(9000, usize::MAX).step(&mut buffer).expect("accepted").expect("whole");
         assert_eq!(request.message.as_ptr(), at);
     }
 }

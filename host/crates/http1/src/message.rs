@@ -42,6 +42,16 @@ impl Head {
         request.into()
     }
 
+    /// The head of the message for the handler, whose body of that many bytes lies elsewhere.
+    pub(super) fn request_head(&self, head: &[u8], body: usize) -> Vec<u8> {
+        if !self.rewrite {
+            return head.to_vec();
+        }
+        let mut request = Vec::with_capacity(head.len() + 32);
+        self.rewrite(head, body, &mut request);
+        request
+    }
+
     fn rewrite(&self, head: &[u8], body: usize, request: &mut Vec<u8>) {
         let lines = || head.split_inclusive(|byte| *byte == b'\n');
         let named = lines()

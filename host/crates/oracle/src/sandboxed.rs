@@ -78,6 +78,7 @@ impl Sandboxed {
             client: IpAddr::from([127, 0, 0, 1]),
             slot: 0,
             supervisor: None,
+            body: None,
         };
         self.sandbox.call(handler, context, request)
     }

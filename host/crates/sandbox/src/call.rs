@@ -17,6 +17,7 @@ use super::monitor::{
     Captured, DeadlinePassed, Exited, IncomingRequest, ResponseOutparam, State, Supervisor,
 };
 use super::response::{Message, Response};
+use super::spooled::SpooledBody;
 use super::turns::TURNS;
 #[cfg(feature = "holes")]
 use crate::holes::Hole;
@@ -39,6 +40,8 @@ pub struct CallContext<'a> {
     /// Who takes the call's output, and says whose turn it is to compute; `None` if that goes into
     /// what the call comes to, and calls of this process take turns among themselves.
     pub supervisor: Option<&'a Arc<dyn Supervisor>>,
+    /// The request's body, where it is no part of the message: of a handler that reads it as a stream.
+    pub body: Option<&'a Arc<SpooledBody>>,
 }
 
 /// What one call came to.
@@ -269,6 +272,10 @@ pub(super) fn invoke(
     request: &[u8],
 ) -> wasmtime::Result<Answer> {
     let is_trial = request.is_empty();
+    // Its body is not in the message, and so it is none for `handle`.
+    if let Some(index) = handler.passed_on.as_ref().filter(|_| store.data().has_spooled_body()) {
+        return exchange(store, instance, index, request);
+    }
     let answer = match &handler.entry {
         Entry::Borrowed(_) | Entry::Freed(_) if is_trial => Ok(Answer::Copied(Message::default())),
         Entry::Borrowed(index) => {

@@ -28,11 +28,13 @@ mod refusal;
 mod response;
 #[cfg(feature = "holes")]
 mod reused;
+mod spooled;
 mod turns;
 
 pub use call::{Call, CallContext, CallError};
 pub use cause::{Cause, Frame};
 pub use component::adapted::as_component;
+pub use component::declared::takes_streams;
 pub use component::exported::as_http;
 pub use component::kind::Kind;
 pub use engine::{Clock, Memories, Sandbox};
@@ -46,3 +48,4 @@ pub use program::Program;
 pub use refusal::Refusal;
 pub use response::{FileRange, Response};
 pub use shm::ledger::{Ledger, Usage};
+pub use spooled::SpooledBody;

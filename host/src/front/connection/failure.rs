@@ -6,6 +6,7 @@ use http1::{Malformed, Reject};
 use sandbox::CallError;
 
 use crate::front::clients::Full;
+use crate::front::spool::SpoolError;
 use crate::handlers::routing::Redirect;
 
 /// Why a request does not get its handler's answer.
@@ -23,6 +24,8 @@ pub(super) enum Failure {
     Busy,
     #[error("there is no room for the message in --max-buffered, or in the client's share of it")]
     Full,
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
     #[error("the server is shutting down")]
     Draining,
     #[error("no handler has a prefix that matches")]
@@ -50,7 +53,9 @@ impl Failure {
             Self::LateHead | Self::LateBody => 408,
             // Nobody is sent it; the log has it, in nginx's way.
             Self::ClientGone => 499,
-            Self::Busy | Self::Full | Self::Draining => 503,
+            Self::Busy | Self::Full | Self::Spool(SpoolError::Full) | Self::Draining => 503,
+            Self::Spool(SpoolError::NoSpace) => 507,
+            Self::Spool(SpoolError::Io(_)) => 500,
             Self::Call(CallError::Deadline) => 504,
             Self::Call(CallError::TooLong | CallError::NoResponse | CallError::Unanswered)
             | Self::Malformed(_) => 502,
@@ -84,6 +89,11 @@ impl Failure {
             Self::NoRoute => "Not found: no handler serves this path",
             Self::Busy => "All workers are busy: try again in a moment",
             Self::Full => "The server holds as much as it can: try again in a moment",
+            Self::Spool(SpoolError::Full) => {
+                "The server holds as many bodies as it can: try again in a moment"
+            }
+            Self::Spool(SpoolError::NoSpace) => "There is no room for the request's body",
+            Self::Spool(SpoolError::Io(_)) => "The request's body could not be kept",
             Self::Draining => "The server is shutting down: try again in a moment",
             Self::Call(CallError::Deadline) => "The handler did not answer in time",
             Self::Call(CallError::TooLong) => "The handler's response is too long",

@@ -8,8 +8,9 @@ mod request_line;
 mod socket;
 
 use std::fmt::Write as _;
+use std::fs::File;
 use std::future::ready;
-use std::io;
+use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -20,10 +21,11 @@ use http1::{
     Request, Version, error_response, prepare_start, redirect,
 };
 use rustix::net::sockopt::set_socket_linger;
+use sandbox::SpooledBody;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::task::yield_now;
+use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::timeout;
 
 use self::answer::{LINGER_BYTES, linger, write};
@@ -34,6 +36,7 @@ use self::socket::{CONTINUE, left, read_first, reset};
 use crate::config::ClientLimits;
 use crate::front::clients::{ConnectionLease, Full};
 use crate::front::context::Context;
+use crate::front::spool::{IN_MEMORY, SpoolError, SpoolFile};
 use crate::handlers::routing::{Generation, hand_on};
 use crate::observe::log::{self, AccessLogEntry};
 use crate::pool::{Busy, Done, Payload};
@@ -58,12 +61,12 @@ pub(crate) async fn serve(
         stream,
         client: &client,
         pace: PhaseTimer::new(&context.limits, context.draining.clone()),
-        framing: Framing::new(context.limits.max_request),
+        framing: Framing::new(context.limits.max_request, IN_MEMORY),
         buffer: BytesMut::new(),
     };
     loop {
         let next = match connection.read_request().await {
-            Ok(request) => connection.answer(request).await,
+            Ok((request, body)) => connection.answer(request, body).await,
             Err(Unserved::Gone) => Next::Close,
             Err(Unserved::Failed(failure)) => connection.reject(failure).await,
         };
@@ -133,6 +136,12 @@ impl From<Reject> for Unserved {
     }
 }
 
+impl From<Failure> for Unserved {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
 impl From<Full> for Unserved {
     fn from(_: Full) -> Self {
         Self::Failed(Failure::Full)
@@ -160,14 +169,23 @@ enum Next {
 }
 
 impl<'a> Connection<'a> {
-    async fn read_request(&mut self) -> Result<Request, Unserved> {
+    /// The next request, and its body where that waits in a file.
+    async fn read_request(&mut self) -> Result<(Request, Option<SpooledBody>), Unserved> {
         // Also between pipelined requests, so that each answer has a time of its own.
         self.pace.enter(Phase::Idle);
         let mut told = false;
         let mut has_read = false;
+        let mut spooled = None;
         loop {
-            if let Some(request) = self.framing.step(&mut self.buffer)? {
-                return Ok(request);
+            let request = self.framing.step(&mut self.buffer)?;
+            let piece = self.framing.take_piece();
+            if !piece.is_empty() {
+                // (Boxed, since every connection would hold room for it.)
+                Box::pin(self.spool(piece, &mut spooled)).await?;
+            }
+            if let Some(request) = request {
+                let body = spooled.map(SpoolFile::finish).transpose().map_err(Failure::from)?;
+                return Ok((request, body));
             }
             if std::mem::replace(&mut has_read, true) {
                 // A client that is always ready must not keep others waiting.
@@ -183,6 +201,27 @@ impl<'a> Connection<'a> {
             }
             self.read().await?;
         }
+    }
+
+    /// Puts a piece of a body into its file, which is made for the first.
+    async fn spool(&self, piece: Bytes, spooled: &mut Option<SpoolFile>) -> Result<(), Failure> {
+        let file = match spooled {
+            Some(file) => file,
+            None => spooled.insert(self.context.spool.create(self.seat.address())?),
+        };
+        // Of the last piece, the request is looked at as a whole.
+        if self.framing.awaited(&self.buffer) == Awaited::Body {
+            let target = request_line::target(self.framing.start(&self.buffer));
+            let is_whole = |generation: Arc<Generation>| !generation.takes_streams;
+            let outstanding = self.framing.outstanding(&self.buffer).unwrap_or_default();
+            let length = file.length() + (piece.len() + outstanding) as u64;
+            if length > self.context.limits.max_message as u64
+                && self.context.routes.find(target).is_some_and(is_whole)
+            {
+                return Err(Reject::BodyTooLarge.into());
+            }
+        }
+        Ok(file.append(piece).await?)
     }
 
     /// Waits for bytes and takes what there is. While nothing comes, an idle connection
@@ -223,13 +262,13 @@ impl<'a> Connection<'a> {
         }
     }
 
-    async fn answer(&mut self, request: Request) -> Next {
-        let Request { head, message } = request;
+    async fn answer(&mut self, request: Request, body: Option<SpooledBody>) -> Next {
+        let Request { head, message, .. } = request;
         let line = RequestLine::of(&message);
         let number = self.context.metrics.next_request();
         let outcome = match self.pace.is_draining() {
             true => Err(Failure::Draining),
-            false => self.run(&head, number, message).await,
+            false => self.run(&head, number, message, body).await,
         };
 
         let keep_alive = head.keep_alive && !self.pace.is_draining();
@@ -329,10 +368,15 @@ impl<'a> Connection<'a> {
         head: &Head,
         number: u64,
         message: Bytes,
+        body: Option<SpooledBody>,
     ) -> Result<(Done, Arc<Generation>), Failure> {
         let generation =
             self.context.routes.find(request_line::target(&message)).ok_or(Failure::NoRoute)?;
         let message = hand_on(&generation.route, message)?;
+        let (message, body) = match body {
+            Some(body) if !generation.takes_streams => (self.whole(message, body).await?, None),
+            body => (message, body.map(Arc::new)),
+        };
         let pool = &generation.pool;
         let slot = tokio::select! {
             biased;
@@ -341,13 +385,27 @@ impl<'a> Connection<'a> {
         };
         tokio::select! {
             biased;
-            done = pool.run(slot, number, message) => {
+            done = pool.run(slot, number, message, body) => {
                 self.context.metrics.finished();
                 log::captured(number, &done.call.captured, &generation.output);
                 Ok((done, Arc::clone(&generation)))
             }
             () = reset(&self.stream) => Err(Failure::ClientGone),
         }
+    }
+
+    /// A message with its body, for a handler that takes it in memory.
+    async fn whole(&self, head: Bytes, body: SpooledBody) -> Result<Bytes, Failure> {
+        if body.length > self.context.limits.max_message as u64 {
+            return Err(Reject::BodyTooLarge.into());
+        }
+        let read = spawn_blocking(move || {
+            let mut message = Vec::with_capacity(head.len() + body.length as usize);
+            message.extend_from_slice(&head);
+            File::from(body.file).read_to_end(&mut message)?;
+            Ok(message.into())
+        });
+        Ok(read.await.map_err(io::Error::other).and_then(|read| read).map_err(SpoolError::Io)?)
     }
 
     /// What the log says of a request that no worker had.

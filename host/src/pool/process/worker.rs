@@ -12,7 +12,7 @@ use std::sync::Arc;
 use ablation::Trick;
 use anyhow::{Context as _, ensure};
 use http1::MAX_REQUEST_OVERHEAD;
-use sandbox::{CallContext, Handler, Response, Sandbox, Supervisor};
+use sandbox::{CallContext, Handler, Response, Sandbox, SpooledBody, Supervisor};
 use shm::doorbell::Doorbell;
 use shm::ring::{Mail, REGIONS, REGIONS_AT, RegionOffset, Ring, SMALL_ANSWER};
 
@@ -68,7 +68,7 @@ pub(crate) fn run(resources: WorkerResources, prepared: &Prepared) -> anyhow::Re
         return Ok(());
     }
     let max_request =
-        init.max_request.saturating_add(MAX_REQUEST_OVERHEAD).saturating_add(ipc::ORIGIN);
+        init.max_message.saturating_add(MAX_REQUEST_OVERHEAD).saturating_add(ipc::ORIGIN);
     let mut requests = Assembler::new(max_request);
     let mut datagram = vec![0; ipc::DATAGRAM];
     // Answers that the parent was not woken for.
@@ -84,22 +84,24 @@ pub(crate) fn run(resources: WorkerResources, prepared: &Prepared) -> anyhow::Re
             malloc::trim();
         };
         let mail = ring.next(number, trim).context("no request")?;
-        let request = match mail {
-            Mail::Here(request) => request,
+        let (request, file) = match mail {
+            Mail::Here(request) => (request, None),
             Mail::BySocket => {
-                let (id, request) = ipc::receive(&socket, &mut requests, &mut datagram)?;
+                let (id, request, file) = ipc::receive(&socket, &mut requests, &mut datagram)?;
                 ensure!(id == number, "another request than the one that was announced");
-                request
+                (request, file)
             }
         };
-        let (Origin { number: logged, client }, request) =
+        let (Origin { number: logged, client }, length, request) =
             ipc::decode_request(&request).context("no request")?;
+        let body = file.map(|file| Arc::new(SpooledBody::new(file, length, ())));
         served.borrow_mut().retain(|(_, place)| ring.is_full(place.region));
         shared_call.begin(number);
         let call = match substitute {
             None => {
                 let supervisor = Some(&supervisor);
-                let context = CallContext { request: logged, client, slot, supervisor };
+                let body = body.as_ref();
+                let context = CallContext { request: logged, client, slot, supervisor, body };
                 sandbox.call(handler, context, request)
             }
             Some(substitute) => {
@@ -148,7 +150,7 @@ pub(crate) fn run(resources: WorkerResources, prepared: &Prepared) -> anyhow::Re
 
 fn confine(prepared: &Prepared) -> anyhow::Result<Level> {
     let Prepared { init, dir, handler, .. } = prepared;
-    let messages = init.max_request.saturating_add(init.limits.max_response);
+    let messages = init.max_message.saturating_add(init.limits.max_response);
     let data = init.limits.memory.saturating_add(messages.saturating_mul(2)) as u64;
     lockdown::limit_process(init.limits.quota.bytes, data.saturating_add(OWN_DATA))?;
     handler.prepare_listings(1);

@@ -54,7 +54,7 @@ pub(crate) fn run(parent: i32, substitute: Option<Substitute>) -> anyhow::Result
 
     let (_, descriptors) = ipc::receive_descriptors(&socket)?;
     let mut hellos = Assembler::new(ipc::MAX_HELLO);
-    let (_, init) = ipc::receive(&socket, &mut hellos, &mut vec![0; ipc::DATAGRAM])?;
+    let (_, init, _) = ipc::receive(&socket, &mut hellos, &mut vec![0; ipc::DATAGRAM])?;
     let init = serde_json::from_slice(&init).context("the parent's first message")?;
     let prepared = prepare(init, &code, descriptors, substitute);
     let said = prepared.as_ref().map(|_| ()).map_err(|error| format!("{error:#}"));

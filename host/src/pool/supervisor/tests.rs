@@ -73,6 +73,7 @@ impl Fixture {
         self.supervisor.submit(Job {
             number: 0,
             request: Bytes::new(),
+            body: None,
             reply,
             survived: 0,
             permit,

@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, SendError, bounded};
-use sandbox::{Call, CallContext, CallError};
+use sandbox::{Call, CallContext, CallError, SpooledBody};
 
 use super::super::supervisor::{self, number};
 use super::super::{Job, Origin};
@@ -51,6 +51,8 @@ pub(super) struct WorkItem {
     origin: Origin,
     /// Empty for a trial.
     request: Bytes,
+    /// Its body, where that is no part of the message.
+    body: Option<Arc<SpooledBody>>,
 }
 
 pub(super) type Confined = Receiver<anyhow::Result<Level>>;
@@ -89,12 +91,13 @@ pub(super) fn spawn(shared: &Arc<Shared>, slot: usize) -> anyhow::Result<(Worker
 
 fn work(shared: &Shared, worker: &Worker, ledger_slot: &served_dir::Slot) {
     let Some(shard) = shared.shards.get(worker.slot % shared.shards.len()) else { return };
-    while let Some(WorkItem { id, origin, request }) = worker.next() {
+    while let Some(WorkItem { id, origin, request, body }) = worker.next() {
         let started = Instant::now();
         // A panic would be a fault of the host; it costs this request alone.
         let Origin { number: request_number, client } = origin;
         let slot = ledger_slot.number();
-        let context = CallContext { request: request_number, client, slot, supervisor: None };
+        let (supervisor, body) = (None, body.as_ref());
+        let context = CallContext { request: request_number, client, slot, supervisor, body };
         let call = || {
             let call = match shared.substitute {
                 None => shard.sandbox.call(&shard.handler, context, &request),
@@ -113,7 +116,7 @@ fn work(shared: &Shared, worker: &Worker, ledger_slot: &served_dir::Slot) {
 impl supervisor::WorkerHandle for WorkerHandle {
     fn send(&mut self, id: u64, job: &mut Job) {
         let (origin, request) = (job.origin(), mem::take(&mut job.request));
-        self.hand(Next::Call(WorkItem { id, origin, request }));
+        self.hand(Next::Call(WorkItem { id, origin, request, body: job.body.take() }));
     }
 
     fn end(&self) {

@@ -21,7 +21,7 @@ pub struct Framed {
 
 /// Frames a stream that arrives in pieces of these lengths, over and over.
 pub fn frame(stream: &[u8], pieces: &[u8]) -> Framed {
-    let mut framing = Framing::new(MAX_REQUEST);
+    let mut framing = Framing::new(MAX_REQUEST, usize::MAX);
     let mut buffer = BytesMut::new();
     let mut framed = Framed { messages: Vec::new(), ends: Vec::new(), end: Ok(Awaited::Start) };
     let mut rest = stream;

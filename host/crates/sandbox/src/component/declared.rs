@@ -9,7 +9,9 @@ use wasmparser::component_types::{
     ComponentInstanceTypeId, ComponentValType,
 };
 use wasmparser::types::Types;
-use wasmparser::{Parser, Payload, PrimitiveValType, ValidPayload, Validator, WasmFeatures};
+use wasmparser::{
+    Encoding, Parser, Payload, PrimitiveValType, ValidPayload, Validator, WasmFeatures,
+};
 
 use super::kind::Kind;
 use crate::handler::{granted, split};
@@ -54,6 +56,29 @@ const NOT_OFFERED: &[(WasmFeatures, &str)] = &[
     (WasmFeatures::CUSTOM_DESCRIPTORS, "custom descriptors"),
     (WasmFeatures::COMPACT_IMPORTS, "compact imports"),
 ];
+
+/// Whether a handler takes its request's body as a stream, by what it exports: all but those of bytes alone. It need
+/// not be valid.
+#[must_use]
+pub fn takes_streams(wasm: &[u8]) -> bool {
+    let mut exports = Vec::new();
+    let mut depth = 0_usize;
+    for payload in Parser::new(0).parse_all(wasm).map_while(Result::ok) {
+        match payload {
+            // A program of preview 1.
+            Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => return true,
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ComponentExportSection(section) if depth == 0 => {
+                let names = section.into_iter().map_while(Result::ok);
+                exports.extend(names.map(|export| export.name.name));
+            }
+            _ => {}
+        }
+    }
+    let is = |kind: Kind| kind.find(&exports).is_some();
+    is(Kind::Http) || is(Kind::Command)
+}
 
 /// Components that are handlers elsewhere, by what they export.
 const OTHER_KINDS: &[(&str, &str)] = &[

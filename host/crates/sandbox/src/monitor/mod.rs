@@ -202,7 +202,7 @@ impl State {
             grants: Arc::clone(grants),
             deadline,
             output: Output::new(context.supervisor),
-            exchange: Exchange::new(max_response),
+            exchange: Exchange::new(max_response, context.body.cloned()),
             account: Account::new(grants, context.slot, deadline),
             trail: grants.audit.clone().map(|audit| Trail::new(audit, context.request, deadline)),
             seed: None,
@@ -210,6 +210,11 @@ impl State {
             ceiling,
             turn: None,
         }
+    }
+
+    /// Whether the request's body is no part of its message.
+    pub(super) fn has_spooled_body(&self) -> bool {
+        self.exchange.has_spooled_body()
     }
 
     /// The call is over: closes all that it had open, and says what it wrote.

@@ -16,8 +16,12 @@ use super::errors::{StreamError, StreamResult};
 use super::http::SharedBody;
 use super::quota::OpenFile;
 use super::{MAX_TRANSFER, State};
+use crate::spooled::SpooledBody;
 
 const STREAMS: &str = "wasi:io/streams";
+
+/// The most bytes of a request's body that one call stores: the deadline is looked at between two.
+const MAX_STORED: u64 = 16 << 20;
 
 /// From how many bytes on a part of a file is sent from the file. To copy fewer costs less.
 const MIN_RANGE: u64 = 64 << 10;
@@ -34,6 +38,13 @@ pub enum InputStream {
         bytes: Arc<[u8]>,
         /// The next byte's position.
         position: usize,
+    },
+    /// The body of a request, in a file of its own.
+    Spooled {
+        /// The file.
+        body: Arc<SpooledBody>,
+        /// The next byte's position.
+        position: u64,
     },
     /// A file from a position on.
     File {
@@ -71,8 +82,12 @@ pub enum OutputStream {
 impl InputStream {
     /// The next bytes. A file that grows can be read on from where its end was.
     fn read(&mut self, len: u64) -> StreamResult<Vec<u8>> {
-        let (fd, position) = match self {
-            Self::File { fd, position } => (fd, position),
+        let (fd, len, position) = match self {
+            Self::File { fd, position } => ((**fd).as_fd(), len, position),
+            Self::Spooled { body, position } => {
+                let left = body.length.saturating_sub(*position);
+                (body.file.as_fd(), len.min(left), position)
+            }
             Self::Bytes { bytes, position } => return read_bytes(bytes, position, len),
             Self::Empty | Self::Stdin => return Err(StreamError::Closed),
         };
@@ -162,6 +177,9 @@ impl State {
         if let Some(length) = self.transfer_range(to, from, len)? {
             return Ok(length);
         }
+        if let Some(length) = self.transfer_body(to, from, len)? {
+            return Ok(length);
+        }
         let bytes = self.read_some(from, len)?;
         self.write_all(to, &bytes)?;
         Ok(bytes.len() as u64)
@@ -189,6 +207,42 @@ impl State {
             return Ok(None);
         }
         if let InputStream::File { position, .. } = self.table.get_mut(from)? {
+            *position = start.saturating_add(length);
+        }
+        Ok(Some(length))
+    }
+
+    /// Has the kernel store the body of a request in a file, and says how many bytes; `None` if it is something
+    /// else.
+    fn transfer_body(
+        &mut self,
+        to: &Resource<OutputStream>,
+        from: &Resource<InputStream>,
+        len: u64,
+    ) -> StreamResult<Option<u64>> {
+        let (OutputStream::File { fd, position: end }, InputStream::Spooled { body, position }) =
+            (self.table.get(to)?, self.table.get(from)?)
+        else {
+            return Ok(None);
+        };
+        let (file, body, start, at) = (Arc::clone(fd), Arc::clone(body), *position, *end);
+        let length = body.length.saturating_sub(start).min(len).min(MAX_STORED);
+        if length == 0 {
+            return Err(StreamError::Closed);
+        }
+        let end = at.saturating_add(length);
+        let stored: StreamResult<()> =
+            self.account.growing(&file, end, || copy(&body.file, start, &*file, at, length));
+        if let Err(error) = stored {
+            if matches!(error, StreamError::Failed(_)) {
+                *self.table.get_mut(to)? = OutputStream::Closed;
+            }
+            return Err(error);
+        }
+        if let OutputStream::File { position, .. } = self.table.get_mut(to)? {
+            *position = end;
+        }
+        if let InputStream::Spooled { position, .. } = self.table.get_mut(from)? {
             *position = start.saturating_add(length);
         }
         Ok(Some(length))
@@ -334,6 +388,39 @@ pub(super) fn read_at(fd: impl AsFd, len: u64, position: u64) -> Result<Vec<u8>,
             Err(errno) => return Err(errno),
         }
     }
+}
+
+/// Copies so many bytes from one file into another; without a copy where the file system can share them.
+fn copy(
+    from: impl AsFd,
+    mut start: u64,
+    to: impl AsFd,
+    mut position: u64,
+    mut length: u64,
+) -> Result<(), Errno> {
+    while length > 0 {
+        let most = usize::try_from(length).unwrap_or(usize::MAX);
+        let copied =
+            rustix::fs::copy_file_range(&from, Some(&mut start), &to, Some(&mut position), most);
+        match copied {
+            Ok(0) => return Err(Errno::IO),
+            Ok(copied) => length = length.saturating_sub(copied as u64),
+            Err(Errno::INTR) => {}
+            // Not between these two file systems.
+            Err(Errno::XDEV | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                let bytes = read_at(&from, length, start)?;
+                if bytes.is_empty() {
+                    return Err(Errno::IO);
+                }
+                write_all_at(&to, &bytes, position)?;
+                let copied = bytes.len() as u64;
+                (start, position) = (start.saturating_add(copied), position.saturating_add(copied));
+                length = length.saturating_sub(copied);
+            }
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
 }
 
 /// Writes all of `bytes` from `position` on.

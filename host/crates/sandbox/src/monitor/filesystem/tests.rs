@@ -74,6 +74,7 @@ impl Monitored {
             client: IpAddr::from([127, 0, 0, 1]),
             slot: 0,
             supervisor: None,
+            body: None,
         };
         let mut state = State::new(&grants, context, deadline, Ceiling::new(0, 0), 1 << 20);
         let root = preopens::Host::get_directories(&mut state).expect("one")[0].0.rep();

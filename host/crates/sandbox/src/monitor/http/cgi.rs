@@ -24,7 +24,7 @@ const SOFTWARE: &str = concat!("swapbox/", env!("CARGO_PKG_VERSION"));
 impl State {
     /// The request is the command's environment and standard input, its standard output the response.
     pub(crate) fn begin_command(&mut self, request: &[u8], client: IpAddr) {
-        let request = IncomingRequest::new(request);
+        let request = IncomingRequest::new(request, self.exchange.spooled.clone());
         self.exchange.is_head = request.is_head();
         self.exchange.stdin = request.body();
         self.exchange.variables = variables(&request, &client.to_string());
@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> Vec<(String, String)> {
-        variables(&IncomingRequest::new(text.as_bytes()), "127.0.0.1")
+        variables(&IncomingRequest::new(text.as_bytes(), None), "127.0.0.1")
     }
 
     fn value<'a>(variables: &'a [(String, String)], name: &str) -> Option<&'a str> {

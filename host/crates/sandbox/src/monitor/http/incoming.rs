@@ -11,6 +11,7 @@ use crate::monitor::audit::Argument;
 use crate::monitor::bindings::wasi::http::types::{self, ErrorCode, Method, Scheme};
 use crate::monitor::clocks::Pollable;
 use crate::monitor::streams::InputStream;
+use crate::spooled::SpooledBody;
 
 /// Fields of a request; more does not pass the server.
 const MAX_FIELDS: usize = 128;
@@ -20,6 +21,8 @@ pub struct IncomingRequest {
     message: Arc<[u8]>,
     /// Where the body begins.
     body: usize,
+    /// The body, where it is no part of the message.
+    spooled: Option<Arc<SpooledBody>>,
     /// The body, unless the guest has it.
     has_body: bool,
 }
@@ -34,9 +37,9 @@ pub struct FutureTrailers {
 
 impl IncomingRequest {
     /// A message of HTTP/1.x, which was checked.
-    pub(in crate::monitor) fn new(message: &[u8]) -> Self {
+    pub(in crate::monitor) fn new(message: &[u8], spooled: Option<Arc<SpooledBody>>) -> Self {
         let head = memmem::find(message, b"\r\n\r\n").map_or(message.len(), |end| end + 4);
-        Self { message: message.into(), body: head, has_body: true }
+        Self { message: message.into(), body: head, spooled, has_body: true }
     }
 
     /// What `read` finds in the request's head, which is taken apart; `None` if that is not possible.
@@ -110,7 +113,10 @@ impl IncomingRequest {
     }
 
     pub(super) fn body(&self) -> InputStream {
-        InputStream::Bytes { bytes: Arc::clone(&self.message), position: self.body }
+        match &self.spooled {
+            Some(body) => InputStream::Spooled { body: Arc::clone(body), position: 0 },
+            None => InputStream::Bytes { bytes: Arc::clone(&self.message), position: self.body },
+        }
     }
 }
 
@@ -255,11 +261,11 @@ mod tests {
             ("http://other/a?b", "/a?b", "other"),
         ] {
             let message = format!("GET {target} HTTP/1.1\r\nHost: host:1\r\n\r\n");
-            let request = IncomingRequest::new(message.as_bytes());
+            let request = IncomingRequest::new(message.as_bytes(), None);
             assert_eq!(request.path(), path, "{target}");
             assert_eq!(request.authority().as_deref(), Some(authority), "{target}");
         }
-        let request = IncomingRequest::new(b"PURGE / HTTP/1.0\r\n\r\nbody");
+        let request = IncomingRequest::new(b"PURGE / HTTP/1.0\r\n\r\nbody", None);
         assert_eq!(request.authority(), None);
         assert!(
             matches!(Method::from(request.words().0), Method::Other(method) if method == "PURGE")

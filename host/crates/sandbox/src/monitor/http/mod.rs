@@ -23,6 +23,7 @@ use super::errors::{IoError, StreamError, StreamResult};
 use super::streams::InputStream;
 use super::{OpenFile, State};
 use crate::call::ResponseTooLong;
+use crate::spooled::SpooledBody;
 pub use client::{FutureIncomingResponse, IncomingResponse, OutgoingRequest, RequestOptions};
 pub use fields::Fields;
 pub use incoming::{FutureTrailers, IncomingBody, IncomingRequest};
@@ -35,6 +36,8 @@ const TYPES: &str = "wasi:http/types";
 pub(in crate::monitor) struct Exchange {
     /// Bytes that bodies may still take, all together.
     room: usize,
+    /// The request's body, where it is no part of the message.
+    spooled: Option<Arc<SpooledBody>>,
     /// What the guest gave `response-outparam`.
     answer: Option<Result<OutgoingResponse, ErrorCode>>,
     /// Whether the request's method is HEAD, and so the response has no body.
@@ -49,9 +52,10 @@ pub(in crate::monitor) struct Exchange {
 
 impl Exchange {
     /// None yet; with so many bytes for the bodies that a guest writes.
-    pub(super) fn new(room: usize) -> Self {
+    pub(super) fn new(room: usize, spooled: Option<Arc<SpooledBody>>) -> Self {
         Self {
             room,
+            spooled,
             answer: None,
             is_head: false,
             stdin: InputStream::Empty,
@@ -62,6 +66,10 @@ impl Exchange {
 
     pub(super) fn stdin(&mut self) -> &mut InputStream {
         &mut self.stdin
+    }
+
+    pub(super) fn has_spooled_body(&self) -> bool {
+        self.spooled.is_some()
     }
 
     /// Takes room for so many bytes of a body.

@@ -60,7 +60,7 @@ impl State {
         &mut self,
         request: &[u8],
     ) -> wasmtime::Result<(Resource<IncomingRequest>, Resource<ResponseOutparam>)> {
-        let request = IncomingRequest::new(request);
+        let request = IncomingRequest::new(request, self.exchange.spooled.clone());
         self.exchange.is_head = request.is_head();
         Ok((self.hand_out(request)?, self.hand_out(ResponseOutparam)?))
     }

@@ -1,0 +1,213 @@
+//! Request bodies that wait in files for their handlers, so that a slow client holds neither memory nor a worker.
+//!
+//! A file has no name: nothing is left of it, however the server ends.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use sandbox::SpooledBody;
+use tokio::task::spawn_blocking;
+
+use crate::config::ClientLimits;
+
+/// Bytes of the longest request body that is in memory.
+pub(crate) const IN_MEMORY: usize = 1 << 20;
+
+/// Where bodies wait, and how much there is of them.
+#[derive(Debug)]
+pub(crate) struct Spool {
+    dir: PathBuf,
+    most: u64,
+    most_each: u64,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    all: u64,
+    /// Of each address that has any.
+    each: HashMap<IpAddr, u64>,
+}
+
+/// A body that is being written.
+pub(crate) struct SpoolFile {
+    file: Arc<File>,
+    lease: Lease,
+}
+
+/// Bytes that count for an address, until this is dropped.
+struct Lease {
+    spool: Arc<Spool>,
+    address: IpAddr,
+    bytes: u64,
+}
+
+/// Why a body cannot wait.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SpoolError {
+    /// There is as much as there may be, in all or of that address.
+    #[error("there is no room in --max-spooled, or in the client's share of it")]
+    Full,
+    /// The disk is full.
+    #[error("the disk of --spool-dir is full")]
+    NoSpace,
+    /// Something else.
+    #[error("--spool-dir: {0}")]
+    Io(io::Error),
+}
+
+impl From<io::Error> for SpoolError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace,
+            _ => Self::Io(error),
+        }
+    }
+}
+
+impl Spool {
+    /// An empty one.
+    pub(crate) fn new(dir: PathBuf, limits: &ClientLimits) -> Arc<Self> {
+        let (most, most_each) = (limits.max_spooled, limits.share.of(limits.max_spooled));
+        Arc::new(Self {
+            dir,
+            most: most as u64,
+            most_each: most_each as u64,
+            held: Mutex::default(),
+        })
+    }
+
+    /// A file for the body of a request of that address.
+    pub(crate) fn create(self: &Arc<Self>, address: IpAddr) -> Result<SpoolFile, SpoolError> {
+        let file = unnamed(&self.dir)?;
+        let lease = Lease { spool: Arc::clone(self), address, bytes: 0 };
+        Ok(SpoolFile { file: Arc::new(file), lease })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A new file without a name.
+fn unnamed(dir: &PathBuf) -> io::Result<File> {
+    let flags = libc::O_TMPFILE | libc::O_CLOEXEC;
+    let opened =
+        OpenOptions::new().read(true).write(true).mode(0o600).custom_flags(flags).open(dir);
+    match opened {
+        // Not on this file system, or on none that this kernel knows.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR)) => {
+            tempfile::tempfile_in(dir)
+        }
+        opened => opened,
+    }
+}
+
+impl SpoolFile {
+    /// Appends bytes, on a thread where that may take its time.
+    pub(crate) async fn append(&mut self, bytes: Bytes) -> Result<(), SpoolError> {
+        self.lease.take(bytes.len() as u64)?;
+        let file = Arc::clone(&self.file);
+        let written = spawn_blocking(move || (&*file).write_all(&bytes)).await;
+        Ok(written.map_err(io::Error::other)??)
+    }
+
+    /// Bytes so far.
+    pub(crate) fn length(&self) -> u64 {
+        self.lease.bytes
+    }
+
+    /// The body, all of which is there, for whoever may only read it.
+    pub(crate) fn finish(self) -> Result<SpooledBody, SpoolError> {
+        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let file: OwnedFd = File::open(path)?.into();
+        let length = self.lease.bytes;
+        Ok(SpooledBody::new(file, length, self.lease))
+    }
+}
+
+impl Lease {
+    fn take(&mut self, bytes: u64) -> Result<(), SpoolError> {
+        let mut held = self.spool.lock();
+        let all = held.all.saturating_add(bytes);
+        let each = held.each.get(&self.address).copied().unwrap_or_default().saturating_add(bytes);
+        if all > self.spool.most || each > self.spool.most_each {
+            return Err(SpoolError::Full);
+        }
+        held.all = all;
+        held.each.insert(self.address, each);
+        self.bytes = self.bytes.saturating_add(bytes);
+        Ok(())
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut held = self.spool.lock();
+        held.all = held.all.saturating_sub(self.bytes);
+        if let Some(each) = held.each.get_mut(&self.address) {
+            *each = each.saturating_sub(self.bytes);
+            if *each == 0 {
+                held.each.remove(&self.address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+    use crate::config::{Config, Settings};
+
+    fn spool(dir: &std::path::Path, max_spooled: usize) -> Arc<Spool> {
+        let limits = Config::new(Settings::default()).expect("valid").client;
+        Spool::new(dir.into(), &ClientLimits { max_spooled, ..limits })
+    }
+
+    #[tokio::test]
+    async fn a_body_is_what_was_appended_and_leaves_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let spool = spool(dir.path(), 1000);
+        let mut file = spool.create([127, 0, 0, 1].into()).expect("a file");
+        for piece in ["one ", "two"] {
+            file.append(Bytes::from(piece)).await.expect("room");
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).expect("a directory").count(), 0);
+        let body = file.finish().expect("a body");
+        let mut read = String::new();
+        let mut file = File::from(body.file.try_clone().expect("a descriptor"));
+        file.read_to_string(&mut read).expect("text");
+        assert_eq!((&*read, body.length), ("one two", 7));
+        assert!(file.write(b"x").is_err(), "it can only be read");
+        assert_eq!(spool.lock().all, 7);
+        drop(body);
+        let held = spool.lock();
+        assert_eq!((held.all, held.each.len()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn all_bodies_and_those_of_an_address_have_a_bound() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let spool = spool(dir.path(), 100);
+        let create = |host| spool.create([10, 0, 0, host].into()).expect("a file");
+        let (mut one, mut same, mut other, mut third) =
+            (create(1), create(1), create(2), create(3));
+        let bytes = |length| Bytes::from(vec![0; length]);
+        one.append(bytes(40)).await.expect("room");
+        assert!(matches!(same.append(bytes(11)).await, Err(SpoolError::Full)), "half is its share");
+        same.append(bytes(10)).await.expect("room");
+        other.append(bytes(50)).await.expect("room");
+        assert!(matches!(third.append(bytes(1)).await, Err(SpoolError::Full)));
+        drop(one);
+        third.append(bytes(40)).await.expect("room again");
+    }
+}
