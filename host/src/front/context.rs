@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::config::ClientLimits;
+use crate::config::{ClientLimits, HostName};
 use crate::front::clients::Clients;
 use crate::handlers::routing::Routes;
 use crate::observe::metrics::Metrics;
@@ -13,6 +13,8 @@ use crate::observe::metrics::Metrics;
 pub(crate) struct Context {
     pub(crate) routes: Arc<Routes>,
     pub(crate) limits: ClientLimits,
+    /// The names by which clients may call the server; none means any.
+    pub(crate) hosts: Vec<HostName>,
     pub(crate) clients: Arc<Clients>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) draining: watch::Receiver<bool>,

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::config::{ClientLimits, Config};
+use crate::config::{ClientLimits, Config, HostName};
 use crate::front::clients::{Clients, ConnectionLease, OverShare};
 use crate::front::connection;
 use crate::front::context::Context;
@@ -41,6 +41,7 @@ const MAX_FAREWELLS: usize = 64;
 pub struct Server {
     listener: Listener,
     limits: ClientLimits,
+    hosts: Vec<HostName>,
     grace: Duration,
 }
 
@@ -51,7 +52,8 @@ impl Server {
     /// An error that names the option, the address and the reason.
     pub fn bind(config: &Config) -> anyhow::Result<Self> {
         let listener = Listener::bind(&config.addr)?;
-        Ok(Self { listener, limits: config.client, grace: config.grace })
+        let hosts = config.hosts.clone();
+        Ok(Self { listener, limits: config.client, hosts, grace: config.grace })
     }
 
     /// The address that is listened on, with the port that was picked; the first of several.
@@ -73,7 +75,8 @@ impl Server {
         let (drain, draining) = watch::channel(false);
         let limits = self.limits;
         let clients = Arc::new(Clients::new(&limits));
-        let context = Arc::new(Context { routes, limits, clients, metrics, draining });
+        let hosts = self.hosts;
+        let context = Arc::new(Context { routes, limits, hosts, clients, metrics, draining });
         let permits = Arc::new(Semaphore::new(limits.max_connections));
         tokio::select! {
             never = accept(&self.listener, &permits, &context) => match never {},
