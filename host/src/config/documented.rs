@@ -23,10 +23,11 @@ const TABLE_KEYS: [[&str; 3]; 4] = [
 ];
 
 /// Each option with a value that is not its default: as text, and in TOML.
-const SAMPLES: [[&str; 3]; 36] = [
+const SAMPLES: [[&str; 3]; 37] = [
     ["pool", "process", "'process'"],
     ["addr", "127.0.0.2:7", "'127.0.0.2:7'"],
     ["port", "17", "17"],
+    ["host", "files.example", "['files.example']"],
     ["workers", "18", "18"],
     ["max-workers", "99", "99"],
     ["grace", "19s", "'19s'"],

@@ -17,11 +17,13 @@ use sandbox::{HandlerLimits, Usage};
 mod address;
 #[cfg(test)]
 mod documented;
+mod host_name;
 mod options;
 mod routes;
 mod settings;
 mod values;
 pub use address::Address;
+pub use host_name::HostName;
 use options::Bounded;
 pub(crate) use options::describe;
 pub use routes::{HandlerSettings, Prefix, Route};
@@ -80,6 +82,8 @@ pub struct Config {
     pub compile_timeout: Duration,
     /// Listen address; port 0 picks a free one.
     pub addr: Address,
+    /// The names by which clients may call the server; none means any.
+    pub hosts: Vec<HostName>,
     /// Requests that may wait for a worker, for each handler.
     pub queue: usize,
     /// Where long request bodies wait for their handlers.
@@ -195,6 +199,7 @@ impl Config {
             spool_dir: settings.spool_dir.unwrap_or_else(std::env::temp_dir),
             compile_timeout,
             addr,
+            hosts: settings.host.unwrap_or_default(),
             queue: count(&options::QUEUE, settings.queue)?,
             client,
             grace,

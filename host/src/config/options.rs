@@ -160,6 +160,7 @@ pub(super) fn groups() -> Vec<Group> {
                 facts("pool", name_of(PoolKind::default())),
                 facts("addr", port),
                 facts("port", "that of --addr"),
+                facts("host", "any"),
                 WORKERS.facts(),
                 max_workers,
                 GRACE.facts(),

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use serde::Deserialize;
 
 use super::address::Address;
+use super::host_name::HostName;
 use super::routes::{self, HandlerSettings};
 use super::values::{AuditTo, CacheDir, EnvPair, Probe, Size, Span, positive};
 use super::{LogFormat, PoolKind};
@@ -63,6 +64,12 @@ pub struct Settings {
     /// Only the port of the listen address
     #[arg(long, env = "SWAPBOX_PORT", hide_env = true)]
     pub port: Option<u16>,
+    /// A name by which clients may call the server; repeatable, and without it any will do
+    ///
+    /// The port is not looked at. A request whose Host field, or whose absolute target, has another
+    /// host is answered 421.
+    #[arg(long, env = "SWAPBOX_HOST", hide_env = true, value_name = "NAME")]
+    pub host: Option<Vec<HostName>>,
     /// Handler threads or processes kept ready, for each handler
     #[arg(long, env = "SWAPBOX_WORKERS", hide_env = true, value_name = "N", value_parser = positive)]
     pub workers: Option<NonZeroU32>,
@@ -224,6 +231,7 @@ impl Settings {
             compile_timeout: self.compile_timeout.or(other.compile_timeout),
             addr: self.addr.or(other.addr),
             port: self.port.or(other.port),
+            host: self.host.or(other.host),
             workers: self.workers.or(other.workers),
             max_workers: self.max_workers.or(other.max_workers),
             queue: self.queue.or(other.queue),

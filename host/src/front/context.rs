@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::config::ClientLimits;
+use crate::config::{ClientLimits, HostName};
 use crate::front::clients::Clients;
 use crate::front::spool::Spool;
 use crate::handlers::routing::Routes;
@@ -14,6 +14,8 @@ use crate::observe::metrics::Metrics;
 pub(crate) struct Context {
     pub(crate) routes: Arc<Routes>,
     pub(crate) limits: ClientLimits,
+    /// The names by which clients may call the server; none means any.
+    pub(crate) hosts: Vec<HostName>,
     pub(crate) clients: Arc<Clients>,
     pub(crate) spool: Arc<Spool>,
     pub(crate) metrics: Arc<Metrics>,

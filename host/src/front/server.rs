@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::config::{ClientLimits, Config};
+use crate::config::{ClientLimits, Config, HostName};
 use crate::front::clients::{Clients, ConnectionLease, OverShare};
 use crate::front::connection;
 use crate::front::context::Context;
@@ -43,6 +43,7 @@ pub struct Server {
     listener: Listener,
     limits: ClientLimits,
     spool: Arc<Spool>,
+    hosts: Vec<HostName>,
     grace: Duration,
 }
 
@@ -54,7 +55,8 @@ impl Server {
     pub fn bind(config: &Config) -> anyhow::Result<Self> {
         let listener = Listener::bind(&config.addr)?;
         let spool = Spool::new(config.spool_dir.clone(), &config.client);
-        Ok(Self { listener, limits: config.client, spool, grace: config.grace })
+        let hosts = config.hosts.clone();
+        Ok(Self { listener, limits: config.client, spool, hosts, grace: config.grace })
     }
 
     /// The address that is listened on, with the port that was picked; the first of several.
@@ -76,18 +78,19 @@ impl Server {
         let (drain, draining) = watch::channel(false);
         let limits = self.limits;
         let clients = Arc::new(Clients::new(&limits));
-        let spool = self.spool;
-        let context = Arc::new(Context { routes, limits, clients, spool, metrics, draining });
+        let Self { listener, spool, hosts, grace, .. } = self;
+        let context =
+            Arc::new(Context { routes, limits, hosts, clients, spool, metrics, draining });
         let permits = Arc::new(Semaphore::new(limits.max_connections));
         tokio::select! {
-            never = accept(&self.listener, &permits, &context) => match never {},
+            never = accept(&listener, &permits, &context) => match never {},
             () = stop => {}
         }
         // New clients are refused at once instead of waiting for nobody.
-        drop(self.listener);
+        drop(listener);
         drain.send_replace(true);
         let all = u32::try_from(limits.max_connections).unwrap_or(u32::MAX);
-        timeout(self.grace, permits.acquire_many(all)).await.is_ok()
+        timeout(grace, permits.acquire_many(all)).await.is_ok()
     }
 }
 

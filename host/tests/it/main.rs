@@ -21,6 +21,7 @@ mod files;
 mod fresh;
 #[cfg(feature = "holes")]
 mod holes;
+mod host_names;
 mod hostile;
 mod incoming;
 mod ipc;

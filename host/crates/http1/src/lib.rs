@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod authority;
 mod chunked;
 pub mod conformance;
 mod framing;
@@ -14,6 +15,7 @@ mod head;
 mod message;
 mod response;
 
+pub use authority::authorities;
 pub use chunked::ChunkedDecoder;
 pub use framing::READ;
 pub use framing::{Awaited, Framing, Request};

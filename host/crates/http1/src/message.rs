@@ -89,7 +89,7 @@ pub fn without(message: Bytes, taken: Range<usize>) -> Bytes {
 }
 
 /// A field line as name and value.
-fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = line.iter().position(|byte| *byte == b':')?;
     let (name, value) = line.split_at(colon);
     Some((name, value.get(1..)?))

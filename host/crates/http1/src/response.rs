@@ -202,10 +202,12 @@ fn reason(status: u16) -> &'static str {
     match status {
         308 => "Permanent Redirect",
         400 => "Bad Request",
+        404 => "Not Found",
         408 => "Request Timeout",
         413 => "Content Too Large",
         414 => "URI Too Long",
         417 => "Expectation Failed",
+        421 => "Misdirected Request",
         431 => "Request Header Fields Too Large",
         501 => "Not Implemented",
         502 => "Bad Gateway",
@@ -272,10 +274,12 @@ mod tests {
     fn the_hosts_errors_are_well_formed() {
         for (status, reason) in [
             (400, "Bad Request"),
+            (404, "Not Found"),
             (408, "Request Timeout"),
             (413, "Content Too Large"),
             (414, "URI Too Long"),
             (417, "Expectation Failed"),
+            (421, "Misdirected Request"),
             (431, "Request Header Fields Too Large"),
             (500, "Internal Server Error"),
             (501, "Not Implemented"),

@@ -28,6 +28,8 @@ pub(super) enum Failure {
     Spool(#[from] SpoolError),
     #[error("the server is shutting down")]
     Draining,
+    #[error("the request calls the server by a name that no --host has")]
+    OtherHost,
     #[error("no handler has a prefix that matches")]
     NoRoute,
     #[error(transparent)]
@@ -50,6 +52,7 @@ impl Failure {
             Self::Rejected(reject) => reject.status(),
             Self::Moved(_) => 308,
             Self::NoRoute => 404,
+            Self::OtherHost => 421,
             Self::LateHead | Self::LateBody => 408,
             // Nobody is sent it; the log has it, in nginx's way.
             Self::ClientGone => 499,
@@ -86,6 +89,7 @@ impl Failure {
             Self::LateBody => "Request timeout: the request's body took too long",
             Self::ClientGone => "The client is gone",
             Self::Moved(_) => "Moved: a slash is missing",
+            Self::OtherHost => "Misdirected request: the server does not go by this name",
             Self::NoRoute => "Not found: no handler serves this path",
             Self::Busy => "All workers are busy: try again in a moment",
             Self::Full => "The server holds as much as it can: try again in a moment",

@@ -370,6 +370,9 @@ impl<'a> Connection<'a> {
         message: Bytes,
         body: Option<SpooledBody>,
     ) -> Result<(Done, Arc<Generation>), Failure> {
+        if !request_line::is_for(&self.context.hosts, &message) {
+            return Err(Failure::OtherHost);
+        }
         let generation =
             self.context.routes.find(request_line::target(&message)).ok_or(Failure::NoRoute)?;
         let message = hand_on(&generation.route, message)?;

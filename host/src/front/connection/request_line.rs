@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::config::HostName;
+
 /// Bytes of a request line that are looked at.
 const MAX_LINE: usize = 1 << 10;
 
@@ -16,6 +18,14 @@ pub(super) struct RequestLine {
 /// The target of a whole request.
 pub(super) fn target(message: &[u8]) -> &[u8] {
     message.split(|byte| *byte == b' ').nth(1).unwrap_or_default()
+}
+
+/// Whether a whole request calls the server by one of its names, in its target and in its Host
+/// field alike: a handler may believe either. One that calls the server by none is not for it.
+pub(super) fn is_for(hosts: &[HostName], message: &[u8]) -> bool {
+    let is_ours = |authority: &[u8]| hosts.iter().any(|host| host.is_of(authority));
+    let mut authorities = http1::authorities(message).peekable();
+    hosts.is_empty() || (authorities.peek().is_some() && authorities.all(is_ours))
 }
 
 impl RequestLine {
