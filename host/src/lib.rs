@@ -15,11 +15,12 @@
 //!
 //! [`new`] makes the projects that writers of handlers begin with.
 //!
-//! [`observe`] tells operators what happens. [`attacks`] tries all of it, as [`demo`] has it do.
+//! [`observe`] tells operators what happens, and `admin` those that ask. [`attacks`] tries all of it, as [`demo`] has it do.
 //!
 //! The crates below `host/crates` know nothing of the server. Their dependencies say what never
 //! happens: [`http1`] never sees WebAssembly, and [`sandbox`] never sees a socket.
 
+mod admin;
 pub mod cli;
 pub mod config;
 #[cfg(feature = "demo")]

@@ -7,9 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sandbox::{Audit, measure};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
+use crate::admin::{self, Admin, Facts, ReloadRequest};
 use crate::config::{Config, LogFormat, PoolKind, Route, Verbosity};
 use crate::front::server::Server;
 use crate::handlers::code_cache::Cache;
@@ -20,6 +23,7 @@ use crate::housekeeping;
 use crate::isolation::lockdown::{self, Level};
 use crate::isolation::malloc;
 use crate::observe::audit_sink::Auditor;
+use crate::observe::events::Events;
 use crate::observe::log::{self, Log};
 use crate::observe::metrics::{Metrics, Totals};
 use crate::pool::served_dir::Directories;
@@ -35,6 +39,9 @@ const DESCRIPTORS_PER_WORKER: u64 = 16;
 
 /// How long counting the directory may hold up the start.
 const COUNT: Duration = Duration::from_secs(1);
+
+/// Requests for a reload that may wait for one that goes on.
+const WAITING_RELOADS: usize = 4;
 
 /// Descriptors besides those of connections and workers.
 const SPARE_DESCRIPTORS: u64 = 64;
@@ -118,7 +125,26 @@ async fn serve_until_stopped(
     let hangup = signal(SignalKind::hangup())?;
     let server = Server::bind(config)?;
     let directories = Arc::<Directories>::default();
-    let mut swapper = swapper(config, Arc::clone(&directories), audit);
+    let (metrics, events) = (Arc::<Metrics>::default(), Arc::<Events>::default());
+    let loading = loading(config, Arc::clone(&metrics), Arc::clone(&events));
+    let mut swapper = swapper(config, loading, Arc::clone(&directories), audit);
+    let routes = swapper.routes();
+    let (reload, reloads) = mpsc::channel(WAITING_RELOADS);
+    let state = Arc::new(admin::State {
+        facts: Facts::of(config),
+        metrics: Arc::clone(&metrics),
+        events: Arc::clone(&events),
+        routes: Arc::clone(&routes),
+        holdings: server.holdings(),
+        losses: log.losses(),
+        io: Handle::current(),
+        reload,
+        phase: admin::Phase::default(),
+    });
+    let listener = config.admin.as_ref().map(admin::Listener::bind).transpose()?;
+    let admin_address = listener.as_ref().map(|listener| listener.address().clone());
+    // From here on it serves, until this function ends.
+    let _admin = listener.map(|listener| Admin::start(listener, Arc::clone(&state))).transpose()?;
     let levels = tokio::select! {
         levels = swapper.start() => levels?,
         () = either(&mut interrupt, &mut terminate) => return Ok(Drained::Finished),
@@ -131,6 +157,9 @@ async fn serve_until_stopped(
     );
     let full: Vec<_> = config.routes.iter().filter(|route| is_full(route)).collect();
     introduce(config, server.local_addr()?, level);
+    if let Some(address) = admin_address {
+        tracing::info!(%address, "the operator's listener");
+    }
     if config.client.max_connections < asked {
         let possible = config.client.max_connections;
         tracing::warn!("the limit on file descriptors allows for {possible} connections at a time");
@@ -140,14 +169,14 @@ async fn serve_until_stopped(
 
     let stop = async {
         either(&mut interrupt, &mut terminate).await;
+        state.phase.drain();
         tracing::info!("finishing the requests in flight; a second signal ends at once");
     };
-    let metrics = Arc::new(Metrics::default());
-    let routes = swapper.routes();
-    let served = server.run(Arc::clone(&routes), Arc::clone(&metrics), stop);
+    state.phase.serve();
+    let served = server.run(Arc::clone(&routes), Arc::clone(&metrics), events, stop);
     let housekeeping = housekeeping::run(Arc::clone(&routes), directories, Arc::clone(&metrics));
     let housekeeping = tokio::spawn(housekeeping);
-    let swapping = tokio::spawn(swap_when_told(swapper, hangup, reread, config.watch));
+    let swapping = tokio::spawn(swap_when_told(swapper, hangup, reloads, reread, config.watch));
     tokio::pin!(served);
     let mut impatient = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut first_signal: Option<Instant> = None;
@@ -166,23 +195,33 @@ async fn serve_until_stopped(
     swapping.abort();
     housekeeping.abort();
     routes.report();
-    let Totals { requests, refused, abandoned, turned_away } = metrics.totals();
-    let dropped_lines = log.dropped_lines();
+    let Totals { requests, refused, abandoned, turned_away, .. } = metrics.totals();
+    let dropped_lines = log.losses().dropped_lines();
     tracing::info!(requests, refused, abandoned, turned_away, dropped_lines, "ended");
     Ok(drained)
 }
 
-fn swapper(config: &Config, directories: Arc<Directories>, audit: Option<Arc<Audit>>) -> Swapper {
+fn loading(config: &Config, metrics: Arc<Metrics>, events: Arc<Events>) -> Loading {
     let cache = Cache::open(&config.cache_dir).unwrap_or_else(|error| {
         tracing::warn!("compiled handlers are not kept: {error:#}");
         None
     });
-    let loading = Loading {
+    Loading {
         cache: cache.map(Arc::new),
         probe: config.probe.clone(),
         compile_timeout: config.compile_timeout,
         watched: config.watch,
-    };
+        metrics,
+        events,
+    }
+}
+
+fn swapper(
+    config: &Config,
+    loading: Loading,
+    directories: Arc<Directories>,
+    audit: Option<Arc<Audit>>,
+) -> Swapper {
     let common = Common {
         kind: config.pool,
         queue: config.queue,
@@ -195,9 +234,15 @@ fn swapper(config: &Config, directories: Arc<Directories>, audit: Option<Arc<Aud
     Swapper::new(common, loading, config.routes.clone())
 }
 
-/// Takes up what has changed: on SIGHUP all of the configuration's handlers, and by itself
-/// their files, if they are watched.
-async fn swap_when_told(mut swapper: Swapper, mut hangup: Signal, reread: Reread, watched: bool) {
+/// Takes up what has changed: on SIGHUP or as the operator asks all of the configuration's handlers, and by
+/// itself their files, if they are watched.
+async fn swap_when_told(
+    mut swapper: Swapper,
+    mut hangup: Signal,
+    mut reloads: mpsc::Receiver<ReloadRequest>,
+    reread: Reread,
+    watched: bool,
+) {
     let mut watch = watched.then(Watch::new);
     loop {
         if let Some(watch) = &mut watch {
@@ -217,29 +262,37 @@ async fn swap_when_told(mut swapper: Swapper, mut hangup: Signal, reread: Reread
             }
         };
         tokio::select! {
-            _ = hangup.recv() => reload(&mut swapper, &reread).await,
+            _ = hangup.recv() => drop(reload(&mut swapper, &reread, "SIGHUP").await),
+            Some(ReloadRequest(reply)) = reloads.recv() => {
+                // Who asked may have left.
+                let _ = reply.send(reload(&mut swapper, &reread, "POST /reload").await);
+            }
             () = changed => swapper.refresh().await,
             () = due => swapper.refresh().await,
         }
     }
 }
 
-/// Takes up the configuration's handlers, and says in one line what came of it.
-async fn reload(swapper: &mut Swapper, reread: &Reread) {
-    let wanted = match reread() {
-        Ok(wanted) => wanted,
-        Err(why) => {
-            tracing::warn!("SIGHUP: the configuration is refused, all goes on: {why:#}");
-            return;
-        }
-    };
+/// Takes up the configuration's handlers, as `asked` by whom, and says in one line what came of it.
+///
+/// # Errors
+/// Why the configuration is refused.
+async fn reload(
+    swapper: &mut Swapper,
+    reread: &Reread,
+    asked: &'static str,
+) -> anyhow::Result<Outcome> {
+    let wanted = reread().inspect_err(|why| {
+        tracing::warn!("{asked}: the configuration is refused, all goes on: {why:#}");
+    })?;
     let outcome = swapper.reload(wanted).await;
-    let Outcome { added, swapped, removed, unchanged, refused } = outcome;
+    let Outcome { added, swapped, removed, unchanged, refused, .. } = &outcome;
     let message = match outcome.is_nothing() {
-        true => "SIGHUP: nothing has changed",
-        false => "SIGHUP: handlers reloaded",
+        true => "nothing has changed",
+        false => "handlers reloaded",
     };
-    tracing::info!(added, swapped, removed, unchanged, refused, "{message}");
+    tracing::info!(added, swapped, removed, unchanged, refused, "{asked}: {message}");
+    Ok(outcome)
 }
 
 /// Prints the banner.
@@ -311,7 +364,8 @@ async fn either(one: &mut Signal, other: &mut Signal) {
 fn connections_within_limit(config: &Config) -> usize {
     // While a handler is swapped there are the workers of two.
     let workers = config.routes.iter().map(|route| u64::from(route.max_workers + route.workers));
-    let reserve = workers.sum::<u64>() * DESCRIPTORS_PER_WORKER + SPARE_DESCRIPTORS;
+    let admin = if config.admin.is_some() { admin::CONNECTIONS as u64 } else { 0 };
+    let reserve = workers.sum::<u64>() * DESCRIPTORS_PER_WORKER + SPARE_DESCRIPTORS + admin;
     let needed = config.client.max_connections as u64 + reserve;
     let limit = getrlimit(Resource::Nofile);
     let allowed = limit.maximum.map_or(needed, |maximum| maximum.min(needed));

@@ -23,7 +23,7 @@ const TABLE_KEYS: [[&str; 3]; 4] = [
 ];
 
 /// Each option with a value that is not its default: as text, and in TOML.
-const SAMPLES: [[&str; 3]; 37] = [
+const SAMPLES: [[&str; 3]; 39] = [
     ["pool", "process", "'process'"],
     ["addr", "127.0.0.2:7", "'127.0.0.2:7'"],
     ["port", "17", "17"],
@@ -61,6 +61,8 @@ const SAMPLES: [[&str; 3]; 37] = [
     ["log", "json", "'json'"],
     ["quiet", "true", "true"],
     ["audit", "audit.log", "'audit.log'"],
+    ["admin", "127.0.0.1:9090", "'127.0.0.1:9090'"],
+    ["admin-allow-remote", "true", "true"],
 ];
 
 fn given(arguments: &[String]) -> Settings {

@@ -15,6 +15,7 @@ use http1::MAX_BUFFER_OVERHEAD;
 use sandbox::{HandlerLimits, Usage};
 
 mod address;
+mod admin;
 #[cfg(test)]
 mod documented;
 mod host_name;
@@ -23,6 +24,7 @@ mod routes;
 mod settings;
 mod values;
 pub use address::Address;
+pub use admin::AdminAddress;
 pub use host_name::HostName;
 use options::Bounded;
 pub(crate) use options::describe;
@@ -98,6 +100,10 @@ pub struct Config {
     pub verbosity: Verbosity,
     /// What of the environment was passed over, a line for each.
     pub passed_over: Vec<String>,
+    /// Where the operator's listener is.
+    pub admin: Option<AdminAddress>,
+    /// Whether that may be where other machines reach it.
+    pub admin_allow_remote: bool,
     /// Where host calls are told of.
     pub audit: Option<AuditTo>,
     /// Whether less than the full sandbox is an error.
@@ -184,6 +190,15 @@ impl Config {
         let client = client_limits(&settings, &routes)?;
         let Span(compile_timeout) = options::COMPILE_TIMEOUT.of(settings.compile_timeout)?;
         let Span(grace) = options::GRACE.of(settings.grace)?;
+        let admin_allow_remote = settings.admin_allow_remote.unwrap_or(false);
+        if let Some(address) = settings.admin.as_ref().filter(|address| !address.is_local())
+            && !admin_allow_remote
+        {
+            bail!(
+                "--admin: others than this machine reach {address}, where nobody is asked who he is; \
+                 --admin-allow-remote allows for it"
+            );
+        }
         let verbosity = match (settings.quiet.unwrap_or(false), settings.log) {
             (false, _) => Verbosity::Full,
             // Whoever names a format wants a log.
@@ -206,6 +221,8 @@ impl Config {
             log: settings.log.unwrap_or_default(),
             verbosity,
             passed_over: Vec::new(),
+            admin: settings.admin,
+            admin_allow_remote,
             audit: settings.audit,
             require_sandbox: settings.require_sandbox.unwrap_or(false),
             compromised: false,

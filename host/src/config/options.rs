@@ -209,11 +209,13 @@ pub(super) fn groups() -> Vec<Group> {
             ],
         ),
         group(
-            "The log",
+            "The log, and the operator's listener",
             vec![
                 facts("log", name_of(LogFormat::default())),
                 facts("quiet", OFF),
                 facts("audit", OFF),
+                facts("admin", OFF),
+                facts("admin-allow-remote", OFF),
             ],
         ),
     ]

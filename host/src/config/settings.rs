@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use serde::Deserialize;
 
 use super::address::Address;
+use super::admin::AdminAddress;
 use super::host_name::HostName;
 use super::routes::{self, HandlerSettings};
 use super::values::{AuditTo, CacheDir, EnvPair, Probe, Size, Span, positive};
@@ -173,6 +174,20 @@ pub struct Settings {
         default_missing_value = "true", value_name = "BOOL"
     )]
     pub quiet: Option<bool>,
+    /// Where the operator has metrics, health and events, and has handlers reloaded
+    ///
+    /// Nobody is asked who he is. So it is a loopback address, or a Unix socket, which the user of the
+    /// server alone can open. Port 0 picks a free one.
+    #[arg(long, env = "SWAPBOX_ADMIN", hide_env = true, value_name = "IP:PORT|unix:PATH")]
+    pub admin: Option<AdminAddress>,
+    /// The operator's listener may have an address that other machines reach
+    ///
+    /// It may then be called by any IP address.
+    #[arg(
+        long, env = "SWAPBOX_ADMIN_ALLOW_REMOTE", hide_env = true, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", value_name = "BOOL"
+    )]
+    pub admin_allow_remote: Option<bool>,
     /// A line of JSON for every host call of a handler, into this file or to standard output
     ///
     /// What cannot be written or is not read holds up the handlers, and ends their calls at the
@@ -258,6 +273,8 @@ impl Settings {
             grace: self.grace.or(other.grace),
             log: self.log.or(other.log),
             quiet: self.quiet.or(other.quiet),
+            admin: self.admin.or(other.admin),
+            admin_allow_remote: self.admin_allow_remote.or(other.admin_allow_remote),
             audit: self.audit.or(other.audit),
             require_sandbox: self.require_sandbox.or(other.require_sandbox),
         }

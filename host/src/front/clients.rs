@@ -25,6 +25,7 @@ pub(crate) struct Clients {
     max_buffered: usize,
     max_buffered_each: usize,
     buffered: AtomicUsize,
+    connections: AtomicUsize,
     /// Of every address with a connection; so there are no more than connections.
     accounts: Mutex<HashMap<IpAddr, Account>>,
     last_ticket: AtomicU64,
@@ -90,6 +91,7 @@ impl Clients {
             max_buffered: limits.max_buffered,
             max_buffered_each: limits.share.of(limits.max_buffered),
             buffered: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
             accounts: Mutex::default(),
             last_ticket: AtomicU64::new(0),
         }
@@ -109,6 +111,7 @@ impl Clients {
             return Err(OverShare { first, share: self.max_connections_each });
         }
         account.connections += 1;
+        self.connections.fetch_add(1, Ordering::Relaxed);
         let buffered = Arc::clone(&account.buffered);
         Ok(ConnectionLease { clients: Arc::clone(self), address, buffered, held: 0 })
     }
@@ -119,6 +122,16 @@ impl Clients {
         let mut accounts = self.lock();
         let idle = accounts.values_mut().filter(|account| !account.idle.is_empty());
         idle.max_by_key(|account| account.connections).is_some_and(Account::make_room)
+    }
+
+    /// Open connections of all addresses.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that all connections hold.
+    pub(crate) fn buffered(&self) -> usize {
+        self.buffered.load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Account>> {
@@ -205,6 +218,7 @@ impl Drop for Idle<'_> {
 impl Drop for ConnectionLease {
     fn drop(&mut self) {
         self.give_back(self.held);
+        self.clients.connections.fetch_sub(1, Ordering::Relaxed);
         let mut accounts = self.clients.lock();
         if let Some(account) = accounts.get_mut(&self.address) {
             account.connections -= 1;

@@ -8,6 +8,7 @@ use crate::config::{ClientLimits, HostName};
 use crate::front::clients::Clients;
 use crate::front::spool::Spool;
 use crate::handlers::routing::Routes;
+use crate::observe::events::Events;
 use crate::observe::metrics::Metrics;
 
 /// What every connection works with.
@@ -19,5 +20,6 @@ pub(crate) struct Context {
     pub(crate) clients: Arc<Clients>,
     pub(crate) spool: Arc<Spool>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) events: Arc<Events>,
     pub(crate) draining: watch::Receiver<bool>,
 }

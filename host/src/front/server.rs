@@ -21,6 +21,7 @@ use crate::front::context::Context;
 use crate::front::listener::Listener;
 use crate::front::spool::Spool;
 use crate::handlers::routing::Routes;
+use crate::observe::events::Events;
 use crate::observe::metrics::Metrics;
 
 /// How long accepting pauses when there are no descriptors left, and how often an
@@ -42,9 +43,34 @@ const MAX_FAREWELLS: usize = 64;
 pub struct Server {
     listener: Listener,
     limits: ClientLimits,
+    clients: Arc<Clients>,
     spool: Arc<Spool>,
     hosts: Vec<HostName>,
     grace: Duration,
+}
+
+/// What clients hold of the server.
+#[derive(Clone)]
+pub(crate) struct Holdings {
+    clients: Arc<Clients>,
+    spool: Arc<Spool>,
+}
+
+impl Holdings {
+    /// Open connections.
+    pub(crate) fn connections(&self) -> usize {
+        self.clients.connections()
+    }
+
+    /// Bytes of requests and responses in memory, but for short ones.
+    pub(crate) fn buffered(&self) -> usize {
+        self.clients.buffered()
+    }
+
+    /// Bytes of request bodies in files.
+    pub(crate) fn spooled(&self) -> u64 {
+        self.spool.held()
+    }
 }
 
 impl Server {
@@ -55,8 +81,14 @@ impl Server {
     pub fn bind(config: &Config) -> anyhow::Result<Self> {
         let listener = Listener::bind(&config.addr)?;
         let spool = Spool::new(config.spool_dir.clone(), &config.client);
-        let hosts = config.hosts.clone();
-        Ok(Self { listener, limits: config.client, spool, hosts, grace: config.grace })
+        let clients = Arc::new(Clients::new(&config.client));
+        let (hosts, limits) = (config.hosts.clone(), config.client);
+        Ok(Self { listener, limits, clients, spool, hosts, grace: config.grace })
+    }
+
+    /// What says how much clients hold.
+    pub(crate) fn holdings(&self) -> Holdings {
+        Holdings { clients: Arc::clone(&self.clients), spool: Arc::clone(&self.spool) }
     }
 
     /// The address that is listened on, with the port that was picked; the first of several.
@@ -69,18 +101,17 @@ impl Server {
 
     /// Serves until `stop` resolves, then finishes the requests in flight, for
     /// at most the configured grace. Returns whether all of them were finished.
-    pub async fn run(
+    pub(crate) async fn run(
         self,
         routes: Arc<Routes>,
         metrics: Arc<Metrics>,
+        events: Arc<Events>,
         stop: impl Future<Output = ()>,
     ) -> bool {
         let (drain, draining) = watch::channel(false);
-        let limits = self.limits;
-        let clients = Arc::new(Clients::new(&limits));
-        let Self { listener, spool, hosts, grace, .. } = self;
-        let context =
-            Arc::new(Context { routes, limits, hosts, clients, spool, metrics, draining });
+        let Self { listener, limits, clients, spool, hosts, grace } = self;
+        let context = Context { routes, limits, hosts, clients, spool, metrics, events, draining };
+        let context = Arc::new(context);
         let permits = Arc::new(Semaphore::new(limits.max_connections));
         tokio::select! {
             never = accept(&listener, &permits, &context) => match never {},

@@ -91,6 +91,11 @@ impl Spool {
         Ok(SpoolFile { file: Arc::new(file), lease })
     }
 
+    /// Bytes of all bodies.
+    pub(crate) fn held(&self) -> u64 {
+        self.lock().all
+    }
+
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -6,6 +6,8 @@
 //! A candidate that fails anywhere changes nothing. What failed for want of time or room is
 //! tried again, what is no handler is not, until its file changes.
 
+mod outcome;
+
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,18 +17,22 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use http1::{Persistence, Reply, prepare};
 use rustix::io::Errno;
-use sandbox::takes_streams;
-use sandbox::{CallError, HandlerLimits, Sandbox};
+use sandbox::{CallError, HandlerLimits, Sandbox, takes_streams};
+use serde_json::json;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
+use self::outcome::Change;
+pub use self::outcome::{Outcome, Refused};
 use crate::config::{Probe, Route};
 use crate::handlers::code_cache::{Cache, Key};
 use crate::handlers::compiler::{self, Bounds, Compiled, Priority};
 use crate::handlers::component_file::{self, Content, Identity, StillWritten};
 use crate::handlers::routing::{Digest, Generation, Routes, hand_on};
 use crate::isolation::lockdown::Level;
+use crate::observe::events::{Event, Events};
 use crate::observe::log::Budget;
+use crate::observe::metrics::Metrics;
 use crate::observe::symbolize::Symbols;
 use crate::pool::{Common, Pool, StartupMode};
 
@@ -52,6 +58,10 @@ pub struct Loading {
     pub compile_timeout: Duration,
     /// Whether files are watched, so that they are tried again without being told.
     pub watched: bool,
+    /// What counts handlers that are taken up.
+    pub metrics: Arc<Metrics>,
+    /// Who is told of them.
+    pub(crate) events: Arc<Events>,
 }
 
 /// What it takes to take up a handler.
@@ -77,47 +87,6 @@ struct Wanted {
 struct Retry {
     at: Instant,
     rest: Duration,
-}
-
-/// How many handlers a reload came to what.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
-    /// New prefixes.
-    pub added: usize,
-    /// Prefixes with another handler, or another configuration.
-    pub swapped: usize,
-    /// Prefixes that are no more.
-    pub removed: usize,
-    /// Prefixes that are as they were.
-    pub unchanged: usize,
-    /// Prefixes whose new handler was refused.
-    pub refused: usize,
-}
-
-/// What became of one route.
-#[derive(Clone, Copy)]
-enum Change {
-    Added,
-    Swapped,
-    Unchanged,
-    Refused,
-}
-
-impl Outcome {
-    /// Whether all is as it was.
-    #[must_use]
-    pub fn is_nothing(&self) -> bool {
-        *self == Self { unchanged: self.unchanged, ..Self::default() }
-    }
-
-    fn count(&mut self, change: Change) {
-        *match change {
-            Change::Added => &mut self.added,
-            Change::Swapped => &mut self.swapped,
-            Change::Unchanged => &mut self.unchanged,
-            Change::Refused => &mut self.refused,
-        } += 1;
-    }
 }
 
 impl Wanted {
@@ -204,7 +173,9 @@ impl Swapper {
             symbols,
             takes_streams,
             pool,
+            level,
             output,
+            metrics: Arc::default(),
         }));
         Ok(level)
     }
@@ -246,7 +217,7 @@ impl Swapper {
                 if let Some(wanted) = self.wanted.get_mut(index) {
                     wanted.read = read;
                 }
-                return Change::Refused;
+                return refused(&route, "it was refused before, and is the same".into());
             }
             Ok((component, found)) => {
                 digest = Some(found);
@@ -260,6 +231,12 @@ impl Swapper {
             Ok(change) => return change,
             Err(error) => error,
         };
+        self.loading.metrics.swapped(false);
+        self.loading.events.publish(|| {
+            let (prefix, reason) = (route.prefix.to_string(), format!("{error:#}"));
+            let refused = json!({ "prefix": prefix, "outcome": "refused", "reason": reason });
+            Event::new("swap", &refused)
+        });
         let prefix = &route.prefix;
         let goes_on = match self.routes.current(prefix) {
             Some(current) => format!("{} goes on", current.digest),
@@ -281,7 +258,7 @@ impl Swapper {
             }
         };
         tracing::warn!(%prefix, "handler refused, {goes_on}: {error:#}{next}");
-        Change::Refused
+        refused(&route, format!("{error:#}"))
     }
 
     /// Puts a component in the place of the route's current handler, if it is another.
@@ -297,12 +274,12 @@ impl Swapper {
             return Ok(Change::Unchanged);
         }
         let takes_streams = takes_streams(&component);
-        let (pool, symbols) = self.candidate(component, digest, route).await?;
-        let (change, old, output) = match &current {
-            Some(current) => {
-                (Change::Swapped, current.digest.to_string(), Arc::clone(&current.output))
-            }
-            None => (Change::Added, "none".into(), Budget::new(route.prefix.to_string())),
+        let (pool, level, symbols) = self.candidate(component, digest, route).await?;
+        let change = if current.is_some() { Change::Swapped } else { Change::Added };
+        let old = current.as_ref().map_or_else(|| "none".into(), |now| now.digest.to_string());
+        let (output, metrics) = match &current {
+            Some(current) => (Arc::clone(&current.output), Arc::clone(&current.metrics)),
+            None => (Budget::new(route.prefix.to_string()), Arc::default()),
         };
         let route = route.clone();
         let prefix = route.prefix.clone();
@@ -312,9 +289,20 @@ impl Swapper {
             symbols,
             takes_streams,
             pool,
+            level,
             output,
+            metrics,
         }));
         let milliseconds = u64::try_from(began.elapsed().as_millis())?;
+        self.loading.metrics.swapped(true);
+        self.loading.events.publish(|| {
+            let (prefix, new) = (prefix.to_string(), digest.to_string());
+            let taken = json!({
+                "prefix": prefix, "outcome": "taken", "old": old, "new": new,
+                "milliseconds": milliseconds,
+            });
+            Event::new("swap", &taken)
+        });
         tracing::info!(%prefix, %old, new = %digest, milliseconds, "handler swapped");
         Ok(change)
     }
@@ -325,17 +313,17 @@ impl Swapper {
         component: Bytes,
         digest: Digest,
         route: &Route,
-    ) -> anyhow::Result<(Pool, Option<Arc<Symbols>>)> {
+    ) -> anyhow::Result<(Pool, Level, Option<Arc<Symbols>>)> {
         let symbols = Symbols::of(&component).map(Arc::new);
         let code = self.loading.code(component, digest, route.limits, Priority::Low).await?;
-        let (pool, _) = Pool::start(&self.common, route, code, StartupMode::OneByOne).await?;
+        let (pool, level) = Pool::start(&self.common, route, code, StartupMode::OneByOne).await?;
         pool.try_out().await.context("it cannot be instantiated")?;
         if let Some(probe) = &self.loading.probe
             && route.prefix.matches(probe.target().as_bytes())
         {
             probed(&pool, route, probe).await.with_context(|| format!("--probe {probe}"))?;
         }
-        Ok((pool, symbols))
+        Ok((pool, level, symbols))
     }
 }
 
@@ -359,6 +347,7 @@ impl Loading {
             }
         })
         .await??;
+        self.metrics.looked_up(kept.is_some());
         if let Some(code) = kept {
             return Ok(code);
         }
@@ -383,6 +372,10 @@ impl Loading {
             Some(why) => bail!(why),
         }
     }
+}
+
+fn refused(route: &Route, reason: String) -> Change {
+    Change::Refused(Refused { prefix: route.prefix.to_string(), reason })
 }
 
 /// A route's handler in messages.

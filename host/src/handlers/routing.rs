@@ -8,10 +8,10 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{Prefix, Route};
-use crate::observe::symbolize::Symbols;
-
+use crate::isolation::lockdown::Level;
 use crate::observe::log::Budget;
-use crate::observe::metrics::{Metrics, Snapshot};
+use crate::observe::metrics::{Metrics, RouteMetrics, Snapshot};
+use crate::observe::symbolize::Symbols;
 use crate::pool::Pool;
 
 /// SHA-256 of a component.
@@ -31,8 +31,12 @@ pub struct Generation {
     pub takes_streams: bool,
     /// The workers of this generation.
     pub pool: Pool,
+    /// What is in force around them.
+    pub level: Level,
     /// What the log takes of its output: the next generation has what this one leaves.
     pub(crate) output: Arc<Budget>,
+    /// What became of its requests, and of those of the generations before.
+    pub(crate) metrics: Arc<RouteMetrics>,
 }
 
 /// The current generation of every handler.

@@ -43,10 +43,22 @@ enum LineFormat {
     Json,
 }
 
+/// What is known of lines that did not get through.
+#[derive(Clone)]
+pub struct Losses(Option<Queue>);
+
 /// The log while it is in use; dropping it writes out what is queued.
 pub struct Log(Option<Queue>);
 
 impl Log {
+    /// What counts the lines that do not get through.
+    #[must_use]
+    pub fn losses(&self) -> Losses {
+        Losses(self.0.clone())
+    }
+}
+
+impl Losses {
     /// Lines that did not get through so far.
     #[must_use]
     pub fn dropped_lines(&self) -> usize {

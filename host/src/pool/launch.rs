@@ -72,6 +72,11 @@ struct Zygote {
 }
 
 impl Launcher {
+    /// The directory that its workers' handler serves.
+    pub(super) fn dir(&self) -> &ServedDir {
+        &self.dir
+    }
+
     /// For workers with this machine code.
     pub(super) fn new(common: &Common, route: &Route, code: OwnedFd) -> anyhow::Result<Self> {
         let dir = Arc::new(common.directories.open(&route.dir, route.limits.quota)?);

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sandbox::{Audit, Call, CallError, SpooledBody};
+use sandbox::{Audit, Call, CallError, SpooledBody, Usage};
 use shm::doorbell::Doorbell;
 use shm::ring::Ring;
 use tokio::sync::oneshot;
@@ -260,6 +260,20 @@ impl Pool {
             Kind::Thread(pool) => pool.trim().await,
             Kind::Process(pool) => pool.trim(),
         }
+    }
+
+    /// Workers, those that are being started too.
+    pub(crate) fn workers(&self) -> u64 {
+        self.load.workers()
+    }
+
+    /// What the directory holds, as far as that is known, and what it may hold.
+    pub(crate) fn directory_usage(&self) -> (Option<Usage>, Usage) {
+        let ledger = match &self.kind {
+            Kind::Thread(pool) => pool.dir().ledger(),
+            Kind::Process(pool) => pool.dir().ledger(),
+        };
+        (ledger.usage(), ledger.quota())
     }
 
     /// Requests in a worker, and requests that wait for one.

@@ -35,6 +35,7 @@ use super::turns::{CROWDED, LOOK_AFTER, Turns};
 use super::{Job, PoolContext, StartupMode};
 use crate::isolation::lockdown::Level;
 use crate::isolation::sched;
+use crate::pool::served_dir::ServedDir;
 
 /// How far past its deadline a worker is killed; a handler that sleeps in a host
 /// call ends by itself before.
@@ -105,6 +106,11 @@ impl Task for Job {
 }
 
 impl ProcessPool {
+    /// The directory that its handler serves.
+    pub(super) fn dir(&self) -> &ServedDir {
+        self.shared.launcher.dir()
+    }
+
     pub(super) async fn start(
         context: &PoolContext<'_>,
         code: OwnedFd,

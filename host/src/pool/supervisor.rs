@@ -281,7 +281,7 @@ impl<H: WorkerHandle> Supervisor<H> {
 
     /// Sets the counters, and tells how soon somebody must look at the pool again.
     fn needed_pause(&self, missing: usize) -> Option<Duration> {
-        self.load.set(self.schedule.running(), self.schedule.pending());
+        self.load.set(self.schedule.running(), self.schedule.pending(), self.workers);
         self.schedule.needed_pause(self.workers > self.usual || missing > 0)
     }
 

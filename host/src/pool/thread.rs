@@ -66,6 +66,11 @@ struct Answer {
 }
 
 impl ThreadPool {
+    /// The directory that its handler serves.
+    pub(super) fn dir(&self) -> &ServedDir {
+        &self.shared.dir
+    }
+
     pub(super) fn start(
         context: &PoolContext<'_>,
         code: &OwnedFd,

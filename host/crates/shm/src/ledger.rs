@@ -163,6 +163,15 @@ impl Ledger {
         Usage { bytes, entries }
     }
 
+    /// What the directory holds, or held when it was last counted and has not grown beyond since; `None` while it
+    /// was never counted.
+    #[must_use]
+    pub fn usage(&self) -> Option<Usage> {
+        let [bytes, entries] =
+            [BYTES, ENTRIES].map(|word| self.word(word).load(Ordering::SeqCst) & VALUE);
+        (bytes < UNKNOWN).then_some(Usage { bytes, entries })
+    }
+
     /// Changes the most that the directory may hold, from the next change on.
     pub fn set_quota(&self, quota: Usage) {
         self.word(QUOTA_BYTES).store(quota.bytes, Ordering::SeqCst);

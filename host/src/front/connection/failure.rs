@@ -8,6 +8,7 @@ use sandbox::CallError;
 use crate::front::clients::Full;
 use crate::front::spool::SpoolError;
 use crate::handlers::routing::Redirect;
+use crate::observe::metrics::{Layer, Refusal};
 
 /// Why a request does not get its handler's answer.
 #[derive(Debug, thiserror::Error)]
@@ -67,16 +68,27 @@ impl Failure {
     }
 
     /// What ended the handler's call, if one was made.
-    pub(super) fn stopped_by(&self) -> Option<&'static str> {
+    pub(super) fn stopped_by(&self) -> Option<Layer> {
         Some(match self {
-            Self::Call(CallError::Deadline) => "deadline",
-            Self::Call(CallError::OutOfMemory) => "ceiling",
-            Self::Call(CallError::Trap(_) | CallError::NoResponse) => "wasm",
-            Self::Call(CallError::Exited(_) | CallError::HostCall) => "monitor",
+            Self::Call(CallError::Deadline) => Layer::Deadline,
+            Self::Call(CallError::OutOfMemory) => Layer::Ceiling,
+            Self::Call(CallError::Trap(_) | CallError::NoResponse) => Layer::Wasm,
+            Self::Call(CallError::Exited(_) | CallError::HostCall) => Layer::Monitor,
             Self::Call(CallError::TooLong | CallError::Unanswered) | Self::Malformed(_) => {
-                "response check"
+                Layer::ResponseCheck
             }
-            Self::Call(CallError::WorkerLost) => "worker replaced",
+            Self::Call(CallError::WorkerLost) => Layer::WorkerReplaced,
+            _ => return None,
+        })
+    }
+
+    /// Why the server has no room for it, where that is the reason.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        Some(match self {
+            Self::Busy => Refusal::Queue,
+            Self::Full => Refusal::Memory,
+            Self::Spool(SpoolError::Full) => Refusal::Spool,
+            Self::Draining => Refusal::Draining,
             _ => return None,
         })
     }

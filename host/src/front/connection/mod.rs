@@ -2,6 +2,7 @@
 //! again; each phase within its time.
 
 mod answer;
+mod ended;
 mod failure;
 mod phase_timer;
 mod request_line;
@@ -13,12 +14,12 @@ use std::future::ready;
 use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http1::{
     Awaited, Framing, Head, MAX_RESPONSE_HEAD, Malformed, Outgoing, Persistence, Reject, Reply,
-    Request, Version, error_response, prepare_start, redirect,
+    Request, Version, error_response, prepare_start,
 };
 use rustix::net::sockopt::set_socket_linger;
 use sandbox::SpooledBody;
@@ -63,6 +64,7 @@ pub(crate) async fn serve(
         pace: PhaseTimer::new(&context.limits, context.draining.clone()),
         framing: Framing::new(context.limits.max_request, IN_MEMORY),
         buffer: BytesMut::new(),
+        began: None,
     };
     loop {
         let next = match connection.read_request().await {
@@ -119,6 +121,8 @@ struct Connection<'a> {
     framing: Framing,
     /// What was read and not yet used: the start of the next request.
     buffer: BytesMut,
+    /// When the first bytes of the request came, unless they came with those of the one before.
+    began: Option<Instant>,
 }
 
 /// Why there is no request to serve.
@@ -173,6 +177,7 @@ impl<'a> Connection<'a> {
     async fn read_request(&mut self) -> Result<(Request, Option<SpooledBody>), Unserved> {
         // Also between pipelined requests, so that each answer has a time of its own.
         self.pace.enter(Phase::Idle);
+        self.began = None;
         let mut told = false;
         let mut has_read = false;
         let mut spooled = None;
@@ -200,6 +205,7 @@ impl<'a> Connection<'a> {
                 self.pace.wait(self.stream.write_all(CONTINUE)).await?;
             }
             self.read().await?;
+            self.began.get_or_insert_with(Instant::now);
         }
     }
 
@@ -264,11 +270,13 @@ impl<'a> Connection<'a> {
 
     async fn answer(&mut self, request: Request, body: Option<SpooledBody>) -> Next {
         let Request { head, message, .. } = request;
+        let began = self.began.unwrap_or_else(Instant::now);
         let line = RequestLine::of(&message);
         let number = self.context.metrics.next_request();
+        let generation = self.context.routes.find(request_line::target(&message));
         let outcome = match self.pace.is_draining() {
             true => Err(Failure::Draining),
-            false => self.run(&head, number, message, body).await,
+            false => self.run(generation.as_deref(), &head, number, message, body).await,
         };
 
         let keep_alive = head.keep_alive && !self.pace.is_draining();
@@ -283,8 +291,8 @@ impl<'a> Connection<'a> {
         };
         let mut access = self.access(&line, number);
         let mut why = None;
-        let result = outcome.and_then(|(done, generation)| {
-            if let Some(cause) = done.call.cause {
+        let result = outcome.and_then(|done| {
+            if let (Some(cause), Some(generation)) = (done.call.cause, &generation) {
                 why = cause.host_call.or(cause.reason);
                 let symbols = generation.symbols.clone();
                 log::backtrace(number, cause.frames, symbols, &generation.output);
@@ -311,7 +319,7 @@ impl<'a> Connection<'a> {
                 next
             }
         };
-        access.write();
+        self.ended(&access, began, generation.as_deref());
         // What was held for the answer is no longer; to hold less never fails.
         let _ = self.seat.hold(self.buffer.len());
         next
@@ -319,62 +327,28 @@ impl<'a> Connection<'a> {
 
     /// Answers what did not become a request.
     async fn reject(&mut self, failure: Failure) -> Next {
+        let began = self.began.unwrap_or_else(Instant::now);
         let line = RequestLine::of(self.framing.start(&self.buffer));
         let mut access = self.access(&line, self.context.metrics.next_request());
         let reply = last_reply(line.method() == b"HEAD");
         let next = self.fail(&failure, &reply, &mut access).await;
-        access.write();
+        self.ended(&access, began, None);
         next
-    }
-
-    /// Tells a client why it does not get its handler's answer.
-    async fn fail(
-        &mut self,
-        failure: &Failure,
-        reply: &Reply,
-        access: &mut AccessLogEntry<'_>,
-    ) -> Next {
-        access.status = failure.status();
-        access.error = match failure {
-            Failure::Moved(_) => None,
-            failure => Some(failure.to_string()),
-        };
-        access.stopped_by = failure.stopped_by();
-        let refused = match failure {
-            Failure::ClientGone => {
-                self.context.metrics.abandoned();
-                return self.next(Err(Stop::Gone), reply.persistence, access);
-            }
-            Failure::Busy | Failure::Full => true,
-            _ => false,
-        };
-        if refused || matches!(failure, Failure::Draining) {
-            self.context.metrics.refused();
-        }
-        let response = match failure {
-            Failure::Moved(to) => redirect(&to.location, reply),
-            failure => error_response(failure.status(), &failure.text(), reply),
-        };
-        let written = self.write(response, Bytes::new().into(), access).await;
-        match self.next(written, reply.persistence, access) {
-            Next::KeepOpen if refused => Next::Pause,
-            next => next,
-        }
     }
 
     /// Has the pool answer a request, unless the client goes away before.
     async fn run(
         &self,
+        generation: Option<&Generation>,
         head: &Head,
         number: u64,
         message: Bytes,
         body: Option<SpooledBody>,
-    ) -> Result<(Done, Arc<Generation>), Failure> {
+    ) -> Result<Done, Failure> {
         if !request_line::is_for(&self.context.hosts, &message) {
             return Err(Failure::OtherHost);
         }
-        let generation =
-            self.context.routes.find(request_line::target(&message)).ok_or(Failure::NoRoute)?;
+        let generation = generation.ok_or(Failure::NoRoute)?;
         let message = hand_on(&generation.route, message)?;
         let (message, body) = match body {
             Some(body) if !generation.takes_streams => (self.whole(message, body).await?, None),
@@ -391,7 +365,7 @@ impl<'a> Connection<'a> {
             done = pool.run(slot, number, message, body) => {
                 self.context.metrics.finished();
                 log::captured(number, &done.call.captured, &generation.output);
-                Ok((done, Arc::clone(&generation)))
+                Ok(done)
             }
             () = reset(&self.stream) => Err(Failure::ClientGone),
         }
@@ -409,26 +383,6 @@ impl<'a> Connection<'a> {
             Ok(message.into())
         });
         Ok(read.await.map_err(io::Error::other).and_then(|read| read).map_err(SpoolError::Io)?)
-    }
-
-    /// What the log says of a request that no worker had.
-    fn access<'b>(&self, line: &'b RequestLine, number: u64) -> AccessLogEntry<'b>
-    where
-        'a: 'b,
-    {
-        AccessLogEntry {
-            number,
-            client: self.client,
-            method: line.method(),
-            target: line.target(),
-            status: 0,
-            bytes: 0,
-            handler: Duration::ZERO,
-            worker: 0,
-            pool: self.context.routes.snapshot(&self.context.metrics),
-            error: None,
-            stopped_by: None,
-        }
     }
 
     /// Writes a response, and counts what of it goes out.

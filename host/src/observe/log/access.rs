@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use super::backlog::Kind;
 use super::{LINES, LineFormat};
-use crate::observe::metrics::Snapshot;
+use crate::config::Prefix;
+use crate::observe::events::Event;
+use crate::observe::metrics::{Layer, Snapshot};
 
 /// Bytes of most lines of the access log.
 const LINE: usize = 256;
@@ -34,7 +36,7 @@ pub(crate) struct AccessLogEntry<'a> {
     /// Why it is not the handler's answer.
     pub(crate) error: Option<String>,
     /// What ended the handler's call.
-    pub(crate) stopped_by: Option<&'static str>,
+    pub(crate) stopped_by: Option<Layer>,
 }
 
 impl AccessLogEntry<'_> {
@@ -50,6 +52,21 @@ impl AccessLogEntry<'_> {
             None if tracing::enabled!(tracing::Level::INFO) => self.event(),
             None => {}
         }
+    }
+
+    /// The same for who looks on: what the log says in JSON.
+    pub(crate) fn to_event(&self) -> Event {
+        Event { name: "request", data: self.json(SystemTime::now()).trim_end().into() }
+    }
+
+    /// What ended the handler's call, for who looks on.
+    pub(crate) fn to_stop(&self, layer: Layer, prefix: &Prefix) -> Event {
+        let (request, error, stopped_by) = (self.number, &self.error, layer.name());
+        let prefix = prefix.to_string();
+        let stop = serde_json::json!({
+            "request": request, "prefix": prefix, "stopped_by": stopped_by, "error": error,
+        });
+        Event::new("stop", &stop)
     }
 
     fn event(&self) {
@@ -68,7 +85,7 @@ impl AccessLogEntry<'_> {
             pending = self.pool.pending,
             done = self.pool.done,
             error,
-            stopped_by = self.stopped_by,
+            stopped_by = self.stopped_by.map(Layer::name),
         );
     }
 
@@ -108,7 +125,7 @@ impl AccessLogEntry<'_> {
             line.push_str(" error=");
             line.push_str(&printable::line(error));
         }
-        if let Some(stopped_by) = self.stopped_by {
+        if let Some(stopped_by) = self.stopped_by.map(Layer::name) {
             let _ = write!(line, " stopped_by={stopped_by:?}");
         }
         line.push('\n');
@@ -144,7 +161,8 @@ impl AccessLogEntry<'_> {
         for (name, number) in numbers {
             push_number(&mut line, name, number);
         }
-        let texts = [("error", self.error.as_deref()), ("stopped_by", self.stopped_by)];
+        let texts =
+            [("error", self.error.as_deref()), ("stopped_by", self.stopped_by.map(Layer::name))];
         for (name, text) in texts {
             if let Some(text) = text {
                 push_text(&mut line, name, text);
@@ -275,7 +293,7 @@ mod tests {
             target: b"/a\n\x1b[31m\xff\"b\" c\xc2\x9b\xe2\x80\xae",
             handler: Duration::from_nanos(4_000),
             error: Some("the handler \"crashed\":\n\u{202e}trap".into()),
-            stopped_by: Some("deadline"),
+            stopped_by: Some(Layer::Deadline),
             ..usual()
         };
         let line = failed.json(time);
@@ -301,7 +319,7 @@ mod tests {
             target: b"/a\n\x1b[31m\xff\"b\" c\xc2\x9b\xe2\x80\xae",
             handler: Duration::from_nanos(9),
             error: Some("the handler \"crashed\":\n\u{202e}trap".into()),
-            stopped_by: Some("deadline"),
+            stopped_by: Some(Layer::Deadline),
             ..usual
         };
         let whole = AccessLogEntry { handler: Duration::from_secs(10), error: None, ..failed };

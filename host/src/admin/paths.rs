@@ -1,0 +1,158 @@
+//! What the operator asks for, and the answers.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Bytes;
+use hyper::header::{
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::{Method, Request, Response, StatusCode};
+use serde::Serialize;
+use serde_json::json;
+use tokio::sync::oneshot;
+
+use super::event_stream::EventStream;
+use super::exposition::{Format, expose};
+use super::guard::may_change;
+use super::state::{ReloadRequest, State};
+use super::status::Status;
+
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// Methods that a path has, in the words of an Allow field.
+const READ: &str = "GET, HEAD";
+const CHANGE: &str = "POST";
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+
+/// What `GET /` says.
+const INDEX: &str = "\
+The operator's listener of Swapbox
+
+GET /livez     whether the server lives, with the reasons if it does not
+GET /readyz    whether it serves requests, with the reasons if it does not
+GET /metrics   metrics, in Prometheus's text format or in OpenMetrics
+GET /status    the same state as JSON
+GET /events    what happens, as server-sent events
+POST /reload   take up changed handlers, as SIGHUP does
+";
+
+/// Answers a request, which came by this address of ours.
+pub(super) async fn respond<B>(
+    state: &State,
+    request: Request<B>,
+    local: Option<IpAddr>,
+) -> Response<Body> {
+    let headers = request.headers();
+    let of_target = request.uri().authority().map(|authority| authority.as_str());
+    if !state.facts.names.are_called(headers, of_target, local) {
+        let why = "The listener does not go by this name: loopback's, its own IP address or one of --host\n";
+        return text(StatusCode::MISDIRECTED_REQUEST, why);
+    }
+    let path = request.uri().path();
+    let allowed = match path {
+        "/" | "/livez" | "/readyz" | "/metrics" | "/status" | "/events" => READ,
+        "/reload" => CHANGE,
+        _ => return text(StatusCode::NOT_FOUND, "Not found: GET / lists what there is\n"),
+    };
+    if !allowed.split(", ").any(|method| method == request.method().as_str()) {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed\n");
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+        return response;
+    }
+    match path {
+        "/livez" => health("live", &state.dead().await),
+        "/readyz" => health("ready", &state.unready()),
+        "/metrics" => {
+            let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+            metrics(state, Format::asked_for(accept.unwrap_or_default()))
+        }
+        "/status" => json(StatusCode::OK, &Status::of(state)),
+        "/events" if request.method() == Method::HEAD => answer(StatusCode::OK, EVENTS, ""),
+        "/events" => events(state),
+        "/reload" if !may_change(headers) => {
+            text(StatusCode::FORBIDDEN, "Forbidden: another site's page asks for it\n")
+        }
+        "/reload" => reload(state).await,
+        _ => text(StatusCode::OK, INDEX),
+    }
+}
+
+const EVENTS: &str = "text/event-stream";
+
+fn health(name: &str, reasons: &[&str]) -> Response<Body> {
+    let status = match reasons.is_empty() {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    json(status, &json!({ name: reasons.is_empty(), "reasons": reasons }))
+}
+
+fn metrics(state: &State, format: Format) -> Response<Body> {
+    match expose(&Status::of(state), format) {
+        Ok(text) => answer(StatusCode::OK, format.media_type(), text),
+        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "The metrics cannot be written\n"),
+    }
+}
+
+fn events(state: &State) -> Response<Body> {
+    match state.events.subscribe() {
+        Some(events) => {
+            let mut response = answer(StatusCode::OK, EVENTS, "");
+            *response.body_mut() = EventStream::new(events).boxed_unsync();
+            response
+        }
+        None => text(StatusCode::SERVICE_UNAVAILABLE, "As many look on as may\n"),
+    }
+}
+
+/// Has handlers taken up, and waits for what comes of it.
+async fn reload(state: &State) -> Response<Body> {
+    let unavailable = |why: &str| error(StatusCode::SERVICE_UNAVAILABLE, why);
+    if let Some(reason) = state.phase.reason() {
+        return unavailable(reason);
+    }
+    let (reply, outcome) = oneshot::channel();
+    if state.reload.try_send(ReloadRequest(reply)).is_err() {
+        return unavailable("others wait for theirs already");
+    }
+    match outcome.await {
+        Ok(Ok(outcome)) if outcome.refused == 0 => json(StatusCode::OK, &outcome),
+        Ok(Ok(outcome)) => json(StatusCode::UNPROCESSABLE_ENTITY, &outcome),
+        Ok(Err(why)) => error(StatusCode::UNPROCESSABLE_ENTITY, &format!("{why:#}")),
+        Err(_) => unavailable("the server is shutting down"),
+    }
+}
+
+fn error(status: StatusCode, why: &str) -> Response<Body> {
+    json(status, &json!({ "error": why }))
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+    match serde_json::to_string_pretty(value) {
+        Ok(json) => answer(status, JSON, json + "\n"),
+        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "The answer cannot be written\n"),
+    }
+}
+
+fn text(status: StatusCode, text: &'static str) -> Response<Body> {
+    answer(status, TEXT, text)
+}
+
+fn answer(status: StatusCode, media_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Full::new(body.into()).boxed_unsync());
+    *response.status_mut() = status;
+    let fields: [(HeaderName, &'static str); 3] = [
+        (CONTENT_TYPE, media_type),
+        (CACHE_CONTROL, "no-store"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    for (name, value) in fields {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}

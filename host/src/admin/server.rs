@@ -1,0 +1,78 @@
+//! Accepting the operator's connections, within their limits.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::sleep;
+use tokio_io_timeout::TimeoutStream;
+
+use super::listener::{Accepted, Listener};
+use super::paths::respond;
+use super::state::State;
+
+/// Connections at a time. Others wait in the kernel's list.
+pub(crate) const CONNECTIONS: usize = 64;
+
+/// Bytes of a request's head.
+const MAX_HEAD: usize = 16 << 10;
+
+/// Bytes that a connection reads ahead.
+const MAX_BUFFER: usize = 32 << 10;
+
+/// How long a connection may take to send a head, from the last answer on.
+const HEAD: Duration = Duration::from_secs(30);
+
+/// How long a connection may take none of what is written to it.
+const WRITE: Duration = Duration::from_secs(30);
+
+/// How long accepting pauses after an error.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until it is dropped.
+pub(super) async fn run(listener: Listener, state: Arc<State>) {
+    let accepting = match listener.accepting() {
+        Ok(accepting) => accepting,
+        Err(error) => {
+            tracing::error!("--admin: {error}");
+            return;
+        }
+    };
+    let permits = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        // It is never closed.
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+        match accepting.accept().await {
+            Ok(accepted) => drop(tokio::spawn(serve(accepted, Arc::clone(&state), permit))),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                tracing::warn!("--admin: accepting pauses: {error}");
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve(accepted: Accepted, state: Arc<State>, permit: OwnedSemaphorePermit) {
+    let Accepted { stream, local } = accepted;
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(WRITE));
+    let service = service_fn(|request| {
+        let state = Arc::clone(&state);
+        async move { Ok::<_, Infallible>(respond(&state, request, local).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_header_size(MAX_HEAD)
+        .max_buf_size(MAX_BUFFER)
+        .serve_connection(TokioIo::new(Box::pin(stream)), service);
+    // What a connection ends with is its client's business.
+    let _ = connection.await;
+    drop(permit);
+}

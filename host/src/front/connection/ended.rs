@@ -1,0 +1,93 @@
+//! What is said and counted of a request that has ended, and what its client is told where it does not get its
+//! handler's answer.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http1::{Reply, error_response, redirect};
+
+use super::failure::Failure;
+use super::phase_timer::Stop;
+use super::request_line::RequestLine;
+use super::{Connection, Next};
+use crate::front::context::Context;
+use crate::handlers::routing::Generation;
+use crate::observe::log::AccessLogEntry;
+
+impl<'a> Connection<'a> {
+    /// What the log says of a request that no worker had.
+    pub(super) fn access<'b>(&self, line: &'b RequestLine, number: u64) -> AccessLogEntry<'b>
+    where
+        'a: 'b,
+    {
+        AccessLogEntry {
+            number,
+            client: self.client,
+            method: line.method(),
+            target: line.target(),
+            status: 0,
+            bytes: 0,
+            handler: Duration::ZERO,
+            worker: 0,
+            pool: self.context.routes.snapshot(&self.context.metrics),
+            error: None,
+            stopped_by: None,
+        }
+    }
+
+    /// Counts a request that has ended, and tells of it.
+    pub(super) fn ended(
+        &self,
+        access: &AccessLogEntry<'_>,
+        began: Instant,
+        generation: Option<&Generation>,
+    ) {
+        let Context { metrics, events, .. } = self.context;
+        let route = generation.map_or(metrics.stray(), |generation| &generation.metrics);
+        route.record(access.method, access.status, began.elapsed());
+        metrics.request_ended();
+        if let Some(layer) = access.stopped_by {
+            route.stopped(layer);
+        }
+        events.publish(|| access.to_event());
+        if let (Some(layer), Some(generation)) = (access.stopped_by, generation) {
+            events.publish(|| access.to_stop(layer, &generation.route.prefix));
+        }
+        access.write();
+    }
+
+    /// Tells a client why it does not get its handler's answer.
+    pub(super) async fn fail(
+        &mut self,
+        failure: &Failure,
+        reply: &Reply,
+        access: &mut AccessLogEntry<'_>,
+    ) -> Next {
+        access.status = failure.status();
+        access.error = match failure {
+            Failure::Moved(_) => None,
+            failure => Some(failure.to_string()),
+        };
+        access.stopped_by = failure.stopped_by();
+        if let Some(why) = failure.refusal() {
+            self.context.metrics.refused(why);
+        }
+        let refused = match failure {
+            Failure::ClientGone => {
+                self.context.metrics.abandoned();
+                return self.next(Err(Stop::Gone), reply.persistence, access);
+            }
+            Failure::Busy | Failure::Full => true,
+            _ => false,
+        };
+        let response = match failure {
+            Failure::Moved(to) => redirect(&to.location, reply),
+            failure => error_response(failure.status(), &failure.text(), reply),
+        };
+        let written = self.write(response, Bytes::new().into(), access).await;
+        match self.next(written, reply.persistence, access) {
+            Next::KeepOpen if refused => Next::Pause,
+            next => next,
+        }
+    }
+}
