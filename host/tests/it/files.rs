@@ -250,7 +250,7 @@ fn changes_honour_conditions(pool: &str) {
 for_each_pool!(a_response_may_be_as_long_as_the_limit_says);
 fn a_response_may_be_as_long_as_the_limit_says(pool: &str) {
     let handler = concat!(env!("CARGO_MANIFEST_DIR"), "/../handlers/tutorial.wasm");
-    let limits = ["--max-request", "64MiB", "--memory", "512MiB"];
+    let limits = ["--max-message", "64MiB", "--memory", "512MiB"];
     let server = Server::start(pool, &[&["--handler", handler], &limits[..]].concat());
     let content = noise(40 << 20, 12);
     assert_eq!(server.request("PUT", "/upload/x", &content).status, 200);

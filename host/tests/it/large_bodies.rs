@@ -97,7 +97,7 @@ fn slow_senders_hold_no_worker_and_little_memory(pool: &str) {
             client
         })
         .collect();
-    eventually("each has a file", || server.descriptors() >= descriptors + 2 * SENDERS);
+    eventually("each has a file", || server.descriptors() + 2 >= descriptors + 2 * SENDERS);
     assert!(is_empty(spool.path()), "without a name");
     assert_eq!(server.get("/listdir").status, 200, "a worker is free");
     let each = server.all_memory().saturating_sub(memory) / SENDERS;
@@ -119,6 +119,7 @@ fn bodies_that_wait_have_a_bound_and_a_share_for_each_address(pool: &str) {
     let half = noise(4 << 20, 26);
     let mut first = begin(&server, "/upload/first", half.len());
     first.send(&half[..half.len() - 1]);
+    eventually("all of it is read", || server.unread() == 0);
     let mut second = begin(&server, "/upload/second", half.len());
     second.send_until_closed(&half);
     let refused = second.response();

@@ -132,7 +132,7 @@ fn check(pool: &str, server: &Server, proxy: &Proxy, refusals: usize) {
 }
 
 fn serve(pool: &str) -> Server {
-    Server::start(pool, &["--client-share", "100"])
+    Server::start(pool, &["--client-share", "100", "--max-request", "16MiB"])
 }
 
 for_each_pool!(nginx_serves_what_it_is_told);

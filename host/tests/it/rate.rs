@@ -199,7 +199,7 @@ fn who_sends_while_the_server_ends_gets_to_see_why(pool: &str) {
 for_each_pool!(wget_and_python_see_a_refusal);
 fn wget_and_python_see_a_refusal(pool: &str) {
     const LENGTH: u64 = 300 << 20;
-    let server = Server::start(pool, &[]);
+    let server = Server::start(pool, &["--max-request", "16MiB"]);
     let url = format!("http://127.0.0.1:{}/upload/x", server.port);
     let file = server.scratch().join("sparse");
     std::fs::File::create(&file).unwrap().set_len(LENGTH).unwrap();

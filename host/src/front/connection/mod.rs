@@ -2,6 +2,7 @@
 //! again; each phase within its time.
 
 mod answer;
+mod body;
 mod ended;
 mod failure;
 mod phase_timer;
@@ -9,9 +10,8 @@ mod request_line;
 mod socket;
 
 use std::fmt::Write as _;
-use std::fs::File;
 use std::future::ready;
-use std::io::{self, Read as _};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -26,7 +26,7 @@ use sandbox::SpooledBody;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::task::{spawn_blocking, yield_now};
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use self::answer::{LINGER_BYTES, linger, write};
@@ -37,7 +37,7 @@ use self::socket::{CONTINUE, left, read_first, reset};
 use crate::config::ClientLimits;
 use crate::front::clients::{ConnectionLease, Full};
 use crate::front::context::Context;
-use crate::front::spool::{IN_MEMORY, SpoolError, SpoolFile};
+use crate::front::spool::{IN_MEMORY, SpoolFile};
 use crate::handlers::routing::{Generation, hand_on};
 use crate::observe::log::{self, AccessLogEntry};
 use crate::pool::{Busy, Done, Payload};
@@ -209,27 +209,6 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Puts a piece of a body into its file, which is made for the first.
-    async fn spool(&self, piece: Bytes, spooled: &mut Option<SpoolFile>) -> Result<(), Failure> {
-        let file = match spooled {
-            Some(file) => file,
-            None => spooled.insert(self.context.spool.create(self.seat.address())?),
-        };
-        // Of the last piece, the request is looked at as a whole.
-        if self.framing.awaited(&self.buffer) == Awaited::Body {
-            let target = request_line::target(self.framing.start(&self.buffer));
-            let is_whole = |generation: Arc<Generation>| !generation.takes_streams;
-            let outstanding = self.framing.outstanding(&self.buffer).unwrap_or_default();
-            let length = file.length() + (piece.len() + outstanding) as u64;
-            if length > self.context.limits.max_message as u64
-                && self.context.routes.find(target).is_some_and(is_whole)
-            {
-                return Err(Reject::BodyTooLarge.into());
-            }
-        }
-        Ok(file.append(piece).await?)
-    }
-
     /// Waits for bytes and takes what there is. While nothing comes, an idle connection
     /// holds no room for it.
     async fn read(&mut self) -> Result<(), Unserved> {
@@ -369,20 +348,6 @@ impl<'a> Connection<'a> {
             }
             () = reset(&self.stream) => Err(Failure::ClientGone),
         }
-    }
-
-    /// A message with its body, for a handler that takes it in memory.
-    async fn whole(&self, head: Bytes, body: SpooledBody) -> Result<Bytes, Failure> {
-        if body.length > self.context.limits.max_message as u64 {
-            return Err(Reject::BodyTooLarge.into());
-        }
-        let read = spawn_blocking(move || {
-            let mut message = Vec::with_capacity(head.len() + body.length as usize);
-            message.extend_from_slice(&head);
-            File::from(body.file).read_to_end(&mut message)?;
-            Ok(message.into())
-        });
-        Ok(read.await.map_err(io::Error::other).and_then(|read| read).map_err(SpoolError::Io)?)
     }
 
     /// Writes a response, and counts what of it goes out.
