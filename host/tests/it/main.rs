@@ -4,6 +4,8 @@
 
 #[cfg(feature = "ablation")]
 mod ablation;
+mod admin;
+mod admin_metrics;
 mod atomic;
 mod audit;
 mod burst;

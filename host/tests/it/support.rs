@@ -3,6 +3,7 @@
 mod bounds;
 mod connection;
 mod mounted;
+mod operator;
 mod processes;
 mod programs;
 
@@ -22,6 +23,7 @@ use tempfile::TempDir;
 pub use self::bounds::{PATIENCE, SetOnDrop, eventually, eventually_ok, finish, in_time, output};
 pub use self::connection::{Client, Response};
 pub use self::mounted::Mounted;
+pub use self::operator::Operator;
 pub use self::processes::{kill, process_status, processor_ticks};
 pub use self::programs::{has_program, skip};
 
