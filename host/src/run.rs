@@ -155,6 +155,8 @@ async fn serve_until_stopped(
         level.is_full() || !config.require_sandbox,
         "--require-sandbox: this kernel offers no more than {level}",
     );
+    // Who connects from here on waits for no more than the next lines.
+    state.phase.serve();
     let full: Vec<_> = config.routes.iter().filter(|route| is_full(route)).collect();
     introduce(config, server.local_addr()?, level);
     if let Some(address) = admin_address {
@@ -172,7 +174,6 @@ async fn serve_until_stopped(
         state.phase.drain();
         tracing::info!("finishing the requests in flight; a second signal ends at once");
     };
-    state.phase.serve();
     let served = server.run(Arc::clone(&routes), Arc::clone(&metrics), events, stop);
     let housekeeping = housekeeping::run(Arc::clone(&routes), directories, Arc::clone(&metrics));
     let housekeeping = tokio::spawn(housekeeping);

@@ -1,4 +1,4 @@
-//! Counters: of the whole server here, of each handler's requests in [`requests`]. One place counts, and the log
+//! Counters: of the whole server here, of each handler's requests in `requests`. One place counts, and the log
 //! and the operator's listener read it.
 //!
 //! A request costs a few additions to words that threads share, and takes no lock.

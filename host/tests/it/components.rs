@@ -121,6 +121,15 @@ pub fn mirror() -> String {
     )
 }
 
+/// A component that takes so long to compile that its compiler is seen.
+pub fn slow_to_compile(component: &str) -> String {
+    let add = "(local.set 0 (i32.add (local.get 0) (i32.mul (local.get 0) (i32.const 7))))";
+    let function = format!("(func (param i32) (result i32) {} (local.get 0))", add.repeat(40));
+    // Behind what the module imports.
+    let realloc = r#"(func (export "cabi_realloc")"#;
+    component.replacen(realloc, &format!("{} {realloc}", function.repeat(2000)), 1)
+}
+
 /// Computes for ever.
 pub fn endless_loop() -> String {
     handler(MEMORY, "(loop $l br $l) unreachable")
