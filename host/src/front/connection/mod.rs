@@ -242,7 +242,7 @@ impl<'a> Connection<'a> {
     }
 
     async fn answer(&mut self, request: Request, body: Option<SpooledBody>) -> Next {
-        let Request { head, message, .. } = request;
+        let Request { head, message } = request;
         let line = RequestLine::of(&message);
         let number = self.context.metrics.next_request();
         let outcome = match self.pace.is_draining() {

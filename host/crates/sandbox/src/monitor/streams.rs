@@ -98,7 +98,11 @@ impl InputStream {
 }
 
 impl State {
-    pub(super) fn read_some(&mut self, stream: &Resource<InputStream>, len: u64) -> StreamResult<Vec<u8>> {
+    pub(super) fn read_some(
+        &mut self,
+        stream: &Resource<InputStream>,
+        len: u64,
+    ) -> StreamResult<Vec<u8>> {
         match self.table.get_mut(stream)? {
             InputStream::Empty => Err(StreamError::Closed),
             InputStream::Stdin => self.exchange.stdin().read(len),
@@ -107,7 +111,11 @@ impl State {
         }
     }
 
-    pub(super) fn write_all(&mut self, stream: &Resource<OutputStream>, bytes: &[u8]) -> StreamResult<()> {
+    pub(super) fn write_all(
+        &mut self,
+        stream: &Resource<OutputStream>,
+        bytes: &[u8],
+    ) -> StreamResult<()> {
         if bytes.len() as u64 > MAX_TRANSFER {
             let trap = self.not_allowed("a write of more than check-write permitted");
             return Err(StreamError::Trap(trap));
