@@ -13,7 +13,7 @@ fn status(status: u16) -> String {
     components::answer(&format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n"))
 }
 
-/// The same, which takes so long to compile that its compiler is seen.
+/// A handler that answers so, and takes so long to compile that its compiler is seen.
 fn slow(answer: u16) -> String {
     let add = "(local.set 0 (i32.add (local.get 0) (i32.mul (local.get 0) (i32.const 7))))";
     let function = format!("(func (param i32) (result i32) {} (local.get 0))", add.repeat(40));

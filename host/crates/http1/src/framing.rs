@@ -221,6 +221,15 @@ impl Framing {
         }
     }
 
+    /// Bytes of a long body: as many as were announced or, in chunks, as have come so far. None of any other.
+    #[must_use]
+    pub fn long_body(&self) -> usize {
+        match &self.state {
+            State::Long(body) => body.known_length(),
+            State::Head(_) | State::Sized { .. } | State::Chunked { .. } => 0,
+        }
+    }
+
     /// Bytes of a body that were announced and are not there yet, of a request that may have been
     /// refused for them; `None` where that is not known.
     #[must_use]

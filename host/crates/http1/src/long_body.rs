@@ -83,6 +83,11 @@ impl LongBody {
         }
     }
 
+    /// Bytes that have arrived, and those that are known to come.
+    pub(super) fn known_length(&self) -> usize {
+        self.length.saturating_add(self.left().unwrap_or_default())
+    }
+
     /// The head of the message for the handler, once all of the body was taken.
     pub(super) fn message(&self) -> Vec<u8> {
         self.head.request_head(&self.start, self.length)
@@ -117,6 +122,7 @@ mod tests {
                         let request = framing.step(&mut buffer).expect("accepted");
                         pieces.extend_from_slice(&framing.take_piece());
                         assert!(framing.digested() < 1200, "{}", framing.digested());
+                        assert!([0, 5000].contains(&framing.long_body()) || sent.len() > 5000);
                         let Some(request) = request else { break };
                         requests.push(request);
                     }
@@ -134,5 +140,21 @@ mod tests {
             (Framing::new(5000, 1000), BytesMut::from("PUT / HTTP/1.1\r\n"));
         buffer.extend_from_slice(b"Host: a\r\nTransfer-Encoding: chunked\r\n\r\n1389\r\n");
         assert_eq!(framing.step(&mut buffer), Err(Reject::BodyTooLarge));
+    }
+
+    #[test]
+    fn the_length_of_a_long_body_is_known_from_its_head_or_grows() {
+        let mut framing = Framing::new(5000, 1000);
+        let head = "PUT / HTTP/1.1\r\nHost: a\r\n";
+        let mut buffer = BytesMut::from(&*format!("{head}Content-Length: 4000\r\n\r\n"));
+        assert_eq!(framing.step(&mut buffer), Ok(None));
+        assert_eq!(framing.long_body(), 4000);
+        let mut framing = Framing::new(5000, 1000);
+        let mut buffer = BytesMut::from(&*format!("{head}Transfer-Encoding: chunked\r\n\r\n"));
+        for length in [0, 1400, 2800] {
+            assert_eq!(framing.step(&mut buffer), Ok(None));
+            assert_eq!(framing.long_body(), length);
+            buffer.extend_from_slice(format!("578\r\n{}\r\n", "x".repeat(1400)).as_bytes());
+        }
     }
 }

@@ -36,7 +36,7 @@ use self::socket::{CONTINUE, left, read_first, reset};
 use crate::config::ClientLimits;
 use crate::front::clients::{ConnectionLease, Full};
 use crate::front::context::Context;
-use crate::front::spool::{IN_MEMORY, SpoolFile};
+use crate::front::spool::{IN_MEMORY, SpoolError, SpoolFile};
 use crate::handlers::routing::{Generation, hand_on};
 use crate::observe::log::{self, AccessLogEntry};
 use crate::pool::{Busy, Done, Payload};
@@ -61,7 +61,10 @@ pub(crate) async fn serve(
         stream,
         client: &client,
         pace: PhaseTimer::new(&context.limits, context.draining.clone()),
-        framing: Framing::new(context.limits.max_request, IN_MEMORY),
+        framing: Framing::new(
+            context.limits.max_request,
+            IN_MEMORY.min(context.limits.max_message),
+        ),
         buffer: BytesMut::new(),
     };
     loop {
@@ -178,6 +181,7 @@ impl<'a> Connection<'a> {
         let mut spooled = None;
         loop {
             let request = self.framing.step(&mut self.buffer)?;
+            self.refuse_too_long()?;
             let piece = self.framing.take_piece();
             if !piece.is_empty() {
                 // (Boxed, since every connection would hold room for it.)
@@ -324,7 +328,7 @@ impl<'a> Connection<'a> {
                 self.context.metrics.abandoned();
                 return self.next(Err(Stop::Gone), reply.persistence, access);
             }
-            Failure::Busy | Failure::Full => true,
+            Failure::Busy | Failure::Full | Failure::Spool(SpoolError::Full) => true,
             _ => false,
         };
         if refused || matches!(failure, Failure::Draining) {
@@ -343,7 +347,7 @@ impl<'a> Connection<'a> {
 
     /// Has the pool answer a request, unless the client goes away before.
     async fn run(
-        &self,
+        &mut self,
         head: &Head,
         number: u64,
         message: Bytes,
