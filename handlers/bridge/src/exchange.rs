@@ -1,6 +1,6 @@
 //! The exchange: a request of `wasi:http` as a message, a message as its response.
 //!
-//! Each function that is imported costs an instance 0.1 µs, whether or not it is called. So no resource is given
+//! Each function that is imported costs an instance a little, whether or not it is called. So no resource is given
 //! back that ends with the instance, and a caller says how a body is written.
 
 use alloc::format;

@@ -1,4 +1,4 @@
-//! The same by `wasi:http`, where a file of any size is sent from the directory.
+//! The file server by `wasi:http`, where a file of any size is sent from the directory.
 
 use core::mem::ManuallyDrop;
 

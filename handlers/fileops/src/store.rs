@@ -223,7 +223,7 @@ impl File {
         Version::new(data_modification_timestamp, status_change_timestamp, size, self.opened)
     }
 
-    /// Its bytes from a position on.
+    /// The file's bytes from a position on.
     pub fn stream(&self, start: u64) -> Result<InputStream, ErrorCode> {
         self.descriptor.read_via_stream(start)
     }

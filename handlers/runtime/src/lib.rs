@@ -37,7 +37,7 @@ pub fn append<E>(
     Ok(length)
 }
 
-/// The same for tests on the machine that builds.
+/// [`append`] for tests on the machine that builds.
 ///
 /// # Errors
 /// That of `read`.

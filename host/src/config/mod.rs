@@ -89,7 +89,7 @@ pub struct Config {
     /// Requests that may wait for a worker, for each handler.
     pub queue: usize,
     /// Where long request bodies wait for their handlers.
-    pub spool_dir: PathBuf,
+    pub spool_dir: Option<PathBuf>,
     /// Limits on clients.
     pub client: ClientLimits,
     /// How long a shutdown waits for requests in flight.
@@ -134,7 +134,7 @@ pub struct ClientLimits {
     pub share: Share,
     /// Bytes of a request body, decoded.
     pub max_request: usize,
-    /// The same, of one that is a part of its message.
+    /// Bytes of a request body that is a part of its message.
     pub max_message: usize,
     /// Bytes of request bodies in files.
     pub max_spooled: usize,
@@ -211,7 +211,7 @@ impl Config {
             watch: settings.watch.unwrap_or(false),
             probe: settings.probe,
             cache_dir: settings.cache_dir.unwrap_or_default(),
-            spool_dir: settings.spool_dir.unwrap_or_else(std::env::temp_dir),
+            spool_dir: settings.spool_dir,
             compile_timeout,
             addr,
             hosts: settings.host.unwrap_or_default(),

@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tokio::net::TcpStream;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
@@ -80,7 +81,7 @@ impl Server {
     /// An error that names the option, the address and the reason.
     pub fn bind(config: &Config) -> anyhow::Result<Self> {
         let listener = Listener::bind(&config.addr)?;
-        let spool = Spool::new(config.spool_dir.clone(), &config.client);
+        let spool = spool(config)?;
         let clients = Arc::new(Clients::new(&config.client));
         let (hosts, limits) = (config.hosts.clone(), config.client);
         Ok(Self { listener, limits, clients, spool, hosts, grace: config.grace })
@@ -123,6 +124,23 @@ impl Server {
         let all = u32::try_from(limits.max_connections).unwrap_or(u32::MAX);
         timeout(grace, permits.acquire_many(all)).await.is_ok()
     }
+}
+
+/// Where long bodies wait. Without the option, a server without room for them serves all other requests.
+fn spool(config: &Config) -> anyhow::Result<Arc<Spool>> {
+    let dir = config.spool_dir.clone().unwrap_or_else(std::env::temp_dir);
+    let name = dir.display().to_string();
+    let spool = Spool::new(dir, &config.client);
+    match spool.try_out().with_context(|| format!("--spool-dir {name}: no files can be made there"))
+    {
+        Err(error) if config.spool_dir.is_none() => {
+            tracing::warn!(
+                "{error:#}; requests with bodies of over 1 MiB are answered with an error"
+            );
+        }
+        tried => tried?,
+    }
+    Ok(spool)
 }
 
 async fn accept(

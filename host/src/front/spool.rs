@@ -8,11 +8,13 @@ use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use sandbox::SpooledBody;
+use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
 use crate::config::ClientLimits;
@@ -38,16 +40,26 @@ struct Held {
 
 /// A body that is being written.
 pub(crate) struct SpoolFile {
-    file: Arc<File>,
+    kept: Arc<Kept>,
     lease: Lease,
 }
 
+/// A file whose bytes count for an address.
+struct Kept {
+    file: File,
+    count: Count,
+}
+
 /// Bytes that count for an address, until this is dropped.
-struct Lease {
+struct Count {
     spool: Arc<Spool>,
     address: IpAddr,
-    bytes: u64,
+    bytes: AtomicU64,
 }
+
+/// The last reference to a file, or one of the last: to close it gives back all of its blocks, which takes time.
+/// No thread of the runtime does so.
+struct Lease(Option<Arc<Kept>>);
 
 /// Why a body cannot wait.
 #[derive(Debug, thiserror::Error)]
@@ -85,10 +97,20 @@ impl Spool {
     }
 
     /// A file for the body of a request of that address.
-    pub(crate) fn create(self: &Arc<Self>, address: IpAddr) -> Result<SpoolFile, SpoolError> {
-        let file = unnamed(&self.dir)?;
-        let lease = Lease { spool: Arc::clone(self), address, bytes: 0 };
-        Ok(SpoolFile { file: Arc::new(file), lease })
+    pub(crate) async fn create(self: &Arc<Self>, address: IpAddr) -> Result<SpoolFile, SpoolError> {
+        let dir = self.dir.clone();
+        let file = spawn_blocking(move || unnamed(&dir)).await.map_err(io::Error::other)??;
+        let count = Count { spool: Arc::clone(self), address, bytes: AtomicU64::new(0) };
+        let kept = Arc::new(Kept { file, count });
+        Ok(SpoolFile { lease: Lease(Some(Arc::clone(&kept))), kept })
+    }
+
+    /// Whether files can be made there.
+    ///
+    /// # Errors
+    /// The kernel's, when they cannot.
+    pub(crate) fn try_out(&self) -> io::Result<()> {
+        unnamed(&self.dir).map(drop)
     }
 
     /// Bytes of all bodies.
@@ -102,7 +124,7 @@ impl Spool {
 }
 
 /// A new file without a name.
-fn unnamed(dir: &PathBuf) -> io::Result<File> {
+fn unnamed(dir: &Path) -> io::Result<File> {
     let flags = libc::O_TMPFILE | libc::O_CLOEXEC;
     let opened =
         OpenOptions::new().read(true).write(true).mode(0o600).custom_flags(flags).open(dir);
@@ -118,28 +140,23 @@ fn unnamed(dir: &PathBuf) -> io::Result<File> {
 impl SpoolFile {
     /// Appends bytes, on a thread where that may take its time.
     pub(crate) async fn append(&mut self, bytes: Bytes) -> Result<(), SpoolError> {
-        self.lease.take(bytes.len() as u64)?;
-        let file = Arc::clone(&self.file);
-        let written = spawn_blocking(move || (&*file).write_all(&bytes)).await;
+        self.kept.count.take(bytes.len() as u64)?;
+        let kept = Arc::clone(&self.kept);
+        let written = spawn_blocking(move || (&kept.file).write_all(&bytes)).await;
         Ok(written.map_err(io::Error::other)??)
-    }
-
-    /// Bytes so far.
-    pub(crate) fn length(&self) -> u64 {
-        self.lease.bytes
     }
 
     /// The body, all of which is there, for whoever may only read it.
     pub(crate) fn finish(self) -> Result<SpooledBody, SpoolError> {
-        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let path = format!("/proc/self/fd/{}", self.kept.file.as_raw_fd());
         let file: OwnedFd = File::open(path)?.into();
-        let length = self.lease.bytes;
+        let length = self.kept.count.bytes.load(Ordering::Relaxed);
         Ok(SpooledBody::new(file, length, self.lease))
     }
 }
 
-impl Lease {
-    fn take(&mut self, bytes: u64) -> Result<(), SpoolError> {
+impl Count {
+    fn take(&self, bytes: u64) -> Result<(), SpoolError> {
         let mut held = self.spool.lock();
         let all = held.all.saturating_add(bytes);
         let each = held.each.get(&self.address).copied().unwrap_or_default().saturating_add(bytes);
@@ -148,17 +165,18 @@ impl Lease {
         }
         held.all = all;
         held.each.insert(self.address, each);
-        self.bytes = self.bytes.saturating_add(bytes);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
 }
 
-impl Drop for Lease {
+impl Drop for Count {
     fn drop(&mut self) {
+        let bytes = *self.bytes.get_mut();
         let mut held = self.spool.lock();
-        held.all = held.all.saturating_sub(self.bytes);
+        held.all = held.all.saturating_sub(bytes);
         if let Some(each) = held.each.get_mut(&self.address) {
-            *each = each.saturating_sub(self.bytes);
+            *each = each.saturating_sub(bytes);
             if *each == 0 {
                 held.each.remove(&self.address);
             }
@@ -166,9 +184,21 @@ impl Drop for Lease {
     }
 }
 
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let kept = self.0.take();
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn_blocking(|| drop(kept));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
+    use std::time::Duration;
+
+    use tokio::time::{sleep, timeout};
 
     use super::*;
     use crate::config::{Config, Settings};
@@ -178,11 +208,21 @@ mod tests {
         Spool::new(dir.into(), &ClientLimits { max_spooled, ..limits })
     }
 
+    /// Waits until that many bytes are held: files are closed in their own time.
+    async fn until_held(spool: &Spool, bytes: u64) {
+        let settled = async {
+            while spool.lock().all != bytes {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(Duration::from_secs(10), settled).await.expect("files are closed");
+    }
+
     #[tokio::test]
     async fn a_body_is_what_was_appended_and_leaves_nothing() {
         let dir = tempfile::tempdir().expect("a directory");
         let spool = spool(dir.path(), 1000);
-        let mut file = spool.create([127, 0, 0, 1].into()).expect("a file");
+        let mut file = spool.create([127, 0, 0, 1].into()).await.expect("a file");
         for piece in ["one ", "two"] {
             file.append(Bytes::from(piece)).await.expect("room");
         }
@@ -195,17 +235,17 @@ mod tests {
         assert!(file.write(b"x").is_err(), "it can only be read");
         assert_eq!(spool.lock().all, 7);
         drop(body);
-        let held = spool.lock();
-        assert_eq!((held.all, held.each.len()), (0, 0));
+        until_held(&spool, 0).await;
+        assert_eq!(spool.lock().each.len(), 0);
     }
 
     #[tokio::test]
     async fn all_bodies_and_those_of_an_address_have_a_bound() {
         let dir = tempfile::tempdir().expect("a directory");
         let spool = spool(dir.path(), 100);
-        let create = |host| spool.create([10, 0, 0, host].into()).expect("a file");
+        let create = async |host| spool.create([10, 0, 0, host].into()).await.expect("a file");
         let (mut one, mut same, mut other, mut third) =
-            (create(1), create(1), create(2), create(3));
+            (create(1).await, create(1).await, create(2).await, create(3).await);
         let bytes = |length| Bytes::from(vec![0; length]);
         one.append(bytes(40)).await.expect("room");
         assert!(matches!(same.append(bytes(11)).await, Err(SpoolError::Full)), "half is its share");
@@ -213,6 +253,7 @@ mod tests {
         other.append(bytes(50)).await.expect("room");
         assert!(matches!(third.append(bytes(1)).await, Err(SpoolError::Full)));
         drop(one);
+        until_held(&spool, 60).await;
         third.append(bytes(40)).await.expect("room again");
     }
 }

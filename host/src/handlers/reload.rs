@@ -8,7 +8,6 @@
 
 mod outcome;
 
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -17,7 +16,7 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use http1::{Persistence, Reply, prepare};
 use rustix::io::Errno;
-use sandbox::{CallError, HandlerLimits, Sandbox, takes_streams};
+use sandbox::CallError;
 use serde_json::json;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
@@ -25,15 +24,13 @@ use tokio::time::{Instant, sleep};
 use self::outcome::Change;
 pub use self::outcome::{Outcome, Refused};
 use crate::config::{Probe, Route};
-use crate::handlers::code_cache::{Cache, Key};
-use crate::handlers::compiler::{self, Bounds, Compiled, Priority};
+use crate::handlers::compiler::{self, Priority};
 use crate::handlers::component_file::{self, Content, Identity, StillWritten};
+use crate::handlers::loading::{Known, Loaded, Loading};
 use crate::handlers::routing::{Digest, Generation, Routes, hand_on};
 use crate::isolation::lockdown::Level;
 use crate::observe::events::{Event, Events};
 use crate::observe::log::Budget;
-use crate::observe::metrics::Metrics;
-use crate::observe::symbolize::Symbols;
 use crate::pool::{Common, Pool, StartupMode};
 
 /// Statuses from here on are failures of the server, and so of the handler.
@@ -47,22 +44,6 @@ const LONGEST_REST: Duration = Duration::from_secs(3600);
 /// How often, and after how long, a file is read again that changes while the server starts.
 const START_ATTEMPTS: usize = 20;
 const START_PAUSE: Duration = Duration::from_millis(100);
-
-/// How candidates are loaded and tried.
-pub struct Loading {
-    /// Where machine code is kept.
-    pub cache: Option<Arc<Cache>>,
-    /// What a new handler must answer.
-    pub probe: Option<Probe>,
-    /// Processor time for compiling one.
-    pub compile_timeout: Duration,
-    /// Whether files are watched, so that they are tried again without being told.
-    pub watched: bool,
-    /// What counts handlers that are taken up.
-    pub metrics: Arc<Metrics>,
-    /// Who is told of them.
-    pub(crate) events: Arc<Events>,
-}
 
 /// What it takes to take up a handler.
 pub struct Swapper {
@@ -154,29 +135,16 @@ impl Swapper {
     /// Takes up the first handler of a route.
     async fn first(&mut self, index: usize) -> anyhow::Result<Level> {
         let wanted = self.wanted.get_mut(index).context("a route")?;
-        let route = &wanted.route;
+        let route = &wanted.route.clone();
         let context = || named(route);
         let (read, component) = read(route).await;
         wanted.read = read;
         let (component, digest) = component.with_context(context)?;
-        let symbols = Symbols::of(&component).map(Arc::new);
-        let takes_streams = takes_streams(&component);
-        let code = self.loading.code(component, digest, route.limits, Priority::Usual).await;
-        let code = code.with_context(context)?;
+        let loaded = self.loading.load(component, digest, route.limits, Priority::Usual).await;
+        let Loaded { code, known } = loaded.with_context(context)?;
         let started = Pool::start(&self.common, route, code, StartupMode::AtOnce).await;
         let (pool, level) = started.with_context(context)?;
-        let output = Budget::new(route.prefix.to_string());
-        let route = route.clone();
-        self.routes.put(&Arc::new(Generation {
-            route,
-            digest,
-            symbols,
-            takes_streams,
-            pool,
-            level,
-            output,
-            metrics: Arc::default(),
-        }));
+        self.put(route, known, (pool, level), None);
         Ok(level)
     }
 
@@ -273,26 +241,13 @@ impl Swapper {
         if current.as_ref().is_some_and(|now| now.digest == digest && now.route == *route) {
             return Ok(Change::Unchanged);
         }
-        let takes_streams = takes_streams(&component);
-        let (pool, level, symbols) = self.candidate(component, digest, route).await?;
-        let change = if current.is_some() { Change::Swapped } else { Change::Added };
-        let old = current.as_ref().map_or_else(|| "none".into(), |now| now.digest.to_string());
-        let (output, metrics) = match &current {
-            Some(current) => (Arc::clone(&current.output), Arc::clone(&current.metrics)),
-            None => (Budget::new(route.prefix.to_string()), Arc::default()),
+        let (pool, level, known) = self.candidate(component, digest, route).await?;
+        self.put(route, known, (pool, level), current.as_deref());
+        let (change, old) = match &current {
+            Some(current) => (Change::Swapped, current.digest.to_string()),
+            None => (Change::Added, "none".into()),
         };
-        let route = route.clone();
-        let prefix = route.prefix.clone();
-        self.routes.put(&Arc::new(Generation {
-            route,
-            digest,
-            symbols,
-            takes_streams,
-            pool,
-            level,
-            output,
-            metrics,
-        }));
+        let prefix = &route.prefix;
         let milliseconds = u64::try_from(began.elapsed().as_millis())?;
         self.loading.metrics.swapped(true);
         self.loading.events.publish(|| {
@@ -307,15 +262,40 @@ impl Swapper {
         Ok(change)
     }
 
-    /// The workers of a generation that is ready to serve.
+    /// Has a generation serve its route from now on, in the place of another if there is one, whose counts go on.
+    fn put(
+        &self,
+        route: &Route,
+        known: Known,
+        (pool, level): (Pool, Level),
+        current: Option<&Generation>,
+    ) {
+        let (output, metrics) = match current {
+            Some(current) => (Arc::clone(&current.output), Arc::clone(&current.metrics)),
+            None => (Budget::new(route.prefix.to_string()), Arc::default()),
+        };
+        let (route, Known { digest, symbols, takes_streams }) = (route.clone(), known);
+        self.routes.put(&Arc::new(Generation {
+            route,
+            digest,
+            symbols,
+            takes_streams,
+            pool,
+            level,
+            output,
+            metrics,
+        }));
+    }
+
+    /// The workers of a generation that is ready to serve, and what it knows of its component.
     async fn candidate(
         &self,
         component: Bytes,
         digest: Digest,
         route: &Route,
-    ) -> anyhow::Result<(Pool, Level, Option<Arc<Symbols>>)> {
-        let symbols = Symbols::of(&component).map(Arc::new);
-        let code = self.loading.code(component, digest, route.limits, Priority::Low).await?;
+    ) -> anyhow::Result<(Pool, Level, Known)> {
+        let loaded = self.loading.load(component, digest, route.limits, Priority::Low).await?;
+        let Loaded { code, known } = loaded;
         let (pool, level) = Pool::start(&self.common, route, code, StartupMode::OneByOne).await?;
         pool.try_out().await.context("it cannot be instantiated")?;
         if let Some(probe) = &self.loading.probe
@@ -323,54 +303,7 @@ impl Swapper {
         {
             probed(&pool, route, probe).await.with_context(|| format!("--probe {probe}"))?;
         }
-        Ok((pool, level, symbols))
-    }
-}
-
-impl Loading {
-    /// The machine code of a candidate: out of the cache, or from the compiler and into the cache.
-    async fn code(
-        &self,
-        component: Bytes,
-        digest: Digest,
-        limits: HandlerLimits,
-        priority: Priority,
-    ) -> anyhow::Result<OwnedFd> {
-        let Some(cache) = &self.cache else {
-            return self.compiled(&component, limits, priority).await;
-        };
-        let (kept, key) = spawn_blocking({
-            let cache = Arc::clone(cache);
-            move || {
-                let key = Key::new(digest, Sandbox::settings(limits)?);
-                anyhow::Ok((cache.get(key), key))
-            }
-        })
-        .await??;
-        self.metrics.looked_up(kept.is_some());
-        if let Some(code) = kept {
-            return Ok(code);
-        }
-        let code = self.compiled(&component, limits, priority).await?;
-        let (cache, copy) = (Arc::clone(cache), code.try_clone()?);
-        if let Err(error) = spawn_blocking(move || cache.put(key, &copy)).await? {
-            tracing::warn!("--cache-dir: the compiled handler is not kept: {error:#}");
-        }
-        Ok(code)
-    }
-
-    async fn compiled(
-        &self,
-        component: &[u8],
-        limits: HandlerLimits,
-        priority: Priority,
-    ) -> anyhow::Result<OwnedFd> {
-        let bounds = Bounds { cpu: self.compile_timeout, priority, ..Bounds::default() };
-        let Compiled { code, findings } = compiler::compile(component, limits, bounds).await?;
-        match findings.refusal {
-            None => Ok(code),
-            Some(why) => bail!(why),
-        }
+        Ok((pool, level, known))
     }
 }
 

@@ -67,7 +67,7 @@ struct ForkRequest<'a> {
 struct Zygote {
     process: Process,
     socket: StdUnixDatagram,
-    /// The same socket.
+    /// The socket once more, for what is awaited.
     replies: UnixDatagram,
 }
 
@@ -208,7 +208,7 @@ pub(super) async fn send_request(
     let Some(body) = body else { return send(socket, message).await };
     let (first, rest) = message.split_at(message.len().min(ipc::DATAGRAM));
     socket
-        .async_io(Interest::WRITABLE, || ipc::send_file(socket, first, body.file.as_fd()))
+        .async_io(Interest::WRITABLE, || ipc::send_descriptors(socket, first, &[body.file.as_fd()]))
         .await?;
     send(socket, rest).await
 }

@@ -154,7 +154,7 @@ impl Payload {
         }
     }
 
-    /// The same without the first `count`.
+    /// The payload without its first `count` bytes.
     pub(crate) fn skip(mut self, count: usize) -> Self {
         match &mut self {
             Self::Here(bytes) | Self::InInstance(bytes) => bytes.advance(count.min(bytes.len())),
@@ -232,7 +232,7 @@ mod tests {
 
     use super::*;
 
-    /// The same bytes here and in an instance, of which one is to spare.
+    /// Bytes here, and in an instance, of which one is to spare.
     fn both(bytes: &[u8]) -> ([Payload; 2], Arc<Semaphore>) {
         let spare = Arc::new(Semaphore::new(1));
         let permit = Arc::clone(&spare).try_acquire_owned().expect("a permit");

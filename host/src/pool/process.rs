@@ -42,7 +42,7 @@ use crate::pool::served_dir::ServedDir;
 const KILL_AFTER: Duration = Duration::from_millis(100);
 
 /// Bytes of a request that is sent ahead of another: it can be taken back.
-const MAX_AHEAD: usize = ring::MAX_REQUEST - ipc::ORIGIN;
+const MAX_AHEAD: usize = ring::MAX_REQUEST - ipc::REQUEST_HEAD;
 
 /// Workers that may die with a request and say that they had not begun it. One that was
 /// taken over could otherwise keep a request for ever.
@@ -189,17 +189,17 @@ impl Drop for ProcessPool {
 impl WorkerHandle for Link {
     fn send(&mut self, _id: u64, job: &mut Job) {
         self.pause(false);
-        let (number, origin) = (self.outbox.take_number(), job.origin().encode());
+        let length = job.body.as_ref().map_or(0, |body| body.length);
+        let (number, head) = (self.outbox.take_number(), job.origin().encode(length));
         let ring = self.outbox.slots();
         if job.fits_ahead() {
-            ring.put(number, Some(&[&origin[..], &[0; 8], &job.request]));
+            ring.put(number, Some(&[&head[..], &job.request]));
         } else {
             ring.put(number, None);
             let (socket, request) = (Arc::clone(&self.socket), job.request.clone());
             let body = job.body.clone();
             tokio::spawn(async move {
-                let length = body.as_ref().map_or(0, |body| body.length).to_le_bytes();
-                match ipc::message(number, &[&origin, &length, &request]) {
+                match ipc::message(number, &[&head, &request]) {
                     Some(message) => send_request(&socket, &message, body.as_deref()).await,
                     None => Ok(()),
                 }

@@ -185,7 +185,7 @@ impl ServedDir {
         &self.directory.ledger
     }
 
-    /// The same, to be kept.
+    /// The ledger, to be kept.
     pub(super) fn shared_ledger(&self) -> &Arc<Ledger> {
         &self.directory.ledger
     }
@@ -221,8 +221,8 @@ impl ServedDir {
         let Directory { fd, ledger, .. } = &*self.directory;
         let guest_path = self.config.guest.clone();
         let streams = DirStreamPool::default();
-        let (dir, block_size) = (Arc::clone(fd), fd.block_size());
-        let preopen = Preopen { dir, guest_path, access, streams, block_size };
+        let (dir, block_size, device) = (Arc::clone(fd), fd.block_size(), fd.device());
+        let preopen = Preopen { dir, guest_path, access, streams, block_size, device };
         Grants { preopen, env, ledger: Arc::clone(ledger), audit }
     }
 }

@@ -65,7 +65,8 @@ fn each_path_has_its_answer(pool: &str) {
     eventually("the request is counted", counted);
     let state = operator.json("/status", 200);
     assert_eq!((&state["pool"], &state["requests"]["total"]), (&pool.into(), &1.into()));
-    assert_eq!(state["handlers"][0]["workers"]["idle"], 3);
+    let idle = || operator.json("/status", 200)["handlers"][0]["workers"]["idle"] == 3;
+    eventually("all workers are idle", idle);
 }
 
 for_each_pool!(it_is_ready_from_the_start_to_the_drain_and_lives_through_both);
@@ -75,7 +76,7 @@ fn it_is_ready_from_the_start_to_the_drain_and_lives_through_both(pool: &str) {
     let operator = Operator::unix(&path);
     let address = format!("unix:{}", path.display());
     let args = ["--admin", &address, "--cache-dir", "none", "--grace", "60s"];
-    let nap = components::slow_to_compile(&components::sleeper(2_000_000_000));
+    let nap = components::slow_to_compile(&components::sleeper(4_000_000_000));
     let mut server = Server::with_handler_and(pool, &nap, &args, |server| {
         let compiler = server.stop_compiler(Signal::STOP);
         let state = operator.json("/readyz", 503);

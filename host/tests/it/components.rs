@@ -56,7 +56,7 @@ pub fn answer_and_then(response: &str, body: &str) -> String {
         .replace(MEMORY, &format!(r#"{MEMORY} (func (export "post") (param $at i32) {body})"#))
 }
 
-/// The same handler, exported from a component inside of another.
+/// A component's handler, exported from a component inside of another.
 pub fn inside(component: &str) -> String {
     let inner = component.replacen("(component", "(component $inner", 1);
     format!(
@@ -78,7 +78,7 @@ pub fn long_answer(response: &str) -> String {
     )
 }
 
-/// The same, from an instance that takes so many pages of memory more; it traps without them.
+/// A long answer from an instance that takes so many pages of memory more; it traps without them.
 pub fn long_answer_of_a_large_instance(response: &str, pages: u32) -> String {
     let start = "(i32.store (i32.const 0) (i32.const 65536))";
     let grow = format!("(memory.grow (i32.const {pages}))");

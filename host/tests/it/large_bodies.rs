@@ -68,6 +68,39 @@ fn a_handler_of_bytes_has_a_bound_of_its_own(pool: &str) {
     let mut client = begin(&server, "/upload/x", (3 << 20) + 1);
     client.send(vec![0; 10_000]);
     assert_eq!(client.response().status, 413, "it need not send all of it");
+    let mut client = server.connect();
+    client.send("PUT /upload/x HTTP/1.1\r\nHost: a\r\nContent-Length: 4000000\r\n");
+    client.send("Expect: 100-continue\r\n\r\n");
+    assert_eq!(client.response().status, 413, "nor is it told to");
+    let mut client = server.connect();
+    client.send("PUT /upload/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    client.send_until_closed(&[b"300001\r\n", &*noise((3 << 20) + 1, 23), b"\r\n"].concat());
+    assert_eq!(client.response().status, 413);
+    let little = ["--handler", &built("tutorial"), "--max-message", "1KiB"];
+    let server = Server::start(pool, &little);
+    assert_eq!(server.request("PUT", "/upload/x", &noise(1 << 10, 23)).status, 200);
+    assert_eq!(server.request("PUT", "/upload/x", &noise((1 << 10) + 1, 23)).status, 413);
+    let server = Server::start(pool, &["--max-message", "1KiB"]);
+    assert_eq!(server.request("PUT", "/upload/x", &noise(100_000, 23)).status, 200);
+}
+
+for_each_pool!(what_waits_for_a_handler_of_bytes_counts_as_buffered);
+fn what_waits_for_a_handler_of_bytes_counts_as_buffered(pool: &str) {
+    let limits = ["--max-message", "4MiB", "--max-response", "1MiB", "--max-buffered", "10MiB"];
+    let workers = ["--workers", "1", "--max-workers", "1", "--timeout", "3s"];
+    let handler = ["--handler", &built("hostile")];
+    let server = Server::start(pool, &[&handler[..], &limits[..], &workers[..]].concat());
+    let content = noise(4 << 20, 31);
+    let mut first = begin(&server, "/sleep-year", content.len());
+    first.send(&content);
+    eventually("it has a worker", || server.sleeping_workers() == 1 && server.unread() == 0);
+    let mut second = begin(&server, "/sleep-year", content.len());
+    second.send(&content);
+    assert_eq!(second.response().status, 503, "its address has its share");
+    assert_eq!(first.response().status, 504);
+    let mut third = begin(&server, "/sleep-year", content.len());
+    third.send(&content);
+    assert_eq!(third.response().status, 504, "room again");
 }
 
 for_each_pool!(what_is_too_long_for_the_quota_leaves_the_old_file);

@@ -13,7 +13,7 @@ fn status(status: u16) -> String {
     components::answer(&format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n"))
 }
 
-/// The same, which takes long to compile.
+/// A handler that answers so, and takes long to compile.
 fn slow(answer: u16) -> String {
     components::slow_to_compile(&status(answer))
 }

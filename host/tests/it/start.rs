@@ -93,6 +93,11 @@ fn what_cannot_start_is_one_line_and_status_1(pool: &str) {
     let new = new.to_str().unwrap();
     check(&["--pool", pool, "--port", "0", "--dir", new], 1, &["--dir", new, "mkdir -p"]);
     assert!(!dir.path().join("a").exists(), "nothing was created");
+    check(
+        &["--pool", pool, "--port", "0", "--spool-dir", new],
+        1,
+        &["--spool-dir", new, "No such"],
+    );
     check(&["--pool", pool, "--port", "0", "--dir", "/proc/none"], 1, &["--dir", "/proc/none"]);
 }
 

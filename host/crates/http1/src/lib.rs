@@ -12,6 +12,7 @@ mod chunked;
 pub mod conformance;
 mod framing;
 mod head;
+mod long_body;
 mod message;
 mod response;
 

@@ -59,6 +59,7 @@ impl Sandboxed {
             },
             streams: DirStreamPool::default(),
             block_size: dir.block_size(),
+            device: dir.device(),
             dir: Arc::new(dir),
         };
         let ledger = Ledger::new(QUOTA, 1)?;

@@ -46,6 +46,6 @@ pub use monitor::{
 };
 pub use program::Program;
 pub use refusal::Refusal;
-pub use response::{FileRange, Response};
+pub use response::{FileRange, MAX_FILE_RANGES, MAX_RESPONSE_FILES, Response};
 pub use shm::ledger::{Ledger, Usage};
 pub use spooled::SpooledBody;

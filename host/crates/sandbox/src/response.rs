@@ -18,6 +18,11 @@ pub struct Response {
     files: Vec<FileRange>,
 }
 
+/// The most parts of files in a response. What would be more is copied.
+pub const MAX_FILE_RANGES: usize = 64;
+/// The most files of which a response has parts.
+pub const MAX_RESPONSE_FILES: usize = 8;
+
 /// A part of a file of the served directory that belongs to a response, which is read when it is sent.
 #[derive(Debug)]
 pub struct FileRange {

@@ -2,17 +2,15 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::sync::Arc;
 
 use bytes::Bytes;
-use http1::{Awaited, Reject};
+use http1::Reject;
 use sandbox::SpooledBody;
 use tokio::task::spawn_blocking;
 
 use super::failure::Failure;
 use super::{Connection, request_line};
 use crate::front::spool::{SpoolError, SpoolFile};
-use crate::handlers::routing::Generation;
 
 impl Connection<'_> {
     /// Puts a piece of a body into its file, which is made for the first.
@@ -23,28 +21,31 @@ impl Connection<'_> {
     ) -> Result<(), Failure> {
         let file = match spooled {
             Some(file) => file,
-            None => spooled.insert(self.context.spool.create(self.seat.address())?),
+            None => spooled.insert(self.context.spool.create(self.seat.address()).await?),
         };
-        // Of the last piece, the request is looked at as a whole.
-        if self.framing.awaited(&self.buffer) == Awaited::Body {
-            let target = request_line::target(self.framing.start(&self.buffer));
-            let is_whole = |generation: Arc<Generation>| !generation.takes_streams;
-            let outstanding = self.framing.outstanding(&self.buffer).unwrap_or_default();
-            let length = file.length() + (piece.len() + outstanding) as u64;
-            if length > self.context.limits.max_message as u64
-                && self.context.routes.find(target).is_some_and(is_whole)
-            {
-                return Err(Reject::BodyTooLarge.into());
-            }
-        }
         Ok(file.append(piece).await?)
     }
 
+    /// Refuses a body that its handler does not take, as soon as that can be known.
+    pub(super) fn refuse_too_long(&self) -> Result<(), Reject> {
+        if self.framing.long_body() <= self.context.limits.max_message {
+            return Ok(());
+        }
+        let target = request_line::target(self.framing.start(&self.buffer));
+        let handler = self.context.routes.find(target);
+        match handler.is_some_and(|generation| !generation.takes_streams) {
+            true => Err(Reject::BodyTooLarge),
+            false => Ok(()),
+        }
+    }
+
     /// A message with its body, for a handler that takes it in memory.
-    pub(super) async fn whole(&self, head: Bytes, body: SpooledBody) -> Result<Bytes, Failure> {
+    pub(super) async fn whole(&mut self, head: Bytes, body: SpooledBody) -> Result<Bytes, Failure> {
+        // (Another handler than the one that was asked may have come in its place.)
         if body.length > self.context.limits.max_message as u64 {
             return Err(Reject::BodyTooLarge.into());
         }
+        self.seat.hold(self.buffer.len() + head.len() + body.length as usize)?;
         let read = spawn_blocking(move || {
             let mut message = Vec::with_capacity(head.len() + body.length as usize);
             message.extend_from_slice(&head);

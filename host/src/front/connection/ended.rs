@@ -11,6 +11,7 @@ use super::phase_timer::Stop;
 use super::request_line::RequestLine;
 use super::{Connection, Next};
 use crate::front::context::Context;
+use crate::front::spool::SpoolError;
 use crate::handlers::routing::Generation;
 use crate::observe::log::AccessLogEntry;
 
@@ -77,7 +78,7 @@ impl<'a> Connection<'a> {
                 self.context.metrics.abandoned();
                 return self.next(Err(Stop::Gone), reply.persistence, access);
             }
-            Failure::Busy | Failure::Full => true,
+            Failure::Busy | Failure::Full | Failure::Spool(SpoolError::Full) => true,
             _ => false,
         };
         let response = match failure {

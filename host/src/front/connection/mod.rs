@@ -62,7 +62,10 @@ pub(crate) async fn serve(
         stream,
         client: &client,
         pace: PhaseTimer::new(&context.limits, context.draining.clone()),
-        framing: Framing::new(context.limits.max_request, IN_MEMORY),
+        framing: Framing::new(
+            context.limits.max_request,
+            IN_MEMORY.min(context.limits.max_message),
+        ),
         buffer: BytesMut::new(),
         began: None,
     };
@@ -183,6 +186,7 @@ impl<'a> Connection<'a> {
         let mut spooled = None;
         loop {
             let request = self.framing.step(&mut self.buffer)?;
+            self.refuse_too_long()?;
             let piece = self.framing.take_piece();
             if !piece.is_empty() {
                 // (Boxed, since every connection would hold room for it.)
@@ -248,7 +252,7 @@ impl<'a> Connection<'a> {
     }
 
     async fn answer(&mut self, request: Request, body: Option<SpooledBody>) -> Next {
-        let Request { head, message, .. } = request;
+        let Request { head, message } = request;
         let began = self.began.unwrap_or_else(Instant::now);
         let line = RequestLine::of(&message);
         let number = self.context.metrics.next_request();
@@ -317,7 +321,7 @@ impl<'a> Connection<'a> {
 
     /// Has the pool answer a request, unless the client goes away before.
     async fn run(
-        &self,
+        &mut self,
         generation: Option<&Generation>,
         head: &Head,
         number: u64,

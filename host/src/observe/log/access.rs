@@ -54,7 +54,7 @@ impl AccessLogEntry<'_> {
         }
     }
 
-    /// The same for who looks on: what the log says in JSON.
+    /// The request for who looks on: what the log says of it in JSON.
     pub(crate) fn to_event(&self) -> Event {
         Event { name: "request", data: self.json(SystemTime::now()).trim_end().into() }
     }

@@ -14,7 +14,7 @@ use super::{Counters, Layer};
 const BOUNDS_MS: [u32; 14] =
     [5, 10, 25, 50, 75, 100, 250, 500, 750, 1_000, 2_500, 5_000, 7_500, 10_000];
 
-/// The same in seconds, and infinity.
+/// The upper bounds in seconds, and infinity.
 pub(crate) const BOUNDS: [f64; BOUNDS_MS.len() + 1] = bounds();
 
 /// The methods that have a name.
@@ -88,7 +88,7 @@ struct Series {
     nanoseconds: AtomicU64,
 }
 
-/// The same at one moment.
+/// A series at one moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct SeriesSnapshot {
     pub(crate) method: &'static str,

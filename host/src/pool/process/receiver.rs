@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sandbox::MAX_RESPONSE_FILES;
 use shm::ring::{Answer, Mail, ProtocolError, Ring};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -135,7 +136,7 @@ impl WorkerReceiver {
             return Ok(Received::Nothing);
         }
         let datagram = &mut self.datagram;
-        let receive = || ipc::receive_with_files(worker.socket, datagram);
+        let receive = || ipc::receive_descriptors(worker.socket, datagram);
         let (length, files) = match worker.socket.try_io(Interest::READABLE, receive) {
             Ok(received) => received,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -153,7 +154,7 @@ impl WorkerReceiver {
         if !self.by_socket {
             return Err(ProtocolError);
         }
-        if self.files.len() + files.len() > ipc::MAX_FILES {
+        if self.files.len() + files.len() > MAX_RESPONSE_FILES {
             return Err(ProtocolError);
         }
         for file in files {

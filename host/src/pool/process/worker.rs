@@ -68,7 +68,7 @@ pub(crate) fn run(resources: WorkerResources, prepared: &Prepared) -> anyhow::Re
         return Ok(());
     }
     let max_request =
-        init.max_message.saturating_add(MAX_REQUEST_OVERHEAD).saturating_add(ipc::ORIGIN);
+        init.max_message.saturating_add(MAX_REQUEST_OVERHEAD).saturating_add(ipc::REQUEST_HEAD);
     let mut requests = Assembler::new(max_request);
     let mut datagram = vec![0; ipc::DATAGRAM];
     // Answers that the parent was not woken for.

@@ -77,7 +77,7 @@ impl Operator {
         events
     }
 
-    /// The same, of which nothing is read.
+    /// The events from here on, of which nothing is read.
     pub fn events_unread(&self) -> Following {
         let stream =
             self.connect(&format!("GET /events HTTP/1.1\r\nHost: {}\r\n\r\n", self.authority()));
@@ -115,17 +115,18 @@ impl Operator {
 }
 
 impl Following {
-    /// Reads until this has come; everything so far.
-    pub fn wait_for(&mut self, text: &str) -> &str {
+    /// Reads until this has come, and the rest of its event.
+    pub fn wait_for(&mut self, text: &str) {
         let deadline = Instant::now() + PATIENCE;
-        while !self.seen.contains(text) {
+        let has_come =
+            |seen: &str| seen.split_once(text).is_some_and(|(_, rest)| rest.contains("\n\n"));
+        while !has_come(&self.seen) {
             assert!(Instant::now() < deadline, "never: {text}");
             let mut piece = vec![0; 64 << 10];
             let read = self.stream.read(&mut piece).unwrap();
             assert!(read > 0, "it ended without {text}: {}", self.seen);
             self.seen.push_str(&String::from_utf8_lossy(&piece[..read]));
         }
-        &self.seen
     }
 
     /// The data of the last event of that kind so far.

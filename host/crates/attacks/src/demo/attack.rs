@@ -9,7 +9,7 @@ pub(super) enum Kind {
     /// One that answers bytes with bytes.
     #[default]
     Bytes,
-    /// The same, exported as a component of `wasi:http`.
+    /// The handler of bytes, exported as a component of `wasi:http`.
     Http,
     /// A command, by CGI.
     Command,
@@ -55,7 +55,7 @@ pub(super) type Make = fn() -> anyhow::Result<Vec<u8>>;
 /// On which server.
 #[derive(Clone, Copy)]
 pub(super) enum On {
-    /// With the handler `hostile`.
+    /// A server with the handler `hostile`.
     Hostile,
     /// A server with the handler `hostile` and `--read-only`.
     ReadOnly,

@@ -31,7 +31,7 @@ use self::show::Shown;
 
 /// The handler that attacks, built from `handlers/hostile`.
 const HOSTILE: &[u8] = include_bytes!("../../../../../handlers/hostile.wasm");
-/// The same attacks as a command, built from `handlers/hostile-command`.
+/// The command that makes the same attacks, built from `handlers/hostile-command`.
 const HOSTILE_COMMAND: &[u8] = include_bytes!("../../../../../handlers/hostile-command.wasm");
 /// A handler of `wasi:http` that breaks its rules.
 const EXCHANGE: &[u8] = include_bytes!("../../../../../handlers/exchange.wasm");

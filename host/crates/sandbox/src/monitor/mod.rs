@@ -25,6 +25,7 @@ mod paths;
 mod preopens;
 mod quota;
 mod replacing;
+mod splice;
 mod streams;
 
 use std::sync::Arc;
@@ -131,6 +132,8 @@ pub struct Preopen {
     pub streams: DirStreamPool,
     /// Bytes of a block of the file system that it is in.
     pub block_size: u64,
+    /// The number of that file system's device.
+    pub device: u64,
 }
 
 /// All that a handler is granted, fixed when it is loaded.

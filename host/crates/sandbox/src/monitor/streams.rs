@@ -4,14 +4,12 @@
 use std::sync::Arc;
 
 use rustix::fd::AsFd;
-use rustix::fs::fstat;
 use rustix::io::Errno;
 use wasmtime::component::Resource;
 
 use super::audit::Argument;
 use super::bindings::wasi::io::streams;
 use super::clocks::Pollable;
-use super::descriptor::size;
 use super::errors::{StreamError, StreamResult};
 use super::http::SharedBody;
 use super::quota::OpenFile;
@@ -19,12 +17,6 @@ use super::{MAX_TRANSFER, State};
 use crate::spooled::SpooledBody;
 
 const STREAMS: &str = "wasi:io/streams";
-
-/// The most bytes of a request's body that one call stores: the deadline is looked at between two.
-const MAX_STORED: u64 = 16 << 20;
-
-/// From how many bytes on a part of a file is sent from the file. To copy fewer costs less.
-const MIN_RANGE: u64 = 64 << 10;
 
 /// Where a guest reads from.
 pub enum InputStream {
@@ -106,7 +98,11 @@ impl InputStream {
 }
 
 impl State {
-    fn read_some(&mut self, stream: &Resource<InputStream>, len: u64) -> StreamResult<Vec<u8>> {
+    pub(super) fn read_some(
+        &mut self,
+        stream: &Resource<InputStream>,
+        len: u64,
+    ) -> StreamResult<Vec<u8>> {
         match self.table.get_mut(stream)? {
             InputStream::Empty => Err(StreamError::Closed),
             InputStream::Stdin => self.exchange.stdin().read(len),
@@ -115,7 +111,11 @@ impl State {
         }
     }
 
-    fn write_all(&mut self, stream: &Resource<OutputStream>, bytes: &[u8]) -> StreamResult<()> {
+    pub(super) fn write_all(
+        &mut self,
+        stream: &Resource<OutputStream>,
+        bytes: &[u8],
+    ) -> StreamResult<()> {
         if bytes.len() as u64 > MAX_TRANSFER {
             let trap = self.not_allowed("a write of more than check-write permitted");
             return Err(StreamError::Trap(trap));
@@ -157,95 +157,11 @@ impl State {
         self.write_all(stream, &zeroes)
     }
 
-    fn check_open(&self, stream: &Resource<OutputStream>) -> StreamResult<()> {
+    pub(super) fn check_open(&self, stream: &Resource<OutputStream>) -> StreamResult<()> {
         match self.table.get(stream)? {
             OutputStream::Closed => Err(StreamError::Closed),
             _ => Ok(()),
         }
-    }
-
-    fn transfer(
-        &mut self,
-        to: &Resource<OutputStream>,
-        from: &Resource<InputStream>,
-        len: u64,
-    ) -> StreamResult<u64> {
-        self.check_open(to)?;
-        if len == 0 {
-            return Ok(0);
-        }
-        if let Some(length) = self.transfer_range(to, from, len)? {
-            return Ok(length);
-        }
-        if let Some(length) = self.transfer_body(to, from, len)? {
-            return Ok(length);
-        }
-        let bytes = self.read_some(from, len)?;
-        self.write_all(to, &bytes)?;
-        Ok(bytes.len() as u64)
-    }
-
-    /// Has a part of a file be sent as it is, in place of a copy of its bytes, and says how long it is; `None`
-    /// where that cannot be, or would cost more.
-    fn transfer_range(
-        &mut self,
-        to: &Resource<OutputStream>,
-        from: &Resource<InputStream>,
-        len: u64,
-    ) -> StreamResult<Option<u64>> {
-        if len < MIN_RANGE {
-            return Ok(None);
-        }
-        let (OutputStream::Body(body), InputStream::File { fd, position }) =
-            (self.table.get(to)?, self.table.get(from)?)
-        else {
-            return Ok(None);
-        };
-        let (body, file, start) = (SharedBody::clone(body), Arc::clone(fd), *position);
-        let length = size(&fstat(&*file)?).saturating_sub(start).min(len);
-        if length < MIN_RANGE || !self.write_file(&body, &file, start, length)? {
-            return Ok(None);
-        }
-        if let InputStream::File { position, .. } = self.table.get_mut(from)? {
-            *position = start.saturating_add(length);
-        }
-        Ok(Some(length))
-    }
-
-    /// Has the kernel store the body of a request in a file, and says how many bytes; `None` if it is something
-    /// else.
-    fn transfer_body(
-        &mut self,
-        to: &Resource<OutputStream>,
-        from: &Resource<InputStream>,
-        len: u64,
-    ) -> StreamResult<Option<u64>> {
-        let (OutputStream::File { fd, position: end }, InputStream::Spooled { body, position }) =
-            (self.table.get(to)?, self.table.get(from)?)
-        else {
-            return Ok(None);
-        };
-        let (file, body, start, at) = (Arc::clone(fd), Arc::clone(body), *position, *end);
-        let length = body.length.saturating_sub(start).min(len).min(MAX_STORED);
-        if length == 0 {
-            return Err(StreamError::Closed);
-        }
-        let end = at.saturating_add(length);
-        let stored: StreamResult<()> =
-            self.account.growing(&file, end, || copy(&body.file, start, &*file, at, length));
-        if let Err(error) = stored {
-            if matches!(error, StreamError::Failed(_)) {
-                *self.table.get_mut(to)? = OutputStream::Closed;
-            }
-            return Err(error);
-        }
-        if let OutputStream::File { position, .. } = self.table.get_mut(to)? {
-            *position = end;
-        }
-        if let InputStream::Spooled { position, .. } = self.table.get_mut(from)? {
-            *position = start.saturating_add(length);
-        }
-        Ok(Some(length))
     }
 
     fn always_ready(&mut self) -> wasmtime::Result<Resource<Pollable>> {
@@ -388,39 +304,6 @@ pub(super) fn read_at(fd: impl AsFd, len: u64, position: u64) -> Result<Vec<u8>,
             Err(errno) => return Err(errno),
         }
     }
-}
-
-/// Copies so many bytes from one file into another; without a copy where the file system can share them.
-fn copy(
-    from: impl AsFd,
-    mut start: u64,
-    to: impl AsFd,
-    mut position: u64,
-    mut length: u64,
-) -> Result<(), Errno> {
-    while length > 0 {
-        let most = usize::try_from(length).unwrap_or(usize::MAX);
-        let copied =
-            rustix::fs::copy_file_range(&from, Some(&mut start), &to, Some(&mut position), most);
-        match copied {
-            Ok(0) => return Err(Errno::IO),
-            Ok(copied) => length = length.saturating_sub(copied as u64),
-            Err(Errno::INTR) => {}
-            // Not between these two file systems.
-            Err(Errno::XDEV | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
-                let bytes = read_at(&from, length, start)?;
-                if bytes.is_empty() {
-                    return Err(Errno::IO);
-                }
-                write_all_at(&to, &bytes, position)?;
-                let copied = bytes.len() as u64;
-                (start, position) = (start.saturating_add(copied), position.saturating_add(copied));
-                length = length.saturating_sub(copied);
-            }
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok(())
 }
 
 /// Writes all of `bytes` from `position` on.

@@ -56,13 +56,14 @@ struct Monitored {
 impl Monitored {
     fn new(dir: &Path) -> Self {
         let fd: OpenFile = OwnedFd::from(File::open(dir).expect("the directory")).into();
-        let block_size = fd.block_size();
+        let (block_size, device) = (fd.block_size(), fd.device());
         let preopen = Preopen {
             dir: Arc::new(fd),
             guest_path: "folder".into(),
             access: Permission::ReadWrite,
             streams: DirStreamPool::default(),
             block_size,
+            device,
         };
         let quota = Usage { bytes: 1 << 30, entries: 1000 };
         let ledger = Arc::new(Ledger::new(quota, 1).expect("memory"));

@@ -63,11 +63,12 @@ impl OpenFile {
     /// Those of the kernel; `INVAL` when it is no regular file, `DQUOT` when it was deleted before the ledger knew
     /// of it, and there is no room for it.
     pub fn held(ledger: &Arc<Ledger>, slot: u32, fd: OwnedFd) -> Result<Option<Self>, Errno> {
-        if FileType::from_raw_mode(fstat(&fd)?.st_mode) != FileType::RegularFile {
+        let found = fstat(&fd)?;
+        if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
             return Err(Errno::INVAL);
         }
         let Some(register) = Register::new(ledger, slot) else { return Ok(None) };
-        register.identify(identity(&fstat(&fd)?));
+        register.identify(identity(&found));
         let stat = fstat(&fd)?;
         ledger.at_least(register.place, occupied(&stat));
         ledger.set_growing(register.place, 0);
@@ -120,6 +121,12 @@ impl OpenFile {
     #[must_use]
     pub fn block_size(&self) -> u64 {
         fstat(&self.fd).map_or(USUAL_BLOCK, |stat| block_size(&stat))
+    }
+
+    /// The number of the device of the file system that it is in.
+    #[must_use]
+    pub fn device(&self) -> u64 {
+        fstat(&self.fd).map_or(0, |stat| stat.st_dev)
     }
 
     /// The greatest length that any call which has it open knows of.

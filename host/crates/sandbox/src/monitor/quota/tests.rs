@@ -53,8 +53,8 @@ fn grants(dir: &Path, quota: Usage) -> Arc<Grants> {
     let dir = Arc::new(OpenFile::from(fd));
     let (guest_path, access, streams) =
         ("folder".into(), Permission::ReadWrite, DirStreamPool::default());
-    let block_size = dir.block_size();
-    let preopen = Preopen { dir, guest_path, access, streams, block_size };
+    let (block_size, device) = (dir.block_size(), dir.device());
+    let preopen = Preopen { dir, guest_path, access, streams, block_size, device };
     let ledger = Arc::new(Ledger::new(quota, SLOTS).expect("memory"));
     ledger.enlist(SLOTS - 1);
     Arc::new(Grants { preopen, env: Vec::new(), ledger, audit: None })

@@ -4,11 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::monitor::OpenFile;
 use crate::monitor::bindings::wasi::http::types::ErrorCode;
-use crate::response::{FileRange, Message};
-
-/// Parts of files in one body, and files that these are of. Beyond that, bytes are copied.
-const MAX_RANGES: usize = 64;
-const MAX_FILES: usize = 8;
+use crate::response::{FileRange, MAX_FILE_RANGES, MAX_RESPONSE_FILES, Message};
 
 /// A body, which its resource and its stream share. Nobody else waits for it.
 pub(in crate::monitor) type SharedBody = Arc<Mutex<Body>>;
@@ -64,7 +60,7 @@ impl Body {
         known.push(Arc::as_ptr(file));
         known.sort_unstable();
         known.dedup();
-        if self.files.len() >= MAX_RANGES || known.len() > MAX_FILES {
+        if self.files.len() >= MAX_FILE_RANGES || known.len() > MAX_RESPONSE_FILES {
             return None;
         }
         self.files.push(FileRange { at, file: Arc::clone(file), start, length });
@@ -153,12 +149,12 @@ mod tests {
     #[test]
     fn there_are_not_more_parts_or_files_than_may_be() {
         let body = Body::shared(None);
-        let files: Vec<_> = (0..=MAX_FILES).map(|_| file()).collect();
+        let files: Vec<_> = (0..=MAX_RESPONSE_FILES).map(|_| file()).collect();
         let written =
             files.iter().filter(|file| lock(&body).write_file(file, 0, 1).is_some()).count();
-        assert_eq!(written, MAX_FILES);
+        assert_eq!(written, MAX_RESPONSE_FILES);
         let written =
-            (0..2 * MAX_RANGES).filter(|_| lock(&body).write_file(&files[0], 0, 1).is_some());
-        assert_eq!(written.count(), MAX_RANGES - MAX_FILES);
+            (0..2 * MAX_FILE_RANGES).filter(|_| lock(&body).write_file(&files[0], 0, 1).is_some());
+        assert_eq!(written.count(), MAX_FILE_RANGES - MAX_RESPONSE_FILES);
     }
 }

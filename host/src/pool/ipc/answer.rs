@@ -1,0 +1,159 @@
+//! Answers: what a call came to, as its worker tells it. The parts of files in a response are told of behind its cause,
+//! and the files themselves go with the first datagram.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes};
+use sandbox::{Call, CallError, Captured, Cause, FileRange, MAX_FILE_RANGES, OpenFile};
+use shm::ring::Answer;
+use wasmtime::Trap;
+
+use crate::pool::payload::{FilePart, Payload};
+use crate::pool::sent_files::SentFile;
+
+/// Bytes before an answer's parts: outcome, detail, the length of the cause, the time, and how many parts of files
+/// there are.
+const ANSWER_HEAD: usize = 2 + 4 + 8 + 1;
+
+/// Bytes that say of a part of a file where it comes, of which descriptor it is, where it begins, and how long it is.
+const RANGE: usize = 8 + 1 + 8 + 8;
+
+/// Bytes of the longest answer, with a response of at most that many.
+pub(crate) fn max_answer(max_response: usize) -> usize {
+    ANSWER_HEAD + Cause::MAX_JSON.max(max_response.saturating_add(MAX_FILE_RANGES * RANGE))
+}
+
+/// The files of a response, each once.
+pub(crate) fn files_of(ranges: &[FileRange]) -> Vec<&Arc<OpenFile>> {
+    let mut files: Vec<&Arc<OpenFile>> = Vec::new();
+    for range in ranges {
+        if !files.iter().any(|file| Arc::ptr_eq(file, &range.file)) {
+            files.push(&range.file);
+        }
+    }
+    files
+}
+
+/// What an answer's payload says of the files of its response.
+fn encode_ranges(ranges: &[FileRange], head: &mut Vec<u8>) -> Option<()> {
+    let files = files_of(ranges);
+    for FileRange { at, file, start, length } in ranges {
+        let index = files.iter().position(|other| Arc::ptr_eq(other, file))?;
+        head.extend_from_slice(&(*at as u64).to_le_bytes());
+        head.push(u8::try_from(index).ok()?);
+        head.extend_from_slice(&start.to_le_bytes());
+        head.extend_from_slice(&length.to_le_bytes());
+    }
+    Some(())
+}
+
+/// Parts of files, as `bytes` begin with that tells of them, of the files that came with the answer.
+fn decode_ranges(count: u8, bytes: &mut Bytes, files: &[Arc<SentFile>]) -> Option<Vec<FilePart>> {
+    let mut parts = Vec::new();
+    for _ in 0..count {
+        if bytes.len() < RANGE {
+            return None;
+        }
+        let at = usize::try_from(bytes.get_u64_le()).ok()?;
+        let file = Arc::clone(files.get(usize::from(bytes.get_u8()))?);
+        let (start, length) = (bytes.get_u64_le(), bytes.get_u64_le());
+        // What the kernel takes for a position.
+        let end = start.checked_add(length).and_then(|end| i64::try_from(end).ok());
+        end.filter(|_| length > 0)?;
+        parts.push(FilePart { at, file, start, length });
+    }
+    Some(parts)
+}
+
+/// An answer's payload up to the response; `None` if it is beyond what a length can say.
+pub(crate) fn answer_head<R>(call: &Call<R>, files: &[FileRange]) -> Option<Vec<u8>> {
+    let (outcome, detail) = match &call.result {
+        Ok(_) => (0, 0),
+        Err(error) => encode_error(*error),
+    };
+    let cause = match &call.cause {
+        None => Vec::new(),
+        Some(cause) => serde_json::to_vec(cause).ok()?,
+    };
+    let mut head = Vec::with_capacity(ANSWER_HEAD + cause.len());
+    head.extend_from_slice(&[outcome, detail]);
+    head.extend_from_slice(&u32::try_from(cause.len()).ok()?.to_le_bytes());
+    let nanos = u64::try_from(call.elapsed.as_nanos()).unwrap_or(u64::MAX);
+    head.extend_from_slice(&nanos.to_le_bytes());
+    head.push(u8::try_from(files.len()).ok()?);
+    head.extend_from_slice(&cause);
+    encode_ranges(files, &mut head)?;
+    Some(head)
+}
+
+/// An answer as a call, with what that has written, and the files that came with it; `None` for what no worker says.
+pub(crate) fn decode_answer(
+    answer: Answer,
+    captured: Captured,
+    max_response: usize,
+    files: &[Arc<SentFile>],
+) -> Option<Call<Payload>> {
+    let mut bytes = Bytes::from(answer.bytes);
+    let (&[outcome, detail], rest) = bytes.split_first_chunk()?;
+    let (length, rest) = rest.split_first_chunk()?;
+    let (nanos, rest) = rest.split_first_chunk()?;
+    let ranges = *rest.first()?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+    let elapsed = Duration::from_nanos(u64::from_le_bytes(*nanos));
+    if length > Cause::MAX_JSON || bytes.len().checked_sub(ANSWER_HEAD)? < length {
+        return None;
+    }
+    bytes.advance(ANSWER_HEAD);
+    let cause = match length {
+        0 => None,
+        _ => Some(serde_json::from_slice(&bytes.split_to(length)).ok()?),
+    };
+    let parts = decode_ranges(ranges, &mut bytes, files)?;
+    let response = match answer.response {
+        None => Payload::with_files(bytes, parts)?,
+        Some(region) if bytes.is_empty() && parts.is_empty() => region.into(),
+        Some(_) => return None,
+    };
+    if response.held() > max_response {
+        return None;
+    }
+    let result = match outcome {
+        0 => Ok(response),
+        _ => Err(decode_error(outcome, detail)?),
+    };
+    Some(Call { result, captured, elapsed, cause })
+}
+
+fn encode_error(error: CallError) -> (u8, u8) {
+    match error {
+        CallError::Deadline => (1, 0),
+        CallError::OutOfMemory => (2, 0),
+        CallError::Exited(code) => (3, code),
+        CallError::Trap(trap) => (4, trap as u8),
+        CallError::HostCall => (5, 0),
+        CallError::TooLong => (6, 0),
+        CallError::NoResponse => (8, 0),
+        CallError::Unanswered => (9, 0),
+        CallError::Reported => (10, 0),
+        CallError::WorkerLost => (7, 0),
+        CallError::FileLost => (11, 0),
+    }
+}
+
+fn decode_error(outcome: u8, detail: u8) -> Option<CallError> {
+    Some(match outcome {
+        1 => CallError::Deadline,
+        2 => CallError::OutOfMemory,
+        3 => CallError::Exited(detail),
+        4 => CallError::Trap(Trap::from_u8(detail)?),
+        5 => CallError::HostCall,
+        6 => CallError::TooLong,
+        8 => CallError::NoResponse,
+        9 => CallError::Unanswered,
+        10 => CallError::Reported,
+        7 => CallError::WorkerLost,
+        11 => CallError::FileLost,
+        _ => return None,
+    })
+}
