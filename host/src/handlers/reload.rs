@@ -29,7 +29,7 @@ use crate::handlers::component_file::{self, Content, Identity, StillWritten};
 use crate::handlers::loading::{Known, Loaded, Loading};
 use crate::handlers::routing::{Digest, Generation, Routes, hand_on};
 use crate::isolation::lockdown::Level;
-use crate::observe::events::{Event, Events};
+use crate::observe::events::Event;
 use crate::observe::log::Budget;
 use crate::pool::{Common, Pool, StartupMode};
 
