@@ -11,6 +11,7 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, prometheus_text
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::accept;
 use super::status::{HandlerStatus, Status};
 use crate::observe::metrics::{BOUNDS, SeriesSnapshot};
 
@@ -48,15 +49,7 @@ struct Scrape(Vec<Family>);
 impl Format {
     /// The format that an Accept field asks for.
     pub(super) fn asked_for(accept: &str) -> Self {
-        let asks = |range: &str| {
-            let mut parts = range.split(';').map(str::trim);
-            let is_it = parts
-                .next()
-                .is_some_and(|kind| kind.eq_ignore_ascii_case("application/openmetrics-text"));
-            let quality = parts.find_map(|part| part.strip_prefix("q="));
-            is_it && quality.is_none_or(|quality| quality.parse().is_ok_and(|q: f32| q > 0.0))
-        };
-        match accept.split(',').any(asks) {
+        match accept::names(accept, "application/openmetrics-text") {
             true => Self::OpenMetrics,
             false => Self::Prometheus,
         }

@@ -7,6 +7,8 @@
 //! `hyper` frames the messages, and not [`http1`]: what that refuses and how it answers is made for handlers, and
 //! it neither reads fields nor writes a response that goes on for hours.
 
+mod accept;
+mod dashboard;
 mod event_stream;
 mod exposition;
 mod guard;
@@ -15,6 +17,7 @@ mod paths;
 mod server;
 mod state;
 mod status;
+mod workers;
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};

@@ -14,13 +14,15 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::event_stream::EventStream;
+use super::accept;
+use super::dashboard::File;
+use super::event_stream::{EventStream, Which};
 use super::exposition::{Format, expose};
 use super::guard::may_change;
 use super::state::{ReloadRequest, State};
-use super::status::Status;
+use super::status::{Scope, Status};
 
-type Body = UnsyncBoxBody<Bytes, Infallible>;
+pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// Methods that a path has, in the words of an Allow field.
 const READ: &str = "GET, HEAD";
@@ -33,6 +35,7 @@ const JSON: &str = "application/json";
 const INDEX: &str = "\
 The operator's listener of Swapbox
 
+GET /          in a browser, the dashboard
 GET /livez     whether the server lives, with the reasons if it does not
 GET /readyz    whether it serves requests, with the reasons if it does not
 GET /metrics   metrics, in Prometheus's text format or in OpenMetrics
@@ -56,6 +59,7 @@ pub(super) async fn respond<B>(
     let path = request.uri().path();
     let allowed = match path {
         "/" | "/livez" | "/readyz" | "/metrics" | "/status" | "/events" => READ,
+        "/dashboard.css" | "/dashboard.js" => READ,
         "/reload" => CHANGE,
         _ => return text(StatusCode::NOT_FOUND, "Not found: GET / lists what there is\n"),
     };
@@ -64,16 +68,17 @@ pub(super) async fn respond<B>(
         response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
         return response;
     }
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     match path {
+        "/" if accept::names(accept, "text/html") => File::Page.response(),
+        "/dashboard.css" => File::Style.response(),
+        "/dashboard.js" => File::Script.response(),
         "/livez" => health("live", &state.dead().await),
         "/readyz" => health("ready", &state.unready()),
-        "/metrics" => {
-            let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
-            metrics(state, Format::asked_for(accept.unwrap_or_default()))
-        }
-        "/status" => json(StatusCode::OK, &Status::of(state)),
+        "/metrics" => metrics(state, Format::asked_for(accept)),
+        "/status" => json(StatusCode::OK, &Status::of(state, Scope::Workers)),
         "/events" if request.method() == Method::HEAD => answer(StatusCode::OK, EVENTS, ""),
-        "/events" => events(state),
+        "/events" => events(state, Which::asked_for(request.uri().query())),
         "/reload" if !may_change(headers) => {
             text(StatusCode::FORBIDDEN, "Forbidden: another site's page asks for it\n")
         }
@@ -93,17 +98,17 @@ fn health(name: &str, reasons: &[&str]) -> Response<Body> {
 }
 
 fn metrics(state: &State, format: Format) -> Response<Body> {
-    match expose(&Status::of(state), format) {
+    match expose(&Status::of(state, Scope::Totals), format) {
         Ok(text) => answer(StatusCode::OK, format.media_type(), text),
         Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "The metrics cannot be written\n"),
     }
 }
 
-fn events(state: &State) -> Response<Body> {
+fn events(state: &State, which: Which) -> Response<Body> {
     match state.events.subscribe() {
         Some(events) => {
             let mut response = answer(StatusCode::OK, EVENTS, "");
-            *response.body_mut() = EventStream::new(events).boxed_unsync();
+            *response.body_mut() = EventStream::new(events, which).boxed_unsync();
             response
         }
         None => text(StatusCode::SERVICE_UNAVAILABLE, "As many look on as may\n"),
@@ -143,7 +148,11 @@ fn text(status: StatusCode, text: &'static str) -> Response<Body> {
     answer(status, TEXT, text)
 }
 
-fn answer(status: StatusCode, media_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+pub(super) fn answer(
+    status: StatusCode,
+    media_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<Body> {
     let mut response = Response::new(Full::new(body.into()).boxed_unsync());
     *response.status_mut() = status;
     let fields: [(HeaderName, &'static str); 3] = [

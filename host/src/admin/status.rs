@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use super::state::State;
+use super::workers::{Shares, Worker, workers};
 use crate::config::PoolKind;
 use crate::handlers::component_file;
 use crate::handlers::routing::Generation;
@@ -74,6 +75,7 @@ pub(super) struct CodeCache {
 /// What the kernel says of the server's process, without its workers' processes.
 #[derive(Debug, Serialize)]
 pub(super) struct Process {
+    pub(super) pid: u32,
     pub(super) resident_bytes: u64,
     pub(super) cpu_seconds: f64,
 }
@@ -84,6 +86,8 @@ pub(super) struct HandlerStatus {
     /// Its file.
     pub(super) name: String,
     pub(super) digest: String,
+    generation: GenerationStatus,
+    limits: Limits,
     pub(super) sandbox: String,
     #[serde(skip)]
     pub(super) is_fully_sandboxed: bool,
@@ -102,12 +106,33 @@ pub(super) struct Workers {
     pub(super) busy: u64,
     pub(super) idle: u64,
     pub(super) limit: u32,
+    /// Each of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    all: Option<Vec<Worker>>,
 }
 
 #[derive(Debug, Serialize)]
 pub(super) struct Queue {
     pub(super) waiting: u64,
     pub(super) limit: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shares: Option<Shares>,
+}
+
+/// Which of a prefix's handlers serves.
+#[derive(Debug, Serialize)]
+struct GenerationStatus {
+    /// The number among those of its prefix, from 1.
+    number: u64,
+    /// When it was taken up, in seconds since 1970.
+    swapped_at: f64,
+}
+
+/// What one call may take.
+#[derive(Debug, Serialize)]
+struct Limits {
+    timeout_seconds: f64,
+    memory_bytes: usize,
 }
 
 /// What is not known, since it was not counted yet, is null.
@@ -119,14 +144,20 @@ pub(super) struct DirectoryStatus {
     pub(super) limit_entries: u64,
 }
 
+/// How much is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// What counters say.
+    Totals,
+    /// What each worker does and how addresses share the queues, besides. A client's address is in it.
+    Workers,
+}
+
 impl Status {
     /// The state now.
-    pub(super) fn of(state: &State) -> Self {
+    pub(super) fn of(state: &State, scope: Scope) -> Self {
         let State { facts, metrics, routes, holdings, losses, .. } = state;
         let (reasons, totals, limits) = (state.unready(), metrics.totals(), &facts.limits);
-        let seconds = |since: SystemTime, until: SystemTime| {
-            until.duration_since(since).unwrap_or_default().as_secs_f64()
-        };
         Self {
             version: env!("CARGO_PKG_VERSION"),
             pool: match facts.pool {
@@ -135,8 +166,8 @@ impl Status {
             },
             ready: reasons.is_empty(),
             reasons,
-            started_at: seconds(SystemTime::UNIX_EPOCH, facts.started),
-            uptime_seconds: seconds(facts.started, SystemTime::now()),
+            started_at: seconds_since_1970(facts.started),
+            uptime_seconds: facts.started.elapsed().unwrap_or_default().as_secs_f64(),
             requests: Requests {
                 total: totals.requests,
                 active: totals.active,
@@ -163,16 +194,25 @@ impl Status {
                 misses: metrics.cache_lookups(false),
             },
             dropped_log_lines: losses.dropped_lines(),
-            process: Process { resident_bytes: resident_bytes(), cpu_seconds: cpu_seconds() },
-            handlers: routes.all().iter().map(|of| HandlerStatus::of(of, facts.queue)).collect(),
+            process: Process {
+                pid: std::process::id(),
+                resident_bytes: resident_bytes(),
+                cpu_seconds: cpu_seconds(),
+            },
+            handlers: routes
+                .all()
+                .iter()
+                .map(|of| HandlerStatus::of(of, facts.queue, scope))
+                .collect(),
             stray: metrics.stray().series().collect(),
         }
     }
 }
 
 impl HandlerStatus {
-    fn of(generation: &Generation, queue: usize) -> Self {
-        let Generation { route, digest, pool, level, metrics, .. } = generation;
+    fn of(generation: &Generation, queue: usize, scope: Scope) -> Self {
+        let Generation { route, number, since, digest, pool, level, metrics, .. } = generation;
+        let is_full = scope == Scope::Workers;
         let (busy, waiting) = pool.load();
         let (usage, quota) = pool.directory_usage();
         let series: Vec<_> = metrics.series().collect();
@@ -180,14 +220,27 @@ impl HandlerStatus {
             prefix: route.prefix.to_string(),
             name: component_file::name(route.handler.as_deref()),
             digest: digest.to_string(),
+            generation: GenerationStatus {
+                number: *number,
+                swapped_at: seconds_since_1970(*since),
+            },
+            limits: Limits {
+                timeout_seconds: route.limits.timeout.as_secs_f64(),
+                memory_bytes: route.limits.memory,
+            },
             sandbox: level.to_string(),
             is_fully_sandboxed: level.is_full(),
             workers: Workers {
                 busy,
                 idle: pool.workers().saturating_sub(busy),
                 limit: route.max_workers,
+                all: is_full.then(|| workers(pool)),
             },
-            queue: Queue { waiting, limit: queue },
+            queue: Queue {
+                waiting,
+                limit: queue,
+                shares: is_full.then(|| pool.queue_shares().into()),
+            },
             requests: series.iter().map(SeriesSnapshot::count).sum(),
             stopped: Layer::ALL
                 .into_iter()
@@ -202,6 +255,10 @@ impl HandlerStatus {
             series,
         }
     }
+}
+
+fn seconds_since_1970(time: SystemTime) -> f64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 /// Bytes of the process in memory; 0 where the kernel does not say.

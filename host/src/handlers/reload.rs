@@ -274,9 +274,12 @@ impl Swapper {
             Some(current) => (Arc::clone(&current.output), Arc::clone(&current.metrics)),
             None => (Budget::new(route.prefix.to_string()), Arc::default()),
         };
+        let number = current.map_or(0, |current| current.number) + 1;
         let (route, Known { digest, symbols, takes_streams }) = (route.clone(), known);
         self.routes.put(&Arc::new(Generation {
             route,
+            number,
+            since: SystemTime::now(),
             digest,
             symbols,
             takes_streams,

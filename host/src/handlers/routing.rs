@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -23,6 +24,10 @@ pub struct Digest(pub [u8; 32]);
 pub struct Generation {
     /// Whose requests it gets, and within which limits.
     pub route: Route,
+    /// The generation's number among those of its prefix, from 1.
+    pub(crate) number: u64,
+    /// When it became the current one.
+    pub(crate) since: SystemTime,
     /// Of its component.
     pub digest: Digest,
     /// The component's lines, if it says them.

@@ -1,7 +1,8 @@
 //! What happens, for whoever looks on: each request as it ends, each swap, each call that a layer ends.
 //!
-//! Nobody waits for who looks on. An event costs a look at a counter while nobody does. Events wait in a bounded
-//! ring, and who is slower than the ring goes round loses the oldest, and is told how many.
+//! Nobody waits for who looks on. An event costs a look at a counter while nobody does. Events wait in bounded
+//! rings, and who is slower than a ring goes round loses the oldest, and is told how many. Requests have a ring of
+//! their own: however many they are, a stop or a swap is not lost behind them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::broadcast::error::TryRecvError;
 use tokio::sync::broadcast::{Receiver, Sender, channel};
 
-/// Events that wait for who is slowest.
+/// Events of a ring that wait for who is slowest.
 const RING: usize = 1024;
 
 /// Who may look on at a time.
@@ -18,7 +19,8 @@ const MAX_SUBSCRIBERS: usize = 16;
 /// Where events come from.
 #[derive(Debug)]
 pub(crate) struct Events {
-    sender: Sender<Event>,
+    requests: Sender<Event>,
+    others: Sender<Event>,
     subscribers: Arc<AtomicUsize>,
 }
 
@@ -34,7 +36,8 @@ pub(crate) struct Event {
 /// Somebody who looks on, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Subscription {
-    receiver: Receiver<Event>,
+    requests: Receiver<Event>,
+    others: Receiver<Event>,
     subscribers: Arc<AtomicUsize>,
 }
 
@@ -50,16 +53,26 @@ pub(crate) enum Next {
 
 impl Default for Events {
     fn default() -> Self {
-        Self { sender: channel(RING).0, subscribers: Arc::default() }
+        let [requests, others] = [(); 2].map(|()| channel(RING).0);
+        Self { requests, others, subscribers: Arc::default() }
     }
 }
 
 impl Events {
-    /// Tells of an event, which is made only if anybody looks on.
+    /// Tells of a request that has ended, by an event that is made only if anybody looks on.
+    pub(crate) fn publish_request(&self, event: impl FnOnce() -> Event) {
+        self.send(&self.requests, event);
+    }
+
+    /// Tells of anything else, by an event that is made only if anybody looks on.
     pub(crate) fn publish(&self, event: impl FnOnce() -> Event) {
+        self.send(&self.others, event);
+    }
+
+    fn send(&self, ring: &Sender<Event>, event: impl FnOnce() -> Event) {
         if self.subscribers.load(Ordering::Relaxed) > 0 {
             // It fails when they have just left.
-            let _ = self.sender.send(event());
+            let _ = ring.send(event());
         }
     }
 
@@ -68,8 +81,8 @@ impl Events {
         let order = Ordering::Relaxed;
         let more = |count: usize| (count < MAX_SUBSCRIBERS).then_some(count + 1);
         self.subscribers.try_update(order, order, more).ok()?;
-        let (receiver, subscribers) = (self.sender.subscribe(), Arc::clone(&self.subscribers));
-        Some(Subscription { receiver, subscribers })
+        let (requests, others) = (self.requests.subscribe(), self.others.subscribe());
+        Some(Subscription { requests, others, subscribers: Arc::clone(&self.subscribers) })
     }
 }
 
@@ -81,13 +94,20 @@ impl Event {
 }
 
 impl Subscription {
-    /// What is next, without waiting for it.
+    /// What is next, without waiting for it: of requests only when there is nothing else.
     pub(crate) fn next(&mut self) -> Next {
-        match self.receiver.try_recv() {
-            Ok(event) => Next::Event(event),
-            Err(TryRecvError::Lagged(lost)) => Next::Lost(lost),
-            Err(TryRecvError::Empty | TryRecvError::Closed) => Next::Nothing,
+        match next(&mut self.others) {
+            Next::Nothing => next(&mut self.requests),
+            other => other,
         }
+    }
+}
+
+fn next(ring: &mut Receiver<Event>) -> Next {
+    match ring.try_recv() {
+        Ok(event) => Next::Event(event),
+        Err(TryRecvError::Lagged(lost)) => Next::Lost(lost),
+        Err(TryRecvError::Empty | TryRecvError::Closed) => Next::Nothing,
     }
 }
 
@@ -127,6 +147,17 @@ mod tests {
         }
         assert_eq!(slow.next(), Next::Lost(10));
         assert_eq!(slow.next(), Next::Event(event(10)));
+    }
+
+    #[test]
+    fn no_flood_of_requests_hides_a_stop() {
+        let events = Events::default();
+        let mut one = events.subscribe().expect("room");
+        let stop = Event::new("stop", &serde_json::json!({}));
+        events.publish(|| stop.clone());
+        (0..2 * RING).for_each(|number| events.publish_request(|| event(number)));
+        assert_eq!(one.next(), Next::Event(stop));
+        assert_eq!(one.next(), Next::Lost(RING as u64));
     }
 
     #[test]

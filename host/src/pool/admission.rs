@@ -7,6 +7,7 @@
 //! one, so that whoever floods the queue delays himself. Nor can one address have all
 //! workers of a large pool, with calls that take long: some are for others.
 
+use std::cmp::Reverse;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
@@ -52,6 +53,24 @@ impl Permit {
         self.1
     }
 }
+
+/// How addresses share a pool, at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct QueueShares {
+    /// Addresses that wait.
+    pub(crate) addresses: usize,
+    /// Those with the most requests that wait, and how many those are; the most first.
+    pub(crate) largest: Vec<(IpAddr, usize)>,
+    /// Requests of one address that may wait.
+    pub(crate) limit: usize,
+    /// The most places that one address has, of which there is one for each worker and some ahead.
+    pub(crate) most_held: usize,
+    /// Places that one address may have.
+    pub(crate) held_limit: usize,
+}
+
+/// Addresses that are named of those that wait.
+const NAMED: usize = 5;
 
 /// Of so many workers that a pool may have, one is for others than the address that has all the
 /// rest.
@@ -117,6 +136,20 @@ impl Admission {
     /// Requests that wait here.
     pub(super) fn waiting(&self) -> usize {
         self.lock().waiting
+    }
+
+    /// How addresses share the queue and the workers.
+    pub(super) fn shares(&self) -> QueueShares {
+        let (mut largest, most_held) = {
+            let state = self.lock();
+            let lines = state.lines.iter().map(|(address, line)| (*address, line.len()));
+            (lines.collect::<Vec<_>>(), state.held.values().max().copied().unwrap_or(0))
+        };
+        let addresses = largest.len();
+        largest.sort_unstable_by_key(|(address, waiting)| (Reverse(*waiting), *address));
+        largest.truncate(NAMED);
+        let (limit, held_limit) = (self.max_waiting_each, self.max_held_each);
+        QueueShares { addresses, largest, limit, most_held, held_limit }
     }
 
     /// The pool has a worker more.
@@ -307,6 +340,24 @@ mod tests {
         let state = admission.lock();
         assert_eq!((state.free, state.waiting), (2, 0), "all is given back");
         assert!(state.lines.is_empty() && state.turns.is_empty());
+    }
+
+    #[test]
+    fn addresses_are_named_by_what_they_wait_for() {
+        let admission = Arc::new(Admission::new(1, 8, 20, 10));
+        let held = [permit(&mut enter(&admission, A)), permit(&mut enter(&admission, A))];
+        let waiting: Vec<_> = [A, B, B].map(|address| enter(&admission, address)).into();
+        let expected = QueueShares {
+            addresses: 2,
+            largest: vec![(B, 2), (A, 1)],
+            limit: 9,
+            most_held: 2,
+            held_limit: 7,
+        };
+        assert_eq!(admission.shares(), expected);
+        drop((held, waiting));
+        let shares = admission.shares();
+        assert_eq!((shares.addresses, shares.most_held), (0, 0));
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod served_dir;
 mod supervisor;
 mod thread;
 mod turns;
+mod worker_status;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
@@ -32,10 +33,11 @@ use tokio::sync::oneshot;
 use tokio::task::block_in_place;
 
 use self::admission::Admission;
-pub(crate) use self::admission::Permit;
+pub(crate) use self::admission::{Permit, QueueShares};
 pub(crate) use self::payload::{Part, Payload, WithFiles};
 pub(crate) use self::schedule::may_wait;
 use self::served_dir::Directories;
+pub(crate) use self::worker_status::{RunningCall, WorkerActivity, WorkerStatus};
 use crate::config::{PoolKind, Route};
 use crate::isolation::lockdown::Level;
 use crate::observe::metrics::Load;
@@ -265,6 +267,19 @@ impl Pool {
     /// Workers, those that are being started too.
     pub(crate) fn workers(&self) -> u64 {
         self.load.workers()
+    }
+
+    /// What each worker does. The pool stands still meanwhile, for some microseconds.
+    pub(crate) fn worker_statuses(&self) -> Vec<WorkerStatus> {
+        match &self.kind {
+            Kind::Thread(pool) => pool.worker_statuses(),
+            Kind::Process(pool) => pool.worker_statuses(),
+        }
+    }
+
+    /// How addresses share the queue and the workers.
+    pub(crate) fn queue_shares(&self) -> QueueShares {
+        self.admission.shares()
     }
 
     /// What the directory holds, as far as that is known, and what it may hold.

@@ -32,6 +32,7 @@ use super::launch::{Launcher, send_request};
 use super::schedule::{Shape, Task};
 use super::supervisor::{Change, Supervisor, WorkerHandle, rest};
 use super::turns::{CROWDED, LOOK_AFTER, Turns};
+use super::worker_status::WorkerStatus;
 use super::{Job, PoolContext, StartupMode};
 use crate::isolation::lockdown::Level;
 use crate::isolation::sched;
@@ -160,6 +161,12 @@ impl ProcessPool {
         }
         tokio::spawn(watch(Arc::clone(&pool.shared)));
         Ok((pool, level.context("there are no workers")?))
+    }
+
+    /// What each worker does.
+    pub(super) fn worker_statuses(&self) -> Vec<WorkerStatus> {
+        let process_id = |link: &Link| Some(link.interrupter.process_id());
+        self.shared.lock().supervisor.statuses(process_id, Instant::now())
     }
 
     pub(super) fn submit(&self, job: Job) {

@@ -12,6 +12,7 @@
 //! many that are quick as there are cores, besides all that are slow, and of the idle ones
 //! as many as it takes when requests have waited for [`MAX_QUEUE_DELAY`].
 
+mod in_hand;
 mod queue;
 
 use std::collections::VecDeque;
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 use ablation::Trick;
 use smallvec::SmallVec;
 
+pub(super) use self::in_hand::InHand;
 use self::queue::{Request, Sent, WorkerQueue};
 
 /// How long a call may run before its worker counts as slow.

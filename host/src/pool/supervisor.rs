@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use super::Job;
 use super::admission::Admission;
 use super::autoscale::{self, Autoscaler, HELD_UP};
-use super::schedule::{Assignment, SLOW_CALL, Schedule, Shape};
+use super::schedule::{Assignment, InHand, SLOW_CALL, Schedule, Shape};
+use super::worker_status::{RunningCall, WorkerActivity, WorkerStatus};
+use super::{Job, Origin};
 use crate::observe::metrics::Load;
 
 /// How long after a worker could not be started it is tried again.
@@ -215,6 +216,30 @@ impl<H: WorkerHandle> Supervisor<H> {
     /// All workers.
     pub(super) fn workers_mut(&mut self) -> impl Iterator<Item = &mut H> {
         self.slots.iter_mut().filter_map(|slot| slot.handle.as_mut())
+    }
+
+    /// What the worker of each slot does that is not empty, for who looks on.
+    pub(super) fn statuses(
+        &self,
+        process_id: impl Fn(&H) -> Option<i32>,
+        now: Instant,
+    ) -> Vec<WorkerStatus> {
+        let all = (0..).zip(&self.slots).zip(self.schedule.in_hand(now));
+        let statuses = all.filter_map(|((at, slot), in_hand)| {
+            let activity = match (slot.state, in_hand) {
+                (SlotState::Empty, _) => return None,
+                (SlotState::Retiring, _) => WorkerActivity::Ending,
+                (_, InHand::NoWorker) => WorkerActivity::Starting,
+                (_, InHand::Nothing) => WorkerActivity::Idle,
+                (_, InHand::Request { task, elapsed, behind }) => {
+                    let Origin { number, client } = task.origin();
+                    WorkerActivity::Running(RunningCall { number, client, elapsed, behind })
+                }
+            };
+            let process_id = slot.handle.as_ref().and_then(&process_id);
+            Some(WorkerStatus { number: number(at), activity, process_id })
+        });
+        statuses.collect()
     }
 
     /// Slots that are to have a worker, and have none.

@@ -28,6 +28,7 @@ use self::watch::watch;
 use self::worker::{Confined, Worker, WorkerHandle, spawn};
 use super::schedule::Shape;
 use super::supervisor::{Supervisor, TRY_AGAIN, number};
+use super::worker_status::WorkerStatus;
 use super::{Done, Job, Payload, PoolContext, StartupMode, Substitute, may_wait};
 use crate::isolation::lockdown::Level;
 use crate::pool::sent_files::SentFiles;
@@ -119,6 +120,11 @@ impl ThreadPool {
         }
         let level = reached.context("there are no workers")?;
         Ok((pool, level))
+    }
+
+    /// What each worker does.
+    pub(super) fn worker_statuses(&self) -> Vec<WorkerStatus> {
+        self.shared.lock().supervisor.statuses(|_| None, Instant::now())
     }
 
     pub(super) fn submit(&self, job: Job) {

@@ -14,6 +14,7 @@ mod cgi;
 mod client;
 mod components;
 mod crowd;
+mod dashboard;
 mod demo;
 mod directory;
 mod documents;

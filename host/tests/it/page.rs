@@ -24,7 +24,7 @@ impl Browser {
     }
 
     /// With another option of Chromium's.
-    fn start_with(option: &str) -> Option<Self> {
+    pub fn start_with(option: &str) -> Option<Self> {
         let mut command = Command::new("chromedriver");
         command.arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null());
         let mut driver = match command.spawn() {
@@ -108,8 +108,15 @@ impl Browser {
         self.post(&format!("/element/{element}/click"), &json!({}));
     }
 
-    fn eval(&self, script: &str) -> Value {
+    /// What a function with this body returns in the page.
+    pub fn eval(&self, script: &str) -> Value {
         self.post("/execute/sync", &json!({ "script": script, "args": [] }))
+    }
+
+    /// What the browser complains of: errors of scripts, and what a policy forbids.
+    pub fn complaints(&self) -> Vec<Value> {
+        let log = self.post("/se/log", &json!({ "type": "browser" }));
+        log.as_array().cloned().unwrap_or_default()
     }
 
     pub fn text(&self) -> String {

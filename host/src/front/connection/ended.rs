@@ -50,7 +50,7 @@ impl<'a> Connection<'a> {
         if let Some(layer) = access.stopped_by {
             route.stopped(layer);
         }
-        events.publish(|| access.to_event());
+        events.publish_request(|| access.to_event());
         if let (Some(layer), Some(generation)) = (access.stopped_by, generation) {
             events.publish(|| access.to_stop(layer, &generation.route.prefix));
         }

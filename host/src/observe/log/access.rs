@@ -62,9 +62,10 @@ impl AccessLogEntry<'_> {
     /// What ended the handler's call, for who looks on.
     pub(crate) fn to_stop(&self, layer: Layer, prefix: &Prefix) -> Event {
         let (request, error, stopped_by) = (self.number, &self.error, layer.name());
-        let prefix = prefix.to_string();
+        let (prefix, target) = (prefix.to_string(), shown(self.target));
         let stop = serde_json::json!({
-            "request": request, "prefix": prefix, "stopped_by": stopped_by, "error": error,
+            "request": request, "method": shown(self.method), "target": target, "prefix": prefix,
+            "stopped_by": stopped_by, "error": error,
         });
         Event::new("stop", &stop)
     }

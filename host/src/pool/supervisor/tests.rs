@@ -195,3 +195,29 @@ fn a_closed_pool_has_all_workers_end() {
     assert!(f.supervisor.is_closed() && f.supervisor.is_over(0) && f.is_woken());
     assert!(told.borrow().is_ended);
 }
+
+#[test]
+fn who_looks_on_sees_what_each_worker_does() {
+    let mut f = Fixture::new(3, 4);
+    f.put_ready(0);
+    f.put_ready(1);
+    f.put(2);
+    f.submit();
+    let began = Instant::now();
+    let seen = f.supervisor.statuses(|_| Some(7), began + Duration::from_secs(5));
+    let activities: Vec<_> = seen.iter().map(|status| (status.number, &status.activity)).collect();
+    let [
+        (1, WorkerActivity::Idle),
+        (2, WorkerActivity::Running(call)),
+        (3, WorkerActivity::Starting),
+    ] = activities[..]
+    else {
+        panic!("{seen:?}")
+    };
+    assert_eq!((call.number, call.behind, call.client.to_string()), (0, 0, "10.0.0.200".into()));
+    assert!(call.elapsed >= Duration::from_secs(5));
+    assert!(seen.iter().all(|status| status.process_id == Some(7)));
+    f.supervisor.take(0);
+    let seen = f.supervisor.statuses(|_| Some(7), began);
+    assert_eq!(seen[0].process_id, None, "there is no worker");
+}

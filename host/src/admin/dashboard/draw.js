@@ -1,0 +1,183 @@
+// What is drawn. Whatever others wrote goes into the page as text, and never as markup.
+
+const byId = id => document.getElementById(id);
+
+function make(tag, className) {
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  return node;
+}
+
+// Changes nothing that is the same, so that nothing is laid out anew.
+function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+function setClass(node, name) {
+  if (node.className !== name) node.className = name;
+}
+
+// As many children as wanted, those that were there and others.
+function children(parent, count, makeOne) {
+  while (parent.children.length < count) parent.append(makeOne());
+  while (parent.children.length > count) parent.lastElementChild.remove();
+  return parent.children;
+}
+
+// Rows of a table, each of as many cells, with these texts.
+function drawRows(body, rows) {
+  const columns = rows.length > 0 ? rows[0].cells.length : 0;
+  const nodes = children(body, rows.length, () => {
+    const row = make('tr');
+    for (let at = 0; at < columns; at += 1) row.append(make('td'));
+    return row;
+  });
+  rows.forEach((row, at) => {
+    setClass(nodes[at], row.className ?? '');
+    row.cells.forEach((cell, column) => {
+      const node = nodes[at].children[column];
+      setText(node, cell.text ?? cell);
+      if (cell.className) setClass(node, cell.className);
+    });
+  });
+}
+
+// Terms with what is said of each, and with a meter where there is a limit.
+function drawFacts(list, facts) {
+  const nodes = children(list, 2 * facts.length, () => make(list.children.length % 2 === 0 ? 'dt' : 'dd'));
+  facts.forEach(({ term, text, value, limit }, at) => {
+    const [name, said] = [nodes[2 * at], nodes[2 * at + 1]];
+    setText(name, term);
+    if (said.children.length === 0) said.append(make('meter'), make('span'));
+    const [meter, words] = said.children;
+    meter.hidden = limit === undefined;
+    if (limit !== undefined) {
+      meter.max = limit;
+      meter.value = value;
+      meter.setAttribute('aria-label', term);
+    }
+    setText(words, text);
+  });
+}
+
+// A curve of the last values, the newest at the right; a value that is null is a gap that is closed.
+function drawCurve(line, values, most) {
+  const points = [];
+  values.forEach((value, at) => {
+    if (value !== null) points.push(`${SECONDS - values.length + at},${(39 - 38 * value / (most || 1)).toFixed(2)}`);
+  });
+  line.setAttribute('points', points.join(' '));
+}
+
+function drawCell(cell, worker, handler, status) {
+  if (cell.children.length === 0) {
+    for (const name of ['number', 'what', 'more', 'more', 'part']) cell.append(make('span', name));
+  }
+  const [label, what, call, process, part] = cell.children;
+  const isRunning = worker.state === 'running';
+  const share = isRunning ? Math.min(1, worker.seconds / handler.limits.timeout_seconds) : 0;
+  setClass(cell, `cell ${worker.state}${share >= LATE ? ' late' : ''}`);
+  setText(label, String(worker.number));
+  setText(what, isRunning ? time(worker.seconds) : worker.state);
+  const behind = worker.behind > 0 ? ` + ${worker.behind}` : '';
+  setText(call, isRunning ? `#${worker.request}${behind}, ${worker.client}` : '');
+  const isProcess = worker.pid !== undefined;
+  setText(process, isProcess ? `pid ${worker.pid}, ${bytes(worker.resident_bytes)}` : '');
+  part.style.width = `${100 * share}%`;
+  const does = isRunning
+    ? `runs request ${worker.request} of ${worker.client} since ${time(worker.seconds)}`
+    : `is ${worker.state}`;
+  const kind = status.pool === 'thread' ? 'Thread' : 'Process';
+  const name = `${kind} ${worker.number} of ${handler.prefix} ${does}${isProcess ? `, process id ${worker.pid}` : ''}`;
+  cell.setAttribute('aria-label', name);
+}
+
+function queueText(queue) {
+  const { shares } = queue;
+  const said = [`${number(queue.waiting)} of ${number(queue.limit)} wait (--queue)`];
+  if (shares.addresses > 0) {
+    const named = shares.largest.map(share => `${share.client} ${number(share.waiting)}`).join(', ');
+    const others = shares.addresses > shares.largest.length ? ' …' : '';
+    said.push(`in line, of ${shares.addresses === 1 ? '1 address' : `${number(shares.addresses)} addresses`}: ${named}${others}`);
+  }
+  said.push(`one address may have ${number(shares.limit)} in line (--client-share)`);
+  return said.join('; ');
+}
+
+function memoryFact(handler, status) {
+  const limit = handler.limits.memory_bytes;
+  if (status.pool === 'thread') {
+    const { running } = byState(handler.workers.all);
+    return {
+      term: 'Memory',
+      text: `a call may have ${bytes(limit)} (--memory); ${several(running, 'running call')} may have ${bytes(running * limit)}; the process has ${bytes(status.process.resident_bytes)}`,
+    };
+  }
+  const all = handler.workers.all.map(worker => worker.resident_bytes ?? 0);
+  const most = Math.max(0, ...all);
+  const sum = all.reduce((a, b) => a + b, 0);
+  return {
+    term: 'Memory', value: most, limit,
+    text: `the largest process has ${bytes(most)}, a call may have ${bytes(limit)} of it (--memory); all have ${bytes(sum)}`,
+  };
+}
+
+function directoryFact({ bytes: held, limit_bytes: limit, entries, limit_entries: most }) {
+  const room = `${bytes(limit)} (--quota) and ${number(most)} entries (--max-files)`;
+  if (held === null || entries === null) return { term: 'Directory', text: `not counted yet, of ${room}` };
+  return { term: 'Directory', text: `${bytes(held)} and ${number(entries)} entries of ${room}`, value: Math.max(held / limit, entries / most), limit: 1 };
+}
+
+function drawHandler(article, handler, status) {
+  const part = name => article.querySelector(`.${name}`);
+  const isThread = status.pool === 'thread';
+  setClass(article, isThread ? 'threads' : 'processes');
+  setText(part('prefix'), handler.prefix);
+  setText(part('name'), handler.name);
+  const { generation, workers, queue } = handler;
+  const since = new Date(1000 * generation.swapped_at);
+  const age = status.started_at + status.uptime_seconds - generation.swapped_at;
+  setText(part('generation'), `Generation ${generation.number}, ${handler.digest}, since ${clock(since)} (${time(Math.max(0, age))}); sandbox ${handler.sandbox}`);
+  const states = byState(workers.all);
+  const counts = `${number(states.running)} busy, ${number(states.idle)} idle, ${number(workers.limit)} at most`;
+  setText(part('workers-title'), isThread
+    ? `Threads of one process, pid ${status.process.pid}: ${counts}`
+    : `Each in a process of its own: ${counts}`);
+  const cells = children(part('workers'), workers.all.length, () => make('li'));
+  workers.all.forEach((worker, at) => drawCell(cells[at], worker, handler, status));
+  const stopped = Object.entries(handler.stopped).filter(([, count]) => count > 0)
+    .map(([layer, count]) => `${layer} ${number(count)}`).join(', ');
+  drawFacts(part('facts'), [
+    { term: 'Queue', text: queueText(queue), value: queue.waiting, limit: queue.limit },
+    memoryFact(handler, status),
+    directoryFact(handler.directory),
+    { term: 'Requests', text: number(handler.requests) },
+    { term: 'Stopped by', text: stopped || 'nothing yet' },
+  ]);
+}
+
+function drawServer(status, before) {
+  const { connections, memory, requests, process, code_cache: cache, swaps } = status;
+  const elapsed = before ? status.uptime_seconds - before.uptime_seconds : 0;
+  const cpu = elapsed > 0 ? (process.cpu_seconds - before.process.cpu_seconds) / elapsed : 0;
+  const refused = Object.entries(requests.refused).filter(([, count]) => count > 0)
+    .map(([reason, count]) => `${reason} ${number(count)}`).join(', ');
+  const of = (value, limit, show, option) => ({ text: `${show(value)} of ${show(limit)} (${option})`, value, limit });
+  drawFacts(byId('limits'), [
+    { term: 'Connections', ...of(connections.open, connections.limit, number, '--max-connections') },
+    { term: 'Messages in memory', ...of(memory.buffered_bytes, memory.buffered_limit_bytes, bytes, '--max-buffered') },
+    { term: 'Bodies in files', ...of(memory.spooled_bytes, memory.spooled_limit_bytes, bytes, '--max-spooled') },
+    { term: 'Requests', text: `${number(requests.total)}, ${number(requests.active)} under way; ${number(requests.abandoned)} left by their clients; refused: ${refused || 'none'}` },
+    { term: 'Process', text: `pid ${process.pid}, ${bytes(process.resident_bytes)}, ${Math.round(100 * cpu)} % of a processor` },
+    { term: 'Swaps', text: `${number(swaps.taken)} taken up, ${number(swaps.refused)} refused; compiled code was cached ${number(cache.hits)} times of ${number(cache.hits + cache.misses)}` },
+    { term: 'Log', text: `${several(status.dropped_log_lines, 'line')} dropped` },
+  ]);
+}
+
+// The time of day, to the second or to the millisecond.
+function clock(date, isExact = false) {
+  const two = value => String(value).padStart(2, '0');
+  const text = [date.getHours(), date.getMinutes(), date.getSeconds()].map(two).join(':');
+  return isExact ? `${text}.${String(date.getMilliseconds()).padStart(3, '0')}` : text;
+}
+
