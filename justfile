@@ -55,6 +55,11 @@ starve SECONDS="15":
   cargo build --release --bin host
   host/benches/starve {{SECONDS}}
 
+# How soon the operator's listener answers while the server is as busy as it can be.
+scrape SCRAPES="500":
+  cargo build --release --bin host
+  host/benches/scrape {{SCRAPES}}
+
 # How many lines the tests run, confined workers' too (needs llvm-tools).
 coverage:
   .ci/coverage
