@@ -251,3 +251,51 @@ fn a_flood_is_sampled_and_what_comes_later_is_shown(pool: &str) {
     shows(&browser, "article .facts", "20,0");
     assert_eq!(browser.complaints(), [] as [serde_json::Value; 0]);
 }
+
+#[test]
+fn each_reason_to_wait_has_its_sentence() {
+    let Some(browser) = Browser::start() else { return skip("thread", "chromedriver") };
+    let mut server = Server::with_handler("thread", &status(200), &ADMIN);
+    let operator = server.operator();
+    open(&browser, &operator);
+    let calm = operator.json("/status", 200);
+    let waits = |count: u64| ("/handlers/0/queue/waiting", count.into());
+    let state = |worker: usize| format!("/handlers/0/workers/all/{worker}/state");
+    let states = [0, 1, 2].map(state);
+    let all = |state: &'static str| states.each_ref().map(|path| (path.as_str(), state.into()));
+    let client = serde_json::json!([{ "client": "10.0.0.1", "waiting": 507 }]);
+    let share = ("/handlers/0/queue/shares/limit", 507.into());
+    let largest = ("/handlers/0/queue/shares/largest", client);
+    let with = |state, more: &[(&'static str, serde_json::Value)]| [&all(state), more].concat();
+    for (changes, expected) in [
+        (vec![], "No request waits. All 3 workers are idle."),
+        (vec![(states[1].as_str(), "running".into())], "1 of 3 workers is busy."),
+        (vec![waits(2)], "for a moment: short calls stay on as many workers as there are"),
+        (
+            vec![waits(2), ("/handlers/0/queue/shares/most_held", 1000.into())],
+            "one address has all the workers that it may have (--client-share)",
+        ),
+        (with("starting", &[waits(1)]), "1 request waits for /: its workers are being started."),
+        (with("running", &[waits(1024)]), "The queue is full (--queue): more get a 503."),
+        (
+            with("running", &[waits(600), share, largest]),
+            "10.0.0.1 has its whole share of the queue (--client-share)",
+        ),
+        (vec![("/connections/open", 1_000_000.into())], "connections are open (--max-connections)"),
+        (
+            vec![("/requests/refused/memory", 5.into())],
+            "5 requests got a 503 for want of room (--max-buffered).",
+        ),
+        (
+            vec![("/ready", false.into()), ("/reasons", serde_json::json!(["it is over"]))],
+            "No request is served: it is over.",
+        ),
+    ] {
+        let mut changed = calm.clone();
+        for (path, value) in changes {
+            *changed.pointer_mut(path).expect(path) = value;
+        }
+        let text = browser.eval(&format!("return explain({changed}, {calm}).text"));
+        assert!(text.as_str().unwrap().contains(expected), "{text} and not {expected}");
+    }
+}
