@@ -98,7 +98,8 @@ function queueText(queue) {
   if (shares.addresses > 0) {
     const named = shares.largest.map(share => `${share.client} ${number(share.waiting)}`).join(', ');
     const others = shares.addresses > shares.largest.length ? ' …' : '';
-    said.push(`in line, of ${shares.addresses === 1 ? '1 address' : `${number(shares.addresses)} addresses`}: ${named}${others}`);
+    const addresses = shares.addresses === 1 ? '1 address' : `${number(shares.addresses)} addresses`;
+    said.push(`in line, of ${addresses}: ${named}${others}`);
   }
   said.push(`one address may have ${number(shares.limit)} in line (--client-share)`);
   return said.join('; ');
@@ -108,24 +109,25 @@ function memoryFact(handler, status) {
   const limit = handler.limits.memory_bytes;
   if (status.pool === 'thread') {
     const { running } = byState(handler.workers.all);
-    return {
-      term: 'Memory',
-      text: `a call may have ${bytes(limit)} (--memory); ${several(running, 'running call')} may have ${bytes(running * limit)}; the process has ${bytes(status.process.resident_bytes)}`,
-    };
+    const said = [
+      `a call may have ${bytes(limit)} (--memory)`,
+      `${several(running, 'running call')} may have ${bytes(running * limit)}`,
+      `the process has ${bytes(status.process.resident_bytes)}`,
+    ];
+    return { term: 'Memory', text: said.join('; ') };
   }
   const all = handler.workers.all.map(worker => worker.resident_bytes ?? 0);
   const most = Math.max(0, ...all);
   const sum = all.reduce((a, b) => a + b, 0);
-  return {
-    term: 'Memory', value: most, limit,
-    text: `the largest process has ${bytes(most)}, a call may have ${bytes(limit)} of it (--memory); all have ${bytes(sum)}`,
-  };
+  const largest = `the largest process has ${bytes(most)}, a call may have ${bytes(limit)} of it (--memory)`;
+  return { term: 'Memory', text: `${largest}; all have ${bytes(sum)}`, value: most, limit };
 }
 
 function directoryFact({ bytes: held, limit_bytes: limit, entries, limit_entries: most }) {
   const room = `${bytes(limit)} (--quota) and ${number(most)} entries (--max-files)`;
   if (held === null || entries === null) return { term: 'Directory', text: `not counted yet, of ${room}` };
-  return { term: 'Directory', text: `${bytes(held)} and ${number(entries)} entries of ${room}`, value: Math.max(held / limit, entries / most), limit: 1 };
+  const text = `${bytes(held)} and ${number(entries)} entries of ${room}`;
+  return { term: 'Directory', text, value: Math.max(held / limit, entries / most), limit: 1 };
 }
 
 function drawHandler(article, handler, status) {
@@ -136,8 +138,9 @@ function drawHandler(article, handler, status) {
   setText(part('name'), handler.name);
   const { generation, workers, queue } = handler;
   const since = new Date(1000 * generation.swapped_at);
-  const age = status.started_at + status.uptime_seconds - generation.swapped_at;
-  setText(part('generation'), `Generation ${generation.number}, ${handler.digest}, since ${clock(since)} (${time(Math.max(0, age))}); sandbox ${handler.sandbox}`);
+  const age = time(Math.max(0, status.started_at + status.uptime_seconds - generation.swapped_at));
+  const which = `Generation ${generation.number}, ${handler.digest}, since ${clock(since)} (${age})`;
+  setText(part('generation'), `${which}; sandbox ${handler.sandbox}`);
   const states = byState(workers.all);
   const counts = `${number(states.running)} busy, ${number(states.idle)} idle, ${number(workers.limit)} at most`;
   setText(part('workers-title'), isThread
@@ -162,14 +165,18 @@ function drawServer(status, before) {
   const cpu = elapsed > 0 ? (process.cpu_seconds - before.process.cpu_seconds) / elapsed : 0;
   const refused = Object.entries(requests.refused).filter(([, count]) => count > 0)
     .map(([reason, count]) => `${reason} ${number(count)}`).join(', ');
+  const total = `${number(requests.total)}, ${number(requests.active)} under way`;
+  const left = `${number(requests.abandoned)} left by their clients`;
+  const percent = Math.round(100 * cpu);
+  const cached = `compiled code was cached ${number(cache.hits)} times of ${number(cache.hits + cache.misses)}`;
   const of = (value, limit, show, option) => ({ text: `${show(value)} of ${show(limit)} (${option})`, value, limit });
   drawFacts(byId('limits'), [
     { term: 'Connections', ...of(connections.open, connections.limit, number, '--max-connections') },
     { term: 'Messages in memory', ...of(memory.buffered_bytes, memory.buffered_limit_bytes, bytes, '--max-buffered') },
     { term: 'Bodies in files', ...of(memory.spooled_bytes, memory.spooled_limit_bytes, bytes, '--max-spooled') },
-    { term: 'Requests', text: `${number(requests.total)}, ${number(requests.active)} under way; ${number(requests.abandoned)} left by their clients; refused: ${refused || 'none'}` },
-    { term: 'Process', text: `pid ${process.pid}, ${bytes(process.resident_bytes)}, ${Math.round(100 * cpu)} % of a processor` },
-    { term: 'Swaps', text: `${number(swaps.taken)} taken up, ${number(swaps.refused)} refused; compiled code was cached ${number(cache.hits)} times of ${number(cache.hits + cache.misses)}` },
+    { term: 'Requests', text: `${total}; ${left}; refused: ${refused || 'none'}` },
+    { term: 'Process', text: `pid ${process.pid}, ${bytes(process.resident_bytes)}, ${percent} % of a processor` },
+    { term: 'Swaps', text: `${number(swaps.taken)} taken up, ${number(swaps.refused)} refused; ${cached}` },
     { term: 'Log', text: `${several(status.dropped_log_lines, 'line')} dropped` },
   ]);
 }

@@ -38,6 +38,10 @@ function several(count, noun) {
   return `${number(count)} ${noun}${count === 1 ? '' : 's'}`;
 }
 
+function are(count) {
+  return count === 1 ? 'is' : 'are';
+}
+
 // As many workers as there are, by what they do.
 function byState(workers) {
   const counts = { idle: 0, running: 0, starting: 0, ending: 0 };
@@ -64,19 +68,27 @@ function whyAtHandler(handler) {
     const longest = Math.max(...workers.all.map(worker => worker.seconds ?? 0));
     const all = states.running === 1 ? `The one worker of ${prefix} is busy`
       : `All ${number(states.running)} workers of ${prefix} are busy`;
-    said.push(`${all}; ${wait}; the longest call has run for ${time(longest)} of ${limitOf(limits.timeout_seconds)} (--timeout).`);
-    if (states.starting > 0) said.push(`${several(states.starting, 'more worker')} ${states.starting === 1 ? 'is' : 'are'} being started.`);
-    else if (workers.all.length >= workers.limit) said.push('There are as many workers as may be (--max-workers).');
+    const timeout = `${limitOf(limits.timeout_seconds)} (--timeout)`;
+    said.push(`${all}; ${wait}; the longest call has run for ${time(longest)} of ${timeout}.`);
+    if (states.starting > 0) {
+      said.push(`${several(states.starting, 'more worker')} ${are(states.starting)} being started.`);
+    } else if (workers.all.length >= workers.limit) {
+      said.push('There are as many workers as may be (--max-workers).');
+    }
   } else if (states.idle === 0) {
     said.push(`${wait} for ${prefix}: its workers are being started.`);
   } else if (queue.shares.most_held >= queue.shares.held_limit) {
-    said.push(`${wait} for ${prefix} although ${several(states.idle, 'worker')} ${states.idle === 1 ? 'is' : 'are'} idle: one address has all the workers that it may have (--client-share).`);
+    const mostHeld = 'one address has all the workers that it may have (--client-share)';
+    const idle = `${several(states.idle, 'worker')} ${are(states.idle)} idle`;
+    said.push(`${wait} for ${prefix} although ${idle}: ${mostHeld}.`);
   } else {
     said.push(`${wait} for ${prefix} for a moment: short calls stay on as many workers as there are processors.`);
   }
   if (queue.waiting >= queue.limit) said.push('The queue is full (--queue): more get a 503.');
   const [first] = queue.shares.largest;
-  if (first && first.waiting >= queue.shares.limit) said.push(`${first.client} has its whole share of the queue (--client-share): more of it get a 503.`);
+  if (first && first.waiting >= queue.shares.limit) {
+    said.push(`${first.client} has its whole share of the queue (--client-share): more of it get a 503.`);
+  }
   const kind = `${prefix} waits ${states.idle === 0} ${queue.waiting >= queue.limit}`;
   return { kind, text: said.join(' '), warns: states.idle === 0 };
 }
@@ -111,7 +123,7 @@ function explain(status, before) {
   const states = byState(status.handlers.flatMap(handler => handler.workers.all));
   const all = states.idle + states.running;
   const busy = states.running === 0 ? `All ${number(all)} workers are idle.`
-    : `${number(states.running)} of ${several(all, 'worker')} ${states.running === 1 ? 'is' : 'are'} busy.`;
+    : `${number(states.running)} of ${several(all, 'worker')} ${are(states.running)} busy.`;
   return { kind: 'calm', text: `No request waits. ${busy}` };
 }
 

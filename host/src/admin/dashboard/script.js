@@ -71,7 +71,8 @@ function drawCurves(status) {
   drawCurve(byId('latency').firstElementChild, curves.most, slow);
   drawCurve(byId('latency').lastElementChild, curves.middle, slow);
   drawCurve(byId('waiting').lastElementChild, curves.waiting, line);
-  byId('log').dataset.sampled = isSampled ? `a sample: of ${number(rate)} a second, ${number(seen / elapsed)} came here` : '';
+  byId('log').dataset.sampled = isSampled
+    ? `a sample: of ${number(rate)} a second, ${number(seen / elapsed)} came here` : '';
   times = [];
   seen = 0;
 }
@@ -81,7 +82,8 @@ function draw(status) {
   const pool = poolSentence(status);
   setText(byId('pool'), pool);
   document.title = `${pool} · Swapbox`;
-  setText(byId('server'), `Swapbox ${status.version}, up for ${time(status.uptime_seconds)}, pid ${status.process.pid}`);
+  const uptime = time(status.uptime_seconds);
+  setText(byId('server'), `Swapbox ${status.version}, up for ${uptime}, pid ${status.process.pid}`);
   sayWhy(explain(status, before));
   drawCurves(status);
   const template = byId('handler').content;
@@ -124,7 +126,8 @@ function drawEvents() {
   const shown = requests.filter(matches).reverse();
   drawRows(byId('log'), shown.map(requestRow));
   const sampled = byId('log').dataset.sampled;
-  setText(byId('shown'), `${number(shown.length)} of the last ${number(requests.length)}${sampled ? `; ${sampled}` : ''}`);
+  const last = `${number(shown.length)} of the last ${number(requests.length)}`;
+  setText(byId('shown'), sampled ? `${last}; ${sampled}` : last);
   drawRows(byId('stops'), stops.map(stopRow).reverse());
   byId('no-stops').hidden = stops.length > 0;
   const items = children(byId('swaps'), swaps.length, () => make('li'));
@@ -143,8 +146,8 @@ function drawSoon() {
 function take(request) {
   seen += 1;
   if (request.worker !== 0) push(times, request.seconds, TIMES);
-  request.text = [request.request, request.client, request.method, request.target, request.status, request.stopped_by, request.error]
-    .join(' ').toLowerCase();
+  const { request: at, client, method, target, status, stopped_by: layer, error } = request;
+  request.text = [at, client, method, target, status, layer, error].join(' ').toLowerCase();
   push(requests, request, REQUESTS);
 }
 
@@ -194,6 +197,13 @@ function look() {
   }
 }
 
+function outcomeText(outcome) {
+  const kinds = ['added', 'swapped', 'removed', 'unchanged', 'refused'];
+  const counts = kinds.map(kind => `${outcome[kind]} ${kind}`).join(', ');
+  const reasons = outcome.refusals.map(({ prefix, reason }) => `${prefix}: ${reason}`);
+  return [`Reloaded: ${counts}.`, ...reasons].join(' ');
+}
+
 async function reload() {
   const [button, said] = [byId('reload'), byId('reloaded')];
   button.disabled = true;
@@ -202,9 +212,7 @@ async function reload() {
   try {
     const answer = await fetch('reload', { method: 'POST' });
     const outcome = await answer.json();
-    text = outcome.error ? `Refused: ${outcome.error}`
-      : [`Reloaded: ${['added', 'swapped', 'removed', 'unchanged', 'refused'].map(what => `${outcome[what]} ${what}`).join(', ')}.`,
-        ...outcome.refusals.map(({ prefix, reason }) => `${prefix}: ${reason}`)].join(' ');
+    text = outcome.error ? `Refused: ${outcome.error}` : outcomeText(outcome);
   } catch {
     text = 'The server does not answer.';
   }
