@@ -155,11 +155,11 @@ async fn accept(
         let error = match listener.accept().await {
             Ok((stream, client)) => {
                 match context.clients.admit(client.ip()) {
-                    Ok(seat) => {
+                    Ok(lease) => {
                         let Ok(permit) = permit(permits, context).await else { continue };
                         let context = Arc::clone(context);
                         tokio::spawn(async move {
-                            serve(&context, seat, stream, client).await;
+                            serve(&context, lease, stream, client).await;
                             drop(permit);
                         });
                     }
@@ -204,10 +204,10 @@ async fn permit(
     }
 }
 
-async fn serve(context: &Context, seat: ConnectionLease, stream: TcpStream, client: SocketAddr) {
+async fn serve(context: &Context, lease: ConnectionLease, stream: TcpStream, client: SocketAddr) {
     // Without it, small answers wait for the client's acknowledgement.
     if stream.set_nodelay(true).is_ok() {
-        connection::serve(context, seat, stream, client).await;
+        connection::serve(context, lease, stream, client).await;
     }
 }
 

@@ -21,7 +21,7 @@ impl Connection<'_> {
     ) -> Result<(), Failure> {
         let file = match spooled {
             Some(file) => file,
-            None => spooled.insert(self.context.spool.create(self.seat.address()).await?),
+            None => spooled.insert(self.context.spool.create(self.lease.address()).await?),
         };
         Ok(file.append(piece).await?)
     }
@@ -40,12 +40,16 @@ impl Connection<'_> {
     }
 
     /// A message with its body, for a handler that takes it in memory.
-    pub(super) async fn whole(&mut self, head: Bytes, body: SpooledBody) -> Result<Bytes, Failure> {
+    pub(super) async fn in_memory(
+        &mut self,
+        head: Bytes,
+        body: SpooledBody,
+    ) -> Result<Bytes, Failure> {
         // (Another handler than the one that was asked may have come in its place.)
         if body.length > self.context.limits.max_message as u64 {
             return Err(Reject::BodyTooLarge.into());
         }
-        self.seat.hold(self.buffer.len() + head.len() + body.length as usize)?;
+        self.lease.hold(self.buffer.len() + head.len() + body.length as usize)?;
         let read = spawn_blocking(move || {
             let mut message = Vec::with_capacity(head.len() + body.length as usize);
             message.extend_from_slice(&head);
