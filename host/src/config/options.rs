@@ -200,7 +200,7 @@ pub(super) fn groups() -> Vec<Group> {
                 MAX_REQUEST.facts(),
                 MAX_MESSAGE.facts(),
                 MAX_SPOOLED.facts(),
-                facts("spool-dir", "that for temporary files"),
+                facts("spool-dir", "the handler's directory"),
                 HEADER_TIMEOUT.facts(),
                 BODY_TIMEOUT.facts(),
                 WRITE_TIMEOUT.facts(),

@@ -134,6 +134,9 @@ pub struct Settings {
     #[arg(long, env = "SWAPBOX_MAX_SPOOLED", hide_env = true, value_name = "SIZE")]
     pub max_spooled: Option<Size>,
     /// Where request bodies of more than 1 MiB wait for their handlers, in files without a name
+    ///
+    /// What waits in the handler's own directory becomes a file of it without a copy. Those for a handler of
+    /// bytes, or for one that may only read, wait in the directory for temporary files.
     #[arg(long, env = "SWAPBOX_SPOOL_DIR", hide_env = true, value_name = "DIR")]
     pub spool_dir: Option<PathBuf>,
     /// Largest response

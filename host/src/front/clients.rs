@@ -55,7 +55,7 @@ pub(crate) struct ConnectionLease {
 /// A connection that is idle, and may be asked to give way, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Idle<'a> {
-    seat: &'a ConnectionLease,
+    lease: &'a ConnectionLease,
     ticket: u64,
     asked: oneshot::Receiver<()>,
 }
@@ -156,7 +156,7 @@ impl ConnectionLease {
         if let Some(account) = self.clients.lock().get_mut(&self.address) {
             account.idle.insert(ticket, sender);
         }
-        Idle { seat: self, ticket, asked }
+        Idle { lease: self, ticket, asked }
     }
 
     /// The address that the connection is counted with.
@@ -203,8 +203,8 @@ impl Idle<'_> {
     }
 
     fn leave(&self) -> bool {
-        let mut accounts = self.seat.clients.lock();
-        let account = accounts.get_mut(&self.seat.address);
+        let mut accounts = self.lease.clients.lock();
+        let account = accounts.get_mut(&self.lease.address);
         account.is_some_and(|account| account.idle.remove(&self.ticket).is_some())
     }
 }
@@ -256,12 +256,12 @@ mod tests {
     fn an_address_has_half_of_the_connections() {
         let clients = clients(4, 0);
         let one = ip("127.0.0.1");
-        let seats: Vec<_> = (0..2).map(|_| clients.admit(one).expect("its share")).collect();
+        let leases: Vec<_> = (0..2).map(|_| clients.admit(one).expect("its share")).collect();
         let refused = |first| Err(OverShare { first, share: 2 });
         assert_eq!(clients.admit(one).map(drop), refused(true));
         assert_eq!(clients.admit(one).map(drop), refused(false));
         let other = clients.admit(ip("127.0.0.2")).expect("its own share");
-        drop(seats);
+        drop(leases);
         assert_eq!(clients.lock().len(), 1, "nothing is kept of those who left");
         drop((clients.admit(one).expect("room again"), other));
         assert_eq!(clients.lock().len(), 0);
@@ -271,8 +271,8 @@ mod tests {
     fn who_is_idle_for_longest_gives_way() {
         let clients = clients(8, 0);
         let (one, other) = (ip("10.0.0.1"), ip("10.0.0.2"));
-        let seats: Vec<_> = (0..4).map(|_| clients.admit(one).expect("its share")).collect();
-        let (mut first, mut second) = (seats[1].idle(), seats[0].idle());
+        let leases: Vec<_> = (0..4).map(|_| clients.admit(one).expect("its share")).collect();
+        let (mut first, mut second) = (leases[1].idle(), leases[0].idle());
         let alone = clients.admit(other).expect("its share");
         let mut third = alone.idle();
         let asked = |idle: &mut Idle<'_>| idle.asked.try_recv().is_ok();
@@ -284,15 +284,16 @@ mod tests {
         assert!(!first.may_stay() && third.may_stay(), "to be asked is binding");
         drop(second);
         assert!(!clients.make_room());
-        drop((seats, alone, more));
+        drop((leases, alone, more));
         assert_eq!(clients.lock().len(), 0);
     }
 
     #[test]
     fn bytes_are_counted_for_each_and_for_all() {
         let clients = clients(100, 4 * FREE);
-        let seats = ["10.0.0.1", "10.0.0.1", "10.0.0.2", "10.0.0.3"];
-        let [mut a, mut b, mut c, mut d] = seats.map(|seat| clients.admit(ip(seat)).expect("room"));
+        let leases = ["10.0.0.1", "10.0.0.1", "10.0.0.2", "10.0.0.3"];
+        let [mut a, mut b, mut c, mut d] =
+            leases.map(|lease| clients.admit(ip(lease)).expect("room"));
         assert_eq!(a.hold(2 * FREE), Ok(()));
         assert_eq!(b.hold(FREE), Ok(()), "so little is free");
         assert_eq!(b.hold(FREE + 1), Err(Full), "its address has its share");

@@ -128,17 +128,22 @@ impl Server {
 
 /// Where long bodies wait. Without the option, a server without room for them serves all other requests.
 fn spool(config: &Config) -> anyhow::Result<Arc<Spool>> {
-    let dir = config.spool_dir.clone().unwrap_or_else(std::env::temp_dir);
-    let name = dir.display().to_string();
-    let spool = Spool::new(dir, &config.client);
-    match spool.try_out().with_context(|| format!("--spool-dir {name}: no files can be made there"))
-    {
-        Err(error) if config.spool_dir.is_none() => {
-            tracing::warn!(
-                "{error:#}; requests with bodies of over 1 MiB are answered with an error"
-            );
+    let spool = Spool::new(config.spool_dir.clone(), &config.client);
+    let tried = spool.try_out();
+    match &config.spool_dir {
+        Some(dir) => {
+            let name = || format!("--spool-dir {}: no files can be made there", dir.display());
+            tried.with_context(name)?;
         }
-        tried => tried?,
+        None => {
+            if let Err(error) = tried {
+                let dir = std::env::temp_dir();
+                let dir = dir.display();
+                tracing::warn!(
+                    "no files can be made in {dir}, where long bodies may have to wait: {error}"
+                );
+            }
+        }
     }
     Ok(spool)
 }
@@ -155,11 +160,11 @@ async fn accept(
         let error = match listener.accept().await {
             Ok((stream, client)) => {
                 match context.clients.admit(client.ip()) {
-                    Ok(seat) => {
+                    Ok(lease) => {
                         let Ok(permit) = permit(permits, context).await else { continue };
                         let context = Arc::clone(context);
                         tokio::spawn(async move {
-                            serve(&context, seat, stream, client).await;
+                            serve(&context, lease, stream, client).await;
                             drop(permit);
                         });
                     }
@@ -204,10 +209,10 @@ async fn permit(
     }
 }
 
-async fn serve(context: &Context, seat: ConnectionLease, stream: TcpStream, client: SocketAddr) {
+async fn serve(context: &Context, lease: ConnectionLease, stream: TcpStream, client: SocketAddr) {
     // Without it, small answers wait for the client's acknowledgement.
     if stream.set_nodelay(true).is_ok() {
-        connection::serve(context, seat, stream, client).await;
+        connection::serve(context, lease, stream, client).await;
     }
 }
 

@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::io::Errno;
 use sandbox::SpooledBody;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
@@ -25,7 +27,8 @@ pub(crate) const IN_MEMORY: usize = 1 << 20;
 /// Where bodies wait, and how much there is of them.
 #[derive(Debug)]
 pub(crate) struct Spool {
-    dir: PathBuf,
+    /// Where all of them wait, if that was said.
+    dir: Option<PathBuf>,
     most: u64,
     most_each: u64,
     held: Mutex<Held>,
@@ -86,7 +89,7 @@ impl From<io::Error> for SpoolError {
 
 impl Spool {
     /// An empty one.
-    pub(crate) fn new(dir: PathBuf, limits: &ClientLimits) -> Arc<Self> {
+    pub(crate) fn new(dir: Option<PathBuf>, limits: &ClientLimits) -> Arc<Self> {
         let (most, most_each) = (limits.max_spooled, limits.share.of(limits.max_spooled));
         Arc::new(Self {
             dir,
@@ -96,10 +99,15 @@ impl Spool {
         })
     }
 
-    /// A file for the body of a request of that address.
-    pub(crate) async fn create(self: &Arc<Self>, address: IpAddr) -> Result<SpoolFile, SpoolError> {
-        let dir = self.dir.clone();
-        let file = spawn_blocking(move || unnamed(&dir)).await.map_err(io::Error::other)??;
+    /// A file for the body of a request of that address, whose handler may change the directory `served`: from
+    /// there it can be stored without a copy.
+    pub(crate) async fn create(
+        self: &Arc<Self>,
+        address: IpAddr,
+        served: Option<OwnedFd>,
+    ) -> Result<SpoolFile, SpoolError> {
+        let spool = Arc::clone(self);
+        let file = spawn_blocking(move || spool.file(served)).await.map_err(io::Error::other)??;
         let count = Count { spool: Arc::clone(self), address, bytes: AtomicU64::new(0) };
         let kept = Arc::new(Kept { file, count });
         Ok(SpoolFile { lease: Lease(Some(Arc::clone(&kept))), kept })
@@ -110,7 +118,20 @@ impl Spool {
     /// # Errors
     /// The kernel's, when they cannot.
     pub(crate) fn try_out(&self) -> io::Result<()> {
-        unnamed(&self.dir).map(drop)
+        self.file(None).map(drop)
+    }
+
+    fn file(&self, served: Option<OwnedFd>) -> io::Result<File> {
+        match (&self.dir, served) {
+            (Some(dir), _) => unnamed(dir),
+            (None, Some(served)) => match unnamed_beneath(&served) {
+                // It tells the client more than another disk would.
+                Err(Errno::NOSPC | Errno::DQUOT) => Err(io::ErrorKind::StorageFull.into()),
+                Err(_) => unnamed(&std::env::temp_dir()),
+                Ok(file) => Ok(file),
+            },
+            (None, None) => unnamed(&std::env::temp_dir()),
+        }
     }
 
     /// Bytes of all bodies.
@@ -121,6 +142,12 @@ impl Spool {
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A new file without a name in an open directory, with the permissions of any new file.
+fn unnamed_beneath(dir: &OwnedFd) -> Result<File, Errno> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    Ok(openat(dir, ".", flags, Mode::from_raw_mode(0o666))?.into())
 }
 
 /// A new file without a name.
@@ -205,7 +232,7 @@ mod tests {
 
     fn spool(dir: &std::path::Path, max_spooled: usize) -> Arc<Spool> {
         let limits = Config::new(Settings::default()).expect("valid").client;
-        Spool::new(dir.into(), &ClientLimits { max_spooled, ..limits })
+        Spool::new(Some(dir.into()), &ClientLimits { max_spooled, ..limits })
     }
 
     /// Waits until that many bytes are held: files are closed in their own time.
@@ -222,7 +249,7 @@ mod tests {
     async fn a_body_is_what_was_appended_and_leaves_nothing() {
         let dir = tempfile::tempdir().expect("a directory");
         let spool = spool(dir.path(), 1000);
-        let mut file = spool.create([127, 0, 0, 1].into()).await.expect("a file");
+        let mut file = spool.create([127, 0, 0, 1].into(), None).await.expect("a file");
         for piece in ["one ", "two"] {
             file.append(Bytes::from(piece)).await.expect("room");
         }
@@ -243,7 +270,8 @@ mod tests {
     async fn all_bodies_and_those_of_an_address_have_a_bound() {
         let dir = tempfile::tempdir().expect("a directory");
         let spool = spool(dir.path(), 100);
-        let create = async |host| spool.create([10, 0, 0, host].into()).await.expect("a file");
+        let create =
+            async |host| spool.create([10, 0, 0, host].into(), None).await.expect("a file");
         let (mut one, mut same, mut other, mut third) =
             (create(1).await, create(1).await, create(2).await, create(3).await);
         let bytes = |length| Bytes::from(vec![0; length]);

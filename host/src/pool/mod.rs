@@ -36,7 +36,7 @@ use self::admission::Admission;
 pub(crate) use self::admission::{Permit, QueueShares};
 pub(crate) use self::payload::{Part, Payload, WithFiles};
 pub(crate) use self::schedule::may_wait;
-use self::served_dir::Directories;
+use self::served_dir::{Directories, ServedDir};
 pub(crate) use self::worker_status::{RunningCall, WorkerActivity, WorkerStatus};
 use crate::config::{PoolKind, Route};
 use crate::isolation::lockdown::Level;
@@ -284,11 +284,16 @@ impl Pool {
 
     /// What the directory holds, as far as that is known, and what it may hold.
     pub(crate) fn directory_usage(&self) -> (Option<Usage>, Usage) {
-        let ledger = match &self.kind {
-            Kind::Thread(pool) => pool.dir().ledger(),
-            Kind::Process(pool) => pool.dir().ledger(),
-        };
+        let ledger = self.served_dir().ledger();
         (ledger.usage(), ledger.quota())
+    }
+
+    /// The directory that the handler serves.
+    pub(crate) fn served_dir(&self) -> &ServedDir {
+        match &self.kind {
+            Kind::Thread(pool) => pool.dir(),
+            Kind::Process(pool) => pool.dir(),
+        }
     }
 
     /// Requests in a worker, and requests that wait for one.

@@ -23,7 +23,7 @@ pub(crate) enum Payload {
     Here(Bytes),
     /// In memory that its worker may still write to: of these only the number is known before
     /// they are copied.
-    InTray(ResponseRegion),
+    InRegion(ResponseRegion),
     /// In the instance that returned them, which is there for as long as these are.
     InInstance(Bytes),
     /// In memory of the server's own, with parts of files between them.
@@ -139,7 +139,7 @@ impl Payload {
         match self {
             Self::WithFiles(body) => body.len(),
             Self::Here(bytes) | Self::InInstance(bytes) => bytes.len(),
-            Self::InTray(region) => region.len(),
+            Self::InRegion(region) => region.len(),
         }
     }
 
@@ -149,7 +149,7 @@ impl Payload {
             Self::Here(bytes) | Self::InInstance(bytes) => {
                 bytes.get(..most).unwrap_or(bytes).into()
             }
-            Self::InTray(region) => region.copy(most).into(),
+            Self::InRegion(region) => region.copy(most).into(),
             Self::WithFiles(body) => body.start().get(..most).unwrap_or(body.start()).into(),
         }
     }
@@ -158,7 +158,7 @@ impl Payload {
     pub(crate) fn skip(mut self, count: usize) -> Self {
         match &mut self {
             Self::Here(bytes) | Self::InInstance(bytes) => bytes.advance(count.min(bytes.len())),
-            Self::InTray(region) => region.skip(count),
+            Self::InRegion(region) => region.skip(count),
             Self::WithFiles(body) => drop(body.split_to(count)),
         }
         self
@@ -173,7 +173,7 @@ impl Payload {
             Self::Here(bytes) | Self::InInstance(bytes) => {
                 Ok(writev(socket, &[IoSlice::new(head), IoSlice::new(bytes)])?)
             }
-            Self::InTray(region) => region.write(head, socket),
+            Self::InRegion(region) => region.write(head, socket),
             Self::WithFiles(body) => {
                 Ok(writev(socket, &[IoSlice::new(head), IoSlice::new(body.start())])?)
             }
@@ -184,7 +184,7 @@ impl Payload {
     pub(crate) fn move_to(self, others: &mut Vec<u8>) {
         match self {
             Self::Here(bytes) | Self::InInstance(bytes) => others.extend_from_slice(&bytes),
-            Self::InTray(region) => region.append_to(others, usize::MAX),
+            Self::InRegion(region) => region.append_to(others, usize::MAX),
             Self::WithFiles(body) => others.extend_from_slice(&body.bytes),
         }
     }
@@ -204,7 +204,7 @@ impl From<Vec<u8>> for Payload {
 
 impl From<ResponseRegion> for Payload {
     fn from(region: ResponseRegion) -> Self {
-        Self::InTray(region)
+        Self::InRegion(region)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use rustix::process::Signal;
@@ -110,6 +111,22 @@ fn what_is_too_long_for_the_quota_leaves_the_old_file(pool: &str) {
     assert_eq!(server.request("PUT", "/upload/x", &noise(12 << 20, 24)).status, 507);
     assert_eq!(fs::read(server.dir.join("x")).unwrap(), b"old");
     assert_eq!(fs::read_dir(&server.dir).unwrap().count(), 1, "nothing is left over");
+}
+
+for_each_pool!(a_body_that_waits_in_the_directory_is_not_copied);
+fn a_body_that_waits_in_the_directory_is_not_copied(pool: &str) {
+    let Some(small) = Mounted::new("tmpfs", "size=12m") else { return };
+    let server = Server::start(pool, &["--dir", small.path().to_str().unwrap()]);
+    let content = noise(8 << 20, 32);
+    assert_eq!(server.request("PUT", "/upload/x", &content).status, 200, "two have no room");
+    assert!(fs::read(small.path().join("x")).unwrap() == content);
+    assert_eq!(server.request("PUT", "/upload/short", b"short").status, 200);
+    let mode = |name| fs::metadata(small.path().join(name)).unwrap().permissions().mode();
+    assert_eq!(mode("x"), mode("short"));
+    assert_eq!(server.request("PUT", "/upload/x", &content).status, 507);
+    assert!(fs::read(small.path().join("x")).unwrap() == content, "the old one stays");
+    assert_eq!(server.get("/download/x").body.len(), content.len());
+    assert_eq!(fs::read_dir(small.path()).unwrap().count(), 2, "nothing is left over");
 }
 
 for_each_pool!(slow_senders_hold_no_worker_and_little_memory);

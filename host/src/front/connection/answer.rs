@@ -33,21 +33,23 @@ pub(super) const LINGER_BYTES: usize = 1 << 30;
 /// A [`Stop`] when the client is gone or takes it too slowly.
 pub(super) async fn write(
     stream: &mut TcpStream,
-    pace: &mut PhaseTimer<'_>,
+    timer: &mut PhaseTimer<'_>,
     head: Vec<u8>,
     body: Payload,
     sent: &mut usize,
 ) -> Result<(), Stop> {
-    pace.enter(Phase::Answer);
+    timer.enter(Phase::Answer);
     match body {
-        Payload::Here(body) if body.is_empty() => write_all(stream, pace, &mut &*head, sent).await,
+        Payload::Here(body) if body.is_empty() => write_all(stream, timer, &mut &*head, sent).await,
         Payload::Here(body) if body.len() <= ONE_WRITE => {
-            write_all(stream, pace, &mut &*[&*head, &*body].concat(), sent).await
+            write_all(stream, timer, &mut &*[&*head, &*body].concat(), sent).await
         }
-        Payload::Here(body) => write_all(stream, pace, &mut Buf::chain(&*head, &*body), sent).await,
-        Payload::WithFiles(body) => Box::pin(write_files(stream, pace, head, *body, sent)).await,
+        Payload::Here(body) => {
+            write_all(stream, timer, &mut Buf::chain(&*head, &*body), sent).await
+        }
+        Payload::WithFiles(body) => Box::pin(write_files(stream, timer, head, *body, sent)).await,
         // (Boxed, since every connection would hold room for it.)
-        body => Box::pin(write_from(stream, pace, head, body, sent)).await,
+        body => Box::pin(write_from(stream, timer, head, body, sent)).await,
     }
 }
 
@@ -55,7 +57,7 @@ pub(super) async fn write(
 /// takes at once. One that takes no more waits with a copy of the rest.
 async fn write_from(
     stream: &mut TcpStream,
-    pace: &mut PhaseTimer<'_>,
+    timer: &mut PhaseTimer<'_>,
     mut head: Vec<u8>,
     mut body: Payload,
     sent: &mut usize,
@@ -70,7 +72,7 @@ async fn write_from(
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 body.move_to(&mut head);
-                return write_all(stream, pace, &mut &*head, sent).await;
+                return write_all(stream, timer, &mut &*head, sent).await;
             }
             Ok(0) | Err(_) => return Err(Stop::Gone),
         }
@@ -81,7 +83,7 @@ async fn write_from(
 /// Writes a response with files, which the kernel sends by itself.
 async fn write_files(
     stream: &mut TcpStream,
-    pace: &mut PhaseTimer<'_>,
+    timer: &mut PhaseTimer<'_>,
     mut head: Vec<u8>,
     mut body: WithFiles,
     sent: &mut usize,
@@ -89,27 +91,27 @@ async fn write_files(
     while let Some(part) = body.next() {
         match part {
             Part::Bytes(bytes) if head.is_empty() => {
-                write_all(stream, pace, &mut &*bytes, sent).await?;
+                write_all(stream, timer, &mut &*bytes, sent).await?;
             }
             Part::Bytes(bytes) => {
-                write_all(stream, pace, &mut Buf::chain(&*head, &*bytes), sent).await?;
+                write_all(stream, timer, &mut Buf::chain(&*head, &*bytes), sent).await?;
                 head.clear();
             }
             Part::File(file, start, length) => {
-                write_all(stream, pace, &mut &*head, sent).await?;
+                write_all(stream, timer, &mut &*head, sent).await?;
                 head.clear();
-                send_file(stream, pace, &*file, start..start.saturating_add(length), sent).await?;
+                send_file(stream, timer, &*file, start..start.saturating_add(length), sent).await?;
             }
         }
     }
-    write_all(stream, pace, &mut &*head, sent).await
+    write_all(stream, timer, &mut &*head, sent).await
 }
 
 /// Has the kernel send a part of a file, as fast as the client takes it. That of one which has become shorter cannot be
 /// sent whole.
 async fn send_file(
     stream: &TcpStream,
-    pace: &mut PhaseTimer<'_>,
+    timer: &mut PhaseTimer<'_>,
     file: impl AsFd,
     part: Range<u64>,
     sent: &mut usize,
@@ -129,9 +131,9 @@ async fn send_file(
             }
             Ok(0) => return Err(Stop::Shortened),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                match pace.wait(stream.writable()).await {
+                match timer.wait(stream.writable()).await {
                     Err(late @ Stop::Late(_)) => {
-                        taken = progress(stream, pace, *sent, taken).ok_or(late)?
+                        taken = progress(stream, timer, *sent, taken).ok_or(late)?
                     }
                     waited => waited?,
                 }
@@ -145,13 +147,13 @@ async fn send_file(
 /// Asks the kernel how much of what was sent the client has taken; `None` if that is no more than `taken`.
 fn progress(
     stream: impl AsFd,
-    pace: &mut PhaseTimer<'_>,
+    timer: &mut PhaseTimer<'_>,
     sent: usize,
     taken: usize,
 ) -> Option<usize> {
     let taken_now = sent.saturating_sub(unsent(stream));
     let more = taken_now.checked_sub(taken).filter(|more| *more > 0)?;
-    pace.progress(more);
+    timer.progress(more);
     Some(taken_now)
 }
 
@@ -161,17 +163,17 @@ fn progress(
 /// client has taken.
 async fn write_all(
     stream: &mut TcpStream,
-    pace: &mut PhaseTimer<'_>,
+    timer: &mut PhaseTimer<'_>,
     bytes: &mut impl Buf,
     sent: &mut usize,
 ) -> Result<(), Stop> {
     let mut taken = 0;
     while bytes.has_remaining() {
-        match pace.wait(stream.write_buf(bytes)).await {
+        match timer.wait(stream.write_buf(bytes)).await {
             Ok(written @ 1..) => *sent += written,
             Ok(0) => return Err(Stop::Gone),
             Err(late @ Stop::Late(_)) => {
-                taken = progress(&*stream, pace, *sent, taken).ok_or(late)?;
+                taken = progress(&*stream, timer, *sent, taken).ok_or(late)?;
             }
             Err(stop) => return Err(stop),
         }
@@ -192,8 +194,8 @@ fn unsent(socket: impl AsFd) -> usize {
 
 /// Ends a connection in the client's own time, within bounds: what it still sends, at most `most`
 /// bytes, is read and dropped, so that it gets to see its answer (RFC 9112, 9.6).
-pub(super) async fn linger(stream: &mut TcpStream, pace: &mut PhaseTimer<'_>, most: usize) {
-    pace.enter(Phase::Linger);
+pub(super) async fn linger(stream: &mut TcpStream, timer: &mut PhaseTimer<'_>, most: usize) {
+    timer.enter(Phase::Linger);
     if stream.shutdown().await.is_err() {
         return;
     }
@@ -201,9 +203,9 @@ pub(super) async fn linger(stream: &mut TcpStream, pace: &mut PhaseTimer<'_>, mo
     let mut left = most;
     while left > 0 {
         buffer.clear();
-        match pace.wait(stream.read_buf(&mut buffer)).await {
+        match timer.wait(stream.read_buf(&mut buffer)).await {
             Ok(read @ 1..) => {
-                pace.progress(read);
+                timer.progress(read);
                 left = left.saturating_sub(read);
             }
             Ok(0) | Err(_) => return,

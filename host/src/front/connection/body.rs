@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use bytes::Bytes;
 use http1::Reject;
@@ -21,9 +22,21 @@ impl Connection<'_> {
     ) -> Result<(), Failure> {
         let file = match spooled {
             Some(file) => file,
-            None => spooled.insert(self.context.spool.create(self.seat.address()).await?),
+            None => {
+                let (spool, address) = (&self.context.spool, self.lease.address());
+                spooled.insert(spool.create(address, self.served_dir()).await?)
+            }
         };
         Ok(file.append(piece).await?)
+    }
+
+    /// The directory of the request's handler, if that may store a body there as it is.
+    fn served_dir(&self) -> Option<OwnedFd> {
+        let target = request_line::target(self.framing.start(&self.buffer));
+        let handler = self.context.routes.find(target)?;
+        let dir = handler.pool.served_dir();
+        let may_store = handler.takes_streams && !dir.is_read_only();
+        may_store.then(|| dir.fd().as_fd().try_clone_to_owned().ok())?
     }
 
     /// Refuses a body that its handler does not take, as soon as that can be known.
@@ -40,12 +53,16 @@ impl Connection<'_> {
     }
 
     /// A message with its body, for a handler that takes it in memory.
-    pub(super) async fn whole(&mut self, head: Bytes, body: SpooledBody) -> Result<Bytes, Failure> {
+    pub(super) async fn in_memory(
+        &mut self,
+        head: Bytes,
+        body: SpooledBody,
+    ) -> Result<Bytes, Failure> {
         // (Another handler than the one that was asked may have come in its place.)
         if body.length > self.context.limits.max_message as u64 {
             return Err(Reject::BodyTooLarge.into());
         }
-        self.seat.hold(self.buffer.len() + head.len() + body.length as usize)?;
+        self.lease.hold(self.buffer.len() + head.len() + body.length as usize)?;
         let read = spawn_blocking(move || {
             let mut message = Vec::with_capacity(head.len() + body.length as usize);
             message.extend_from_slice(&head);

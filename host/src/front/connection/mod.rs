@@ -51,17 +51,17 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// Serves a client until it is done, misbehaves or falls silent.
 pub(crate) async fn serve(
     context: &Context,
-    seat: ConnectionLease,
+    lease: ConnectionLease,
     stream: TcpStream,
     client: SocketAddr,
 ) {
     let client = client.to_string();
     let mut connection = Connection {
         context,
-        seat,
+        lease,
         stream,
         client: &client,
-        pace: PhaseTimer::new(&context.limits, context.draining.clone()),
+        timer: PhaseTimer::new(&context.limits, context.draining.clone()),
         framing: Framing::new(
             context.limits.max_request,
             IN_MEMORY.min(context.limits.max_message),
@@ -77,7 +77,7 @@ pub(crate) async fn serve(
         };
         match next {
             Next::KeepOpen => {}
-            Next::Pause => connection.pace.pause().await,
+            Next::Pause => connection.timer.pause().await,
             Next::Close => return,
             Next::Linger => return connection.linger().await,
         }
@@ -93,8 +93,8 @@ pub(crate) async fn turn_away(
     let text = "There are too many connections from your address: try again in a moment";
     let response = error_response(503, text, &last_reply(false));
     if stream.try_write(&response).is_ok() {
-        let mut pace = PhaseTimer::new(limits, draining);
-        let _ = timeout(FAREWELL, linger(&mut stream, &mut pace, LINGER_BYTES)).await;
+        let mut timer = PhaseTimer::new(limits, draining);
+        let _ = timeout(FAREWELL, linger(&mut stream, &mut timer, LINGER_BYTES)).await;
     }
 }
 
@@ -116,11 +116,11 @@ fn outgoing(response: &Payload, reply: &Reply) -> Result<Outgoing, Malformed> {
 
 struct Connection<'a> {
     context: &'a Context,
-    seat: ConnectionLease,
+    lease: ConnectionLease,
     stream: TcpStream,
     /// The client's address and port, as the log has them.
     client: &'a str,
-    pace: PhaseTimer<'a>,
+    timer: PhaseTimer<'a>,
     framing: Framing,
     /// What was read and not yet used: the start of the next request.
     buffer: BytesMut,
@@ -179,7 +179,7 @@ impl<'a> Connection<'a> {
     /// The next request, and its body where that waits in a file.
     async fn read_request(&mut self) -> Result<(Request, Option<SpooledBody>), Unserved> {
         // Also between pipelined requests, so that each answer has a time of its own.
-        self.pace.enter(Phase::Idle);
+        self.timer.enter(Phase::Idle);
         self.began = None;
         let mut told = false;
         let mut has_read = false;
@@ -200,13 +200,13 @@ impl<'a> Connection<'a> {
                 // A client that is always ready must not keep others waiting.
                 yield_now().await;
             }
-            self.pace.enter(match self.framing.awaited(&self.buffer) {
+            self.timer.enter(match self.framing.awaited(&self.buffer) {
                 Awaited::Start => Phase::Idle,
                 Awaited::Head => Phase::Head,
                 Awaited::Body => Phase::Body,
             });
             if self.framing.expects_continue() && !std::mem::replace(&mut told, true) {
-                self.pace.wait(self.stream.write_all(CONTINUE)).await?;
+                self.timer.wait(self.stream.write_all(CONTINUE)).await?;
             }
             self.read().await?;
             self.began.get_or_insert_with(Instant::now);
@@ -221,8 +221,8 @@ impl<'a> Connection<'a> {
             if self.buffer.is_empty() {
                 self.buffer = BytesMut::new();
             }
-            self.seat.hold(0)?;
-            self.pace.wait_idle(readable, &self.seat).await?;
+            self.lease.hold(0)?;
+            self.timer.wait_idle(readable, &self.lease).await?;
             return match read_first(&self.stream, &mut self.buffer) {
                 Ok(1..) => Ok(()),
                 // It was not ready after all.
@@ -230,9 +230,9 @@ impl<'a> Connection<'a> {
                 Ok(0) | Err(_) => Err(Unserved::Gone),
             };
         }
-        self.pace.wait(readable).await?;
+        self.timer.wait(readable).await?;
         let room = self.framing.room(&self.buffer);
-        self.seat.hold(self.framing.digested() + self.buffer.len() + room)?;
+        self.lease.hold(self.framing.digested() + self.buffer.len() + room)?;
         self.buffer.reserve(room);
         let mut buffer = (&mut self.buffer).limit(room);
         tokio::select! {
@@ -241,7 +241,7 @@ impl<'a> Connection<'a> {
             // last one, and so saves another that would find nothing.
             read = self.stream.read_buf(&mut buffer) => match read {
                 Ok(read @ 1..) => {
-                    self.pace.progress(read);
+                    self.timer.progress(read);
                     Ok(())
                 }
                 Ok(0) | Err(_) => Err(Unserved::Gone),
@@ -257,12 +257,12 @@ impl<'a> Connection<'a> {
         let line = RequestLine::of(&message);
         let number = self.context.metrics.next_request();
         let generation = self.context.routes.find(request_line::target(&message));
-        let outcome = match self.pace.is_draining() {
+        let outcome = match self.timer.is_draining() {
             true => Err(Failure::Draining),
             false => self.run(generation.as_deref(), &head, number, message, body).await,
         };
 
-        let keep_alive = head.keep_alive && !self.pace.is_draining();
+        let keep_alive = head.keep_alive && !self.timer.is_draining();
         let reply = Reply {
             is_head: head.is_head,
             persistence: match (keep_alive, head.version) {
@@ -283,7 +283,7 @@ impl<'a> Connection<'a> {
             (access.handler, access.worker) = (done.call.elapsed, done.worker);
             let response = done.call.result?;
             let outgoing = outgoing(&response, &reply)?;
-            self.seat.hold(response.held() + self.buffer.len())?;
+            self.lease.hold(response.held() + self.buffer.len())?;
             Ok((outgoing, response))
         });
         let next = match result {
@@ -304,7 +304,7 @@ impl<'a> Connection<'a> {
         };
         self.ended(&access, began, generation.as_deref());
         // What was held for the answer is no longer; to hold less never fails.
-        let _ = self.seat.hold(self.buffer.len());
+        let _ = self.lease.hold(self.buffer.len());
         next
     }
 
@@ -334,13 +334,13 @@ impl<'a> Connection<'a> {
         let generation = generation.ok_or(Failure::NoRoute)?;
         let message = hand_on(&generation.route, message)?;
         let (message, body) = match body {
-            Some(body) if !generation.takes_streams => (self.whole(message, body).await?, None),
+            Some(body) if !generation.takes_streams => (self.in_memory(message, body).await?, None),
             body => (message, body.map(Arc::new)),
         };
         let pool = &generation.pool;
         let slot = tokio::select! {
             biased;
-            slot = pool.enter(self.seat.address()) => slot.map_err(|Busy| Failure::Busy)?,
+            slot = pool.enter(self.lease.address()) => slot.map_err(|Busy| Failure::Busy)?,
             () = left(&self.stream, head.version) => return Err(Failure::ClientGone),
         };
         tokio::select! {
@@ -361,7 +361,7 @@ impl<'a> Connection<'a> {
         body: Payload,
         access: &mut AccessLogEntry<'_>,
     ) -> Result<(), Stop> {
-        write(&mut self.stream, &mut self.pace, head, body, &mut access.bytes).await
+        write(&mut self.stream, &mut self.timer, head, body, &mut access.bytes).await
     }
 
     fn next(
@@ -388,7 +388,7 @@ impl<'a> Connection<'a> {
         let body =
             self.framing.outstanding(&self.buffer).unwrap_or(self.context.limits.max_request);
         drop((self.buffer, self.framing));
-        let _ = self.seat.hold(0);
-        linger(&mut self.stream, &mut self.pace, body.saturating_add(LINGER_BYTES)).await;
+        let _ = self.lease.hold(0);
+        linger(&mut self.stream, &mut self.timer, body.saturating_add(LINGER_BYTES)).await;
     }
 }

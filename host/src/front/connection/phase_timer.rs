@@ -160,7 +160,7 @@ impl<'a> PhaseTimer<'a> {
     pub(super) async fn wait_idle<T>(
         &mut self,
         io: impl Future<Output = io::Result<T>>,
-        seat: &ConnectionLease,
+        lease: &ConnectionLease,
     ) -> Result<T, Stop> {
         let mut io = pin!(io);
         let by = self.by;
@@ -171,7 +171,7 @@ impl<'a> PhaseTimer<'a> {
             Err(Stop::Late(_)) if Instant::now() < by => {}
             waited => return waited,
         }
-        let mut idle = seat.idle();
+        let mut idle = lease.idle();
         let waited = tokio::select! {
             biased;
             waited = self.wait(io) => waited,

@@ -95,7 +95,12 @@ impl State {
             }
         }
         let register = self.register()?;
-        self.account.adding_entry(|| dir.open_at(path_flags, path, open, flags, register))
+        let mut created =
+            self.account.adding_entry(|| dir.open_at(path_flags, path, open, flags, register))?;
+        if open.contains(OpenFlags::EXCLUSIVE) && self.is_preopen(&dir.fd) {
+            self.may_adopt(&mut created, path, flags);
+        }
+        Ok(created)
     }
 }
 
@@ -433,4 +438,4 @@ impl HostDirectoryEntryStream for State {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

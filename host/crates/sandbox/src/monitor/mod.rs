@@ -10,6 +10,7 @@
 //! WASI has no permission bits. A new file has those that the server's umask leaves, and one that
 //! takes the place of another by a rename takes over that one's (`replacing`).
 
+mod adoption;
 mod audit;
 mod cli;
 mod clocks;

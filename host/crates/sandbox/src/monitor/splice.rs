@@ -86,13 +86,20 @@ impl State {
             return Ok(None);
         };
         let (file, body, start, at) = (Arc::clone(fd), Arc::clone(body), *position, *at);
-        let length = body.length.saturating_sub(start).min(len).min(MAX_STORED);
+        let length = body.length.saturating_sub(start).min(len);
         if length == 0 {
             return Err(StreamError::Closed);
         }
+        let is_whole = start == 0 && at == 0 && length == body.length;
+        let (length, stored) = match is_whole && self.adopt(&file, &body) {
+            true => (length, Ok(())),
+            false => {
+                let length = length.min(MAX_STORED);
+                let copy = || copy(&body.file, start, &*file, at, length);
+                (length, self.account.growing(&file, at.saturating_add(length), copy))
+            }
+        };
         let end = at.saturating_add(length);
-        let stored =
-            self.account.growing(&file, end, || copy(&body.file, start, &*file, at, length));
         let stream = self.table.get_mut(to)?;
         match (&stored, &mut *stream) {
             (Ok(()), OutputStream::File { position, .. }) => *position = end,

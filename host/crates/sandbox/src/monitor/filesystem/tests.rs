@@ -19,6 +19,7 @@ use super::super::{DirStreamPool, Grants, Ledger, Preopen};
 use super::*;
 use crate::call::CallContext;
 use crate::limits::Ceiling;
+use crate::spooled::SpooledBody;
 
 /// Calls that take one path.
 const CALLS: &[&str] = &[
@@ -48,13 +49,18 @@ const SOME_TIMES: Timestamps = Timestamps {
 };
 
 /// A handler's view of a directory.
-struct Monitored {
-    state: State,
-    root: u32,
+pub(in crate::monitor) struct Monitored {
+    pub(in crate::monitor) state: State,
+    pub(in crate::monitor) root: u32,
 }
 
 impl Monitored {
     fn new(dir: &Path) -> Self {
+        Self::with_body(dir, None)
+    }
+
+    /// A view of a call whose request has that body.
+    pub(in crate::monitor) fn with_body(dir: &Path, body: Option<&Arc<SpooledBody>>) -> Self {
         let fd: OpenFile = OwnedFd::from(File::open(dir).expect("the directory")).into();
         let (block_size, device) = (fd.block_size(), fd.device());
         let preopen = Preopen {
@@ -75,7 +81,7 @@ impl Monitored {
             client: IpAddr::from([127, 0, 0, 1]),
             slot: 0,
             supervisor: None,
-            body: None,
+            body,
         };
         let mut state = State::new(&grants, context, deadline, Ceiling::new(0, 0), 1 << 20);
         let root = preopens::Host::get_directories(&mut state).expect("one")[0].0.rep();

@@ -1,7 +1,7 @@
 //! An open file, of which the ledger knows.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Stat, fstat};
@@ -21,7 +21,11 @@ const USUAL_BLOCK: u64 = 4096;
 pub struct OpenFile {
     // Closed before the register is left.
     fd: OwnedFd,
+    /// What is in the place of that file.
+    adopted: OnceLock<OwnedFd>,
     register: Option<Register>,
+    /// The name in the served directory by which it was created for this handle alone, if that is of use.
+    created_as: Option<Box<str>>,
 }
 
 /// The place in the ledger of a file that is open, or about to be opened.
@@ -50,7 +54,7 @@ impl OpenFile {
         for _ in 0..ATTEMPTS {
             let fd = open()?;
             if let Some(file_type) = register.look_at(&fd)? {
-                return Ok((Self { fd, register: Some(register) }, file_type));
+                return Ok((Self::new(fd, Some(register)), file_type));
             }
         }
         Err(Errno::BUSY)
@@ -79,7 +83,30 @@ impl OpenFile {
         }
         // Its end is told of, should it have no name then.
         register.grown.store(true, Ordering::Relaxed);
-        Ok(Some(Self { fd, register: Some(register) }))
+        Ok(Some(Self::new(fd, Some(register))))
+    }
+
+    fn new(fd: OwnedFd, register: Option<Register>) -> Self {
+        Self { fd, adopted: OnceLock::new(), register, created_as: None }
+    }
+
+    /// Notes the name in the served directory by which it has just been created.
+    pub(in super::super) fn note_name(&mut self, name: &str) {
+        self.created_as = Some(name.into());
+    }
+
+    /// The name in the served directory by which it was created, if that was noted.
+    pub(in super::super) fn created_as(&self) -> Option<&str> {
+        self.created_as.as_deref()
+    }
+
+    /// From here on this is another file, which has the first one's name; that may happen once.
+    pub(in super::super) fn adopt(&self, file: OwnedFd, stat: &Stat) {
+        if self.adopted.set(file).is_ok()
+            && let Some(register) = &self.register
+        {
+            register.identify(identity(stat));
+        }
     }
 
     /// A call of this handler has made it that long.
@@ -120,13 +147,13 @@ impl OpenFile {
     /// Bytes of a block of the file system that it is in.
     #[must_use]
     pub fn block_size(&self) -> u64 {
-        fstat(&self.fd).map_or(USUAL_BLOCK, |stat| block_size(&stat))
+        fstat(self).map_or(USUAL_BLOCK, |stat| block_size(&stat))
     }
 
     /// The number of the device of the file system that it is in.
     #[must_use]
     pub fn device(&self) -> u64 {
-        fstat(&self.fd).map_or(0, |stat| stat.st_dev)
+        fstat(self).map_or(0, |stat| stat.st_dev)
     }
 
     /// The greatest length that any call which has it open knows of.
@@ -141,7 +168,7 @@ impl Drop for OpenFile {
         // Of one that was only read, the next count hears soon enough.
         if let Some(register) = &self.register
             && register.grown.load(Ordering::Relaxed)
-            && fstat(&self.fd).is_ok_and(|stat| stat.st_nlink == 0)
+            && fstat(&*self).is_ok_and(|stat| stat.st_nlink == 0)
         {
             register.goes.store(true, Ordering::Relaxed);
         }
@@ -162,13 +189,13 @@ impl Drop for Growing<'_> {
 /// A file that no call can delete, such as the served directory itself.
 impl From<OwnedFd> for OpenFile {
     fn from(fd: OwnedFd) -> Self {
-        Self { fd, register: None }
+        Self::new(fd, None)
     }
 }
 
 impl AsFd for OpenFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.adopted.get().unwrap_or(&self.fd).as_fd()
     }
 }
 

@@ -191,6 +191,27 @@ impl Account {
         Ok(self.done(result)?)
     }
 
+    /// Makes a change by which another file, of that many bytes, takes the name of `file`, after it had one of its own
+    /// for a moment.
+    pub(super) fn adopting<E: From<NoRoom>>(
+        &self,
+        file: &OpenFile,
+        length: u64,
+        change: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), E> {
+        let name = Usage { entries: 1, ..self.name() };
+        let _change = self.reserve(|| {
+            let guard = file.growing_to(length);
+            let reserved = name.plus(Usage::bytes(length));
+            Ok::<_, E>(Needs { guard, announced: name, reserved })
+        })?;
+        file.has_grown_to(length);
+        let result = change();
+        // There is no more than one name again.
+        self.ledger.stale();
+        result
+    }
+
     /// What came of a change for which room was reserved.
     fn done<T>(&self, result: Result<T, Errno>) -> Result<T, Errno> {
         if result.is_err() {
