@@ -163,7 +163,9 @@ function proceed() {
 
 // Why a name cannot be that of a file here, if it cannot. The server has the last word.
 function unfit(name) {
-  if (name.isWellFormed?.() === false || /[\\\p{Cc}]/u.test(name)) return "its name has a character that no name may have";
+  if (name.isWellFormed?.() === false || /[\\\p{Cc}]/u.test(name)) {
+    return "its name has a character that no name may have";
+  }
   return new TextEncoder().encode(name).length > 255 ? "its name is too long" : "";
 }
 
