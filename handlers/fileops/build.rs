@@ -1,5 +1,5 @@
-//! Takes the hashes of the page's script and style for its security policy, and makes code of
-//! the page and of the table of media types.
+//! Joins the page of its parts, takes the hashes of its script and style for its security policy,
+//! and makes code of the page and of the table of media types.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,13 +9,16 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
 fn main() {
-    println!("cargo::rerun-if-changed=src/page.html");
+    println!("cargo::rerun-if-changed=src");
     // With less of a stack than others there is room in the first page for larger downloads.
     println!("cargo::rustc-cdylib-link-arg=-zstack-size=16384");
-    let page = std::fs::read_to_string("src/page.html").expect("the page can be read");
+    let page = page();
+    // Files are shown in place: a picture and what plays may come from this server. They come as
+    // pictures and media, in which no script runs. Texts come by `connect-src`.
     let policy = format!(
         "default-src 'none'; script-src '{}'; style-src '{}'; connect-src 'self'; \
-         img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+         img-src 'self' data:; media-src 'self'; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         hash(&page, "script"),
         hash(&page, "style"),
     );
@@ -25,7 +28,8 @@ fn main() {
     let code = format!(
         "pub const PAGE_LENGTH: usize = {};\n\
          pub fn append_page_before_rows(bytes: &mut Vec<u8>) {{\n{}}}\n\
-         pub fn append_page_after_rows(bytes: &mut Vec<u8>) {{\n{}}}\n{}",
+         pub fn append_page_after_rows(bytes: &mut Vec<u8>) {{\n{}}}\n\
+         #[cfg(test)]\npub const PAGE: &str = {page:?};\n{}",
         page.len(),
         pushes(before),
         pushes(after),
@@ -33,6 +37,19 @@ fn main() {
     );
     let path = Path::new(&std::env::var_os("OUT_DIR").expect("cargo says where")).join("cold.rs");
     std::fs::write(path, code).expect("the code can be written");
+}
+
+/// The page with its style and script in it, without indentation and comments of a line.
+fn page() -> String {
+    let read = |name: &str| {
+        let text = std::fs::read_to_string(Path::new("src").join(name));
+        let text = text.expect("a part of the page can be read");
+        let lines = text.lines().map(str::trim_start).filter(|line| !line.starts_with("//"));
+        lines.flat_map(|line| [line, "\n"]).collect::<String>()
+    };
+    let style = format!("<style>{}</style>", read("page.css"));
+    let script = format!("<script>{}{}</script>", read("page.js"), read("uploads.js"));
+    read("page.html").replace("<style></style>", &style).replace("<script></script>", &script)
 }
 
 /// The source of what appends a text, word for word.

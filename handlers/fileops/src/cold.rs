@@ -32,7 +32,7 @@ mod tests {
         let mut bytes = b"before it".to_vec();
         append_page_before_rows(&mut bytes);
         append_page_after_rows(&mut bytes);
-        assert_eq!(bytes, [b"before it", include_bytes!("page.html").as_slice()].concat());
+        assert_eq!(bytes, [b"before it", PAGE.as_bytes()].concat());
         assert_eq!(bytes.len(), b"before it".len() + PAGE_LENGTH);
     }
 }

@@ -6,8 +6,7 @@ use std::io::Write as _;
 use rustix::process::Signal;
 
 use crate::components;
-use crate::page::Browser;
-use crate::support::{Client, Operator, Server, eventually, for_each_pool, skip};
+use crate::support::{Browser, Client, Operator, Server, eventually, for_each_pool, skip};
 
 const ADMIN: [&str; 2] = ["--admin", "127.0.0.1:0"];
 

@@ -45,8 +45,9 @@ fn a_file_of_any_size_is_had_whole_and_in_ranges(pool: &str) {
 
 for_each_pool!(a_file_beyond_all_memory_is_sent_in_constant_memory);
 fn a_file_beyond_all_memory_is_sent_in_constant_memory(pool: &str) {
-    const LENGTH: u64 = 3 << 30;
-    let server = Server::start(pool, &["--quota", "4GiB"]);
+    // More than a number of 32 bits can say.
+    const LENGTH: u64 = 5 << 30;
+    let server = Server::start(pool, &["--quota", "6GiB"]);
     let file = File::create(server.dir.join("disk.img")).unwrap();
     file.set_len(LENGTH).unwrap();
     file.write_all_at(b"the end", LENGTH - 7).unwrap();

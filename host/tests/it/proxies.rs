@@ -6,8 +6,9 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::page::Browser;
-use crate::support::{Client, Server, eventually, for_each_pool, has_program, noise, output, skip};
+use crate::support::{
+    Browser, Client, Server, eventually, for_each_pool, has_program, noise, output, skip,
+};
 
 const DOCUMENT: &str = include_str!("../../../docs/behind-a-proxy.md");
 
@@ -125,7 +126,7 @@ fn check(pool: &str, server: &Server, proxy: &Proxy, refusals: usize) {
         browser.type_into("#pick", file.to_str().unwrap());
         eventually("the file in the list", || browser.text().contains("293 KiB"));
         assert!(fs::read(server.dir.join("holiday.bin")).unwrap() == large[..300_000]);
-        browser.click("td.actions button");
+        browser.click("td.actions .delete");
         browser.click("#confirm-yes");
         eventually("the file gone", || browser.text().contains("Nothing here yet"));
     }

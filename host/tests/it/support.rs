@@ -1,11 +1,13 @@
 //! A server in a fresh directory, and a client that speaks raw bytes.
 
 mod bounds;
+mod browser;
 mod connection;
 mod mounted;
 mod operator;
 mod processes;
 mod programs;
+mod proxy;
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
@@ -21,11 +23,13 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 
 pub use self::bounds::{PATIENCE, SetOnDrop, eventually, eventually_ok, finish, in_time, output};
+pub use self::browser::Browser;
 pub use self::connection::{Client, Response};
 pub use self::mounted::Mounted;
 pub use self::operator::Operator;
 pub use self::processes::{kill, process_status, processor_ticks};
 pub use self::programs::{has_program, skip};
+pub use self::proxy::{Fault, FaultyProxy};
 
 /// Makes two tests of a function, one for each kind of pool: every promise holds on both.
 macro_rules! for_each_pool {

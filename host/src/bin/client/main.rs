@@ -1,6 +1,9 @@
 //! `client`: a menu for people and commands for scripts, for the file handler.
 
+mod interrupt;
 mod menu;
+mod partial;
+mod progress;
 /// (Not by way of the library, with which all of the server would be linked.)
 mod server;
 mod transfer;
@@ -50,7 +53,7 @@ enum Command {
         #[arg(long = "as", value_name = "NAME")]
         name: Option<String>,
     },
-    /// Download files
+    /// Download files, and go on with what broke off
     Download {
         /// Their names on the server, or patterns such as '*.txt'
         #[arg(required = true, value_name = "NAME")]

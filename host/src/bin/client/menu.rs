@@ -104,7 +104,7 @@ impl Input<'_> {
         let Some(content) = self.ask("Enter file content: ")? else { return Ok(None) };
         if !content.is_empty() {
             let length = content.len() as u64;
-            return Ok(Some(server.upload(name.trim(), content.as_bytes(), length)));
+            return Ok(Some(server.upload(name.trim(), io::Cursor::new(content), length)));
         }
         let Some(path) = self.ask(INSTEAD)? else { return Ok(None) };
         Ok(Some(match path.trim() {

@@ -1,7 +1,7 @@
 //! The server, as the client talks to it.
 
 use std::fmt;
-use std::io::Read;
+use std::io::{Read, Seek, Write as _};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,15 @@ const DETECTION: Duration = Duration::from_millis(500);
 
 /// How long connecting to a server may take.
 pub(crate) const CONNECT: Duration = Duration::from_secs(5);
+
+/// How often a request is made of a server that is too busy for it (503).
+const TRIES: u32 = 5;
+
+/// The longest pause between two tries, whatever the server asks for.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+
+/// Of a body longer than this a server may say that it does not want it, before it is sent; in bytes.
+const ASK_FIRST: u64 = 1 << 20;
 
 /// The longest answer that is shown on the terminal, in bytes.
 const MAX_SHOWN: u64 = 16 << 20;
@@ -76,7 +85,7 @@ impl Server {
         Self { address, kind, agent: config.into() }
     }
 
-    fn url(&self, route: &str, name: &str) -> String {
+    pub(crate) fn url(&self, route: &str, name: &str) -> String {
         let name = percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC);
         format!("http://{}/{route}/{name}", self.address)
     }
@@ -97,27 +106,50 @@ impl Server {
         text(&mut self.agent.get(format!("http://{}/listdir", self.address)).call()?)
     }
 
+    /// Sends as many bytes, from the first of them on however often it takes.
     pub(crate) fn upload(
         &self,
         name: &str,
-        content: impl Read,
+        mut content: impl Read + Seek,
         length: u64,
     ) -> anyhow::Result<String> {
-        let mut content = content.take(length);
-        let request = self.agent.post(self.url("upload", name));
-        let request = request
-            .header("content-length", length.to_string())
-            .content_type("application/octet-stream");
-        text(&mut request.send(ureq::SendBody::from_reader(&mut content))?)
+        let mut response = patiently(|| {
+            content.rewind()?;
+            let mut request = self.agent.post(self.url("upload", name));
+            if length > ASK_FIRST {
+                request = request.header("expect", "100-continue");
+            }
+            let request = request
+                .header("content-length", length.to_string())
+                .content_type("application/octet-stream");
+            Ok(request.send(ureq::SendBody::from_reader(&mut (&mut content).take(length)))?)
+        })?;
+        text(&mut response)
     }
 
-    pub(crate) fn download(&self, name: &str) -> anyhow::Result<Response<Body>> {
-        let mut response = self.agent.get(self.url("download", name)).call()?;
-        if response.status() != 200 {
-            text(&mut response)?;
-            bail!("the server sent no file");
+    /// Asks for a file, or for what follows the first bytes of a version that has this ETag: then
+    /// the status is 206, 416 where nothing follows, or 200 where the file is another version.
+    pub(crate) fn download(
+        &self,
+        name: &str,
+        after: Option<(u64, &str)>,
+    ) -> anyhow::Result<Response<Body>> {
+        let mut response = patiently(|| {
+            let mut request = self.agent.get(self.url("download", name));
+            if let Some((length, etag)) = after {
+                request = request.header("range", format!("bytes={length}-"));
+                request = request.header("if-range", etag);
+            }
+            Ok(request.call()?)
+        })?;
+        match response.status().as_u16() {
+            200 => Ok(response),
+            206 | 416 if after.is_some() => Ok(response),
+            _ => {
+                text(&mut response)?;
+                bail!("the server sent no file");
+            }
         }
-        Ok(response)
     }
 
     pub(crate) fn entries(&self) -> anyhow::Result<Vec<Entry>> {
@@ -153,6 +185,31 @@ impl Server {
     pub(crate) fn delete(&self, name: &str) -> anyhow::Result<String> {
         text(&mut self.agent.delete(self.url("delete", name)).call()?)
     }
+}
+
+/// Makes a request again while the server is too busy, after pauses that grow, or are as long as it wishes.
+fn patiently(
+    mut attempt: impl FnMut() -> anyhow::Result<Response<Body>>,
+) -> anyhow::Result<Response<Body>> {
+    let mut pause = Duration::from_secs(1);
+    for _ in 1..TRIES {
+        let response = attempt()?;
+        if response.status() != 503 {
+            return Ok(response);
+        }
+        let wished = header(&response, "retry-after").and_then(|seconds| seconds.parse().ok());
+        let pause_now = pause.max(Duration::from_secs(wished.unwrap_or(0))).min(MAX_PAUSE);
+        let _ =
+            writeln!(std::io::stderr(), "the server is busy: again in {} s", pause_now.as_secs());
+        std::thread::sleep(pause_now);
+        pause *= 2;
+    }
+    attempt()
+}
+
+/// The value of a header field, if that is text.
+pub(crate) fn header<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a str> {
+    response.headers().get(name).and_then(|value| value.to_str().ok())
 }
 
 /// A successful answer's text; any other answer is an error.

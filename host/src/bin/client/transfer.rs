@@ -4,10 +4,13 @@ use std::fs::File;
 use std::io::{self, IsTerminal as _, Read, Write};
 use std::path::Path;
 
-use anyhow::Context as _;
-use indicatif::{ProgressBar, ProgressStyle};
+use anyhow::{Context as _, bail, ensure};
+use ureq::{Body, http::Response};
 
-use crate::server::Server;
+use crate::interrupt::Explanation;
+use crate::partial::Partial;
+use crate::progress::Progress;
+use crate::server::{Server, header};
 
 /// Bytes that are made fit for a terminal at a time.
 const PIECE: u64 = 64 << 10;
@@ -36,23 +39,9 @@ impl<'a> Output<'a> {
             Some(path) if path == Path::new("-") => Ok(Self::StandardOutput),
             Some(path) => Ok(Self::File(path)),
             // The server accepts no name with a separator; neither does this.
-            None if name.contains('/') => anyhow::bail!("give the file's place with --output"),
+            None if name.contains('/') => bail!("give the file's place with --output"),
             None => Ok(Self::File(Path::new(name))),
         }
-    }
-}
-
-/// A bar on a terminal; nothing anywhere else.
-fn progress(length: u64, verb: &'static str) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = "{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}";
-    let style = ProgressStyle::with_template(style);
-    let bar = ProgressBar::new(length).with_message(verb);
-    match style {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
     }
 }
 
@@ -68,58 +57,92 @@ pub(crate) fn upload(server: &Server, path: &Path, name: Option<&str>) -> anyhow
     };
     let file = File::open(path).with_context(context)?;
     let metadata = file.metadata().with_context(context)?;
-    anyhow::ensure!(metadata.is_file(), "{} is not a file", path.display());
+    ensure!(metadata.is_file(), "{} is not a file", path.display());
     let length = metadata.len();
-    let bar = progress(length, "uploading");
-    let answer = server.upload(name, bar.wrap_read(file), length)?;
-    bar.finish_and_clear();
-    Ok(answer)
+    let progress = Progress::new("uploading", 0, Some(length));
+    server.upload(name, progress.wrap_read(file), length)
 }
 
-/// Downloads a file. Returns what there is to say of it.
+/// Downloads a file, and goes on with one that broke off. Returns what there is to say of it.
 pub(crate) fn download(
     server: &Server,
     name: &str,
     output: Output<'_>,
     existing: Existing,
 ) -> anyhow::Result<Option<String>> {
-    let exists = |path: &Path| format!("{} exists: --force replaces it", path.display());
-    if let Output::File(path) = output
-        && existing == Existing::Kept
-    {
-        anyhow::ensure!(path.symlink_metadata().is_err(), exists(path));
-    }
-    let mut response = server.download(name)?;
-    let length = response.body().content_length().unwrap_or(0);
-    let bar = progress(length, "downloading");
-    let mut content = bar.wrap_read(response.body_mut().as_reader());
-    let path = match output {
-        Output::StandardOutput => {
-            let out = io::stdout().lock();
-            let copied = match out.is_terminal() {
-                true => copy_printable(&mut content, out)?,
-                false => io::copy(&mut content, &mut { out })?,
-            };
-            anyhow::ensure!(copied == length, "the download broke off");
-            return Ok(None);
-        }
-        Output::File(path) => path,
+    let Output::File(path) = output else {
+        return download_to_stdout(server, name).map(|()| None);
     };
-    // What breaks off leaves nothing under the file's name.
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let mut part = tempfile::NamedTempFile::new_in(parent.unwrap_or(Path::new(".")))?;
-    let copied = io::copy(&mut content, &mut part)?;
-    anyhow::ensure!(copied == length, "the download broke off");
-    part.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-    match existing {
-        Existing::Replaced => part.persist(path),
-        // Somebody may have made one meanwhile.
-        Existing::Kept => part.persist_noclobber(path),
-    }
-    .map_err(|error| error.error)
-    .with_context(|| path.display().to_string())?;
-    bar.finish_and_clear();
+    let exists = existing == Existing::Kept && path.symlink_metadata().is_ok();
+    ensure!(!exists, "{} exists: --force replaces it", path.display());
+    let mut part = Partial::open(path, server.url("download", name))?;
+    let length = complete(server, name, &mut part)?;
+    // Somebody may have made a file of that name meanwhile.
+    part.persist(path, existing == Existing::Replaced)
+        .with_context(|| path.display().to_string())?;
     Ok(Some(format!("{} ({length} bytes)", path.display())))
+}
+
+/// Downloads what a part lacks. Returns the length of the whole.
+fn complete(server: &Server, name: &str, part: &mut Partial) -> anyhow::Result<u64> {
+    let resumption = part.resumption()?;
+    let there = resumption.map_or(0, |(there, _)| there);
+    let mut response = server.download(name, resumption)?;
+    let (there, length) = match (response.status().as_u16(), range(&response)) {
+        // There is nothing after the part.
+        (416, Some((None, length))) if length == there => return Ok(there),
+        (206, Some((Some(first), length))) if first == there => (there, Some(length)),
+        (status, _) => {
+            if status != 200 {
+                response = server.download(name, None)?;
+            }
+            part.begin(header(&response, "etag"))?;
+            (0, response.body().content_length())
+        }
+    };
+    part.seek_to_end()?;
+    let next = match part.etag() {
+        Some(_) => format!("the same command goes on with {}", part.path.display()),
+        None => "this version of the file is too new to be resumed".to_owned(),
+    };
+    let progress = Progress::new("downloading", there, length);
+    let explanation = Explanation::new(&progress, format!("interrupted: {next}"))?;
+    let mut content = progress.wrap_read(response.body_mut().as_reader());
+    let copied = io::copy(&mut content, &mut part.file);
+    drop((explanation, progress));
+    let have = part.file.metadata()?.len();
+    match copied {
+        Ok(_) if length.is_none_or(|length| length == have) => Ok(have),
+        copied => {
+            let error = copied.err().map(|error| format!(" ({error})")).unwrap_or_default();
+            bail!("the download broke off after {have} bytes{error}: {next}")
+        }
+    }
+}
+
+/// What `Content-Range` says: the first byte, unless none was sent, and the length of the whole.
+fn range(response: &Response<Body>) -> Option<(Option<u64>, u64)> {
+    let (part, length) =
+        header(response, "content-range")?.strip_prefix("bytes ")?.split_once('/')?;
+    let first = match part {
+        "*" => None,
+        _ => Some(part.split_once('-')?.0.parse().ok()?),
+    };
+    Some((first, length.parse().ok()?))
+}
+
+fn download_to_stdout(server: &Server, name: &str) -> anyhow::Result<()> {
+    let mut response = server.download(name, None)?;
+    let length = response.body().content_length();
+    let progress = Progress::new("downloading", 0, length);
+    let mut content = progress.wrap_read(response.body_mut().as_reader());
+    let out = io::stdout().lock();
+    let copied = match out.is_terminal() {
+        true => copy_printable(&mut content, out)?,
+        false => io::copy(&mut content, &mut { out })?,
+    };
+    ensure!(length.is_none_or(|length| length == copied), "the download broke off");
+    Ok(())
 }
 
 /// Copies text for a terminal, which nothing of it may steer; how many bytes were read.
