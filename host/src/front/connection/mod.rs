@@ -10,10 +10,12 @@ mod request_line;
 mod socket;
 
 use std::fmt::Write as _;
-use std::future::ready;
+use std::future::{poll_fn, ready};
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -230,7 +232,19 @@ impl<'a> Connection<'a> {
                 Ok(0) | Err(_) => Err(Unserved::Gone),
             };
         }
-        self.timer.wait(readable).await?;
+        if self.framing.long_body() > 0 && self.buffer.is_empty() {
+            let mut readable = pin!(readable);
+            if poll_fn(|context| Poll::Ready(readable.as_mut().poll(context).is_ready())).await {
+                self.timer.wait(ready(Ok(()))).await?;
+            } else {
+                // Whoever sends slowly holds no room for what he has not sent.
+                self.buffer = BytesMut::new();
+                self.lease.hold(self.framing.digested())?;
+                self.timer.wait(readable).await?;
+            }
+        } else {
+            self.timer.wait(readable).await?;
+        }
         let room = self.framing.room(&self.buffer);
         self.lease.hold(self.framing.digested() + self.buffer.len() + room)?;
         self.buffer.reserve(room);
