@@ -35,7 +35,7 @@ pub struct Loading {
 
 /// A component that was loaded.
 pub(super) struct Loaded {
-    /// Its machine code.
+    /// The component's machine code.
     pub(super) code: OwnedFd,
     pub(super) known: Known,
 }

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex};
 /// What becomes of a request.
 #[derive(Clone, Copy)]
 pub enum Fault {
-    /// It is answered 503, to be tried again at once.
+    /// The request is answered 503, to be tried again at once.
     Busy,
-    /// Its connection is closed, and the server hears nothing of it.
+    /// The request's connection is closed, and the server hears nothing of it.
     Lost,
-    /// Its connection is closed once that many bytes of the response have passed.
+    /// The request's connection is closed once that many bytes of the response have passed.
     Cut(u64),
     /// No byte passes after that many of the response. The connection stays.
     Stall(u64),
