@@ -15,6 +15,7 @@ use tokio::time::sleep_until;
 use crate::admin::{self, Admin, Facts, ReloadRequest};
 use crate::config::{Config, LogFormat, PoolKind, Route, Verbosity};
 use crate::front::server::Server;
+use crate::front::spool::BODIES_AT_A_TIME;
 use crate::handlers::code_cache::Cache;
 use crate::handlers::component_file;
 use crate::handlers::file_watcher::Watch;
@@ -77,6 +78,8 @@ pub fn serve(config: &Config, reread: Reread) -> anyhow::Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.div_ceil(CORES_PER_IO_THREAD))
+        // A disk that hangs holds up bodies, and nothing else.
+        .max_blocking_threads(2 * BODIES_AT_A_TIME)
         .thread_name("io")
         .enable_all()
         .build()

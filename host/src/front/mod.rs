@@ -6,4 +6,4 @@ pub(crate) mod connection;
 pub(crate) mod context;
 pub(crate) mod listener;
 pub mod server;
-mod spool;
+pub(crate) mod spool;

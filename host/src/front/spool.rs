@@ -2,11 +2,12 @@
 //!
 //! A file has no name: nothing is left of it, however the server ends.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,14 +16,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use sandbox::SpooledBody;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use crate::config::ClientLimits;
 
 /// Bytes of the longest request body that is in memory.
 pub(crate) const IN_MEMORY: usize = 1 << 20;
+
+/// Bytes that are taken from a socket at once.
+const READ: usize = 64 << 10;
+
+/// How many bodies' files are made, written or closed at a time: each takes a thread, and the buffer of that.
+pub(crate) const BODIES_AT_A_TIME: usize = 32;
+
+thread_local! {
+    /// Room for bytes on their way from a socket into a file: each thread has one, and no connection.
+    static ON_THE_WAY: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
+}
 
 /// Where bodies wait, and how much there is of them.
 #[derive(Debug)]
@@ -32,6 +46,7 @@ pub(crate) struct Spool {
     most: u64,
     most_each: u64,
     held: Mutex<Held>,
+    turns: Semaphore,
 }
 
 #[derive(Debug, Default)]
@@ -96,6 +111,7 @@ impl Spool {
             most: most as u64,
             most_each: most_each as u64,
             held: Mutex::default(),
+            turns: Semaphore::new(BODIES_AT_A_TIME),
         })
     }
 
@@ -107,7 +123,7 @@ impl Spool {
         served: Option<OwnedFd>,
     ) -> Result<SpoolFile, SpoolError> {
         let spool = Arc::clone(self);
-        let file = spawn_blocking(move || spool.file(served)).await.map_err(io::Error::other)??;
+        let file = self.aside(move || Ok(spool.file(served)?)).await?;
         let count = Count { spool: Arc::clone(self), address, bytes: AtomicU64::new(0) };
         let kept = Arc::new(Kept { file, count });
         Ok(SpoolFile { lease: Lease(Some(Arc::clone(&kept))), kept })
@@ -132,6 +148,15 @@ impl Spool {
             },
             (None, None) => unnamed(&std::env::temp_dir()),
         }
+    }
+
+    /// Does something to a file, on a thread where that may take its time.
+    async fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, SpoolError> + Send + 'static,
+    ) -> Result<T, SpoolError> {
+        let _turn = self.turns.acquire().await.map_err(io::Error::other)?;
+        spawn_blocking(work).await.map_err(io::Error::other)?
     }
 
     /// Bytes of all bodies.
@@ -165,12 +190,24 @@ fn unnamed(dir: &Path) -> io::Result<File> {
 }
 
 impl SpoolFile {
-    /// Appends bytes, on a thread where that may take its time.
+    /// Appends bytes.
     pub(crate) async fn append(&mut self, bytes: Bytes) -> Result<(), SpoolError> {
-        self.kept.count.take(bytes.len() as u64)?;
         let kept = Arc::clone(&self.kept);
-        let written = spawn_blocking(move || (&kept.file).write_all(&bytes)).await;
-        Ok(written.map_err(io::Error::other)??)
+        let append = move || {
+            kept.count.take(bytes.len() as u64)?;
+            Ok((&kept.file).write_all(&bytes)?)
+        };
+        self.kept.count.spool.aside(append).await
+    }
+
+    /// Appends what a socket has, and what comes meanwhile, at most that many bytes. Says how many there were.
+    pub(crate) async fn receive(
+        &mut self,
+        socket: impl AsFd,
+        most: usize,
+    ) -> Result<usize, SpoolError> {
+        let (kept, socket) = (Arc::clone(&self.kept), socket.as_fd().try_clone_to_owned()?);
+        self.kept.count.spool.aside(move || kept.receive(&socket, most)).await
     }
 
     /// The body, all of which is there, for whoever may only read it.
@@ -179,6 +216,25 @@ impl SpoolFile {
         let file: OwnedFd = File::open(path)?.into();
         let length = self.kept.count.bytes.load(Ordering::Relaxed);
         Ok(SpooledBody::new(file, length, self.lease))
+    }
+}
+
+impl Kept {
+    /// Moves what a socket has, at most that many bytes, to the end of the file.
+    fn receive(&self, socket: &OwnedFd, most: usize) -> Result<usize, SpoolError> {
+        ON_THE_WAY.with_borrow_mut(|buffer| {
+            let mut received = 0;
+            while received < most {
+                let room = buffer.len().min(most - received);
+                let read = recv(socket, &mut buffer[..room], RecvFlags::DONTWAIT);
+                // What ends the connection is met again by whoever waits for it.
+                let Ok((bytes @ 1.., _)) = read else { break };
+                self.count.take(bytes as u64)?;
+                (&self.file).write_all(&buffer[..bytes])?;
+                received += bytes;
+            }
+            Ok(received)
+        })
     }
 }
 
@@ -213,9 +269,13 @@ impl Drop for Count {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let kept = self.0.take();
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn_blocking(|| drop(kept));
+        if let (Some(kept), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            let spool = Arc::clone(&kept.count.spool);
+            let close = move || {
+                drop(kept);
+                Ok(())
+            };
+            runtime.spawn(async move { spool.aside(close).await });
         }
     }
 }

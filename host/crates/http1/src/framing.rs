@@ -89,6 +89,23 @@ impl Framing {
         std::mem::take(&mut self.piece).freeze()
     }
 
+    /// Bytes that are still to come of a long body whose length was announced, for whoever takes them from the stream
+    /// by itself and says so ([`Framing::pass`]); `None` of any other body, or while a piece of it is here.
+    #[must_use]
+    pub fn announced_rest(&self) -> Option<usize> {
+        match &self.state {
+            State::Long(body) if self.piece.is_empty() => body.left(),
+            _ => None,
+        }
+    }
+
+    /// Tells that so many bytes of a long body were taken from the stream, and never come into a buffer.
+    pub fn pass(&mut self, bytes: usize) {
+        if let State::Long(body) = &mut self.state {
+            body.pass(bytes);
+        }
+    }
+
     /// Takes the next request out of the buffer, or as much of it as can be
     /// digested; `None` asks for more bytes behind what is left.
     ///

@@ -67,6 +67,15 @@ impl LongBody {
         Ok(())
     }
 
+    /// Counts bytes that somebody else has taken; of chunks nobody can.
+    pub(super) fn pass(&mut self, bytes: usize) {
+        if let Rest::Sized(left) = &mut self.rest {
+            let now = bytes.min(*left);
+            *left -= now;
+            self.length += now;
+        }
+    }
+
     /// Whether all of it was taken.
     pub(super) fn is_done(&self) -> bool {
         match &self.rest {
@@ -140,6 +149,29 @@ mod tests {
             (Framing::new(5000, 1000), BytesMut::from("PUT / HTTP/1.1\r\n"));
         buffer.extend_from_slice(b"Host: a\r\nTransfer-Encoding: chunked\r\n\r\n1389\r\n");
         assert_eq!(framing.step(&mut buffer), Err(Reject::BodyTooLarge));
+    }
+
+    #[test]
+    fn the_rest_of_an_announced_body_may_pass_by() {
+        let head = "PUT / HTTP/1.1\r\nHost: a\r\n";
+        let mut framing = Framing::new(5000, 1000);
+        let mut buffer = BytesMut::from(&*format!("{head}Content-Length: 4000\r\n\r\n123"));
+        assert_eq!(framing.announced_rest(), None, "nothing is there");
+        assert_eq!(framing.step(&mut buffer), Ok(None));
+        assert_eq!(framing.announced_rest(), None, "a piece is here");
+        assert_eq!(&framing.take_piece()[..], b"123");
+        assert_eq!(framing.announced_rest(), Some(3997));
+        framing.pass(3996);
+        assert_eq!(framing.step(&mut buffer), Ok(None));
+        framing.pass(1);
+        let request = framing.step(&mut buffer).expect("accepted").expect("whole");
+        assert!(request.message.ends_with(b"Content-Length: 4000\r\n\r\n"));
+
+        let mut buffer = BytesMut::from(&*format!("{head}Transfer-Encoding: chunked\r\n\r\n"));
+        buffer.extend_from_slice(format!("578\r\n{}\r\n", "x".repeat(1400)).as_bytes());
+        assert_eq!(framing.step(&mut buffer), Ok(None));
+        assert_eq!(framing.take_piece().len(), 1400);
+        assert_eq!(framing.announced_rest(), None, "chunks have to be looked at");
     }
 
     #[test]

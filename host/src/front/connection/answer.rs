@@ -21,7 +21,7 @@ use crate::pool::{Part, Payload, WithFiles};
 const ONE_WRITE: usize = 16 << 10;
 
 /// How much of a file is sent before others on the thread have a turn, and how much is read ahead.
-const PIECE: usize = 1 << 20;
+const PIECE: u64 = 1 << 20;
 const AHEAD: u64 = 2 << 20;
 
 /// How much is read of what a client still sends after its last answer, beyond what it announced.
@@ -118,17 +118,20 @@ async fn send_file(
 ) -> Result<(), Stop> {
     let Range { start: mut position, end } = part;
     let mut taken = 0;
-    let _ = fadvise(&file, position, NonZeroU64::new(AHEAD), Advice::WillNeed);
+    let mut turn_ends = position;
     while position < end {
-        let most = usize::try_from(end - position).unwrap_or(usize::MAX).min(PIECE);
-        let send = || Ok(sendfile(stream, &file, Some(&mut position), most)?);
-        match stream.try_io(Interest::WRITABLE, send) {
-            Ok(written @ 1..) => {
-                *sent += written;
-                // Read while the client takes what there is, and not when it waits for more.
-                let _ = fadvise(&file, position, NonZeroU64::new(AHEAD), Advice::WillNeed);
+        if position >= turn_ends {
+            // Read while the client takes what there is, and not when it waits for more.
+            let _ = fadvise(&file, position, NonZeroU64::new(AHEAD), Advice::WillNeed);
+            if position > part.start {
                 yield_now().await;
             }
+            turn_ends = position.saturating_add(PIECE);
+        }
+        let most = usize::try_from(end - position).unwrap_or(usize::MAX).min(PIECE as usize);
+        let send = || Ok(sendfile(stream, &file, Some(&mut position), most)?);
+        match stream.try_io(Interest::WRITABLE, send) {
+            Ok(written @ 1..) => *sent += written,
             Ok(0) => return Err(Stop::Shortened),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 match timer.wait(stream.writable()).await {

@@ -4,30 +4,64 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http1::Reject;
 use sandbox::SpooledBody;
 use tokio::task::spawn_blocking;
 
 use super::failure::Failure;
-use super::{Connection, request_line};
+use super::socket::has_bytes;
+use super::{Connection, Unserved, request_line};
 use crate::front::spool::{SpoolError, SpoolFile};
 
+/// How much of a body is taken before it counts as progress, and its client's time is looked at.
+const PIECE: usize = 4 << 20;
+
 impl Connection<'_> {
-    /// Puts a piece of a body into its file, which is made for the first.
+    /// Puts a piece of a body into its file.
     pub(super) async fn spool(
         &self,
         piece: Bytes,
         spooled: &mut Option<SpoolFile>,
     ) -> Result<(), Failure> {
-        let file = match spooled {
-            Some(file) => file,
+        Ok(self.file(spooled).await?.append(piece).await?)
+    }
+
+    /// Waits for more of a body that is `left` bytes longer, and moves what there is from the socket into its file:
+    /// whoever sends holds no memory here.
+    pub(super) async fn receive(
+        &mut self,
+        spooled: &mut Option<SpoolFile>,
+        left: usize,
+    ) -> Result<(), Unserved> {
+        self.buffer = BytesMut::new();
+        self.lease.hold(self.framing.digested())?;
+        self.timer.wait(self.stream.readable()).await?;
+        match has_bytes(&self.stream) {
+            Ok(true) => {}
+            // It was not ready after all.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Ok(false) | Err(_) => return Err(Unserved::Gone),
+        }
+        let file = self.file(spooled).await.map_err(Failure::from)?;
+        let received = file.receive(&self.stream, left.min(PIECE)).await.map_err(Failure::from)?;
+        self.framing.pass(received);
+        self.timer.progress(received);
+        Ok(())
+    }
+
+    /// The file of a body, which is made when it is first needed.
+    async fn file<'f>(
+        &self,
+        spooled: &'f mut Option<SpoolFile>,
+    ) -> Result<&'f mut SpoolFile, SpoolError> {
+        match spooled {
+            Some(file) => Ok(file),
             None => {
                 let (spool, address) = (&self.context.spool, self.lease.address());
-                spooled.insert(spool.create(address, self.served_dir()).await?)
+                Ok(spooled.insert(spool.create(address, self.served_dir()).await?))
             }
-        };
-        Ok(file.append(piece).await?)
+        }
     }
 
     /// The directory of the request's handler, if that may store a body there as it is.

@@ -210,7 +210,10 @@ impl<'a> Connection<'a> {
             if self.framing.expects_continue() && !std::mem::replace(&mut told, true) {
                 self.timer.wait(self.stream.write_all(CONTINUE)).await?;
             }
-            self.read().await?;
+            match self.framing.announced_rest() {
+                Some(left) => Box::pin(self.receive(&mut spooled, left)).await?,
+                None => self.read().await?,
+            }
             self.began.get_or_insert_with(Instant::now);
         }
     }

@@ -38,6 +38,14 @@ pub(super) fn read_first(stream: &TcpStream, buffer: &mut BytesMut) -> io::Resul
     })
 }
 
+/// Whether a socket has bytes, which stay there; an error when there are none yet.
+pub(super) fn has_bytes(stream: &TcpStream) -> io::Result<bool> {
+    stream.try_io(Interest::READABLE, || {
+        let (bytes, _) = recv(stream, &mut [0; 1][..], RecvFlags::PEEK)?;
+        Ok(bytes > 0)
+    })
+}
+
 /// Resolves when a client that waits in the queue is gone. One that has closed and
 /// one that has only said all it has to say look the same, so the latter is sent an
 /// interim response: a closed socket answers that with a reset.
