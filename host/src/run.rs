@@ -1,6 +1,5 @@
 //! `host` as a server: from a configuration to the end of its last request.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use tokio::time::sleep_until;
 
 use crate::admin::{self, Admin, Facts, ReloadRequest};
 use crate::config::{Config, LogFormat, PoolKind, Route, Verbosity};
+use crate::front::listener::BoundAddress;
 use crate::front::server::Server;
 use crate::handlers::code_cache::Cache;
 use crate::handlers::component_file;
@@ -159,7 +159,7 @@ async fn serve_until_stopped(
     // Who connects from here on waits for no more than the next lines.
     state.phase.serve();
     let full: Vec<_> = config.routes.iter().filter(|route| is_full(route)).collect();
-    introduce(config, server.local_addr()?, level);
+    introduce(config, &server.addresses()?, level);
     if let Some(address) = admin_address {
         tracing::info!(%address, "the operator's listener");
     }
@@ -298,13 +298,18 @@ async fn reload(
 }
 
 /// Prints the banner.
-fn introduce(config: &Config, addr: SocketAddr, level: Level) {
+fn introduce(config: &Config, addresses: &[BoundAddress], level: Level) {
     let (kind, pool) = match config.pool {
         PoolKind::Thread => ("Thread", "thread"),
         PoolKind::Process => ("Process", "process"),
     };
-    let port = addr.port();
-    let first = format!("{kind} Pool HTTP Server running on port {port}");
+    let port = addresses.first().and_then(BoundAddress::port);
+    let first = match (port, addresses.first()) {
+        (None, Some(address)) => format!("{kind} Pool HTTP Server running on {address}"),
+        (port, _) => {
+            format!("{kind} Pool HTTP Server running on port {}", port.unwrap_or_default())
+        }
+    };
     let several = config.routes.len() > 1;
     let list = |text: &dyn Fn(&Route) -> String| {
         let mut all: Vec<_> = config.routes.iter().map(text).collect();
@@ -320,7 +325,8 @@ fn introduce(config: &Config, addr: SocketAddr, level: Level) {
         format!("{}{read_only}", route.dir.host.display())
     });
     let workers = list(&|route| route.workers.to_string());
-    let url = format!("http://{addr}/");
+    let urls: Vec<_> = addresses.iter().map(url).collect();
+    let url = urls.join(" ");
     let second = format!(
         "handler {handlers} | directory {directories} | workers {workers} | sandbox {level} | {url}"
     );
@@ -332,6 +338,14 @@ fn introduce(config: &Config, addr: SocketAddr, level: Level) {
         log::banner(&second);
         #[cfg(feature = "ablation")]
         log::banner(&format!("without {}", ablation::left_out()));
+    }
+}
+
+/// How a client reaches an address.
+fn url(address: &BoundAddress) -> String {
+    match address {
+        BoundAddress::Tcp(address) => format!("http://{address}/"),
+        BoundAddress::Unix(_) => address.to_string(),
     }
 }
 

@@ -23,10 +23,11 @@ const TABLE_KEYS: [[&str; 3]; 4] = [
 ];
 
 /// Each option with a value that is not its default: as text, and in TOML.
-const SAMPLES: [[&str; 3]; 39] = [
+const SAMPLES: [[&str; 3]; 40] = [
     ["pool", "process", "'process'"],
     ["addr", "127.0.0.2:7", "'127.0.0.2:7'"],
     ["port", "17", "17"],
+    ["socket-mode", "600", "'600'"],
     ["host", "files.example", "['files.example']"],
     ["workers", "18", "18"],
     ["max-workers", "99", "99"],

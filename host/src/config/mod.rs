@@ -18,6 +18,7 @@ mod address;
 mod admin;
 #[cfg(test)]
 mod documented;
+mod file_mode;
 mod host_name;
 mod options;
 mod routes;
@@ -25,6 +26,7 @@ mod settings;
 mod values;
 pub use address::Address;
 pub use admin::AdminAddress;
+pub use file_mode::FileMode;
 pub use host_name::HostName;
 use options::Bounded;
 pub(crate) use options::describe;
@@ -84,6 +86,8 @@ pub struct Config {
     pub compile_timeout: Duration,
     /// Listen address; port 0 picks a free one.
     pub addr: Address,
+    /// The mode of a Unix socket that clients connect to.
+    pub socket_mode: FileMode,
     /// The names by which clients may call the server; none means any.
     pub hosts: Vec<HostName>,
     /// Requests that may wait for a worker, for each handler.
@@ -176,6 +180,9 @@ impl Config {
         };
         let mut addr = settings.addr.clone().unwrap_or_else(|| Address::loopback(default_port));
         if let Some(port) = settings.port {
+            if let Some(path) = addr.path() {
+                bail!("--port: the Unix socket {} has no port", path.display());
+            }
             addr.set_port(port);
         }
         let workers = options::WORKERS.of(settings.workers.map(NonZeroU32::get))?;
@@ -214,6 +221,7 @@ impl Config {
             spool_dir: settings.spool_dir,
             compile_timeout,
             addr,
+            socket_mode: settings.socket_mode.unwrap_or_default(),
             hosts: settings.host.unwrap_or_default(),
             queue: count(&options::QUEUE, settings.queue)?,
             client,

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::address::Address;
 use super::admin::AdminAddress;
+use super::file_mode::FileMode;
 use super::host_name::HostName;
 use super::routes::{self, HandlerSettings};
 use super::values::{AuditTo, CacheDir, EnvPair, Probe, Size, Span, positive};
@@ -56,15 +57,20 @@ pub struct Settings {
     /// The time is rounded up to whole seconds. By the clock it is ten times that.
     #[arg(long, env = "SWAPBOX_COMPILE_TIMEOUT", hide_env = true, value_name = "DURATION")]
     pub compile_timeout: Option<Span>,
-    /// Listen address, as IP:PORT, HOST:PORT or :PORT
+    /// Listen address, as IP:PORT, HOST:PORT, :PORT or unix:PATH
     ///
     /// A name stands for all of its addresses, :PORT or `[::]:PORT` for all of this machine. Port 0
     /// picks a free one.
-    #[arg(long, env = "SWAPBOX_ADDR", hide_env = true, value_name = "HOST:PORT")]
+    #[arg(long, env = "SWAPBOX_ADDR", hide_env = true, value_name = "HOST:PORT|unix:PATH")]
     pub addr: Option<Address>,
     /// Only the port of the listen address
     #[arg(long, env = "SWAPBOX_PORT", hide_env = true)]
     pub port: Option<u16>,
+    /// Who may connect to the Unix socket of --addr, as a file's mode
+    ///
+    /// The umask does not count. The socket belongs to the user and the group of the server.
+    #[arg(long, env = "SWAPBOX_SOCKET_MODE", hide_env = true, value_name = "MODE")]
+    pub socket_mode: Option<FileMode>,
     /// A name by which clients may call the server; repeatable, and without it any will do
     ///
     /// The port is not looked at. A request whose Host field, or whose absolute target, has another
@@ -249,6 +255,7 @@ impl Settings {
             compile_timeout: self.compile_timeout.or(other.compile_timeout),
             addr: self.addr.or(other.addr),
             port: self.port.or(other.port),
+            socket_mode: self.socket_mode.or(other.socket_mode),
             host: self.host.or(other.host),
             workers: self.workers.or(other.workers),
             max_workers: self.max_workers.or(other.max_workers),

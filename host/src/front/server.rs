@@ -6,12 +6,10 @@
 //! its client's share is told so.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::net::TcpStream;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -19,7 +17,8 @@ use crate::config::{ClientLimits, Config, HostName};
 use crate::front::clients::{Clients, ConnectionLease, OverShare};
 use crate::front::connection;
 use crate::front::context::Context;
-use crate::front::listener::Listener;
+use crate::front::listener::{BoundAddress, Listener};
+use crate::front::socket::{Peer, Socket};
 use crate::front::spool::Spool;
 use crate::handlers::routing::Routes;
 use crate::observe::events::Events;
@@ -80,7 +79,7 @@ impl Server {
     /// # Errors
     /// An error that names the option, the address and the reason.
     pub fn bind(config: &Config) -> anyhow::Result<Self> {
-        let listener = Listener::bind(&config.addr)?;
+        let listener = Listener::bind(&config.addr, config.socket_mode)?;
         let spool = spool(config)?;
         let clients = Arc::new(Clients::new(&config.client));
         let (hosts, limits) = (config.hosts.clone(), config.client);
@@ -92,12 +91,12 @@ impl Server {
         Holdings { clients: Arc::clone(&self.clients), spool: Arc::clone(&self.spool) }
     }
 
-    /// The address that is listened on, with the port that was picked; the first of several.
+    /// Where it listens, with the ports that were picked: one place at least.
     ///
     /// # Errors
     /// When the kernel does not say.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    pub fn addresses(&self) -> io::Result<Vec<BoundAddress>> {
+        self.listener.addresses()
     }
 
     /// Serves until `stop` resolves, then finishes the requests in flight, for
@@ -159,7 +158,7 @@ async fn accept(
     loop {
         let error = match listener.accept().await {
             Ok((stream, client)) => {
-                match context.clients.admit(client.ip()) {
+                match context.clients.admit(client.key()) {
                     Ok(lease) => {
                         let Ok(permit) = permit(permits, context).await else { continue };
                         let context = Arc::clone(context);
@@ -168,7 +167,7 @@ async fn accept(
                             drop(permit);
                         });
                     }
-                    Err(over) => turn_away(context, &farewells, stream, client.ip(), &over),
+                    Err(over) => turn_away(context, &farewells, stream, client, &over),
                 }
                 continue;
             }
@@ -209,9 +208,8 @@ async fn permit(
     }
 }
 
-async fn serve(context: &Context, lease: ConnectionLease, stream: TcpStream, client: SocketAddr) {
-    // Without it, small answers wait for the client's acknowledgement.
-    if stream.set_nodelay(true).is_ok() {
+async fn serve(context: &Context, lease: ConnectionLease, stream: Socket, client: Peer) {
+    if stream.set_nodelay().is_ok() {
         connection::serve(context, lease, stream, client).await;
     }
 }
@@ -219,13 +217,14 @@ async fn serve(context: &Context, lease: ConnectionLease, stream: TcpStream, cli
 fn turn_away(
     context: &Arc<Context>,
     farewells: &Arc<Semaphore>,
-    stream: TcpStream,
-    client: IpAddr,
+    stream: Socket,
+    client: Peer,
     over: &OverShare,
 ) {
     context.metrics.turned_away();
     if over.first {
         let share = over.share;
+        let client = client.key();
         tracing::warn!(%client, "it has its share of {share} connections; more are turned away");
     }
     let Ok(permit) = Arc::clone(farewells).try_acquire_owned() else { return };

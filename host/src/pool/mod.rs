@@ -6,6 +6,7 @@
 mod admission;
 mod autoscale;
 mod child;
+mod client_key;
 pub(crate) mod ipc;
 mod launch;
 pub(crate) mod machine_code;
@@ -34,6 +35,7 @@ use tokio::task::block_in_place;
 
 use self::admission::Admission;
 pub(crate) use self::admission::{Permit, QueueShares};
+pub(crate) use self::client_key::ClientKey;
 pub(crate) use self::payload::{Part, Payload, WithFiles};
 pub(crate) use self::schedule::may_wait;
 use self::served_dir::{Directories, ServedDir};
@@ -43,7 +45,7 @@ use crate::isolation::lockdown::Level;
 use crate::observe::metrics::Load;
 
 /// The address of requests that are the server's own.
-const INTERNAL_CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const INTERNAL_CLIENT: ClientKey = ClientKey::Ip(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
 
 /// How far past its deadline a call may be before its worker is given up.
 const OVERDUE: Duration = Duration::from_millis(500);
@@ -124,7 +126,7 @@ pub(crate) struct Origin {
     /// The request's number, as in the log.
     number: u64,
     /// The client's address.
-    client: IpAddr,
+    client: ClientKey,
 }
 
 /// A request that a worker has dealt with.
@@ -231,7 +233,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`Busy`] at once when as many wait as may, in all or of that address.
-    pub(crate) async fn enter(&self, address: IpAddr) -> Result<Permit, Busy> {
+    pub(crate) async fn enter(&self, address: ClientKey) -> Result<Permit, Busy> {
         self.admission.enter(address).await
     }
 

@@ -54,5 +54,6 @@ mod support;
 mod swap;
 mod tables;
 mod tutorial;
+mod unix_clients;
 mod uploads;
 mod validators;

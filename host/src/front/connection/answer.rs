@@ -8,12 +8,11 @@ use std::os::fd::AsFd;
 use bytes::{Buf, BytesMut};
 use http1::READ;
 use rustix::fs::{Advice, fadvise, sendfile};
-use rustix::ioctl::{Getter, ioctl};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
-use tokio::net::TcpStream;
 use tokio::task::yield_now;
 
 use super::phase_timer::{Phase, PhaseTimer, Stop};
+use crate::front::socket::Socket;
 use crate::pool::{Part, Payload, WithFiles};
 
 /// Bodies up to this many bytes are copied behind the head, which costs less than
@@ -32,7 +31,7 @@ pub(super) const LINGER_BYTES: usize = 1 << 30;
 /// # Errors
 /// A [`Stop`] when the client is gone or takes it too slowly.
 pub(super) async fn write(
-    stream: &mut TcpStream,
+    stream: &mut Socket,
     timer: &mut PhaseTimer<'_>,
     head: Vec<u8>,
     body: Payload,
@@ -56,7 +55,7 @@ pub(super) async fn write(
 /// Writes a response whose body is where its worker left it, from there, as much as the client
 /// takes at once. One that takes no more waits with a copy of the rest.
 async fn write_from(
-    stream: &mut TcpStream,
+    stream: &mut Socket,
     timer: &mut PhaseTimer<'_>,
     mut head: Vec<u8>,
     mut body: Payload,
@@ -82,7 +81,7 @@ async fn write_from(
 
 /// Writes a response with files, which the kernel sends by itself.
 async fn write_files(
-    stream: &mut TcpStream,
+    stream: &mut Socket,
     timer: &mut PhaseTimer<'_>,
     mut head: Vec<u8>,
     mut body: WithFiles,
@@ -110,7 +109,7 @@ async fn write_files(
 /// Has the kernel send a part of a file, as fast as the client takes it. That of one which has become shorter cannot be
 /// sent whole.
 async fn send_file(
-    stream: &TcpStream,
+    stream: &Socket,
     timer: &mut PhaseTimer<'_>,
     file: impl AsFd,
     part: Range<u64>,
@@ -146,12 +145,12 @@ async fn send_file(
 
 /// Asks the kernel how much of what was sent the client has taken; `None` if that is no more than `taken`.
 fn progress(
-    stream: impl AsFd,
+    stream: &Socket,
     timer: &mut PhaseTimer<'_>,
     sent: usize,
     taken: usize,
 ) -> Option<usize> {
-    let taken_now = sent.saturating_sub(unsent(stream));
+    let taken_now = sent.saturating_sub(stream.unsent());
     let more = taken_now.checked_sub(taken).filter(|more| *more > 0)?;
     timer.progress(more);
     Some(taken_now)
@@ -162,7 +161,7 @@ fn progress(
 /// What the kernel has room for says nothing of that: at a deadline it is asked how much the
 /// client has taken.
 async fn write_all(
-    stream: &mut TcpStream,
+    stream: &mut Socket,
     timer: &mut PhaseTimer<'_>,
     bytes: &mut impl Buf,
     sent: &mut usize,
@@ -173,7 +172,7 @@ async fn write_all(
             Ok(written @ 1..) => *sent += written,
             Ok(0) => return Err(Stop::Gone),
             Err(late @ Stop::Late(_)) => {
-                taken = progress(&*stream, timer, *sent, taken).ok_or(late)?;
+                taken = progress(stream, timer, *sent, taken).ok_or(late)?;
             }
             Err(stop) => return Err(stop),
         }
@@ -181,20 +180,9 @@ async fn write_all(
     Ok(())
 }
 
-/// Bytes in a socket that its peer has not acknowledged; what cannot be told counts as all.
-fn unsent(socket: impl AsFd) -> usize {
-    // SAFETY: TIOCOUTQ writes one int to where it is told to (tcp(7), as SIOCOUTQ).
-    #[expect(unsafe_code, reason = "rustix has no name for this request")]
-    let request = unsafe { Getter::<{ libc::TIOCOUTQ as rustix::ioctl::Opcode }, i32>::new() };
-    // SAFETY: the request is what it says, and changes nothing.
-    #[expect(unsafe_code, reason = "rustix has no name for this request")]
-    let bytes = unsafe { ioctl(socket, request) };
-    bytes.ok().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(usize::MAX)
-}
-
 /// Ends a connection in the client's own time, within bounds: what it still sends, at most `most`
 /// bytes, is read and dropped, so that it gets to see its answer (RFC 9112, 9.6).
-pub(super) async fn linger(stream: &mut TcpStream, timer: &mut PhaseTimer<'_>, most: usize) {
+pub(super) async fn linger(stream: &mut Socket, timer: &mut PhaseTimer<'_>, most: usize) {
     timer.enter(Phase::Linger);
     if stream.shutdown().await.is_err() {
         return;

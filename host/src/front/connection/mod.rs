@@ -3,16 +3,16 @@
 
 mod answer;
 mod body;
+mod departure;
 mod ended;
 mod failure;
+mod first_read;
 mod phase_timer;
 mod request_line;
-mod socket;
 
 use std::fmt::Write as _;
 use std::future::{poll_fn, ready};
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -23,26 +23,29 @@ use http1::{
     Awaited, Framing, Head, MAX_RESPONSE_HEAD, Malformed, Outgoing, Persistence, Reject, Reply,
     Request, Version, error_response, prepare_start,
 };
-use rustix::net::sockopt::set_socket_linger;
 use sandbox::SpooledBody;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use self::answer::{LINGER_BYTES, linger, write};
+use self::departure::{broken_off, left};
 use self::failure::Failure;
+use self::first_read::read_first;
 use self::phase_timer::{Phase, PhaseTimer, Stop};
 use self::request_line::RequestLine;
-use self::socket::{CONTINUE, left, read_first, reset};
 use crate::config::ClientLimits;
 use crate::front::clients::{ConnectionLease, Full};
 use crate::front::context::Context;
+use crate::front::socket::{Peer, Socket};
 use crate::front::spool::{IN_MEMORY, SpoolFile};
 use crate::handlers::routing::{Generation, hand_on};
 use crate::observe::log::{self, AccessLogEntry};
 use crate::pool::{Busy, Done, Payload};
+
+/// An interim response, which every HTTP/1.1 client must pass over (RFC 9110, 15.2).
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Bytes of a response that mostly hold its head.
 const USUAL_HEAD: usize = 2 << 10;
@@ -51,12 +54,7 @@ const USUAL_HEAD: usize = 2 << 10;
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Serves a client until it is done, misbehaves or falls silent.
-pub(crate) async fn serve(
-    context: &Context,
-    lease: ConnectionLease,
-    stream: TcpStream,
-    client: SocketAddr,
-) {
+pub(crate) async fn serve(context: &Context, lease: ConnectionLease, stream: Socket, client: Peer) {
     let client = client.to_string();
     let mut connection = Connection {
         context,
@@ -88,7 +86,7 @@ pub(crate) async fn serve(
 
 /// Tells a client that has too many connections that it cannot have this one.
 pub(crate) async fn turn_away(
-    mut stream: TcpStream,
+    mut stream: Socket,
     limits: &ClientLimits,
     draining: watch::Receiver<bool>,
 ) {
@@ -119,7 +117,7 @@ fn outgoing(response: &Payload, reply: &Reply) -> Result<Outgoing, Malformed> {
 struct Connection<'a> {
     context: &'a Context,
     lease: ConnectionLease,
-    stream: TcpStream,
+    stream: Socket,
     /// The client's address and port, as the log has them.
     client: &'a str,
     timer: PhaseTimer<'a>,
@@ -364,7 +362,7 @@ impl<'a> Connection<'a> {
                 log::captured(number, &done.call.captured, &generation.output);
                 Ok(done)
             }
-            () = reset(&self.stream) => Err(Failure::ClientGone),
+            () = broken_off(&self.stream) => Err(Failure::ClientGone),
         }
     }
 
@@ -391,7 +389,7 @@ impl<'a> Connection<'a> {
             Err(stop) => {
                 access.error.get_or_insert_with(|| stop.to_string());
                 // The kernel, too, lets go of what the client does not take.
-                let _ = set_socket_linger(&self.stream, Some(Duration::ZERO));
+                self.stream.reset_on_close();
                 Next::Close
             }
         }
