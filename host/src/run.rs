@@ -9,12 +9,15 @@ use sandbox::{Audit, measure};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 use tokio::time::sleep_until;
 
 use crate::admin::{self, Admin, Facts, ReloadRequest};
 use crate::config::{Config, LogFormat, PoolKind, Route, Verbosity};
 use crate::front::listener::BoundAddress;
+use crate::front::passed_sockets::PassedSockets;
 use crate::front::server::Server;
+use crate::front::tls::Tls;
 use crate::handlers::code_cache::Cache;
 use crate::handlers::component_file;
 use crate::handlers::file_watcher::Watch;
@@ -29,6 +32,7 @@ use crate::observe::log::{self, Log};
 use crate::observe::metrics::{Metrics, Totals};
 use crate::pool::served_dir::Directories;
 use crate::pool::{Common, Substitute};
+use crate::service_manager::ServiceManager;
 
 /// Cores for each thread that does network I/O: one such thread keeps several
 /// cores of workers busy.
@@ -61,6 +65,8 @@ pub type Reread = Box<dyn Fn() -> anyhow::Result<Vec<Route>> + Send + Sync>;
 /// # Errors
 /// Whatever keeps the server from starting, or requests that it could not finish.
 pub fn serve(config: &Config, reread: Reread) -> anyhow::Result<()> {
+    // Before there are other threads.
+    let passed = PassedSockets::take();
     let log = log::start(config.log, config.verbosity)?;
     #[cfg(feature = "demo")]
     if config.compromised {
@@ -83,7 +89,8 @@ pub fn serve(config: &Config, reread: Reread) -> anyhow::Result<()> {
         .context("starting the I/O threads")?;
     let auditor = config.audit.as_ref().map(Auditor::start).transpose()?;
     let audit = auditor.as_ref().map(Auditor::audit);
-    let drained = runtime.block_on(serve_until_stopped(config, asked, reread, audit, &log))?;
+    let drained =
+        runtime.block_on(serve_until_stopped(config, asked, passed, reread, audit, &log))?;
     // Connections that outlived the grace end here.
     runtime.shutdown_background();
     if let Some(auditor) = auditor {
@@ -116,6 +123,7 @@ enum Drained {
 async fn serve_until_stopped(
     config: &Config,
     asked: usize,
+    passed: PassedSockets,
     reread: Reread,
     audit: Option<Arc<Audit>>,
     log: &Log,
@@ -124,7 +132,8 @@ async fn serve_until_stopped(
     let mut terminate = signal(SignalKind::terminate())?;
     // From here on a SIGHUP no longer ends the process.
     let hangup = signal(SignalKind::hangup())?;
-    let server = Server::bind(config)?;
+    let server = Server::bind(config, passed)?;
+    let (manager, tls) = (ServiceManager::of_environment(), server.tls());
     let directories = Arc::<Directories>::default();
     let (metrics, events) = (Arc::<Metrics>::default(), Arc::<Events>::default());
     let loading = loading(config, Arc::clone(&metrics), Arc::clone(&events));
@@ -169,16 +178,20 @@ async fn serve_until_stopped(
     }
     full.into_iter().for_each(warn_of_full);
     config.passed_over.iter().for_each(|warning| tracing::warn!("{warning}"));
+    manager.ready().await;
 
     let stop = async {
         either(&mut interrupt, &mut terminate).await;
         state.phase.drain();
+        manager.stopping().await;
         tracing::info!("finishing the requests in flight; a second signal ends at once");
     };
     let served = server.run(Arc::clone(&routes), Arc::clone(&metrics), events, stop);
     let housekeeping = housekeeping::run(Arc::clone(&routes), directories, Arc::clone(&metrics));
     let housekeeping = tokio::spawn(housekeeping);
-    let swapping = tokio::spawn(swap_when_told(swapper, hangup, reloads, reread, config.watch));
+    let told = tokio::spawn(manager.watch(Arc::clone(&routes), Arc::clone(&metrics)));
+    let reloading = Reloading { swapper, reread, tls, manager };
+    let swapping = tokio::spawn(swap_when_told(reloading, hangup, reloads, config.watch));
     tokio::pin!(served);
     let mut impatient = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut first_signal: Option<Instant> = None;
@@ -196,6 +209,7 @@ async fn serve_until_stopped(
     };
     swapping.abort();
     housekeeping.abort();
+    told.abort();
     routes.report();
     let Totals { requests, refused, abandoned, turned_away, .. } = metrics.totals();
     let dropped_lines = log.losses().dropped_lines();
@@ -239,16 +253,15 @@ fn swapper(
 /// Takes up what has changed: on SIGHUP or as the operator asks all of the configuration's handlers, and by
 /// itself their files, if they are watched.
 async fn swap_when_told(
-    mut swapper: Swapper,
+    mut reloading: Reloading,
     mut hangup: Signal,
     mut reloads: mpsc::Receiver<ReloadRequest>,
-    reread: Reread,
     watched: bool,
 ) {
     let mut watch = watched.then(Watch::new);
     loop {
         if let Some(watch) = &mut watch {
-            watch.set(swapper.files());
+            watch.set(reloading.swapper.files());
         }
         let changed = async {
             match &mut watch {
@@ -256,7 +269,7 @@ async fn swap_when_told(
                 None => std::future::pending().await,
             }
         };
-        let retry = swapper.next_retry();
+        let retry = reloading.swapper.next_retry();
         let due = async {
             match retry {
                 Some(at) => sleep_until(at).await,
@@ -264,37 +277,55 @@ async fn swap_when_told(
             }
         };
         tokio::select! {
-            _ = hangup.recv() => drop(reload(&mut swapper, &reread, "SIGHUP").await),
+            _ = hangup.recv() => drop(reloading.reload("SIGHUP").await),
             Some(ReloadRequest(reply)) = reloads.recv() => {
                 // Who asked may have left.
-                let _ = reply.send(reload(&mut swapper, &reread, "POST /reload").await);
+                let _ = reply.send(reloading.reload("POST /reload").await);
             }
-            () = changed => swapper.refresh().await,
-            () = due => swapper.refresh().await,
+            () = changed => reloading.swapper.refresh().await,
+            () = due => reloading.swapper.refresh().await,
         }
     }
 }
 
-/// Takes up the configuration's handlers, as `asked` by whom, and says in one line what came of it.
-///
-/// # Errors
-/// Why the configuration is refused.
-async fn reload(
-    swapper: &mut Swapper,
-    reread: &Reread,
-    asked: &'static str,
-) -> anyhow::Result<Outcome> {
-    let wanted = reread().inspect_err(|why| {
-        tracing::warn!("{asked}: the configuration is refused, all goes on: {why:#}");
-    })?;
-    let outcome = swapper.reload(wanted).await;
-    let Outcome { added, swapped, removed, unchanged, refused, .. } = &outcome;
-    let message = match outcome.is_nothing() {
-        true => "nothing has changed",
-        false => "handlers reloaded",
-    };
-    tracing::info!(added, swapped, removed, unchanged, refused, "{asked}: {message}");
-    Ok(outcome)
+/// What can be taken up anew while the server serves.
+struct Reloading {
+    swapper: Swapper,
+    reread: Reread,
+    tls: Option<Arc<Tls>>,
+    manager: ServiceManager,
+}
+
+impl Reloading {
+    /// Takes up the certificate and the configuration's handlers, as `asked` by whom, and says of each in one line what
+    /// came of it.
+    ///
+    /// # Errors
+    /// Why the configuration is refused.
+    async fn reload(&mut self, asked: &'static str) -> anyhow::Result<Outcome> {
+        self.manager.reloading().await;
+        if let Some(tls) = self.tls.clone() {
+            // Files may take their time.
+            let _ = spawn_blocking(move || tls.reload(asked)).await;
+        }
+        let outcome = self.reload_handlers(asked).await;
+        self.manager.ready().await;
+        outcome
+    }
+
+    async fn reload_handlers(&mut self, asked: &'static str) -> anyhow::Result<Outcome> {
+        let wanted = (self.reread)().inspect_err(|why| {
+            tracing::warn!("{asked}: the configuration is refused, all goes on: {why:#}");
+        })?;
+        let outcome = self.swapper.reload(wanted).await;
+        let Outcome { added, swapped, removed, unchanged, refused, .. } = &outcome;
+        let message = match outcome.is_nothing() {
+            true => "nothing has changed",
+            false => "handlers reloaded",
+        };
+        tracing::info!(added, swapped, removed, unchanged, refused, "{asked}: {message}");
+        Ok(outcome)
+    }
 }
 
 /// Prints the banner.
@@ -325,7 +356,8 @@ fn introduce(config: &Config, addresses: &[BoundAddress], level: Level) {
         format!("{}{read_only}", route.dir.host.display())
     });
     let workers = list(&|route| route.workers.to_string());
-    let urls: Vec<_> = addresses.iter().map(url).collect();
+    let is_encrypted = config.tls.is_some();
+    let urls: Vec<_> = addresses.iter().map(|address| url(address, is_encrypted)).collect();
     let url = urls.join(" ");
     let second = format!(
         "handler {handlers} | directory {directories} | workers {workers} | sandbox {level} | {url}"
@@ -342,8 +374,9 @@ fn introduce(config: &Config, addresses: &[BoundAddress], level: Level) {
 }
 
 /// How a client reaches an address.
-fn url(address: &BoundAddress) -> String {
+fn url(address: &BoundAddress, is_encrypted: bool) -> String {
     match address {
+        BoundAddress::Tcp(address) if is_encrypted => format!("https://{address}/"),
         BoundAddress::Tcp(address) => format!("http://{address}/"),
         BoundAddress::Unix(_) => address.to_string(),
     }

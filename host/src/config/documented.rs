@@ -23,11 +23,14 @@ const TABLE_KEYS: [[&str; 3]; 4] = [
 ];
 
 /// Each option with a value that is not its default: as text, and in TOML.
-const SAMPLES: [[&str; 3]; 40] = [
+const SAMPLES: [[&str; 3]; 43] = [
     ["pool", "process", "'process'"],
     ["addr", "127.0.0.2:7", "'127.0.0.2:7'"],
     ["port", "17", "17"],
     ["socket-mode", "600", "'600'"],
+    ["proxy-protocol", "true", "true"],
+    ["tls-cert", "cert.pem", "'cert.pem'"],
+    ["tls-key", "key.pem", "'key.pem'"],
     ["host", "files.example", "['files.example']"],
     ["workers", "18", "18"],
     ["max-workers", "99", "99"],

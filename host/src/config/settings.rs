@@ -71,6 +71,23 @@ pub struct Settings {
     /// The umask does not count. The socket belongs to the user and the group of the server.
     #[arg(long, env = "SWAPBOX_SOCKET_MODE", hide_env = true, value_name = "MODE")]
     pub socket_mode: Option<FileMode>,
+    /// Every connection begins with a PROXY header, version 1 or 2, which names the client
+    ///
+    /// Only for a port that nobody but the proxy can reach, since whoever reaches it names whom he likes.
+    #[arg(
+        long, env = "SWAPBOX_PROXY_PROTOCOL", hide_env = true, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", value_name = "BOOL"
+    )]
+    pub proxy_protocol: Option<bool>,
+    /// Serve HTTPS with this certificate; --tls-key has its key
+    ///
+    /// A file in the form of PEM: the certificate first, then those that lead to the one that clients trust. SIGHUP
+    /// has it read again.
+    #[arg(long, env = "SWAPBOX_TLS_CERT", hide_env = true, value_name = "PEM")]
+    pub tls_cert: Option<PathBuf>,
+    /// The key of the certificate, without a passphrase
+    #[arg(long, env = "SWAPBOX_TLS_KEY", hide_env = true, value_name = "PEM")]
+    pub tls_key: Option<PathBuf>,
     /// A name by which clients may call the server; repeatable, and without it any will do
     ///
     /// The port is not looked at. A request whose Host field, or whose absolute target, has another
@@ -256,6 +273,9 @@ impl Settings {
             addr: self.addr.or(other.addr),
             port: self.port.or(other.port),
             socket_mode: self.socket_mode.or(other.socket_mode),
+            proxy_protocol: self.proxy_protocol.or(other.proxy_protocol),
+            tls_cert: self.tls_cert.or(other.tls_cert),
+            tls_key: self.tls_key.or(other.tls_key),
             host: self.host.or(other.host),
             workers: self.workers.or(other.workers),
             max_workers: self.max_workers.or(other.max_workers),

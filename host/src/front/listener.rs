@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 use anyhow::Context as _;
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
+use super::passed_sockets::{Passed, PassedSockets};
 use super::socket::{Peer, Socket};
 use super::unix_socket::{SocketFile, bind_unix};
 use crate::config::{Address, FileMode};
@@ -103,6 +104,20 @@ impl Listener {
         Ok(Self::of(all.into_iter().map(Bound::Tcp).collect()))
     }
 
+    /// Listens on what the service manager has bound. Its files are not ours.
+    ///
+    /// # Errors
+    /// When a socket is no listening one.
+    pub(crate) fn passed(passed: PassedSockets) -> anyhow::Result<Self> {
+        let all = passed.listeners()?.into_iter().map(|one| match one {
+            Passed::Tcp(listener) => TcpListener::from_std(listener).map(Bound::Tcp),
+            Passed::Unix(listener) => {
+                UnixListener::from_std(listener).map(|listener| Bound::Unix(listener, None))
+            }
+        });
+        Ok(Self::of(all.collect::<io::Result<_>>().context("LISTEN_FDS")?))
+    }
+
     fn of(all: Vec<Bound>) -> Self {
         Self { all, first: AtomicUsize::new(0) }
     }
@@ -133,9 +148,7 @@ impl Bound {
         Poll::Ready(Ok(match self {
             Self::Tcp(listener) => {
                 let (stream, client) = ready!(listener.poll_accept(context))?;
-                // One that comes by IPv4 to an address of IPv6.
-                let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-                (Socket::Tcp(stream), Peer::Ip(client))
+                (Socket::Tcp(stream), Peer::of(client))
             }
             Self::Unix(listener, _) => {
                 let (stream, _) = ready!(listener.poll_accept(context))?;

@@ -34,6 +34,12 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
+    /// Somebody with that address.
+    pub(crate) fn of(address: SocketAddr) -> Self {
+        // One that comes by IPv4 to an address of IPv6.
+        Self::Ip(SocketAddr::new(address.ip().to_canonical(), address.port()))
+    }
+
     /// Whom the connection counts for.
     pub(crate) fn key(self) -> ClientKey {
         match self {

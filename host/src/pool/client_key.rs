@@ -10,6 +10,8 @@ pub(crate) enum ClientKey {
     Ip(IpAddr),
     /// All that come by a Unix socket. The kernel does not tell them apart by anything that lasts.
     Unix,
+    /// A proxy that has yet to name its client.
+    Proxy,
 }
 
 impl ClientKey {
@@ -25,7 +27,7 @@ impl ClientKey {
     pub(crate) fn bound(self, share: usize) -> usize {
         match self {
             Self::Ip(_) => share,
-            Self::Unix => usize::MAX,
+            Self::Unix | Self::Proxy => usize::MAX,
         }
     }
 
@@ -33,7 +35,7 @@ impl ClientKey {
     pub(crate) fn ip(self) -> Option<IpAddr> {
         match self {
             Self::Ip(address) => Some(address),
-            Self::Unix => None,
+            Self::Unix | Self::Proxy => None,
         }
     }
 }
@@ -43,6 +45,7 @@ impl fmt::Display for ClientKey {
         match self {
             Self::Ip(address) => address.fmt(f),
             Self::Unix => f.write_str("unix:"),
+            Self::Proxy => f.write_str("proxy:"),
         }
     }
 }

@@ -66,7 +66,7 @@ impl Origin {
         let client = match self.client {
             ClientKey::Ip(IpAddr::V4(address)) => address.to_ipv6_mapped(),
             ClientKey::Ip(IpAddr::V6(address)) => address,
-            ClientKey::Unix => NO_ADDRESS,
+            ClientKey::Unix | ClientKey::Proxy => NO_ADDRESS,
         };
         let mut bytes = [0; REQUEST_HEAD];
         let (number, rest) = bytes.split_at_mut(8);

@@ -38,6 +38,7 @@ pub(crate) use self::admission::{Permit, QueueShares};
 pub(crate) use self::client_key::ClientKey;
 pub(crate) use self::payload::{Part, Payload, WithFiles};
 pub(crate) use self::schedule::may_wait;
+pub(crate) use self::sent_files::SentFile;
 use self::served_dir::{Directories, ServedDir};
 pub(crate) use self::worker_status::{RunningCall, WorkerActivity, WorkerStatus};
 use crate::config::{PoolKind, Route};

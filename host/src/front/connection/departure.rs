@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use super::CONTINUE;
 use crate::front::socket::Socket;
+use crate::front::stream::Stream;
 
 /// How often it is looked whether a client of a Unix socket that has said all has closed it.
 const LOOK: Duration = Duration::from_millis(100);
@@ -17,7 +18,12 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Resolves when a client that waits in the queue is gone. With TCP, one that has closed and
 /// one that has only said all it has to say look the same, so the latter is sent an
 /// interim response: a closed socket answers that with a reset.
-pub(super) async fn left(socket: &Socket, version: Version) {
+pub(super) async fn left(stream: &Stream, version: Version) {
+    let socket = stream.socket();
+    if stream.plain().is_none() {
+        // Nobody who speaks TLS closes half of a connection of TCP.
+        return said_all(socket).await;
+    }
     if matches!(socket, Socket::Tcp(_)) && version == Version::Http11 {
         tokio::select! {
             biased;

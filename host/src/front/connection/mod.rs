@@ -7,6 +7,7 @@ mod departure;
 mod ended;
 mod failure;
 mod first_read;
+mod opening;
 mod phase_timer;
 mod request_line;
 
@@ -33,6 +34,7 @@ use self::answer::{LINGER_BYTES, linger, write};
 use self::departure::{broken_off, left};
 use self::failure::Failure;
 use self::first_read::read_first;
+use self::opening::{Opened, open};
 use self::phase_timer::{Phase, PhaseTimer, Stop};
 use self::request_line::RequestLine;
 use crate::config::ClientLimits;
@@ -40,6 +42,7 @@ use crate::front::clients::{ConnectionLease, Full};
 use crate::front::context::Context;
 use crate::front::socket::{Peer, Socket};
 use crate::front::spool::{IN_MEMORY, SpoolFile};
+use crate::front::stream::Stream;
 use crate::handlers::routing::{Generation, hand_on};
 use crate::observe::log::{self, AccessLogEntry};
 use crate::pool::{Busy, Done, Payload};
@@ -54,7 +57,17 @@ const USUAL_HEAD: usize = 2 << 10;
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Serves a client until it is done, misbehaves or falls silent.
-pub(crate) async fn serve(context: &Context, lease: ConnectionLease, stream: Socket, client: Peer) {
+pub(crate) async fn serve(
+    context: &Arc<Context>,
+    lease: ConnectionLease,
+    socket: Socket,
+    peer: Peer,
+) {
+    if socket.set_nodelay().is_err() {
+        return;
+    }
+    let Some(opened) = open(context, lease, socket, peer).await else { return };
+    let Opened { lease, stream, client } = opened;
     let client = client.to_string();
     let mut connection = Connection {
         context,
@@ -86,13 +99,14 @@ pub(crate) async fn serve(context: &Context, lease: ConnectionLease, stream: Soc
 
 /// Tells a client that has too many connections that it cannot have this one.
 pub(crate) async fn turn_away(
-    mut stream: Socket,
+    socket: Socket,
     limits: &ClientLimits,
     draining: watch::Receiver<bool>,
 ) {
     let text = "There are too many connections from your address: try again in a moment";
     let response = error_response(503, text, &last_reply(false));
-    if stream.try_write(&response).is_ok() {
+    if socket.try_write(&response).is_ok() {
+        let mut stream = Stream::Plain(socket);
         let mut timer = PhaseTimer::new(limits, draining);
         let _ = timeout(FAREWELL, linger(&mut stream, &mut timer, LINGER_BYTES)).await;
     }
@@ -117,7 +131,7 @@ fn outgoing(response: &Payload, reply: &Reply) -> Result<Outgoing, Malformed> {
 struct Connection<'a> {
     context: &'a Context,
     lease: ConnectionLease,
-    stream: Socket,
+    stream: Stream,
     /// The client's address and port, as the log has them.
     client: &'a str,
     timer: PhaseTimer<'a>,
@@ -223,7 +237,7 @@ impl<'a> Connection<'a> {
             }
             self.lease.hold(0)?;
             self.timer.wait_idle(readable, &self.lease).await?;
-            return match read_first(&self.stream, &mut self.buffer) {
+            return match read_first(&mut self.stream, &mut self.buffer).await {
                 Ok(1..) => Ok(()),
                 // It was not ready after all.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
@@ -295,7 +309,8 @@ impl<'a> Connection<'a> {
             (access.handler, access.worker) = (done.call.elapsed, done.worker);
             let response = done.call.result?;
             let outgoing = outgoing(&response, &reply)?;
-            self.lease.hold(response.held() + self.buffer.len())?;
+            let overhead = self.stream.overhead(response.len());
+            self.lease.hold(response.held() + overhead + self.buffer.len())?;
             Ok((outgoing, response))
         });
         let next = match result {
@@ -362,7 +377,7 @@ impl<'a> Connection<'a> {
                 log::captured(number, &done.call.captured, &generation.output);
                 Ok(done)
             }
-            () = broken_off(&self.stream) => Err(Failure::ClientGone),
+            () = broken_off(self.stream.socket()) => Err(Failure::ClientGone),
         }
     }
 
@@ -389,7 +404,7 @@ impl<'a> Connection<'a> {
             Err(stop) => {
                 access.error.get_or_insert_with(|| stop.to_string());
                 // The kernel, too, lets go of what the client does not take.
-                self.stream.reset_on_close();
+                self.stream.socket().reset_on_close();
                 Next::Close
             }
         }
