@@ -132,6 +132,7 @@ async fn serve_until_stopped(
     let mut terminate = signal(SignalKind::terminate())?;
     // From here on a SIGHUP no longer ends the process.
     let hangup = signal(SignalKind::hangup())?;
+    let is_passed = !passed.is_empty();
     let server = Server::bind(config, passed)?;
     let (manager, tls) = (ServiceManager::of_environment(), server.tls());
     let directories = Arc::<Directories>::default();
@@ -169,6 +170,9 @@ async fn serve_until_stopped(
     state.phase.serve();
     let full: Vec<_> = config.routes.iter().filter(|route| is_full(route)).collect();
     introduce(config, &server.addresses()?, level);
+    if is_passed {
+        tracing::info!("the sockets that were passed (LISTEN_FDS) are used in place of --addr");
+    }
     if let Some(address) = admin_address {
         tracing::info!(%address, "the operator's listener");
     }

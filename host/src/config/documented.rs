@@ -79,7 +79,12 @@ fn in_file(text: &str) -> Settings {
     toml::from_str(text).expect(text)
 }
 
-fn config(settings: Settings) -> String {
+fn config(mut settings: Settings) -> String {
+    // A certificate and its key are a pair.
+    if settings.tls_cert.is_some() || settings.tls_key.is_some() {
+        settings.tls_cert.get_or_insert("a certificate".into());
+        settings.tls_key.get_or_insert("its key".into());
+    }
     format!("{:?}", Config::new(settings).expect("valid"))
 }
 
