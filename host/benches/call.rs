@@ -51,7 +51,7 @@ impl Worker {
         let handler = if is_hello { &self.hello } else { &self.fileops };
         let context = CallContext {
             request: 1,
-            client: IpAddr::from([127, 0, 0, 1]),
+            client: Some(IpAddr::from([127, 0, 0, 1])),
             slot,
             supervisor: None,
             body: None,

@@ -38,5 +38,6 @@ pub mod observe;
 pub mod pool;
 pub mod program;
 pub mod run;
+mod service_manager;
 
 pub use dispatch::dispatch;

@@ -1,6 +1,5 @@
 //! `host` as a server: from a configuration to the end of its last request.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,12 +9,16 @@ use sandbox::{Audit, measure};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 use tokio::time::sleep_until;
 
 use crate::admin::{self, Admin, Facts, ReloadRequest};
 use crate::config::{Config, LogFormat, PoolKind, Route, Verbosity};
+use crate::front::listener::BoundAddress;
+use crate::front::passed_sockets::PassedSockets;
 use crate::front::server::Server;
 use crate::front::spool::BODIES_AT_A_TIME;
+use crate::front::tls::Tls;
 use crate::handlers::code_cache::Cache;
 use crate::handlers::component_file;
 use crate::handlers::file_watcher::Watch;
@@ -30,6 +33,7 @@ use crate::observe::log::{self, Log};
 use crate::observe::metrics::{Metrics, Totals};
 use crate::pool::served_dir::Directories;
 use crate::pool::{Common, Substitute};
+use crate::service_manager::ServiceManager;
 
 /// Cores for each thread that does network I/O: one such thread keeps several
 /// cores of workers busy.
@@ -62,6 +66,8 @@ pub type Reread = Box<dyn Fn() -> anyhow::Result<Vec<Route>> + Send + Sync>;
 /// # Errors
 /// Whatever keeps the server from starting, or requests that it could not finish.
 pub fn serve(config: &Config, reread: Reread) -> anyhow::Result<()> {
+    // Before there are other threads.
+    let passed = PassedSockets::take();
     let log = log::start(config.log, config.verbosity)?;
     #[cfg(feature = "demo")]
     if config.compromised {
@@ -78,15 +84,16 @@ pub fn serve(config: &Config, reread: Reread) -> anyhow::Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.div_ceil(CORES_PER_IO_THREAD))
-        // A disk that hangs holds up bodies, and nothing else.
-        .max_blocking_threads(2 * BODIES_AT_A_TIME)
+        // Enough to read files for clients of TLS, and to reload, while a disk holds up bodies.
+        .max_blocking_threads(4 * BODIES_AT_A_TIME)
         .thread_name("io")
         .enable_all()
         .build()
         .context("starting the I/O threads")?;
     let auditor = config.audit.as_ref().map(Auditor::start).transpose()?;
     let audit = auditor.as_ref().map(Auditor::audit);
-    let drained = runtime.block_on(serve_until_stopped(config, asked, reread, audit, &log))?;
+    let drained =
+        runtime.block_on(serve_until_stopped(config, asked, passed, reread, audit, &log))?;
     // Connections that outlived the grace end here.
     runtime.shutdown_background();
     if let Some(auditor) = auditor {
@@ -119,6 +126,7 @@ enum Drained {
 async fn serve_until_stopped(
     config: &Config,
     asked: usize,
+    passed: PassedSockets,
     reread: Reread,
     audit: Option<Arc<Audit>>,
     log: &Log,
@@ -127,7 +135,9 @@ async fn serve_until_stopped(
     let mut terminate = signal(SignalKind::terminate())?;
     // From here on a SIGHUP no longer ends the process.
     let hangup = signal(SignalKind::hangup())?;
-    let server = Server::bind(config)?;
+    let is_passed = !passed.is_empty();
+    let server = Server::bind(config, passed)?;
+    let (manager, tls) = (ServiceManager::of_environment(), server.tls());
     let directories = Arc::<Directories>::default();
     let (metrics, events) = (Arc::<Metrics>::default(), Arc::<Events>::default());
     let loading = loading(config, Arc::clone(&metrics), Arc::clone(&events));
@@ -162,7 +172,10 @@ async fn serve_until_stopped(
     // Who connects from here on waits for no more than the next lines.
     state.phase.serve();
     let full: Vec<_> = config.routes.iter().filter(|route| is_full(route)).collect();
-    introduce(config, server.local_addr()?, level);
+    introduce(config, &server.addresses()?, level);
+    if is_passed {
+        tracing::info!("the sockets that were passed (LISTEN_FDS) are used in place of --addr");
+    }
     if let Some(address) = admin_address {
         tracing::info!(%address, "the operator's listener");
     }
@@ -172,16 +185,20 @@ async fn serve_until_stopped(
     }
     full.into_iter().for_each(warn_of_full);
     config.passed_over.iter().for_each(|warning| tracing::warn!("{warning}"));
+    manager.ready().await;
 
     let stop = async {
         either(&mut interrupt, &mut terminate).await;
         state.phase.drain();
+        manager.stopping().await;
         tracing::info!("finishing the requests in flight; a second signal ends at once");
     };
     let served = server.run(Arc::clone(&routes), Arc::clone(&metrics), events, stop);
     let housekeeping = housekeeping::run(Arc::clone(&routes), directories, Arc::clone(&metrics));
     let housekeeping = tokio::spawn(housekeeping);
-    let swapping = tokio::spawn(swap_when_told(swapper, hangup, reloads, reread, config.watch));
+    let told = tokio::spawn(manager.watch(Arc::clone(&routes), Arc::clone(&metrics)));
+    let reloading = Reloading { swapper, reread, tls, manager };
+    let swapping = tokio::spawn(swap_when_told(reloading, hangup, reloads, config.watch));
     tokio::pin!(served);
     let mut impatient = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut first_signal: Option<Instant> = None;
@@ -199,6 +216,7 @@ async fn serve_until_stopped(
     };
     swapping.abort();
     housekeeping.abort();
+    told.abort();
     routes.report();
     let Totals { requests, refused, abandoned, turned_away, .. } = metrics.totals();
     let dropped_lines = log.losses().dropped_lines();
@@ -242,16 +260,15 @@ fn swapper(
 /// Takes up what has changed: on SIGHUP or as the operator asks all of the configuration's handlers, and by
 /// itself their files, if they are watched.
 async fn swap_when_told(
-    mut swapper: Swapper,
+    mut reloading: Reloading,
     mut hangup: Signal,
     mut reloads: mpsc::Receiver<ReloadRequest>,
-    reread: Reread,
     watched: bool,
 ) {
     let mut watch = watched.then(Watch::new);
     loop {
         if let Some(watch) = &mut watch {
-            watch.set(swapper.files());
+            watch.set(reloading.swapper.files());
         }
         let changed = async {
             match &mut watch {
@@ -259,7 +276,7 @@ async fn swap_when_told(
                 None => std::future::pending().await,
             }
         };
-        let retry = swapper.next_retry();
+        let retry = reloading.swapper.next_retry();
         let due = async {
             match retry {
                 Some(at) => sleep_until(at).await,
@@ -267,47 +284,70 @@ async fn swap_when_told(
             }
         };
         tokio::select! {
-            _ = hangup.recv() => drop(reload(&mut swapper, &reread, "SIGHUP").await),
+            _ = hangup.recv() => drop(reloading.reload("SIGHUP").await),
             Some(ReloadRequest(reply)) = reloads.recv() => {
                 // Who asked may have left.
-                let _ = reply.send(reload(&mut swapper, &reread, "POST /reload").await);
+                let _ = reply.send(reloading.reload("POST /reload").await);
             }
-            () = changed => swapper.refresh().await,
-            () = due => swapper.refresh().await,
+            () = changed => reloading.swapper.refresh().await,
+            () = due => reloading.swapper.refresh().await,
         }
     }
 }
 
-/// Takes up the configuration's handlers, as `asked` by whom, and says in one line what came of it.
-///
-/// # Errors
-/// Why the configuration is refused.
-async fn reload(
-    swapper: &mut Swapper,
-    reread: &Reread,
-    asked: &'static str,
-) -> anyhow::Result<Outcome> {
-    let wanted = reread().inspect_err(|why| {
-        tracing::warn!("{asked}: the configuration is refused, all goes on: {why:#}");
-    })?;
-    let outcome = swapper.reload(wanted).await;
-    let Outcome { added, swapped, removed, unchanged, refused, .. } = &outcome;
-    let message = match outcome.is_nothing() {
-        true => "nothing has changed",
-        false => "handlers reloaded",
-    };
-    tracing::info!(added, swapped, removed, unchanged, refused, "{asked}: {message}");
-    Ok(outcome)
+/// What can be taken up anew while the server serves.
+struct Reloading {
+    swapper: Swapper,
+    reread: Reread,
+    tls: Option<Arc<Tls>>,
+    manager: ServiceManager,
+}
+
+impl Reloading {
+    /// Takes up the certificate and the configuration's handlers, as `asked` by whom, and says of each in one line what
+    /// came of it.
+    ///
+    /// # Errors
+    /// Why the configuration is refused.
+    async fn reload(&mut self, asked: &'static str) -> anyhow::Result<Outcome> {
+        self.manager.reloading().await;
+        if let Some(tls) = self.tls.clone() {
+            // Files may take their time.
+            let _ = spawn_blocking(move || tls.reload(asked)).await;
+        }
+        let outcome = self.reload_handlers(asked).await;
+        self.manager.ready().await;
+        outcome
+    }
+
+    async fn reload_handlers(&mut self, asked: &'static str) -> anyhow::Result<Outcome> {
+        let wanted = (self.reread)().inspect_err(|why| {
+            tracing::warn!("{asked}: the configuration is refused, all goes on: {why:#}");
+        })?;
+        let outcome = self.swapper.reload(wanted).await;
+        let Outcome { added, swapped, removed, unchanged, refused, .. } = &outcome;
+        let message = match outcome.is_nothing() {
+            true => "nothing has changed",
+            false => "handlers reloaded",
+        };
+        tracing::info!(added, swapped, removed, unchanged, refused, "{asked}: {message}");
+        Ok(outcome)
+    }
 }
 
 /// Prints the banner.
-fn introduce(config: &Config, addr: SocketAddr, level: Level) {
+fn introduce(config: &Config, addresses: &[BoundAddress], level: Level) {
     let (kind, pool) = match config.pool {
         PoolKind::Thread => ("Thread", "thread"),
         PoolKind::Process => ("Process", "process"),
     };
-    let port = addr.port();
-    let first = format!("{kind} Pool HTTP Server running on port {port}");
+    let port = addresses.first().and_then(BoundAddress::port);
+    let first = match (port, addresses.first()) {
+        (None, Some(address)) => format!("{kind} Pool HTTP Server running on {address}"),
+        (port, _) => {
+            format!("{kind} Pool HTTP Server running on port {}", port.unwrap_or_default())
+        }
+    };
     let several = config.routes.len() > 1;
     let list = |text: &dyn Fn(&Route) -> String| {
         let mut all: Vec<_> = config.routes.iter().map(text).collect();
@@ -323,7 +363,9 @@ fn introduce(config: &Config, addr: SocketAddr, level: Level) {
         format!("{}{read_only}", route.dir.host.display())
     });
     let workers = list(&|route| route.workers.to_string());
-    let url = format!("http://{addr}/");
+    let is_encrypted = config.tls.is_some();
+    let urls: Vec<_> = addresses.iter().map(|address| url(address, is_encrypted)).collect();
+    let url = urls.join(" ");
     let second = format!(
         "handler {handlers} | directory {directories} | workers {workers} | sandbox {level} | {url}"
     );
@@ -335,6 +377,15 @@ fn introduce(config: &Config, addr: SocketAddr, level: Level) {
         log::banner(&second);
         #[cfg(feature = "ablation")]
         log::banner(&format!("without {}", ablation::left_out()));
+    }
+}
+
+/// How a client reaches an address.
+fn url(address: &BoundAddress, is_encrypted: bool) -> String {
+    match address {
+        BoundAddress::Tcp(address) if is_encrypted => format!("https://{address}/"),
+        BoundAddress::Tcp(address) => format!("http://{address}/"),
+        BoundAddress::Unix(_) => address.to_string(),
     }
 }
 

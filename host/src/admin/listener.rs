@@ -1,24 +1,21 @@
 //! The socket of the operator's listener: of an IP address, or a Unix socket that its user alone can open.
 
-use std::fs;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::{IpAddr, TcpListener as StdTcpListener};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
-use std::path::{Path, PathBuf};
+use std::os::unix::net::UnixListener as StdUnixListener;
 
-use anyhow::{Context as _, bail};
-use rustix::fs::{Mode, fchmod};
-use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
-};
+use anyhow::Context as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::config::AdminAddress;
+use crate::front::unix_socket::{SocketFile, bind_unix};
 
 /// Connections that the kernel keeps for the thread to accept.
 const BACKLOG: i32 = 64;
+
+/// The mode of a Unix socket: its user alone opens it.
+const OWNER: u32 = 0o600;
 
 /// A bound socket.
 pub(crate) struct Listener {
@@ -30,13 +27,6 @@ pub(crate) struct Listener {
 enum Socket {
     Tcp(StdTcpListener),
     Unix(StdUnixListener, SocketFile),
-}
-
-/// The file of a Unix socket, which goes when this is dropped.
-pub(super) struct SocketFile {
-    path: PathBuf,
-    /// Device and inode.
-    identity: (u64, u64),
 }
 
 /// A listener in use by a runtime.
@@ -72,7 +62,7 @@ impl Listener {
                 (Socket::Tcp(listener), AdminAddress::Tcp(bound))
             }
             AdminAddress::Unix(path) => {
-                let (listener, file) = bind_unix(path).with_context(context)?;
+                let (listener, file) = bind_unix(path, OWNER, BACKLOG).with_context(context)?;
                 (Socket::Unix(listener, file), address.clone())
             }
         };
@@ -110,81 +100,5 @@ impl Accepting {
                 Accepted { stream: Box::new(stream), local: None }
             }
         })
-    }
-}
-
-/// Binds a Unix socket with mode 0600. One of that name on which nobody listens gives way.
-fn bind_unix(path: &Path) -> anyhow::Result<(StdUnixListener, SocketFile)> {
-    if let Ok(found) = fs::symlink_metadata(path) {
-        if !found.file_type().is_socket() {
-            bail!("there is a file of that name, which is no socket");
-        }
-        match StdUnixStream::connect(path) {
-            Ok(_) => bail!("another server listens there"),
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path)?,
-            Err(error) => return Err(error).context("a socket of that name"),
-        }
-    }
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    // The file has the mode of the socket, from its first moment on.
-    fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
-    bind(&socket, &SocketAddrUnix::new(path)?)?;
-    let bound = fs::symlink_metadata(path)?;
-    let file = SocketFile { path: path.into(), identity: (bound.dev(), bound.ino()) };
-    listen(&socket, BACKLOG)?;
-    Ok((socket.into(), file))
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // Another server may have put its own there.
-        let found = fs::symlink_metadata(&self.path);
-        if found.is_ok_and(|found| (found.dev(), found.ino()) == self.identity) {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use super::*;
-
-    fn bound(path: &Path) -> anyhow::Result<Listener> {
-        Listener::bind(&AdminAddress::Unix(path.into()))
-    }
-
-    #[test]
-    fn a_socket_is_its_users_alone_and_goes_with_its_listener() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("admin");
-        let listener = bound(&path).expect("bound");
-        let mode = fs::metadata(&path).expect("there").permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-        let error = bound(&path).err().expect("in use");
-        assert!(format!("{error:#}").contains("another server listens there"), "{error:#}");
-        drop(listener);
-        assert!(!path.exists());
-    }
-
-    #[test]
-    fn a_stale_socket_gives_way_and_a_file_does_not() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("admin");
-        drop(StdUnixListener::bind(&path).expect("bound"));
-        let listener = bound(&path).expect("bound in its place");
-        // A socket that is another's stays.
-        fs::remove_file(&path).expect("removed");
-        let other = StdUnixListener::bind(&path).expect("bound");
-        drop(listener);
-        assert!(path.exists());
-        drop(other);
-        fs::remove_file(&path).expect("removed");
-        fs::write(&path, "a file").expect("written");
-        let error = bound(&path).err().expect("refused");
-        assert!(format!("{error:#}").contains("no socket"), "{error:#}");
-        assert!(path.exists());
     }
 }

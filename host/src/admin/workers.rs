@@ -4,7 +4,7 @@ use std::fs;
 
 use serde::Serialize;
 
-use crate::pool::{Pool, QueueShares, RunningCall, WorkerActivity, WorkerStatus};
+use crate::pool::{ClientKey, Pool, QueueShares, RunningCall, WorkerActivity, WorkerStatus};
 
 /// One worker.
 #[derive(Debug, Serialize)]
@@ -89,10 +89,8 @@ impl Worker {
 impl From<QueueShares> for Shares {
     fn from(shares: QueueShares) -> Self {
         let QueueShares { addresses, largest, limit, most_held, held_limit } = shares;
-        let share = |(client, waiting): (std::net::IpAddr, usize)| Share {
-            client: client.to_string(),
-            waiting,
-        };
+        let share =
+            |(client, waiting): (ClientKey, usize)| Share { client: client.to_string(), waiting };
         let largest = largest.into_iter().map(share).collect();
         Self { addresses, largest, limit, most_held, held_limit }
     }
@@ -106,14 +104,14 @@ fn resident(statm: &str, page: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
+    use std::net::Ipv4Addr;
     use std::time::Duration;
 
     use super::*;
 
     #[test]
     fn a_worker_is_one_flat_object() {
-        let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let client = ClientKey::Ip(Ipv4Addr::LOCALHOST.into());
         let call =
             RunningCall { number: 17, client, elapsed: Duration::from_millis(2500), behind: 1 };
         let running = WorkerActivity::Running(call);

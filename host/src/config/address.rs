@@ -3,14 +3,15 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::Deserialize;
 
 /// How an address is written.
-const FORM: &str = "an address is written as IP:PORT, HOST:PORT, :PORT or [::]:PORT";
+const FORM: &str = "an address is written as IP:PORT, HOST:PORT, :PORT, [::]:PORT or unix:PATH";
 
-/// An address to listen on, written as `IP:PORT`, `HOST:PORT`, `:PORT` or `[::]:PORT`.
+/// An address to listen on, written as `IP:PORT`, `HOST:PORT`, `:PORT`, `[::]:PORT` or `unix:PATH`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Address {
@@ -24,6 +25,8 @@ enum Host {
     /// All addresses of this machine.
     Any,
     Name(String),
+    /// None: a Unix socket.
+    Unix(PathBuf),
 }
 
 impl Address {
@@ -33,7 +36,7 @@ impl Address {
         Self { host: Host::Ip(Ipv4Addr::LOCALHOST.into()), port }
     }
 
-    /// The port; 0 for a free one.
+    /// The port; 0 for a free one, and of a Unix socket.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
@@ -42,6 +45,15 @@ impl Address {
     /// Names another port.
     pub fn set_port(&mut self, port: u16) {
         self.port = port;
+    }
+
+    /// The path of a Unix socket.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match &self.host {
+            Host::Unix(path) => Some(path),
+            Host::Ip(_) | Host::Any | Host::Name(_) => None,
+        }
     }
 
     /// The socket addresses that this stands for: of a name all that it has. Of those in one list only
@@ -58,6 +70,7 @@ impl Address {
                 let any: [IpAddr; 2] = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
                 vec![any.map(address).into()]
             }
+            Host::Unix(_) => Vec::new(),
             Host::Name(name) => {
                 let mut all: Vec<_> = (name.as_str(), self.port).to_socket_addrs()?.collect();
                 all.sort_by_key(SocketAddr::is_ipv6);
@@ -74,6 +87,7 @@ impl fmt::Display for Address {
             Host::Ip(ip) => SocketAddr::new(*ip, self.port).fmt(f),
             Host::Any => write!(f, ":{}", self.port),
             Host::Name(name) => write!(f, "{name}:{}", self.port),
+            Host::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }
@@ -85,8 +99,10 @@ impl FromStr for Address {
         if let Ok(address) = text.parse::<SocketAddr>() {
             return Ok(Self { host: Host::Ip(address.ip()), port: address.port() });
         }
-        if text.starts_with("unix:") {
-            return Err(format!("Unix sockets are not offered: {FORM}"));
+        match text.strip_prefix("unix:") {
+            Some("") => return Err(FORM.into()),
+            Some(path) => return Ok(Self { host: Host::Unix(path.into()), port: 0 }),
+            None => {}
         }
         let (host, port) = text.rsplit_once(':').ok_or(FORM)?;
         let port =
@@ -129,7 +145,7 @@ mod tests {
         assert_eq!(resolved(":8080"), [["[::]:8080", "0.0.0.0:8080"]]);
         assert_eq!(resolved("*:8080"), resolved(":8080"));
         assert!(resolved("localhost:1").contains(&vec!["127.0.0.1:1".to_owned()]));
-        for text in ["127.0.0.1:80", "[::1]:0", ":8080", "localhost:1"] {
+        for text in ["127.0.0.1:80", "[::1]:0", ":8080", "localhost:1", "unix:/run/x"] {
             assert_eq!(text.parse::<Address>().expect(text).to_string(), text);
         }
     }
@@ -145,7 +161,7 @@ mod tests {
             ("localhost:http", "its port"),
             ("localhost:65536", "its port"),
             ("::1:80", "[::1]:80"),
-            ("unix:/run/x", "Unix sockets are not offered"),
+            ("unix:", FORM),
         ] {
             let error = text.parse::<Address>().expect_err(text);
             assert!(error.contains(expected), "{text}: {error}");

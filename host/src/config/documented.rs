@@ -23,10 +23,14 @@ const TABLE_KEYS: [[&str; 3]; 4] = [
 ];
 
 /// Each option with a value that is not its default: as text, and in TOML.
-const SAMPLES: [[&str; 3]; 39] = [
+const SAMPLES: [[&str; 3]; 43] = [
     ["pool", "process", "'process'"],
     ["addr", "127.0.0.2:7", "'127.0.0.2:7'"],
     ["port", "17", "17"],
+    ["socket-mode", "600", "'600'"],
+    ["proxy-protocol", "true", "true"],
+    ["tls-cert", "cert.pem", "'cert.pem'"],
+    ["tls-key", "key.pem", "'key.pem'"],
     ["host", "files.example", "['files.example']"],
     ["workers", "18", "18"],
     ["max-workers", "99", "99"],
@@ -75,7 +79,12 @@ fn in_file(text: &str) -> Settings {
     toml::from_str(text).expect(text)
 }
 
-fn config(settings: Settings) -> String {
+fn config(mut settings: Settings) -> String {
+    // A certificate and its key are a pair.
+    if settings.tls_cert.is_some() || settings.tls_key.is_some() {
+        settings.tls_cert.get_or_insert("a certificate".into());
+        settings.tls_key.get_or_insert("its key".into());
+    }
     format!("{:?}", Config::new(settings).expect("valid"))
 }
 

@@ -18,6 +18,7 @@ mod address;
 mod admin;
 #[cfg(test)]
 mod documented;
+mod file_mode;
 mod host_name;
 mod options;
 mod routes;
@@ -25,6 +26,7 @@ mod settings;
 mod values;
 pub use address::Address;
 pub use admin::AdminAddress;
+pub use file_mode::FileMode;
 pub use host_name::HostName;
 use options::Bounded;
 pub(crate) use options::describe;
@@ -84,6 +86,12 @@ pub struct Config {
     pub compile_timeout: Duration,
     /// Listen address; port 0 picks a free one.
     pub addr: Address,
+    /// The mode of a Unix socket that clients connect to.
+    pub socket_mode: FileMode,
+    /// Whether every connection begins with a PROXY header.
+    pub proxy_protocol: bool,
+    /// The certificate and the key, if clients speak TLS.
+    pub tls: Option<TlsFiles>,
     /// The names by which clients may call the server; none means any.
     pub hosts: Vec<HostName>,
     /// Requests that may wait for a worker, for each handler.
@@ -121,6 +129,27 @@ pub struct DirConfig {
     pub guest: String,
     /// Whether the handler may only read it.
     pub read_only: bool,
+}
+
+/// Files in the form of PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate, and those that lead to the one that clients trust.
+    pub cert: PathBuf,
+    /// The certificate's key.
+    pub key: PathBuf,
+}
+
+impl TlsFiles {
+    /// Both, or none.
+    fn of(cert: Option<PathBuf>, key: Option<PathBuf>) -> anyhow::Result<Option<Self>> {
+        match (cert, key) {
+            (Some(cert), Some(key)) => Ok(Some(Self { cert, key })),
+            (None, None) => Ok(None),
+            (Some(_), None) => bail!("--tls-cert: its key is missing, --tls-key"),
+            (None, Some(_)) => bail!("--tls-key: its certificate is missing, --tls-cert"),
+        }
+    }
 }
 
 /// Limits on what clients can cost, each alone and all together.
@@ -176,6 +205,9 @@ impl Config {
         };
         let mut addr = settings.addr.clone().unwrap_or_else(|| Address::loopback(default_port));
         if let Some(port) = settings.port {
+            if let Some(path) = addr.path() {
+                bail!("--port: the Unix socket {} has no port", path.display());
+            }
             addr.set_port(port);
         }
         let workers = options::WORKERS.of(settings.workers.map(NonZeroU32::get))?;
@@ -214,6 +246,9 @@ impl Config {
             spool_dir: settings.spool_dir,
             compile_timeout,
             addr,
+            socket_mode: settings.socket_mode.unwrap_or_default(),
+            proxy_protocol: settings.proxy_protocol.unwrap_or(false),
+            tls: TlsFiles::of(settings.tls_cert, settings.tls_key)?,
             hosts: settings.host.unwrap_or_default(),
             queue: count(&options::QUEUE, settings.queue)?,
             client,

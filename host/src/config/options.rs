@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use sandbox::Ledger;
 
 use super::address::Address;
+use super::file_mode::FileMode;
 use super::values::{CacheDir, Size, Span};
 use super::{LogFormat, PoolKind};
 
@@ -160,6 +161,10 @@ pub(super) fn groups() -> Vec<Group> {
                 facts("pool", name_of(PoolKind::default())),
                 facts("addr", port),
                 facts("port", "that of --addr"),
+                facts("socket-mode", FileMode::default()),
+                facts("proxy-protocol", OFF),
+                facts("tls-cert", OFF),
+                facts("tls-key", NONE),
                 facts("host", "any"),
                 WORKERS.facts(),
                 max_workers,

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::address::Address;
 use super::admin::AdminAddress;
+use super::file_mode::FileMode;
 use super::host_name::HostName;
 use super::routes::{self, HandlerSettings};
 use super::values::{AuditTo, CacheDir, EnvPair, Probe, Size, Span, positive};
@@ -56,15 +57,37 @@ pub struct Settings {
     /// The time is rounded up to whole seconds. By the clock it is ten times that.
     #[arg(long, env = "SWAPBOX_COMPILE_TIMEOUT", hide_env = true, value_name = "DURATION")]
     pub compile_timeout: Option<Span>,
-    /// Listen address, as IP:PORT, HOST:PORT or :PORT
+    /// Listen address, as IP:PORT, HOST:PORT, :PORT or unix:PATH
     ///
     /// A name stands for all of its addresses, :PORT or `[::]:PORT` for all of this machine. Port 0
     /// picks a free one.
-    #[arg(long, env = "SWAPBOX_ADDR", hide_env = true, value_name = "HOST:PORT")]
+    #[arg(long, env = "SWAPBOX_ADDR", hide_env = true, value_name = "HOST:PORT|unix:PATH")]
     pub addr: Option<Address>,
     /// Only the port of the listen address
     #[arg(long, env = "SWAPBOX_PORT", hide_env = true)]
     pub port: Option<u16>,
+    /// Who may connect to the Unix socket of --addr, as a file's mode
+    ///
+    /// The umask does not count. The socket belongs to the user and the group of the server.
+    #[arg(long, env = "SWAPBOX_SOCKET_MODE", hide_env = true, value_name = "MODE")]
+    pub socket_mode: Option<FileMode>,
+    /// Every connection begins with a PROXY header, version 1 or 2, which names the client
+    ///
+    /// Only for a port that nobody but the proxy can reach, since whoever reaches it names whom he likes.
+    #[arg(
+        long, env = "SWAPBOX_PROXY_PROTOCOL", hide_env = true, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", value_name = "BOOL"
+    )]
+    pub proxy_protocol: Option<bool>,
+    /// Serve HTTPS with this certificate; --tls-key has its key
+    ///
+    /// A file in the form of PEM: the certificate first, then those that lead to the one that clients trust. SIGHUP
+    /// has it read again.
+    #[arg(long, env = "SWAPBOX_TLS_CERT", hide_env = true, value_name = "PEM")]
+    pub tls_cert: Option<PathBuf>,
+    /// The key of the certificate, without a passphrase
+    #[arg(long, env = "SWAPBOX_TLS_KEY", hide_env = true, value_name = "PEM")]
+    pub tls_key: Option<PathBuf>,
     /// A name by which clients may call the server; repeatable, and without it any will do
     ///
     /// The port is not looked at. A request whose Host field, or whose absolute target, has another
@@ -249,6 +272,10 @@ impl Settings {
             compile_timeout: self.compile_timeout.or(other.compile_timeout),
             addr: self.addr.or(other.addr),
             port: self.port.or(other.port),
+            socket_mode: self.socket_mode.or(other.socket_mode),
+            proxy_protocol: self.proxy_protocol.or(other.proxy_protocol),
+            tls_cert: self.tls_cert.or(other.tls_cert),
+            tls_key: self.tls_key.or(other.tls_key),
             host: self.host.or(other.host),
             workers: self.workers.or(other.workers),
             max_workers: self.max_workers.or(other.max_workers),

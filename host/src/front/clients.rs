@@ -1,18 +1,18 @@
 //! What clients hold of the server: connections, which `--client-share` bounds for
-//! each address, and bytes of requests and responses in memory, which are bounded
+//! each [`ClientKey`], and bytes of requests and responses in memory, which are bounded
 //! for all of them together as well. (`server` bounds all connections together, and
 //! `pool::admission` what clients hold of the queue.)
 //!
 //! An idle connection gives way to a new one for which there would be no room.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
 use crate::config::ClientLimits;
+use crate::pool::ClientKey;
 
 /// Bytes that a connection may hold without being asked: a short request and its
 /// short answer, which must cost nobody a look at shared counters.
@@ -27,7 +27,7 @@ pub(crate) struct Clients {
     buffered: AtomicUsize,
     connections: AtomicUsize,
     /// Of every address with a connection; so there are no more than connections.
-    accounts: Mutex<HashMap<IpAddr, Account>>,
+    accounts: Mutex<HashMap<ClientKey, Account>>,
     last_ticket: AtomicU64,
 }
 
@@ -46,7 +46,7 @@ struct Account {
 #[derive(Debug)]
 pub(crate) struct ConnectionLease {
     clients: Arc<Clients>,
-    address: IpAddr,
+    address: ClientKey,
     /// Bytes that all connections of this address hold.
     buffered: Arc<AtomicUsize>,
     held: usize,
@@ -73,15 +73,6 @@ pub(crate) struct OverShare {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Full;
 
-/// The address by which a client is counted: with IPv6 its network of 64 bits,
-/// since whoever has one address there has them all.
-fn counted(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
-        v4 => v4,
-    }
-}
-
 impl Clients {
     pub(crate) fn new(limits: &ClientLimits) -> Self {
         let share = limits.share.of(limits.max_connections);
@@ -102,13 +93,16 @@ impl Clients {
     ///
     /// # Errors
     /// [`OverShare`] when none is idle.
-    pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<ConnectionLease, OverShare> {
-        let address = counted(address);
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        address: ClientKey,
+    ) -> Result<ConnectionLease, OverShare> {
         let mut accounts = self.lock();
         let account = accounts.entry(address).or_default();
-        if account.connections >= self.max_connections_each && !account.make_room() {
+        let most = address.bound(self.max_connections_each);
+        if account.connections >= most && !account.make_room() {
             let first = !std::mem::replace(&mut account.turned_away, true);
-            return Err(OverShare { first, share: self.max_connections_each });
+            return Err(OverShare { first, share: most });
         }
         account.connections += 1;
         self.connections.fetch_add(1, Ordering::Relaxed);
@@ -134,7 +128,7 @@ impl Clients {
         self.buffered.load(Ordering::Relaxed)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Account>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ClientKey, Account>> {
         // What the lock protects are plain numbers.
         self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -160,7 +154,7 @@ impl ConnectionLease {
     }
 
     /// The address that the connection is counted with.
-    pub(crate) fn address(&self) -> IpAddr {
+    pub(crate) fn address(&self) -> ClientKey {
         self.address
     }
 
@@ -173,7 +167,8 @@ impl ConnectionLease {
         let bytes = if bytes <= FREE { 0 } else { bytes };
         if bytes > self.held {
             let more = bytes - self.held;
-            take(&self.buffered, more, self.clients.max_buffered_each)?;
+            let most = self.address.bound(self.clients.max_buffered_each);
+            take(&self.buffered, more, most)?;
             take(&self.clients.buffered, more, self.clients.max_buffered).inspect_err(|_| {
                 self.buffered.fetch_sub(more, Ordering::Relaxed);
             })?;
@@ -248,8 +243,8 @@ mod tests {
         Arc::new(Clients::new(&ClientLimits { max_connections, max_buffered, ..limits }))
     }
 
-    fn ip(text: &str) -> IpAddr {
-        text.parse().expect("an address")
+    fn ip(text: &str) -> ClientKey {
+        ClientKey::of(text.parse().expect("an address"))
     }
 
     #[test]
@@ -265,6 +260,15 @@ mod tests {
         assert_eq!(clients.lock().len(), 1, "nothing is kept of those who left");
         drop((clients.admit(one).expect("room again"), other));
         assert_eq!(clients.lock().len(), 0);
+    }
+
+    #[test]
+    fn a_unix_socket_has_all_of_the_connections() {
+        let clients = clients(4, 4 * FREE);
+        let unix = || clients.admit(ClientKey::Unix);
+        let mut leases: Vec<_> = (0..4).map(|_| unix().expect("no share")).collect();
+        assert_eq!(leases[0].hold(4 * FREE), Ok(()));
+        assert_eq!(leases[1].hold(2 * FREE), Err(Full));
     }
 
     #[test]
@@ -303,17 +307,5 @@ mod tests {
         assert_eq!(d.hold(2 * FREE), Ok(()));
         drop((a, b, c, d));
         assert_eq!(clients.buffered.load(Ordering::Relaxed), 0);
-    }
-
-    #[test]
-    fn an_address_is_counted_as_what_its_owner_has() {
-        for (address, expected) in [
-            ("127.0.0.2", "127.0.0.2"),
-            ("::ffff:10.0.0.1", "10.0.0.1"),
-            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
-            ("::1", "::"),
-        ] {
-            assert_eq!(counted(ip(address)), ip(expected));
-        }
     }
 }

@@ -1,21 +1,69 @@
-//! The sockets that the server listens on: one, or one for each address of a name.
+//! The sockets that the server listens on: one, one for each address of a name, or those that it was given.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::task::{Context, Poll};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
 
 use anyhow::Context as _;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
-use crate::config::Address;
+use super::passed_sockets::{Passed, PassedSockets};
+use super::socket::{Peer, Socket};
+use super::unix_socket::{SocketFile, bind_unix};
+use crate::config::{Address, FileMode};
 
 /// Connections that the kernel keeps for the server to accept.
 const BACKLOG: u32 = 4096;
 
 /// Bound sockets, at least one.
 pub(crate) struct Listener {
-    all: Vec<TcpListener>,
+    all: Vec<Bound>,
+    /// Which of them is asked first: the next one each time, so that none keeps others waiting.
+    first: AtomicUsize,
+}
+
+/// A bound socket. The file of a Unix socket goes with it, if it is ours.
+enum Bound {
+    Tcp(TcpListener),
+    Unix(
+        UnixListener,
+        #[expect(dead_code, reason = "dropped with the listener")] Option<SocketFile>,
+    ),
+}
+
+/// Where a socket listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BoundAddress {
+    /// An address, with the port that was picked.
+    Tcp(SocketAddr),
+    /// The path of a Unix socket; none of one without a name.
+    Unix(Option<PathBuf>),
+}
+
+impl BoundAddress {
+    /// The port, if there is one.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Self::Tcp(address) => Some(address.port()),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for BoundAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => {
+                write!(f, "unix:{}", path.as_deref().unwrap_or(Path::new("")).display())
+            }
+        }
+    }
 }
 
 impl Listener {
@@ -23,8 +71,14 @@ impl Listener {
     ///
     /// # Errors
     /// An error that names the option, the address, the reason and what to do.
-    pub(crate) fn bind(address: &Address) -> anyhow::Result<Self> {
+    pub(crate) fn bind(address: &Address, mode: FileMode) -> anyhow::Result<Self> {
         let context = || format!("--addr {address}");
+        if let Some(path) = address.path() {
+            let (listener, file) =
+                bind_unix(path, mode.bits(), BACKLOG as i32).with_context(context)?;
+            let listener = UnixListener::from_std(listener).with_context(context)?;
+            return Ok(Self::of(vec![Bound::Unix(listener, Some(file))]));
+        }
         let lists = address.resolve().with_context(context)?;
         let mut all: Vec<TcpListener> = Vec::new();
         let mut missing = None;
@@ -47,24 +101,70 @@ impl Listener {
                 format!("--addr {address}: no interface of this machine has such an address")
             });
         }
-        Ok(Self { all })
+        Ok(Self::of(all.into_iter().map(Bound::Tcp).collect()))
     }
 
-    /// The address that is listened on, with the port that was picked; the first of several.
-    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.all.first().ok_or(io::ErrorKind::NotConnected)?.local_addr()
+    /// Listens on what the service manager has bound. Its files are not ours.
+    ///
+    /// # Errors
+    /// When a socket is no listening one.
+    pub(crate) fn passed(passed: PassedSockets) -> anyhow::Result<Self> {
+        let all = passed.listeners()?.into_iter().map(|one| match one {
+            Passed::Tcp(listener) => TcpListener::from_std(listener).map(Bound::Tcp),
+            Passed::Unix(listener) => {
+                UnixListener::from_std(listener).map(|listener| Bound::Unix(listener, None))
+            }
+        });
+        Ok(Self::of(all.collect::<io::Result<_>>().context("LISTEN_FDS")?))
+    }
+
+    fn of(all: Vec<Bound>) -> Self {
+        Self { all, first: AtomicUsize::new(0) }
+    }
+
+    /// Where it listens, with the ports that were picked.
+    pub(crate) fn addresses(&self) -> io::Result<Vec<BoundAddress>> {
+        self.all.iter().map(Bound::address).collect()
     }
 
     /// The next connection, and who made it.
-    pub(crate) async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let (stream, client) = poll_fn(|context| self.poll(context)).await?;
-        // One that comes by IPv4 to an address of IPv6.
-        Ok((stream, SocketAddr::new(client.ip().to_canonical(), client.port())))
+    pub(crate) async fn accept(&self) -> io::Result<(Socket, Peer)> {
+        poll_fn(|context| self.poll(context)).await
     }
 
-    fn poll(&self, context: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-        let mut polled = self.all.iter().map(|listener| listener.poll_accept(context));
+    fn poll(&self, context: &mut Context<'_>) -> Poll<io::Result<(Socket, Peer)>> {
+        let first = match self.all.len() {
+            1 => 0,
+            several => self.first.fetch_add(1, Ordering::Relaxed) % several,
+        };
+        let (behind, before) = self.all.split_at(first);
+        let mut polled = before.iter().chain(behind).map(|bound| bound.poll(context));
         polled.find(Poll::is_ready).unwrap_or(Poll::Pending)
+    }
+}
+
+impl Bound {
+    fn poll(&self, context: &mut Context<'_>) -> Poll<io::Result<(Socket, Peer)>> {
+        Poll::Ready(Ok(match self {
+            Self::Tcp(listener) => {
+                let (stream, client) = ready!(listener.poll_accept(context))?;
+                (Socket::Tcp(stream), Peer::of(client))
+            }
+            Self::Unix(listener, _) => {
+                let (stream, _) = ready!(listener.poll_accept(context))?;
+                (Socket::Unix(stream), Peer::Unix)
+            }
+        }))
+    }
+
+    fn address(&self) -> io::Result<BoundAddress> {
+        Ok(match self {
+            Self::Tcp(listener) => BoundAddress::Tcp(listener.local_addr()?),
+            Self::Unix(listener, _) => {
+                let path = listener.local_addr()?.as_pathname().map(Path::to_owned);
+                BoundAddress::Unix(path)
+            }
+        })
     }
 }
 
@@ -117,39 +217,45 @@ fn told(address: SocketAddr, error: io::Error) -> anyhow::Error {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpStream;
+
     use super::*;
 
+    fn port(listener: &Listener) -> u16 {
+        listener.addresses().expect("addresses")[0].port().expect("a port")
+    }
+
     fn bound(text: &str) -> anyhow::Result<Listener> {
-        Listener::bind(&text.parse().expect("an address"))
+        Listener::bind(&text.parse().expect("an address"), FileMode::default())
     }
 
     #[tokio::test]
     async fn a_name_is_bound_with_one_port_and_every_listener_is_heard() {
         let listener = bound("localhost:0").expect("bound");
-        let addresses: Vec<_> =
-            listener.all.iter().map(|one| one.local_addr().expect("an address")).collect();
+        let addresses = listener.addresses().expect("addresses");
         let port = addresses[0].port();
         for address in addresses {
-            assert_eq!(address.port(), port);
+            let BoundAddress::Tcp(address) = address else { panic!("{address}") };
+            assert_eq!(Some(address.port()), port);
             let client = TcpStream::connect(address).await.expect("connected");
             let (_, peer) = listener.accept().await.expect("accepted");
-            assert_eq!(peer, client.local_addr().expect("an address"));
+            assert_eq!(peer, Peer::Ip(client.local_addr().expect("an address")));
         }
     }
 
     #[tokio::test]
     async fn a_client_of_ipv4_is_one_at_an_address_of_ipv6_too() {
         let listener = bound(":0").expect("bound");
-        let port = listener.local_addr().expect("an address").port();
+        let port = port(&listener);
         let client = TcpStream::connect(("127.0.0.1", port)).await.expect("connected");
         let (_, peer) = listener.accept().await.expect("accepted");
-        assert_eq!(peer, client.local_addr().expect("an address"));
+        assert_eq!(peer, Peer::Ip(client.local_addr().expect("an address")));
     }
 
     #[tokio::test]
     async fn who_cannot_listen_is_told_what_to_do() {
         let busy = bound("127.0.0.1:0").expect("bound");
-        let port = busy.local_addr().expect("an address").port();
+        let port = port(&busy);
         for (text, expected) in [
             (format!("127.0.0.1:{port}"), format!("ss -ltnp sport = :{port}")),
             (format!("localhost:{port}"), "--port chooses another".into()),

@@ -1,9 +1,16 @@
 //! All that touches a client's socket: `listener` binds, `server` accepts, `connection` reads a
-//! request and writes the answer, `clients` says who may hold how much meanwhile.
+//! request and writes the answer, `socket` is what it reads from and writes to, `clients` says who may hold how much meanwhile.
 
 pub(crate) mod clients;
 pub(crate) mod connection;
 pub(crate) mod context;
-pub(crate) mod listener;
+pub mod listener;
+pub mod passed_sockets;
+mod proxy_header;
 pub mod server;
+mod socket;
 pub(crate) mod spool;
+mod stream;
+mod throttle;
+pub(crate) mod tls;
+pub(crate) mod unix_socket;

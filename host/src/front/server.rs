@@ -6,24 +6,26 @@
 //! its client's share is told so.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::net::TcpStream;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::{ClientLimits, Config, HostName};
-use crate::front::clients::{Clients, ConnectionLease, OverShare};
+use crate::front::clients::Clients;
 use crate::front::connection;
 use crate::front::context::Context;
-use crate::front::listener::Listener;
+use crate::front::listener::{BoundAddress, Listener};
+use crate::front::passed_sockets::PassedSockets;
 use crate::front::spool::Spool;
+use crate::front::throttle::Throttle;
+use crate::front::tls::Tls;
 use crate::handlers::routing::Routes;
 use crate::observe::events::Events;
 use crate::observe::metrics::Metrics;
+use crate::pool::ClientKey;
 
 /// How long accepting pauses when there are no descriptors left, and how often an
 /// idle connection is looked for when there is no place left.
@@ -47,6 +49,8 @@ pub struct Server {
     clients: Arc<Clients>,
     spool: Arc<Spool>,
     hosts: Vec<HostName>,
+    proxy_protocol: bool,
+    tls: Option<Arc<Tls>>,
     grace: Duration,
 }
 
@@ -75,16 +79,21 @@ impl Holdings {
 }
 
 impl Server {
-    /// Binds the configured address.
+    /// Binds the configured address, unless sockets were passed.
     ///
     /// # Errors
     /// An error that names the option, the address and the reason.
-    pub fn bind(config: &Config) -> anyhow::Result<Self> {
-        let listener = Listener::bind(&config.addr)?;
+    pub fn bind(config: &Config, passed: PassedSockets) -> anyhow::Result<Self> {
+        let listener = match passed.is_empty() {
+            true => Listener::bind(&config.addr, config.socket_mode)?,
+            false => Listener::passed(passed)?,
+        };
+        let tls = config.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
         let spool = spool(config)?;
         let clients = Arc::new(Clients::new(&config.client));
         let (hosts, limits) = (config.hosts.clone(), config.client);
-        Ok(Self { listener, limits, clients, spool, hosts, grace: config.grace })
+        let (proxy_protocol, grace) = (config.proxy_protocol, config.grace);
+        Ok(Self { listener, limits, clients, spool, hosts, proxy_protocol, tls, grace })
     }
 
     /// What says how much clients hold.
@@ -92,12 +101,17 @@ impl Server {
         Holdings { clients: Arc::clone(&self.clients), spool: Arc::clone(&self.spool) }
     }
 
-    /// The address that is listened on, with the port that was picked; the first of several.
+    /// The certificate, which can be read again.
+    pub(crate) fn tls(&self) -> Option<Arc<Tls>> {
+        self.tls.clone()
+    }
+
+    /// Where it listens, with the ports that were picked: one place at least.
     ///
     /// # Errors
     /// When the kernel does not say.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    pub fn addresses(&self) -> io::Result<Vec<BoundAddress>> {
+        self.listener.addresses()
     }
 
     /// Serves until `stop` resolves, then finishes the requests in flight, for
@@ -110,9 +124,22 @@ impl Server {
         stop: impl Future<Output = ()>,
     ) -> bool {
         let (drain, draining) = watch::channel(false);
-        let Self { listener, limits, clients, spool, hosts, grace } = self;
-        let context = Context { routes, limits, hosts, clients, spool, metrics, events, draining };
-        let context = Arc::new(context);
+        let Self { listener, limits, clients, spool, hosts, proxy_protocol, tls, grace } = self;
+        let farewells = limits.max_connections / CONNECTIONS_PER_FAREWELL;
+        let context = Arc::new(Context {
+            routes,
+            limits,
+            hosts,
+            clients,
+            spool,
+            metrics,
+            events,
+            draining,
+            proxy_protocol,
+            tls,
+            farewells: Arc::new(Semaphore::new(farewells.clamp(1, MAX_FAREWELLS))),
+            complaints: Throttle::default(),
+        });
         let permits = Arc::new(Semaphore::new(limits.max_connections));
         tokio::select! {
             never = accept(&listener, &permits, &context) => match never {},
@@ -153,22 +180,22 @@ async fn accept(
     permits: &Arc<Semaphore>,
     context: &Arc<Context>,
 ) -> std::convert::Infallible {
-    let farewells = context.limits.max_connections / CONNECTIONS_PER_FAREWELL;
-    let farewells = Arc::new(Semaphore::new(farewells.clamp(1, MAX_FAREWELLS)));
     let mut reported = None;
     loop {
         let error = match listener.accept().await {
             Ok((stream, client)) => {
-                match context.clients.admit(client.ip()) {
+                // Whom a connection of a proxy is of is not known yet.
+                let key = if context.proxy_protocol { ClientKey::Proxy } else { client.key() };
+                match context.clients.admit(key) {
                     Ok(lease) => {
                         let Ok(permit) = permit(permits, context).await else { continue };
                         let context = Arc::clone(context);
                         tokio::spawn(async move {
-                            serve(&context, lease, stream, client).await;
+                            connection::serve(&context, lease, stream, client).await;
                             drop(permit);
                         });
                     }
-                    Err(over) => turn_away(context, &farewells, stream, client.ip(), &over),
+                    Err(over) => context.turn_away(stream, client, &over),
                 }
                 continue;
             }
@@ -207,33 +234,6 @@ async fn permit(
             return permit;
         }
     }
-}
-
-async fn serve(context: &Context, lease: ConnectionLease, stream: TcpStream, client: SocketAddr) {
-    // Without it, small answers wait for the client's acknowledgement.
-    if stream.set_nodelay(true).is_ok() {
-        connection::serve(context, lease, stream, client).await;
-    }
-}
-
-fn turn_away(
-    context: &Arc<Context>,
-    farewells: &Arc<Semaphore>,
-    stream: TcpStream,
-    client: IpAddr,
-    over: &OverShare,
-) {
-    context.metrics.turned_away();
-    if over.first {
-        let share = over.share;
-        tracing::warn!(%client, "it has its share of {share} connections; more are turned away");
-    }
-    let Ok(permit) = Arc::clone(farewells).try_acquire_owned() else { return };
-    let context = Arc::clone(context);
-    tokio::spawn(async move {
-        connection::turn_away(stream, &context.limits, context.draining.clone()).await;
-        drop(permit);
-    });
 }
 
 /// What an accept error is about.

@@ -6,7 +6,6 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -23,6 +22,7 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use crate::config::ClientLimits;
+use crate::pool::ClientKey;
 
 /// Bytes of the longest request body that is in memory.
 pub(crate) const IN_MEMORY: usize = 1 << 20;
@@ -44,7 +44,7 @@ pub(crate) struct Spool {
     /// Where all of them wait, if that was said.
     dir: Option<PathBuf>,
     most: u64,
-    most_each: u64,
+    most_each: usize,
     held: Mutex<Held>,
     turns: Semaphore,
 }
@@ -53,7 +53,7 @@ pub(crate) struct Spool {
 struct Held {
     all: u64,
     /// Of each address that has any.
-    each: HashMap<IpAddr, u64>,
+    each: HashMap<ClientKey, u64>,
 }
 
 /// A body that is being written.
@@ -71,7 +71,7 @@ struct Kept {
 /// Bytes that count for an address, until this is dropped.
 struct Count {
     spool: Arc<Spool>,
-    address: IpAddr,
+    address: ClientKey,
     bytes: AtomicU64,
 }
 
@@ -109,7 +109,7 @@ impl Spool {
         Arc::new(Self {
             dir,
             most: most as u64,
-            most_each: most_each as u64,
+            most_each,
             held: Mutex::default(),
             turns: Semaphore::new(BODIES_AT_A_TIME),
         })
@@ -119,7 +119,7 @@ impl Spool {
     /// there it can be stored without a copy.
     pub(crate) async fn create(
         self: &Arc<Self>,
-        address: IpAddr,
+        address: ClientKey,
         served: Option<OwnedFd>,
     ) -> Result<SpoolFile, SpoolError> {
         let spool = Arc::clone(self);
@@ -243,7 +243,7 @@ impl Count {
         let mut held = self.spool.lock();
         let all = held.all.saturating_add(bytes);
         let each = held.each.get(&self.address).copied().unwrap_or_default().saturating_add(bytes);
-        if all > self.spool.most || each > self.spool.most_each {
+        if all > self.spool.most || each > self.address.bound(self.spool.most_each) as u64 {
             return Err(SpoolError::Full);
         }
         held.all = all;
@@ -295,6 +295,10 @@ mod tests {
         Spool::new(Some(dir.into()), &ClientLimits { max_spooled, ..limits })
     }
 
+    fn ip(host: u8) -> ClientKey {
+        ClientKey::Ip([10, 0, 0, host].into())
+    }
+
     /// Waits until that many bytes are held: files are closed in their own time.
     async fn until_held(spool: &Spool, bytes: u64) {
         let settled = async {
@@ -309,7 +313,7 @@ mod tests {
     async fn a_body_is_what_was_appended_and_leaves_nothing() {
         let dir = tempfile::tempdir().expect("a directory");
         let spool = spool(dir.path(), 1000);
-        let mut file = spool.create([127, 0, 0, 1].into(), None).await.expect("a file");
+        let mut file = spool.create(ip(1), None).await.expect("a file");
         for piece in ["one ", "two"] {
             file.append(Bytes::from(piece)).await.expect("room");
         }
@@ -330,8 +334,7 @@ mod tests {
     async fn all_bodies_and_those_of_an_address_have_a_bound() {
         let dir = tempfile::tempdir().expect("a directory");
         let spool = spool(dir.path(), 100);
-        let create =
-            async |host| spool.create([10, 0, 0, host].into(), None).await.expect("a file");
+        let create = async |host| spool.create(ip(host), None).await.expect("a file");
         let (mut one, mut same, mut other, mut third) =
             (create(1).await, create(1).await, create(2).await, create(3).await);
         let bytes = |length| Bytes::from(vec![0; length]);

@@ -10,12 +10,11 @@
 use std::cmp::Reverse;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::Busy;
+use super::{Busy, ClientKey};
 
 #[derive(Debug)]
 pub(super) struct Admission {
@@ -32,24 +31,24 @@ pub(super) struct Admission {
 struct State {
     free: usize,
     /// How many places each address has.
-    held: BTreeMap<IpAddr, usize>,
+    held: BTreeMap<ClientKey, usize>,
     /// Places that are taken away as soon as they are given back.
     owed: usize,
     waiting: usize,
     last_ticket: u64,
     /// Who waits, by address and then in the order of arrival.
-    lines: HashMap<IpAddr, BTreeMap<u64, oneshot::Sender<()>>>,
+    lines: HashMap<ClientKey, BTreeMap<u64, oneshot::Sender<()>>>,
     /// The addresses of the lines, in the order in which it is their turn.
-    turns: VecDeque<IpAddr>,
+    turns: VecDeque<ClientKey>,
 }
 
 /// A place in the pool, of that address; it is given on when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Permit(Arc<Admission>, IpAddr);
+pub(crate) struct Permit(Arc<Admission>, ClientKey);
 
 impl Permit {
     /// The client's address.
-    pub(super) fn address(&self) -> IpAddr {
+    pub(super) fn address(&self) -> ClientKey {
         self.1
     }
 }
@@ -60,7 +59,7 @@ pub(crate) struct QueueShares {
     /// Addresses that wait.
     pub(crate) addresses: usize,
     /// Those with the most requests that wait, and how many those are; the most first.
-    pub(crate) largest: Vec<(IpAddr, usize)>,
+    pub(crate) largest: Vec<(ClientKey, usize)>,
     /// Requests of one address that may wait.
     pub(crate) limit: usize,
     /// The most places that one address has, of which there is one for each worker and some ahead.
@@ -112,14 +111,14 @@ impl Admission {
     ///
     /// # Errors
     /// [`Busy`] at once when as many wait as may.
-    pub(super) async fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Busy> {
+    pub(super) async fn enter(self: &Arc<Self>, address: ClientKey) -> Result<Permit, Busy> {
         let mut waiting = {
             let mut state = self.lock();
             if state.free > 0 && state.take(address, self.max_held_each) {
                 return Ok(Permit(Arc::clone(self), address));
             }
             let line = state.lines.get(&address).map_or(0, BTreeMap::len);
-            if state.waiting >= self.max_waiting || line >= self.max_waiting_each {
+            if state.waiting >= self.max_waiting || line >= address.bound(self.max_waiting_each) {
                 return Err(Busy);
             }
             let (ticket, turn) = state.line_up(address);
@@ -167,7 +166,7 @@ impl Admission {
     }
 
     /// An address has a place less.
-    fn release(&self, address: IpAddr) {
+    fn release(&self, address: ClientKey) {
         let mut state = self.lock();
         if let Entry::Occupied(mut held) = state.held.entry(address) {
             match held.get().checked_sub(1) {
@@ -198,7 +197,7 @@ impl Admission {
 }
 
 impl State {
-    fn line_up(&mut self, address: IpAddr) -> (u64, oneshot::Receiver<()>) {
+    fn line_up(&mut self, address: ClientKey) -> (u64, oneshot::Receiver<()>) {
         self.last_ticket += 1;
         let (sender, turn) = oneshot::channel();
         let line = self.lines.entry(address).or_default();
@@ -211,9 +210,9 @@ impl State {
     }
 
     /// Takes a free place for an address, unless it has as many as it may.
-    fn take(&mut self, address: IpAddr, most: usize) -> bool {
+    fn take(&mut self, address: ClientKey, most: usize) -> bool {
         let held = self.held.entry(address).or_default();
-        let may = *held < most;
+        let may = *held < address.bound(most);
         if may {
             *held += 1;
             self.free -= 1;
@@ -223,7 +222,9 @@ impl State {
 
     /// Takes whose turn it is out of the queue, with a free place.
     fn next(&mut self, most: usize) -> Option<oneshot::Sender<()>> {
-        let may = |address| self.held.get(address).is_none_or(|held| *held < most);
+        let may = |address: &ClientKey| {
+            self.held.get(address).is_none_or(|held| *held < address.bound(most))
+        };
         let at = self.turns.iter().position(may)?;
         let address = self.turns.remove(at)?;
         let line = self.lines.get_mut(&address)?;
@@ -239,7 +240,7 @@ impl State {
     }
 
     /// Takes somebody out of the queue, if he is still in it.
-    fn leave(&mut self, address: IpAddr, ticket: u64) -> bool {
+    fn leave(&mut self, address: ClientKey, ticket: u64) -> bool {
         let Some(line) = self.lines.get_mut(&address) else { return false };
         let was_there = line.remove(&ticket).is_some();
         if was_there {
@@ -256,7 +257,7 @@ impl State {
 /// A request in the queue.
 struct Waiting<'a> {
     admission: &'a Admission,
-    address: IpAddr,
+    address: ClientKey,
     ticket: u64,
     /// `None` once it has its place.
     turn: Option<oneshot::Receiver<()>>,
@@ -284,12 +285,12 @@ mod tests {
 
     use super::*;
 
-    const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
-    const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
+    const A: ClientKey = ClientKey::Ip(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)));
+    const B: ClientKey = ClientKey::Ip(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2)));
 
     type Entering = std::pin::Pin<Box<dyn Future<Output = Result<Permit, Busy>>>>;
 
-    fn enter(admission: &Arc<Admission>, address: IpAddr) -> Entering {
+    fn enter(admission: &Arc<Admission>, address: ClientKey) -> Entering {
         let admission = Arc::clone(admission);
         let mut entering: Entering = Box::pin(async move { admission.enter(address).await });
         // Lines up.

@@ -13,7 +13,7 @@ mod answer;
 mod descriptors;
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub(crate) use shm::message::{Assembler, DATAGRAM, message};
 
 pub(crate) use self::answer::{answer_head, decode_answer, files_of, max_answer};
 pub(crate) use self::descriptors::{receive_descriptors, send_descriptors};
-use super::Origin;
+use super::{ClientKey, Origin};
 use crate::config::DirConfig;
 
 /// The largest message before the first request.
@@ -53,6 +53,9 @@ pub(crate) fn hello<T: Serialize>(said: &Result<T, String>) -> anyhow::Result<Ve
     message(0, &[&serde_json::to_vec(said)?]).context("a message too long")
 }
 
+/// What stands for a client without an address: no client can have it, since it is a multicast address.
+const NO_ADDRESS: Ipv6Addr = Ipv6Addr::from_bits(u128::MAX);
+
 /// Bytes before the request itself: where it comes from, and how long the body is that is no part of it.
 pub(crate) const REQUEST_HEAD: usize = 8 + 16 + 8;
 
@@ -61,8 +64,9 @@ impl Origin {
     /// of IPv6 that stands for it.
     pub(crate) fn encode(self, body: u64) -> [u8; REQUEST_HEAD] {
         let client = match self.client {
-            IpAddr::V4(address) => address.to_ipv6_mapped(),
-            IpAddr::V6(address) => address,
+            ClientKey::Ip(IpAddr::V4(address)) => address.to_ipv6_mapped(),
+            ClientKey::Ip(IpAddr::V6(address)) => address,
+            ClientKey::Unix | ClientKey::Proxy => NO_ADDRESS,
         };
         let mut bytes = [0; REQUEST_HEAD];
         let (number, rest) = bytes.split_at_mut(8);
@@ -79,7 +83,10 @@ pub(crate) fn decode_request(payload: &[u8]) -> Option<(Origin, u64, &[u8])> {
     let (number, rest) = payload.split_first_chunk()?;
     let (client, rest) = rest.split_first_chunk::<16>()?;
     let (length, request) = rest.split_first_chunk()?;
-    let client = IpAddr::from(*client).to_canonical();
+    let client = match Ipv6Addr::from(*client) {
+        NO_ADDRESS => ClientKey::Unix,
+        address => ClientKey::Ip(IpAddr::V6(address).to_canonical()),
+    };
     let origin = Origin { number: u64::from_le_bytes(*number), client };
     Some((origin, u64::from_le_bytes(*length), request))
 }

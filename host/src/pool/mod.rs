@@ -6,6 +6,7 @@
 mod admission;
 mod autoscale;
 mod child;
+mod client_key;
 pub(crate) mod ipc;
 mod launch;
 pub(crate) mod machine_code;
@@ -34,8 +35,10 @@ use tokio::task::block_in_place;
 
 use self::admission::Admission;
 pub(crate) use self::admission::{Permit, QueueShares};
+pub(crate) use self::client_key::ClientKey;
 pub(crate) use self::payload::{Part, Payload, WithFiles};
 pub(crate) use self::schedule::may_wait;
+pub(crate) use self::sent_files::SentFile;
 use self::served_dir::{Directories, ServedDir};
 pub(crate) use self::worker_status::{RunningCall, WorkerActivity, WorkerStatus};
 use crate::config::{PoolKind, Route};
@@ -43,7 +46,7 @@ use crate::isolation::lockdown::Level;
 use crate::observe::metrics::Load;
 
 /// The address of requests that are the server's own.
-const INTERNAL_CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const INTERNAL_CLIENT: ClientKey = ClientKey::Ip(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
 
 /// How far past its deadline a call may be before its worker is given up.
 const OVERDUE: Duration = Duration::from_millis(500);
@@ -124,7 +127,7 @@ pub(crate) struct Origin {
     /// The request's number, as in the log.
     number: u64,
     /// The client's address.
-    client: IpAddr,
+    client: ClientKey,
 }
 
 /// A request that a worker has dealt with.
@@ -231,7 +234,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`Busy`] at once when as many wait as may, in all or of that address.
-    pub(crate) async fn enter(&self, address: IpAddr) -> Result<Permit, Busy> {
+    pub(crate) async fn enter(&self, address: ClientKey) -> Result<Permit, Busy> {
         self.admission.enter(address).await
     }
 

@@ -221,11 +221,13 @@ impl Server {
 
     fn wait_for_banner(&mut self) {
         let server = self;
-        let banner = server.wait_for_line("HTTP Server running on port ");
-        let (_, port) = banner.split_once("on port ").unwrap();
-        // In JSON, more follows.
-        let end = port.find(|c: char| !c.is_ascii_digit()).unwrap_or(port.len());
-        server.port = port[..end].parse().unwrap();
+        let banner = server.wait_for_line("HTTP Server running on ");
+        // A Unix socket has none.
+        if let Some((_, port)) = banner.split_once("on port ") {
+            // In JSON, more follows.
+            let end = port.find(|c: char| !c.is_ascii_digit()).unwrap_or(port.len());
+            server.port = port[..end].parse().unwrap();
+        }
         server.wait_for_line("sandbox ");
     }
 

@@ -76,7 +76,7 @@ impl Sandboxed {
     pub fn call(&self, handler: &Handler, request: &[u8]) -> Call {
         let context = CallContext {
             request: 1,
-            client: IpAddr::from([127, 0, 0, 1]),
+            client: Some(IpAddr::from([127, 0, 0, 1])),
             slot: 0,
             supervisor: None,
             body: None,

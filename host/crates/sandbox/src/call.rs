@@ -33,8 +33,8 @@ const HOSTCALL_BYTES: usize = 16 << 20;
 pub struct CallContext<'a> {
     /// The request's number, as in the log.
     pub request: u64,
-    /// The client's address.
-    pub client: IpAddr,
+    /// The client's address; none where it came by a Unix socket.
+    pub client: Option<IpAddr>,
     /// The worker's slot in the ledger; no two running calls share one.
     pub slot: u32,
     /// Who takes the call's output, and says whose turn it is to compute; `None` if that goes into
@@ -251,7 +251,7 @@ impl Answer {
 }
 
 /// Gives a command its request: its environment may be read as early as while it is instantiated.
-fn begin(store: &mut Store<State>, handler: &Handler, request: &[u8], client: IpAddr) {
+fn begin(store: &mut Store<State>, handler: &Handler, request: &[u8], client: Option<IpAddr>) {
     if handler.entry.is_command() && !request.is_empty() {
         store.data_mut().begin_command(request, client);
     }

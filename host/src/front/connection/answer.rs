@@ -4,17 +4,18 @@ use std::io;
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http1::READ;
 use rustix::fs::{Advice, fadvise, sendfile};
-use rustix::ioctl::{Getter, ioctl};
+use rustix::io::pread;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
-use tokio::net::TcpStream;
-use tokio::task::yield_now;
+use tokio::task::{spawn_blocking, yield_now};
 
 use super::phase_timer::{Phase, PhaseTimer, Stop};
-use crate::pool::{Part, Payload, WithFiles};
+use crate::front::stream::{PIECE_OF_FILE, Stream};
+use crate::pool::{Part, Payload, SentFile, WithFiles};
 
 /// Bodies up to this many bytes are copied behind the head, which costs less than
 /// to write two pieces.
@@ -32,13 +33,28 @@ pub(super) const LINGER_BYTES: usize = 1 << 30;
 /// # Errors
 /// A [`Stop`] when the client is gone or takes it too slowly.
 pub(super) async fn write(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     timer: &mut PhaseTimer<'_>,
     head: Vec<u8>,
     body: Payload,
     sent: &mut usize,
 ) -> Result<(), Stop> {
     timer.enter(Phase::Answer);
+    stream.begin_answer();
+    write_parts(stream, timer, head, body, sent).await?;
+    match stream.plain() {
+        Some(_) => Ok(()),
+        None => flush(stream, timer, *sent).await,
+    }
+}
+
+async fn write_parts(
+    stream: &mut Stream,
+    timer: &mut PhaseTimer<'_>,
+    head: Vec<u8>,
+    body: Payload,
+    sent: &mut usize,
+) -> Result<(), Stop> {
     match body {
         Payload::Here(body) if body.is_empty() => write_all(stream, timer, &mut &*head, sent).await,
         Payload::Here(body) if body.len() <= ONE_WRITE => {
@@ -49,21 +65,29 @@ pub(super) async fn write(
         }
         Payload::WithFiles(body) => Box::pin(write_files(stream, timer, head, *body, sent)).await,
         // (Boxed, since every connection would hold room for it.)
-        body => Box::pin(write_from(stream, timer, head, body, sent)).await,
+        body => match stream.plain() {
+            Some(_) => Box::pin(write_from(stream, timer, head, body, sent)).await,
+            // It is encrypted into memory of ours anyway, and its worker does not wait for the client.
+            None => {
+                let body = Bytes::from(body);
+                write_all(stream, timer, &mut Buf::chain(&*head, &*body), sent).await
+            }
+        },
     }
 }
 
 /// Writes a response whose body is where its worker left it, from there, as much as the client
 /// takes at once. One that takes no more waits with a copy of the rest.
 async fn write_from(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     timer: &mut PhaseTimer<'_>,
     mut head: Vec<u8>,
     mut body: Payload,
     sent: &mut usize,
 ) -> Result<(), Stop> {
     while !head.is_empty() || body.len() > 0 {
-        match stream.try_io(Interest::WRITABLE, || body.write(&head, &*stream)) {
+        let socket = stream.socket();
+        match socket.try_io(Interest::WRITABLE, || body.write(&head, socket)) {
             Ok(written @ 1..) => {
                 *sent += written;
                 let of_head = written.min(head.len());
@@ -82,7 +106,7 @@ async fn write_from(
 
 /// Writes a response with files, which the kernel sends by itself.
 async fn write_files(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     timer: &mut PhaseTimer<'_>,
     mut head: Vec<u8>,
     mut body: WithFiles,
@@ -100,7 +124,11 @@ async fn write_files(
             Part::File(file, start, length) => {
                 write_all(stream, timer, &mut &*head, sent).await?;
                 head.clear();
-                send_file(stream, timer, &*file, start..start.saturating_add(length), sent).await?;
+                let part = start..start.saturating_add(length);
+                match stream.plain() {
+                    Some(_) => send_file(stream, timer, &*file, part, sent).await?,
+                    None => read_file(stream, timer, &file, part, sent).await?,
+                }
             }
         }
     }
@@ -110,13 +138,14 @@ async fn write_files(
 /// Has the kernel send a part of a file, as fast as the client takes it. That of one which has become shorter cannot be
 /// sent whole.
 async fn send_file(
-    stream: &TcpStream,
+    stream: &Stream,
     timer: &mut PhaseTimer<'_>,
     file: impl AsFd,
     part: Range<u64>,
     sent: &mut usize,
 ) -> Result<(), Stop> {
     let Range { start: mut position, end } = part;
+    let socket = stream.socket();
     let mut taken = 0;
     let mut turn_ends = position;
     while position < end {
@@ -129,12 +158,12 @@ async fn send_file(
             turn_ends = position.saturating_add(PIECE);
         }
         let most = usize::try_from(end - position).unwrap_or(usize::MAX).min(PIECE as usize);
-        let send = || Ok(sendfile(stream, &file, Some(&mut position), most)?);
-        match stream.try_io(Interest::WRITABLE, send) {
+        let send = || Ok(sendfile(socket, &file, Some(&mut position), most)?);
+        match socket.try_io(Interest::WRITABLE, send) {
             Ok(written @ 1..) => *sent += written,
             Ok(0) => return Err(Stop::Shortened),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                match timer.wait(stream.writable()).await {
+                match timer.wait(socket.writable()).await {
                     Err(late @ Stop::Late(_)) => {
                         taken = progress(stream, timer, *sent, taken).ok_or(late)?
                     }
@@ -147,14 +176,43 @@ async fn send_file(
     Ok(())
 }
 
+/// Reads a part of a file, on threads where that may take its time, and writes it: the kernel cannot encrypt it.
+async fn read_file(
+    stream: &mut Stream,
+    timer: &mut PhaseTimer<'_>,
+    file: &Arc<SentFile>,
+    part: Range<u64>,
+    sent: &mut usize,
+) -> Result<(), Stop> {
+    let Range { start: mut position, end } = part;
+    while position < end {
+        let most = usize::try_from(end - position).unwrap_or(usize::MAX).min(PIECE_OF_FILE);
+        let file = Arc::clone(file);
+        let piece = spawn_blocking(move || {
+            let mut piece = vec![0; most];
+            let read = pread(&*file, &mut piece[..], position)?;
+            piece.truncate(read);
+            let _ = fadvise(&*file, position, NonZeroU64::new(AHEAD), Advice::WillNeed);
+            Ok::<_, io::Error>(piece)
+        });
+        let piece = piece.await.ok().and_then(Result::ok).ok_or(Stop::Gone)?;
+        if piece.is_empty() {
+            return Err(Stop::Shortened);
+        }
+        position += piece.len() as u64;
+        write_all(stream, timer, &mut &*piece, sent).await?;
+    }
+    Ok(())
+}
+
 /// Asks the kernel how much of what was sent the client has taken; `None` if that is no more than `taken`.
 fn progress(
-    stream: impl AsFd,
+    stream: &Stream,
     timer: &mut PhaseTimer<'_>,
     sent: usize,
     taken: usize,
 ) -> Option<usize> {
-    let taken_now = sent.saturating_sub(unsent(stream));
+    let taken_now = stream.taken(sent);
     let more = taken_now.checked_sub(taken).filter(|more| *more > 0)?;
     timer.progress(more);
     Some(taken_now)
@@ -165,7 +223,7 @@ fn progress(
 /// What the kernel has room for says nothing of that: at a deadline it is asked how much the
 /// client has taken.
 async fn write_all(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     timer: &mut PhaseTimer<'_>,
     bytes: &mut impl Buf,
     sent: &mut usize,
@@ -176,7 +234,7 @@ async fn write_all(
             Ok(written @ 1..) => *sent += written,
             Ok(0) => return Err(Stop::Gone),
             Err(late @ Stop::Late(_)) => {
-                taken = progress(&*stream, timer, *sent, taken).ok_or(late)?;
+                taken = progress(stream, timer, *sent, taken).ok_or(late)?;
             }
             Err(stop) => return Err(stop),
         }
@@ -184,22 +242,24 @@ async fn write_all(
     Ok(())
 }
 
-/// Bytes in a socket that its peer has not acknowledged; what cannot be told counts as all.
-fn unsent(socket: impl AsFd) -> usize {
-    // SAFETY: TIOCOUTQ writes one int to where it is told to (tcp(7), as SIOCOUTQ).
-    #[expect(unsafe_code, reason = "rustix has no name for this request")]
-    let request = unsafe { Getter::<{ libc::TIOCOUTQ as rustix::ioctl::Opcode }, i32>::new() };
-    // SAFETY: the request is what it says, and changes nothing.
-    #[expect(unsafe_code, reason = "rustix has no name for this request")]
-    let bytes = unsafe { ioctl(socket, request) };
-    bytes.ok().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(usize::MAX)
+/// Has the kernel take all that was written, which may wait to be encrypted and sent.
+async fn flush(stream: &mut Stream, timer: &mut PhaseTimer<'_>, sent: usize) -> Result<(), Stop> {
+    let mut taken = 0;
+    loop {
+        match timer.wait(stream.flush()).await {
+            Err(late @ Stop::Late(_)) => {
+                taken = progress(stream, timer, sent, taken).ok_or(late)?
+            }
+            flushed => return flushed,
+        }
+    }
 }
 
 /// Ends a connection in the client's own time, within bounds: what it still sends, at most `most`
 /// bytes, is read and dropped, so that it gets to see its answer (RFC 9112, 9.6).
-pub(super) async fn linger(stream: &mut TcpStream, timer: &mut PhaseTimer<'_>, most: usize) {
+pub(super) async fn linger(stream: &mut Stream, timer: &mut PhaseTimer<'_>, most: usize) {
     timer.enter(Phase::Linger);
-    if stream.shutdown().await.is_err() {
+    if timer.wait(stream.shutdown()).await.is_err() {
         return;
     }
     let mut buffer = BytesMut::with_capacity(READ);

@@ -10,7 +10,6 @@ use sandbox::SpooledBody;
 use tokio::task::spawn_blocking;
 
 use super::failure::Failure;
-use super::socket::has_bytes;
 use super::{Connection, Unserved, request_line};
 use crate::front::spool::{SpoolError, SpoolFile};
 
@@ -27,8 +26,8 @@ impl Connection<'_> {
         Ok(self.file(spooled).await?.append(piece).await?)
     }
 
-    /// Waits for more of a body that is `left` bytes longer, and moves what there is from the socket into its file:
-    /// whoever sends holds no memory here.
+    /// Waits for more of a body that is `left` bytes longer, and moves what there is from a socket without TLS into its
+    /// file: whoever sends holds no memory here.
     pub(super) async fn receive(
         &mut self,
         spooled: &mut Option<SpoolFile>,
@@ -36,15 +35,16 @@ impl Connection<'_> {
     ) -> Result<(), Unserved> {
         self.buffer = BytesMut::new();
         self.lease.hold(self.framing.digested())?;
-        self.timer.wait(self.stream.readable()).await?;
-        match has_bytes(&self.stream) {
+        let socket = self.stream.socket();
+        self.timer.wait(socket.readable()).await?;
+        match socket.has_bytes() {
             Ok(true) => {}
             // It was not ready after all.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Ok(false) | Err(_) => return Err(Unserved::Gone),
         }
         let file = self.file(spooled).await.map_err(Failure::from)?;
-        let received = file.receive(&self.stream, left.min(PIECE)).await.map_err(Failure::from)?;
+        let received = file.receive(socket, left.min(PIECE)).await.map_err(Failure::from)?;
         self.framing.pass(received);
         self.timer.progress(received);
         Ok(())

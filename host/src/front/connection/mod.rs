@@ -3,16 +3,17 @@
 
 mod answer;
 mod body;
+mod departure;
 mod ended;
 mod failure;
+mod first_read;
+mod opening;
 mod phase_timer;
 mod request_line;
-mod socket;
 
 use std::fmt::Write as _;
 use std::future::{poll_fn, ready};
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -23,26 +24,31 @@ use http1::{
     Awaited, Framing, Head, MAX_RESPONSE_HEAD, Malformed, Outgoing, Persistence, Reject, Reply,
     Request, Version, error_response, prepare_start,
 };
-use rustix::net::sockopt::set_socket_linger;
 use sandbox::SpooledBody;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use self::answer::{LINGER_BYTES, linger, write};
+use self::departure::{broken_off, left};
 use self::failure::Failure;
+use self::first_read::read_first;
+use self::opening::{Opened, open};
 use self::phase_timer::{Phase, PhaseTimer, Stop};
 use self::request_line::RequestLine;
-use self::socket::{CONTINUE, left, read_first, reset};
 use crate::config::ClientLimits;
 use crate::front::clients::{ConnectionLease, Full};
 use crate::front::context::Context;
+use crate::front::socket::{Peer, Socket};
 use crate::front::spool::{IN_MEMORY, SpoolFile};
+use crate::front::stream::Stream;
 use crate::handlers::routing::{Generation, hand_on};
 use crate::observe::log::{self, AccessLogEntry};
 use crate::pool::{Busy, Done, Payload};
+
+/// An interim response, which every HTTP/1.1 client must pass over (RFC 9110, 15.2).
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Bytes of a response that mostly hold its head.
 const USUAL_HEAD: usize = 2 << 10;
@@ -52,11 +58,16 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Serves a client until it is done, misbehaves or falls silent.
 pub(crate) async fn serve(
-    context: &Context,
+    context: &Arc<Context>,
     lease: ConnectionLease,
-    stream: TcpStream,
-    client: SocketAddr,
+    socket: Socket,
+    peer: Peer,
 ) {
+    if socket.set_nodelay().is_err() {
+        return;
+    }
+    let Some(opened) = open(context, lease, socket, peer).await else { return };
+    let Opened { lease, stream, client } = opened;
     let client = client.to_string();
     let mut connection = Connection {
         context,
@@ -88,13 +99,14 @@ pub(crate) async fn serve(
 
 /// Tells a client that has too many connections that it cannot have this one.
 pub(crate) async fn turn_away(
-    mut stream: TcpStream,
+    socket: Socket,
     limits: &ClientLimits,
     draining: watch::Receiver<bool>,
 ) {
     let text = "There are too many connections from your address: try again in a moment";
     let response = error_response(503, text, &last_reply(false));
-    if stream.try_write(&response).is_ok() {
+    if socket.try_write(&response).is_ok() {
+        let mut stream = Stream::Plain(socket);
         let mut timer = PhaseTimer::new(limits, draining);
         let _ = timeout(FAREWELL, linger(&mut stream, &mut timer, LINGER_BYTES)).await;
     }
@@ -119,7 +131,7 @@ fn outgoing(response: &Payload, reply: &Reply) -> Result<Outgoing, Malformed> {
 struct Connection<'a> {
     context: &'a Context,
     lease: ConnectionLease,
-    stream: TcpStream,
+    stream: Stream,
     /// The client's address and port, as the log has them.
     client: &'a str,
     timer: PhaseTimer<'a>,
@@ -211,8 +223,10 @@ impl<'a> Connection<'a> {
                 self.timer.wait(self.stream.write_all(CONTINUE)).await?;
             }
             match self.framing.announced_rest() {
-                Some(left) => Box::pin(self.receive(&mut spooled, left)).await?,
-                None => self.read().await?,
+                Some(left) if self.stream.plain().is_some() => {
+                    Box::pin(self.receive(&mut spooled, left)).await?;
+                }
+                _ => self.read().await?,
             }
             self.began.get_or_insert_with(Instant::now);
         }
@@ -228,7 +242,7 @@ impl<'a> Connection<'a> {
             }
             self.lease.hold(0)?;
             self.timer.wait_idle(readable, &self.lease).await?;
-            return match read_first(&self.stream, &mut self.buffer) {
+            return match read_first(&mut self.stream, &mut self.buffer).await {
                 Ok(1..) => Ok(()),
                 // It was not ready after all.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
@@ -300,7 +314,8 @@ impl<'a> Connection<'a> {
             (access.handler, access.worker) = (done.call.elapsed, done.worker);
             let response = done.call.result?;
             let outgoing = outgoing(&response, &reply)?;
-            self.lease.hold(response.held() + self.buffer.len())?;
+            let overhead = self.stream.overhead(response.len());
+            self.lease.hold(response.held() + overhead + self.buffer.len())?;
             Ok((outgoing, response))
         });
         let next = match result {
@@ -367,7 +382,7 @@ impl<'a> Connection<'a> {
                 log::captured(number, &done.call.captured, &generation.output);
                 Ok(done)
             }
-            () = reset(&self.stream) => Err(Failure::ClientGone),
+            () = broken_off(self.stream.socket()) => Err(Failure::ClientGone),
         }
     }
 
@@ -394,7 +409,7 @@ impl<'a> Connection<'a> {
             Err(stop) => {
                 access.error.get_or_insert_with(|| stop.to_string());
                 // The kernel, too, lets go of what the client does not take.
-                let _ = set_socket_linger(&self.stream, Some(Duration::ZERO));
+                self.stream.socket().reset_on_close();
                 Next::Close
             }
         }

@@ -1,7 +1,7 @@
 //! Which slots have a worker, who is told of what, and when somebody must look again.
 
+use crate::pool::ClientKey;
 use std::cell::RefCell;
-use std::net::{IpAddr, Ipv4Addr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -54,7 +54,7 @@ impl Fixture {
     }
 
     fn enter(&self, host: u8) -> Option<Permit> {
-        match poll(self.admission.enter(IpAddr::V4(Ipv4Addr::new(10, 0, 0, host)))) {
+        match poll(self.admission.enter(ClientKey::Ip([10, 0, 0, host].into()))) {
             Poll::Ready(entered) => Some(entered.expect("room in the queue")),
             Poll::Pending => None,
         }

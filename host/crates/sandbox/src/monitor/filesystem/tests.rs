@@ -78,7 +78,7 @@ impl Monitored {
         let deadline = Instant::now() + Duration::from_secs(60);
         let context = CallContext {
             request: 0,
-            client: IpAddr::from([127, 0, 0, 1]),
+            client: Some(IpAddr::from([127, 0, 0, 1])),
             slot: 0,
             supervisor: None,
             body,

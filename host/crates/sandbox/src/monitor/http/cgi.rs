@@ -18,16 +18,20 @@ use crate::response::Message;
 /// Fields of a response; one with more does not pass the server either.
 const MAX_FIELDS: usize = 128;
 
+/// What `REMOTE_ADDR` is of a client without an address, as with nginx.
+const UNIX: &str = "unix:";
+
 /// What `SERVER_SOFTWARE` says.
 const SOFTWARE: &str = concat!("swapbox/", env!("CARGO_PKG_VERSION"));
 
 impl State {
     /// The request is the command's environment and standard input, its standard output the response.
-    pub(crate) fn begin_command(&mut self, request: &[u8], client: IpAddr) {
+    pub(crate) fn begin_command(&mut self, request: &[u8], client: Option<IpAddr>) {
         let request = IncomingRequest::new(request, self.exchange.spooled.clone());
         self.exchange.is_head = request.is_head();
         self.exchange.stdin = request.body();
-        self.exchange.variables = variables(&request, &client.to_string());
+        self.exchange.variables =
+            variables(&request, &client.map_or_else(|| UNIX.into(), |ip| ip.to_string()));
         self.exchange.stdout = Some(Vec::new());
     }
 
