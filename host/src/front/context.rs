@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use crate::config::{ClientLimits, HostName};
 use crate::front::clients::Clients;
+use crate::front::phase::Phase;
 use crate::front::spool::Spool;
 use crate::handlers::routing::Routes;
 use crate::observe::events::Events;
@@ -21,5 +22,6 @@ pub(crate) struct Context {
     pub(crate) spool: Arc<Spool>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) events: Arc<Events>,
+    pub(crate) phase: Arc<Phase>,
     pub(crate) draining: watch::Receiver<bool>,
 }

@@ -20,6 +20,7 @@ use crate::front::clients::{Clients, ConnectionLease, OverShare};
 use crate::front::connection;
 use crate::front::context::Context;
 use crate::front::listener::Listener;
+use crate::front::phase::Phase;
 use crate::front::spool::Spool;
 use crate::handlers::routing::Routes;
 use crate::observe::events::Events;
@@ -47,6 +48,7 @@ pub struct Server {
     clients: Arc<Clients>,
     spool: Arc<Spool>,
     hosts: Vec<HostName>,
+    phase: Arc<Phase>,
     grace: Duration,
 }
 
@@ -84,12 +86,18 @@ impl Server {
         let spool = spool(config)?;
         let clients = Arc::new(Clients::new(&config.client));
         let (hosts, limits) = (config.hosts.clone(), config.client);
-        Ok(Self { listener, limits, clients, spool, hosts, grace: config.grace })
+        let phase = Arc::default();
+        Ok(Self { listener, limits, clients, spool, hosts, phase, grace: config.grace })
     }
 
     /// What says how much clients hold.
     pub(crate) fn holdings(&self) -> Holdings {
         Holdings { clients: Arc::clone(&self.clients), spool: Arc::clone(&self.spool) }
+    }
+
+    /// How far it is.
+    pub(crate) fn phase(&self) -> Arc<Phase> {
+        Arc::clone(&self.phase)
     }
 
     /// The address that is listened on, with the port that was picked; the first of several.
@@ -110,9 +118,18 @@ impl Server {
         stop: impl Future<Output = ()>,
     ) -> bool {
         let (drain, draining) = watch::channel(false);
-        let Self { listener, limits, clients, spool, hosts, grace } = self;
-        let context = Context { routes, limits, hosts, clients, spool, metrics, events, draining };
-        let context = Arc::new(context);
+        let Self { listener, limits, clients, spool, hosts, phase, grace } = self;
+        let context = Arc::new(Context {
+            routes,
+            limits,
+            hosts,
+            clients,
+            spool,
+            metrics,
+            events,
+            phase,
+            draining,
+        });
         let permits = Arc::new(Semaphore::new(limits.max_connections));
         tokio::select! {
             never = accept(&listener, &permits, &context) => match never {},
