@@ -80,6 +80,10 @@ fuzz SECONDS="60":
 canary TOOLCHAIN="stable":
   .ci/canary {{TOOLCHAIN}}
 
+# What a release consists of, in target/dist (the Debian package needs cargo-deb, the SBOM cargo-cyclonedx).
+dist:
+  deploy/dist
+
 # All that continuous integration does; it installs Debian packages.
 ci:
   bash .ci/run

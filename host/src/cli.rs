@@ -12,6 +12,7 @@ use clap_complete::Shell;
 use crate::config::{Config, Route, Settings, describe};
 use crate::environment::Environment;
 use crate::new::{self, Project};
+use crate::operator::{Drain, Health, Question};
 
 /// The program's name, where it is called by none.
 const NAME: &str = "host";
@@ -58,6 +59,14 @@ enum Command {
         #[arg(short, long, value_name = "FILE")]
         output: PathBuf,
     },
+    /// Ask a running server whether it serves requests
+    ///
+    /// It says so in one line. The exit status is 0 if it does, and else 1.
+    Health(Health),
+    /// Have a running server send its clients elsewhere, before it is told to end
+    ///
+    /// From then on it is not ready, and keeps no connection after its next answer. It goes on serving until it ends.
+    Drain(Drain),
     /// Run the attack catalogue against both pools, and show what stops each attack
     #[cfg(feature = "demo")]
     Demo(demo::Options),
@@ -85,6 +94,8 @@ pub enum Task {
     /// Run the attack catalogue.
     #[cfg(feature = "demo")]
     Demo(demo::Options),
+    /// Ask a running server this.
+    Ask(Question),
     /// Print this.
     Print(Vec<u8>),
     /// Make this project in the working directory.
@@ -136,6 +147,12 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Usage> {
         Some(Command::Demo(options)) => {
             options.check().map_err(|error| Usage::Error(error.to_string()))?;
             Ok(Task::Demo(options))
+        }
+        Some(Command::Health(options)) => {
+            options.question().map(Task::Ask).map_err(|error| Usage::Error(format!("{error:#}")))
+        }
+        Some(Command::Drain(options)) => {
+            options.question().map(Task::Ask).map_err(|error| Usage::Error(format!("{error:#}")))
         }
         Some(Command::Completions { shell }) => Ok(Task::Print(completions(shell, called))),
         Some(Command::Man) => manual_page(called)

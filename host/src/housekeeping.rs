@@ -1,5 +1,5 @@
-//! What is done now and then, beside all requests: memory that a burst needed is given back, and
-//! a served directory that was deleted is reported.
+//! What is done now and then, beside all requests: memory that a burst needed is given back, a
+//! served directory that was deleted is reported, and a container's orphans are waited for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use crate::handlers::routing::Routes;
 use crate::isolation::malloc;
 use crate::observe::metrics::Metrics;
+use crate::orphans;
 use crate::pool::served_dir::Directories;
 
 /// How often it is looked after. What was not needed from one time to the next is given back.
@@ -23,8 +24,12 @@ const ROUNDS: u32 = 2;
 /// allocates meanwhile may wait for milliseconds.
 const QUIET: u64 = 100;
 
-/// Looks after the pools and directories of all handlers, until it is dropped.
+/// Looks after the pools and directories of all handlers, and after orphans, until it is dropped.
 pub(crate) async fn run(routes: Arc<Routes>, directories: Arc<Directories>, metrics: Arc<Metrics>) {
+    tokio::join!(look_after(routes, directories, metrics), orphans::reap());
+}
+
+async fn look_after(routes: Arc<Routes>, directories: Arc<Directories>, metrics: Arc<Metrics>) {
     let mut before = 0;
     let mut idle_rounds = ROUNDS;
     loop {

@@ -35,6 +35,8 @@ pub mod inspect;
 pub mod isolation;
 pub mod new;
 pub mod observe;
+pub mod operator;
+mod orphans;
 pub mod pool;
 pub mod program;
 pub mod run;

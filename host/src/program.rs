@@ -14,6 +14,7 @@ use crate::demo;
 use crate::isolation::lockdown;
 use crate::new::Project;
 use crate::observe::log;
+use crate::operator::Question;
 use crate::{dispatch, export, inspect, run};
 
 /// Exit status for a command line that is not right.
@@ -31,6 +32,7 @@ pub fn main() -> ExitCode {
         }
         #[cfg(feature = "demo")]
         Ok(Task::Demo(options)) => demo::run(&options),
+        Ok(Task::Ask(question)) => ask(&question),
         Ok(Task::New(project)) => make(&project),
         Ok(Task::Inspect(handler, config)) => inspect_handler(&handler, &config),
         Ok(Task::Export { handler, output, config }) => export_handler(&handler, &output, &config),
@@ -63,6 +65,13 @@ fn make(project: &Project) -> anyhow::Result<()> {
     let next_steps = project.create(Path::new("."))?;
     // A pipe that is closed early has read enough.
     let _ = write!(std::io::stdout(), "{next_steps}");
+    Ok(())
+}
+
+fn ask(question: &Question) -> anyhow::Result<()> {
+    let word = question.ask()?;
+    // A pipe that is closed early has read enough.
+    let _ = writeln!(std::io::stdout(), "{word}");
     Ok(())
 }
 

@@ -153,7 +153,7 @@ async fn serve_until_stopped(
         losses: log.losses(),
         io: Handle::current(),
         reload,
-        phase: admin::Phase::default(),
+        phase: server.phase(),
     });
     let listener = config.admin.as_ref().map(admin::Listener::bind).transpose()?;
     let admin_address = listener.as_ref().map(|listener| listener.address().clone());

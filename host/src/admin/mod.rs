@@ -27,7 +27,7 @@ use tokio::sync::oneshot;
 
 pub(crate) use self::listener::Listener;
 pub(crate) use self::server::CONNECTIONS;
-pub(crate) use self::state::{Facts, Phase, ReloadRequest, State};
+pub(crate) use self::state::{Facts, ReloadRequest, State};
 
 /// The listener while it serves; it ends when this is dropped.
 pub(crate) struct Admin {

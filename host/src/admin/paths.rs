@@ -42,6 +42,7 @@ GET /metrics   metrics, in Prometheus's text format or in OpenMetrics
 GET /status    the same state as JSON
 GET /events    what happens, as server-sent events
 POST /reload   take up changed handlers, as SIGHUP does
+POST /drain    from here on be not ready, and keep no connection after its next answer
 ";
 
 /// Answers a request, which came by this address of ours.
@@ -60,7 +61,7 @@ pub(super) async fn respond<B>(
     let allowed = match path {
         "/" | "/livez" | "/readyz" | "/metrics" | "/status" | "/events" => READ,
         "/dashboard.css" | "/dashboard.js" => READ,
-        "/reload" => CHANGE,
+        "/reload" | "/drain" => CHANGE,
         _ => return text(StatusCode::NOT_FOUND, "Not found: GET / lists what there is\n"),
     };
     if !allowed.split(", ").any(|method| method == request.method().as_str()) {
@@ -79,10 +80,11 @@ pub(super) async fn respond<B>(
         "/status" => json(StatusCode::OK, &Status::of(state, Scope::Workers)),
         "/events" if request.method() == Method::HEAD => answer(StatusCode::OK, EVENTS, ""),
         "/events" => events(state, Which::asked_for(request.uri().query())),
-        "/reload" if !may_change(headers) => {
+        "/reload" | "/drain" if !may_change(headers) => {
             text(StatusCode::FORBIDDEN, "Forbidden: another site's page asks for it\n")
         }
         "/reload" => reload(state).await,
+        "/drain" => drain(state),
         _ => text(StatusCode::OK, INDEX),
     }
 }
@@ -113,6 +115,15 @@ fn events(state: &State, which: Which) -> Response<Body> {
         }
         None => text(StatusCode::SERVICE_UNAVAILABLE, "As many look on as may\n"),
     }
+}
+
+/// Has clients go elsewhere, for the time until the server is told to end.
+fn drain(state: &State) -> Response<Body> {
+    state.phase.leave();
+    tracing::info!(
+        "POST /drain: not ready from here on; each answer is the last of its connection"
+    );
+    json(StatusCode::OK, &json!({ "ready": false, "reasons": state.unready() }))
 }
 
 /// Has handlers taken up, and waits for what comes of it.

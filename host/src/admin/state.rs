@@ -1,7 +1,6 @@
 //! What the operator's listener knows of the server.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Handle;
@@ -10,6 +9,7 @@ use tokio::time::timeout;
 
 use super::guard::Names;
 use crate::config::{ClientLimits, Config, PoolKind};
+use crate::front::phase::Phase;
 use crate::front::server::Holdings;
 use crate::handlers::reload::Outcome;
 use crate::handlers::routing::Routes;
@@ -32,7 +32,7 @@ pub(crate) struct State {
     pub(crate) io: Handle,
     /// Whoever takes up handlers.
     pub(crate) reload: mpsc::Sender<ReloadRequest>,
-    pub(crate) phase: Phase,
+    pub(crate) phase: Arc<Phase>,
 }
 
 /// What does not change.
@@ -48,34 +48,6 @@ pub(crate) struct Facts {
 
 /// Asks for handlers to be taken up; it is answered with what came of it.
 pub(crate) struct ReloadRequest(pub(crate) oneshot::Sender<anyhow::Result<Outcome>>);
-
-/// How far the server is.
-#[derive(Debug, Default)]
-pub(crate) struct Phase(AtomicU8);
-
-const SERVING: u8 = 1;
-const DRAINING: u8 = 2;
-
-impl Phase {
-    /// Requests are served from here on.
-    pub(crate) fn serve(&self) {
-        self.0.store(SERVING, Ordering::Relaxed);
-    }
-
-    /// No new requests are served from here on.
-    pub(crate) fn drain(&self) {
-        self.0.store(DRAINING, Ordering::Relaxed);
-    }
-
-    /// Why no requests are served.
-    pub(super) fn reason(&self) -> Option<&'static str> {
-        match self.0.load(Ordering::Relaxed) {
-            SERVING => None,
-            DRAINING => Some("the server is shutting down"),
-            _ => Some("the server is starting"),
-        }
-    }
-}
 
 impl Facts {
     /// Those of this configuration.

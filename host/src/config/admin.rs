@@ -29,6 +29,15 @@ impl AdminAddress {
             Self::Unix(_) => true,
         }
     }
+
+    /// The port of an IP address.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Self::Tcp(address) => Some(address.port()),
+            Self::Unix(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for AdminAddress {

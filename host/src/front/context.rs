@@ -7,6 +7,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::config::{ClientLimits, HostName};
 use crate::front::clients::{Clients, OverShare};
 use crate::front::connection;
+use crate::front::phase::Phase;
 use crate::front::socket::{Peer, Socket};
 use crate::front::spool::Spool;
 use crate::front::throttle::Throttle;
@@ -25,6 +26,7 @@ pub(crate) struct Context {
     pub(crate) spool: Arc<Spool>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) events: Arc<Events>,
+    pub(crate) phase: Arc<Phase>,
     pub(crate) draining: watch::Receiver<bool>,
     /// Whether each connection begins with a PROXY header.
     pub(crate) proxy_protocol: bool,

@@ -19,6 +19,7 @@ use crate::front::connection;
 use crate::front::context::Context;
 use crate::front::listener::{BoundAddress, Listener};
 use crate::front::passed_sockets::PassedSockets;
+use crate::front::phase::Phase;
 use crate::front::spool::Spool;
 use crate::front::throttle::Throttle;
 use crate::front::tls::Tls;
@@ -51,6 +52,7 @@ pub struct Server {
     hosts: Vec<HostName>,
     proxy_protocol: bool,
     tls: Option<Arc<Tls>>,
+    phase: Arc<Phase>,
     grace: Duration,
 }
 
@@ -92,13 +94,18 @@ impl Server {
         let spool = spool(config)?;
         let clients = Arc::new(Clients::new(&config.client));
         let (hosts, limits) = (config.hosts.clone(), config.client);
-        let (proxy_protocol, grace) = (config.proxy_protocol, config.grace);
-        Ok(Self { listener, limits, clients, spool, hosts, proxy_protocol, tls, grace })
+        let (proxy_protocol, grace, phase) = (config.proxy_protocol, config.grace, Arc::default());
+        Ok(Self { listener, limits, clients, spool, hosts, proxy_protocol, tls, phase, grace })
     }
 
     /// What says how much clients hold.
     pub(crate) fn holdings(&self) -> Holdings {
         Holdings { clients: Arc::clone(&self.clients), spool: Arc::clone(&self.spool) }
+    }
+
+    /// How far it is.
+    pub(crate) fn phase(&self) -> Arc<Phase> {
+        Arc::clone(&self.phase)
     }
 
     /// The certificate, which can be read again.
@@ -124,7 +131,8 @@ impl Server {
         stop: impl Future<Output = ()>,
     ) -> bool {
         let (drain, draining) = watch::channel(false);
-        let Self { listener, limits, clients, spool, hosts, proxy_protocol, tls, grace } = self;
+        let Self { listener, limits, clients, spool, hosts, proxy_protocol, tls, phase, grace } =
+            self;
         let farewells = limits.max_connections / CONNECTIONS_PER_FAREWELL;
         let context = Arc::new(Context {
             routes,
@@ -134,6 +142,7 @@ impl Server {
             spool,
             metrics,
             events,
+            phase,
             draining,
             proxy_protocol,
             tls,

@@ -53,6 +53,7 @@ fn each_path_has_its_answer(pool: &str) {
         ("GET", "/livez/", 404, None),
         ("POST", "/metrics", 405, Some("GET, HEAD")),
         ("GET", "/reload", 405, Some("POST")),
+        ("GET", "/drain", 405, Some("POST")),
         ("PUT", "/reload", 405, Some("POST")),
     ] {
         let response = operator.request(method, path, "");

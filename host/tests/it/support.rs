@@ -128,6 +128,16 @@ impl Server {
         Self::start_by(command, pool, None, args)
     }
 
+    /// Starts a pool by this command, which runs `host`, with this component as its handler.
+    pub fn with_command_and_handler(
+        command: Command,
+        pool: &str,
+        wat: &str,
+        args: &[&str],
+    ) -> Self {
+        Self::start_and(command, pool, Some(wat), args, |_| ())
+    }
+
     /// Starts a pool with this component as its handler, and does something before it serves.
     pub fn with_handler_and(
         pool: &str,

@@ -293,7 +293,8 @@ impl<'a> Connection<'a> {
             false => self.run(generation.as_deref(), &head, number, message, body).await,
         };
 
-        let keep_alive = head.keep_alive && !self.timer.is_draining();
+        let keeps = self.context.phase.keeps_connections() && !self.timer.is_draining();
+        let keep_alive = head.keep_alive && keeps;
         let reply = Reply {
             is_head: head.is_head,
             persistence: match (keep_alive, head.version) {

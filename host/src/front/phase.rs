@@ -1,0 +1,68 @@
+//! How far the server is, from its start to its end.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// The phase of a server; there is no way back to an earlier one.
+#[derive(Debug, Default)]
+pub(crate) struct Phase(AtomicU8);
+
+const SERVING: u8 = 1;
+const LEAVING: u8 = 2;
+const DRAINING: u8 = 3;
+
+impl Phase {
+    /// Requests are served from here on.
+    pub(crate) fn serve(&self) {
+        self.advance(SERVING);
+    }
+
+    /// Requests are served from here on, each as the last of its connection: whoever sends clients to the server is to send
+    /// them to others, since it ends soon.
+    pub(crate) fn leave(&self) {
+        self.advance(LEAVING);
+    }
+
+    /// No new requests are served from here on.
+    pub(crate) fn drain(&self) {
+        self.advance(DRAINING);
+    }
+
+    /// Whether connections go on after an answer.
+    pub(crate) fn keeps_connections(&self) -> bool {
+        self.0.load(Ordering::Relaxed) < LEAVING
+    }
+
+    /// Why no new requests are to be sent to the server.
+    pub(crate) fn reason(&self) -> Option<&'static str> {
+        match self.0.load(Ordering::Relaxed) {
+            SERVING => None,
+            LEAVING => Some("the server is about to shut down"),
+            DRAINING => Some("the server is shutting down"),
+            _ => Some("the server is starting"),
+        }
+    }
+
+    fn advance(&self, phase: u8) {
+        self.0.fetch_max(phase, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_no_way_back() {
+        let phase = Phase::default();
+        assert!(phase.keeps_connections() && phase.reason().is_some());
+        phase.serve();
+        assert!(phase.keeps_connections() && phase.reason().is_none());
+        phase.leave();
+        phase.serve();
+        assert!(!phase.keeps_connections() && phase.reason().is_some());
+        phase.drain();
+        let reason = phase.reason();
+        phase.leave();
+        assert_eq!(phase.reason(), reason);
+    }
+}
