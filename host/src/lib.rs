@@ -5,7 +5,8 @@
 //! 1. [`cli`], with the variables that `environment` lets count, → [`config`] → [`run`]: from the
 //!    command line to a running server.
 //! 2. [`front`] has all that touches a client's socket. It frames requests with [`http1`].
-//! 3. [`handlers`] has the current generation of each handler, and how a file becomes one.
+//! 3. [`handlers`] has the current generation of each handler, and how a file becomes one, or what [`registry`]
+//!    fetches.
 //! 4. [`pool`] queues the request for a worker of that generation: a thread, or a process. The kernel
 //!    confines either, as [`isolation`] tells it.
 //! 5. [`sandbox`] runs the handler on the request, in an instance of its own.
@@ -37,6 +38,7 @@ pub mod new;
 pub mod observe;
 pub mod pool;
 pub mod program;
+pub mod registry;
 pub mod run;
 
 pub use dispatch::dispatch;
