@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 #[cfg(feature = "demo")]
 use attacks::demo;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::config::{Config, Route, Settings, describe};
+use crate::config::{Config, Route, Settings, Source, describe};
 use crate::environment::Environment;
 use crate::new::{self, Project};
 
@@ -45,15 +46,17 @@ pub struct Cli {
 enum Command {
     /// Say what a handler asks for, what it would be given, and whether it is accepted
     Inspect {
-        /// The handler, a .wasm component
-        handler: PathBuf,
+        /// The handler, a .wasm component: a file, or oci://REGISTRY/NAME:TAG
+        #[arg(value_parser = source())]
+        handler: Source,
     },
     /// Make a project of a handler, which builds and has a test, in a new directory
     New(new::Options),
     /// Make a handler of bytes a component of wasi:http, as other servers run it
     Export {
-        /// The handler, a .wasm component
-        handler: PathBuf,
+        /// The handler, a .wasm component: a file, or oci://REGISTRY/NAME:TAG
+        #[arg(value_parser = source())]
+        handler: Source,
         /// Where the component is written; - for standard output
         #[arg(short, long, value_name = "FILE")]
         output: PathBuf,
@@ -90,11 +93,11 @@ pub enum Task {
     /// Make this project in the working directory.
     New(Project),
     /// Inspect a handler, with the limits of this configuration.
-    Inspect(PathBuf, Box<Config>),
+    Inspect(Source, Box<Config>),
     /// Export a handler to a file, with the limits of this configuration.
     Export {
         /// The handler.
-        handler: PathBuf,
+        handler: Source,
         /// The file.
         output: PathBuf,
         /// What it may take.
@@ -186,6 +189,11 @@ fn configure(cli: Cli, environment: Environment) -> anyhow::Result<Task> {
     let mut config = Config::new(cli.settings.or(file))?;
     config.passed_over = environment.warnings;
     Ok(Task::Serve(Box::new(config)))
+}
+
+/// Takes a file by any name, or a reference.
+fn source() -> impl TypedValueParser<Value = Source> {
+    OsStringValueParser::new().try_map(Source::try_from)
 }
 
 /// By which name the program was called: a link may give it another.
@@ -285,6 +293,8 @@ mod tests {
         check(&["--dir", "::x"], "--dir");
         check(&["serve"], "serve");
         check(&["export", "x.wasm"], "--output <FILE>");
+        check(&["--handler", "oci://r/n"], "has neither a tag nor a digest");
+        check(&["inspect", "oci://r/N:1"], "has a name that is not of small letters");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use sandbox::HandlerLimits;
 
 use crate::cli::{self, Task, Usage};
-use crate::config::{Config, LogFormat};
+use crate::config::{Config, LogFormat, Source};
 #[cfg(feature = "demo")]
 use crate::demo;
 use crate::isolation::lockdown;
@@ -66,15 +66,15 @@ fn make(project: &Project) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn inspect_handler(handler: &Path, config: &Config) -> anyhow::Result<()> {
+fn inspect_handler(handler: &Source, config: &Config) -> anyhow::Result<()> {
     let (text, accepted) = inspect::inspect(handler, limits(config)?, config.compile_timeout)?;
     // A pipe that is closed early has read enough.
     let _ = write!(std::io::stdout(), "{text}");
-    anyhow::ensure!(accepted, "{}: it would be refused", handler.display());
+    anyhow::ensure!(accepted, "{handler}: it would be refused");
     Ok(())
 }
 
-fn export_handler(handler: &Path, output: &Path, config: &Config) -> anyhow::Result<()> {
+fn export_handler(handler: &Source, output: &Path, config: &Config) -> anyhow::Result<()> {
     export::export(handler, output, limits(config)?, config.compile_timeout)
 }
 

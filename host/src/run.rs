@@ -16,10 +16,10 @@ use crate::admin::{self, Admin, Facts, ReloadRequest};
 use crate::config::{Config, LogFormat, PoolKind, Route, Verbosity};
 use crate::front::server::Server;
 use crate::handlers::code_cache::Cache;
-use crate::handlers::component_file;
 use crate::handlers::file_watcher::Watch;
 use crate::handlers::loading::Loading;
 use crate::handlers::reload::{Outcome, Swapper};
+use crate::handlers::tag_watcher::TagWatch;
 use crate::housekeeping;
 use crate::isolation::lockdown::{self, Level};
 use crate::isolation::malloc;
@@ -168,6 +168,7 @@ async fn serve_until_stopped(
         tracing::warn!("the limit on file descriptors allows for {possible} connections at a time");
     }
     full.into_iter().for_each(warn_of_full);
+    swapper.introduce();
     config.passed_over.iter().for_each(|warning| tracing::warn!("{warning}"));
 
     let stop = async {
@@ -237,7 +238,7 @@ fn swapper(
 }
 
 /// Takes up what has changed: on SIGHUP or as the operator asks all of the configuration's handlers, and by
-/// itself their files, if they are watched.
+/// itself their files and tags, if they are watched.
 async fn swap_when_told(
     mut swapper: Swapper,
     mut hangup: Signal,
@@ -246,9 +247,11 @@ async fn swap_when_told(
     watched: bool,
 ) {
     let mut watch = watched.then(Watch::new);
+    let mut tag_watch = TagWatch::default();
     loop {
         if let Some(watch) = &mut watch {
             watch.set(swapper.files());
+            tag_watch.set(swapper.tags());
         }
         let changed = async {
             match &mut watch {
@@ -270,6 +273,7 @@ async fn swap_when_told(
                 let _ = reply.send(reload(&mut swapper, &reread, "POST /reload").await);
             }
             () = changed => swapper.refresh().await,
+            tag = tag_watch.moved() => swapper.refresh_tag(&tag).await,
             () = due => swapper.refresh().await,
         }
     }
@@ -311,7 +315,7 @@ fn introduce(config: &Config, addr: SocketAddr, level: Level) {
         all.dedup();
         all.join(", ")
     };
-    let handlers = list(&|route| match component_file::name(route.handler.as_deref()) {
+    let handlers = list(&|route| match route.handler.to_string() {
         name if several => format!("{}={name}", route.prefix),
         name => name,
     });
