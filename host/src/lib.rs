@@ -38,6 +38,7 @@ pub mod new;
 pub mod observe;
 pub mod pool;
 pub mod program;
+pub mod push;
 pub mod registry;
 pub mod run;
 

@@ -8,13 +8,13 @@ use anyhow::Context as _;
 use sandbox::HandlerLimits;
 
 use crate::cli::{self, Task, Usage};
-use crate::config::{Config, LogFormat, Source};
+use crate::config::{Config, LogFormat, Reference, Source};
 #[cfg(feature = "demo")]
 use crate::demo;
 use crate::isolation::lockdown;
 use crate::new::Project;
 use crate::observe::log;
-use crate::{dispatch, export, inspect, run};
+use crate::{dispatch, export, inspect, push, run};
 
 /// Exit status for a command line that is not right.
 const USAGE: u8 = 2;
@@ -33,6 +33,9 @@ pub fn main() -> ExitCode {
         Ok(Task::Demo(options)) => demo::run(&options),
         Ok(Task::New(project)) => make(&project),
         Ok(Task::Inspect(handler, config)) => inspect_handler(&handler, &config),
+        Ok(Task::Push { handler, reference, config }) => {
+            push_handler(&handler, &reference, &config)
+        }
         Ok(Task::Export { handler, output, config }) => export_handler(&handler, &output, &config),
         Ok(Task::Print(bytes)) => {
             // A pipe that is closed early has read enough.
@@ -71,6 +74,13 @@ fn inspect_handler(handler: &Source, config: &Config) -> anyhow::Result<()> {
     // A pipe that is closed early has read enough.
     let _ = write!(std::io::stdout(), "{text}");
     anyhow::ensure!(accepted, "{handler}: it would be refused");
+    Ok(())
+}
+
+fn push_handler(handler: &Path, reference: &Reference, config: &Config) -> anyhow::Result<()> {
+    let pushed = push::push(handler, reference, limits(config)?, config.compile_timeout)?;
+    // A pipe that is closed early has read enough.
+    let _ = writeln!(std::io::stdout(), "{pushed}");
     Ok(())
 }
 
