@@ -8,14 +8,13 @@
 
 use std::hint::black_box;
 use std::net::IpAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use host::config::DirConfig;
-use host::handlers::component_file::read;
+use host::config::{DirConfig, Source};
+use host::handlers::component_source::{Offline, read};
 use host::isolation::lockdown;
 use host::pool::served_dir::{Directories, ServedDir};
 use sandbox::{Audit, CallContext, Clock, Handler, HandlerLimits, Memories, Sandbox, Usage};
@@ -37,13 +36,14 @@ struct Worker {
 impl Worker {
     fn new(dir: &ServedDir, audit: Option<Arc<Audit>>) -> Self {
         let sandbox = Sandbox::new(LIMITS, Memories::Recycling, Clock::Epoch).expect("an engine");
-        let load = |path: Option<&Path>| {
-            let component =
-                sandbox.compile(&read(path).bytes.expect("a file")).expect("it compiles");
+        let load = |handler: Source| {
+            let wasm = read(&handler, None, Offline::Refuse).bytes.expect("a file");
+            let component = sandbox.compile(&wasm).expect("it compiles");
             let grants = dir.grants(Vec::new(), audit.clone());
             sandbox.handler(&component, grants).expect("it is a handler")
         };
-        let (hello, fileops) = (load(Some(Path::new("../handlers/hello.wasm"))), load(None));
+        let (hello, fileops) =
+            (load(Source::File("../handlers/hello.wasm".into())), load(Source::Embedded));
         Self { sandbox, hello, fileops }
     }
 

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 #[cfg(feature = "demo")]
 use attacks::demo;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::config::{Config, Route, Settings, describe};
+use crate::config::{Config, Reference, Route, Settings, Source, describe};
 use crate::environment::Environment;
 use crate::new::{self, Project};
 use crate::operator::{Drain, Health, Question};
@@ -46,15 +47,26 @@ pub struct Cli {
 enum Command {
     /// Say what a handler asks for, what it would be given, and whether it is accepted
     Inspect {
+        /// The handler, a .wasm component: a file, or oci://REGISTRY/NAME:TAG
+        #[arg(value_parser = source())]
+        handler: Source,
+    },
+    /// Put a handler into an OCI registry, and print the reference that names it and no other
+    Push {
         /// The handler, a .wasm component
+        #[arg(value_name = "FILE")]
         handler: PathBuf,
+        /// Where it is put
+        #[arg(value_name = "oci://REGISTRY/NAME:TAG", value_parser = tag)]
+        reference: Reference,
     },
     /// Make a project of a handler, which builds and has a test, in a new directory
     New(new::Options),
     /// Make a handler of bytes a component of wasi:http, as other servers run it
     Export {
-        /// The handler, a .wasm component
-        handler: PathBuf,
+        /// The handler, a .wasm component: a file, or oci://REGISTRY/NAME:TAG
+        #[arg(value_parser = source())]
+        handler: Source,
         /// Where the component is written; - for standard output
         #[arg(short, long, value_name = "FILE")]
         output: PathBuf,
@@ -101,11 +113,20 @@ pub enum Task {
     /// Make this project in the working directory.
     New(Project),
     /// Inspect a handler, with the limits of this configuration.
-    Inspect(PathBuf, Box<Config>),
+    Inspect(Source, Box<Config>),
+    /// Push a handler, which has the limits of this configuration.
+    Push {
+        /// The file.
+        handler: PathBuf,
+        /// The tag.
+        reference: Reference,
+        /// What it may take.
+        config: Box<Config>,
+    },
     /// Export a handler to a file, with the limits of this configuration.
     Export {
         /// The handler.
-        handler: PathBuf,
+        handler: Source,
         /// The file.
         output: PathBuf,
         /// What it may take.
@@ -167,6 +188,10 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Usage> {
         Some(Command::Inspect { handler }) => {
             Ok(Task::Inspect(handler, configured(Settings::default())?))
         }
+        Some(Command::Push { handler, reference }) => {
+            let config = configured(Settings::default())?;
+            Ok(Task::Push { handler, reference, config })
+        }
         Some(Command::New(options)) => {
             options.project().map(Task::New).map_err(|error| Usage::Error(error.to_string()))
         }
@@ -203,6 +228,20 @@ fn configure(cli: Cli, environment: Environment) -> anyhow::Result<Task> {
     let mut config = Config::new(cli.settings.or(file))?;
     config.passed_over = environment.warnings;
     Ok(Task::Serve(Box::new(config)))
+}
+
+/// Takes a file by any name, or a reference.
+fn source() -> impl TypedValueParser<Value = Source> {
+    OsStringValueParser::new().try_map(Source::try_from)
+}
+
+/// Takes a reference that something can be pushed to: a digest follows from what is pushed.
+fn tag(text: &str) -> Result<Reference, String> {
+    let reference: Reference = text.parse()?;
+    match reference.is_tag() {
+        true => Ok(reference),
+        false => Err("a handler is pushed to a tag, as in oci://REGISTRY/NAME:TAG".into()),
+    }
 }
 
 /// By which name the program was called: a link may give it another.
@@ -302,6 +341,13 @@ mod tests {
         check(&["--dir", "::x"], "--dir");
         check(&["serve"], "serve");
         check(&["export", "x.wasm"], "--output <FILE>");
+        check(&["--handler", "oci://r/n"], "has neither a tag nor a digest");
+        check(&["inspect", "oci://r/N:1"], "has a name that is not of small letters");
+        check(&["push", "x.wasm", "r/n:1"], "oci://REGISTRY/NAME:TAG");
+        check(
+            &["push", "x.wasm", &format!("oci://r/n@sha256:{}", "0".repeat(64))],
+            "pushed to a tag",
+        );
     }
 
     #[test]

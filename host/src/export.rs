@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use sandbox::{HandlerLimits, Kind, as_http};
 
+use crate::config::Source;
 use crate::inspect::{Examined, examine};
 
 /// Writes the component to a file, or to standard output where that is `-`. The handler may take `cpu` of
@@ -19,12 +20,12 @@ use crate::inspect::{Examined, examine};
 /// # Errors
 /// When the handler is refused or of another kind, or the file cannot be written. Then it is as it was.
 pub fn export(
-    handler: &Path,
+    handler: &Source,
     output: &Path,
     limits: HandlerLimits,
     cpu: Duration,
 ) -> anyhow::Result<()> {
-    let context = || handler.display().to_string();
+    let context = || handler.to_string();
     let wasm = handler_of_bytes(handler, limits, cpu).with_context(context)?;
     let component = as_http(&wasm).with_context(context)?;
     match output.as_os_str().as_encoded_bytes() {
@@ -33,9 +34,13 @@ pub fn export(
     }
 }
 
-/// The file of a handler that has to be exported and can be.
-fn handler_of_bytes(path: &Path, limits: HandlerLimits, cpu: Duration) -> anyhow::Result<Vec<u8>> {
-    let Examined { wasm, findings } = examine(path, limits, cpu)?;
+/// A handler that has to be exported and can be.
+fn handler_of_bytes(
+    handler: &Source,
+    limits: HandlerLimits,
+    cpu: Duration,
+) -> anyhow::Result<Vec<u8>> {
+    let Examined { wasm, findings } = examine(handler, limits, cpu)?;
     if let Some(why) = findings.refusal {
         bail!("it would be refused: {why}");
     }
@@ -49,9 +54,9 @@ fn handler_of_bytes(path: &Path, limits: HandlerLimits, cpu: Duration) -> anyhow
 }
 
 /// Puts a file where it belongs once it is whole.
-fn write(path: &Path, component: &[u8], handler: &Path) -> anyhow::Result<()> {
+fn write(path: &Path, component: &[u8], handler: &Source) -> anyhow::Result<()> {
     let identity = |path: &Path| std::fs::metadata(path).map(|file| (file.dev(), file.ino()));
-    if let Ok(there) = identity(path) {
+    if let (Ok(there), Some(handler)) = (identity(path), handler.file()) {
         ensure!(identity(handler)? != there, "it is the handler itself: name another file");
     }
     let directory = match path.parent() {

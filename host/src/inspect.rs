@@ -4,34 +4,33 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::fs::File;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use sandbox::HandlerLimits;
 use sandbox::granted;
 
+use crate::config::Source;
 use crate::handlers::compiler::{self, Bounds, Compiled, Findings};
-use crate::handlers::component_file;
+use crate::handlers::component_source::{self, Offline};
 use crate::isolation::lockdown;
 use crate::pool::machine_code;
 
-/// Inspects a handler's file, which may take `cpu` of processor time to compile; `Ok(false)` when
+/// Inspects a handler, which may take `cpu` of processor time to compile; `Ok(false)` when
 /// it would be refused.
 ///
 /// # Errors
-/// When the file cannot be read or compiled at all.
+/// When it cannot be read or compiled at all.
 pub fn inspect(
-    path: &Path,
+    handler: &Source,
     limits: HandlerLimits,
     cpu: Duration,
 ) -> anyhow::Result<(String, bool)> {
-    let context = || path.display().to_string();
-    let Examined { wasm, findings } = examine(path, limits, cpu).with_context(context)?;
+    let context = || handler.to_string();
+    let Examined { wasm, findings } = examine(handler, limits, cpu).with_context(context)?;
 
     let mut text = String::new();
-    let path = path.display().to_string();
-    writeln!(text, "{}: {} bytes", printable::line(&path), wasm.len())?;
+    writeln!(text, "{}: {} bytes", printable::line(&handler.to_string()), wasm.len())?;
     // What is refused for what it asks for is not compiled.
     if findings.code > 0 {
         writeln!(text, "compiled in {} ms to {} bytes", findings.milliseconds, findings.code)?;
@@ -59,7 +58,7 @@ pub fn inspect(
     Ok((text, findings.refusal.is_none()))
 }
 
-/// A handler's file, and what is known of it.
+/// A handler, and what is known of it.
 pub(crate) struct Examined {
     pub(crate) wasm: Cow<'static, [u8]>,
     /// With the reason why a server would refuse it, if it would.
@@ -69,13 +68,13 @@ pub(crate) struct Examined {
 /// Has a handler compiled, and tries out what came of it.
 ///
 /// # Errors
-/// When the file cannot be read or compiled at all.
+/// When it cannot be read or compiled at all.
 pub(crate) fn examine(
-    path: &Path,
+    handler: &Source,
     limits: HandlerLimits,
     cpu: Duration,
 ) -> anyhow::Result<Examined> {
-    let wasm = component_file::read(Some(path)).bytes?;
+    let wasm = component_source::read(handler, None, Offline::Refuse).bytes?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let bounds = Bounds { cpu, ..Bounds::default() };
     let Compiled { code, mut findings } =

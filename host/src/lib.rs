@@ -5,7 +5,8 @@
 //! 1. [`cli`], with the variables that `environment` lets count, → [`config`] → [`run`]: from the
 //!    command line to a running server.
 //! 2. [`front`] has all that touches a client's socket. It frames requests with [`http1`].
-//! 3. [`handlers`] has the current generation of each handler, and how a file becomes one.
+//! 3. [`handlers`] has the current generation of each handler, and how a file becomes one, or what [`registry`]
+//!    fetches.
 //! 4. [`pool`] queues the request for a worker of that generation: a thread, or a process. The kernel
 //!    confines either, as [`isolation`] tells it.
 //! 5. [`sandbox`] runs the handler on the request, in an instance of its own.
@@ -39,6 +40,8 @@ pub mod operator;
 mod orphans;
 pub mod pool;
 pub mod program;
+pub mod push;
+pub mod registry;
 pub mod run;
 mod service_manager;
 

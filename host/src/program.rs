@@ -8,14 +8,14 @@ use anyhow::Context as _;
 use sandbox::HandlerLimits;
 
 use crate::cli::{self, Task, Usage};
-use crate::config::{Config, LogFormat};
+use crate::config::{Config, LogFormat, Reference, Source};
 #[cfg(feature = "demo")]
 use crate::demo;
 use crate::isolation::lockdown;
 use crate::new::Project;
 use crate::observe::log;
 use crate::operator::Question;
-use crate::{dispatch, export, inspect, run};
+use crate::{dispatch, export, inspect, push, run};
 
 /// Exit status for a command line that is not right.
 const USAGE: u8 = 2;
@@ -35,6 +35,9 @@ pub fn main() -> ExitCode {
         Ok(Task::Ask(question)) => ask(&question),
         Ok(Task::New(project)) => make(&project),
         Ok(Task::Inspect(handler, config)) => inspect_handler(&handler, &config),
+        Ok(Task::Push { handler, reference, config }) => {
+            push_handler(&handler, &reference, &config)
+        }
         Ok(Task::Export { handler, output, config }) => export_handler(&handler, &output, &config),
         Ok(Task::Print(bytes)) => {
             // A pipe that is closed early has read enough.
@@ -75,15 +78,22 @@ fn ask(question: &Question) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn inspect_handler(handler: &Path, config: &Config) -> anyhow::Result<()> {
+fn inspect_handler(handler: &Source, config: &Config) -> anyhow::Result<()> {
     let (text, accepted) = inspect::inspect(handler, limits(config)?, config.compile_timeout)?;
     // A pipe that is closed early has read enough.
     let _ = write!(std::io::stdout(), "{text}");
-    anyhow::ensure!(accepted, "{}: it would be refused", handler.display());
+    anyhow::ensure!(accepted, "{handler}: it would be refused");
     Ok(())
 }
 
-fn export_handler(handler: &Path, output: &Path, config: &Config) -> anyhow::Result<()> {
+fn push_handler(handler: &Path, reference: &Reference, config: &Config) -> anyhow::Result<()> {
+    let pushed = push::push(handler, reference, limits(config)?, config.compile_timeout)?;
+    // A pipe that is closed early has read enough.
+    let _ = writeln!(std::io::stdout(), "{pushed}");
+    Ok(())
+}
+
+fn export_handler(handler: &Source, output: &Path, config: &Config) -> anyhow::Result<()> {
     export::export(handler, output, limits(config)?, config.compile_timeout)
 }
 

@@ -20,10 +20,10 @@ use crate::front::server::Server;
 use crate::front::spool::BODIES_AT_A_TIME;
 use crate::front::tls::Tls;
 use crate::handlers::code_cache::Cache;
-use crate::handlers::component_file;
 use crate::handlers::file_watcher::Watch;
 use crate::handlers::loading::Loading;
 use crate::handlers::reload::{Outcome, Swapper};
+use crate::handlers::tag_watcher::TagWatch;
 use crate::housekeeping;
 use crate::isolation::lockdown::{self, Level};
 use crate::isolation::malloc;
@@ -184,6 +184,7 @@ async fn serve_until_stopped(
         tracing::warn!("the limit on file descriptors allows for {possible} connections at a time");
     }
     full.into_iter().for_each(warn_of_full);
+    swapper.introduce();
     config.passed_over.iter().for_each(|warning| tracing::warn!("{warning}"));
     manager.ready().await;
 
@@ -258,7 +259,7 @@ fn swapper(
 }
 
 /// Takes up what has changed: on SIGHUP or as the operator asks all of the configuration's handlers, and by
-/// itself their files, if they are watched.
+/// itself their files and tags, if they are watched.
 async fn swap_when_told(
     mut reloading: Reloading,
     mut hangup: Signal,
@@ -266,9 +267,11 @@ async fn swap_when_told(
     watched: bool,
 ) {
     let mut watch = watched.then(Watch::new);
+    let mut tag_watch = TagWatch::default();
     loop {
         if let Some(watch) = &mut watch {
             watch.set(reloading.swapper.files());
+            tag_watch.set(reloading.swapper.tags());
         }
         let changed = async {
             match &mut watch {
@@ -290,6 +293,7 @@ async fn swap_when_told(
                 let _ = reply.send(reloading.reload("POST /reload").await);
             }
             () = changed => reloading.swapper.refresh().await,
+            tag = tag_watch.moved() => reloading.swapper.refresh_tag(&tag).await,
             () = due => reloading.swapper.refresh().await,
         }
     }
@@ -354,7 +358,7 @@ fn introduce(config: &Config, addresses: &[BoundAddress], level: Level) {
         all.dedup();
         all.join(", ")
     };
-    let handlers = list(&|route| match component_file::name(route.handler.as_deref()) {
+    let handlers = list(&|route| match route.handler.to_string() {
         name if several => format!("{}={name}", route.prefix),
         name => name,
     });

@@ -8,7 +8,6 @@ use serde::Serialize;
 use super::state::State;
 use super::workers::{Shares, Worker, workers};
 use crate::config::PoolKind;
-use crate::handlers::component_file;
 use crate::handlers::routing::Generation;
 use crate::observe::metrics::{Layer, Refusal, SeriesSnapshot};
 
@@ -218,7 +217,7 @@ impl HandlerStatus {
         let series: Vec<_> = metrics.series().collect();
         Self {
             prefix: route.prefix.to_string(),
-            name: component_file::name(route.handler.as_deref()),
+            name: generation.name(),
             digest: digest.to_string(),
             generation: GenerationStatus {
                 number: *number,

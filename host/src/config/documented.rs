@@ -17,7 +17,7 @@ const BLESS: &str = "BLESS=1 cargo test --profile quick -p host --lib documented
 /// The keys that only a table `[[handler]]` has, each with its default and its meaning.
 const TABLE_KEYS: [[&str; 3]; 4] = [
     ["prefix", "/", "the paths that are the handler's: this one and all below it"],
-    ["path", "the built-in file handler", "the component"],
+    ["path", "the built-in file handler", "the component: a file, or `oci://…`"],
     ["strip-prefix", "off", "the handler gets targets without the prefix"],
     ["max-concurrent", "--max-workers", "its workers at most, ready or more"],
 ];

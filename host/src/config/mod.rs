@@ -21,8 +21,10 @@ mod documented;
 mod file_mode;
 mod host_name;
 mod options;
+mod reference;
 mod routes;
 mod settings;
+mod source;
 mod values;
 pub use address::Address;
 pub use admin::AdminAddress;
@@ -30,8 +32,10 @@ pub use file_mode::FileMode;
 pub use host_name::HostName;
 use options::Bounded;
 pub(crate) use options::describe;
+pub use reference::{ContentDigest, Reference, Registry, Version};
 pub use routes::{HandlerSettings, Prefix, Route};
 pub use settings::Settings;
+pub use source::Source;
 pub use values::{AuditTo, CacheDir, EnvPair, Probe, Size, Span};
 
 /// Where handlers run.

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::num::NonZeroU32;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::{Context as _, bail};
@@ -13,6 +12,7 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::options::DIR;
+use super::source::Source;
 use super::values::{EnvPair, Size, Span};
 use super::{DirConfig, HandlerLimits, Settings, limits};
 
@@ -26,7 +26,7 @@ pub struct Prefix {
     segments: Vec<String>,
 }
 
-/// One handler as it was given: `[/PREFIX=]PATH` on the command line, or a table
+/// One handler as it was given: `[/PREFIX=]PATH` on the command line, where an `oci://` reference is a path, too, or a table
 /// `[[handler]]` of the file, which may have limits of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
@@ -34,7 +34,7 @@ pub struct HandlerSettings {
     /// Default: `/`.
     pub prefix: Option<Prefix>,
     /// Default: the built-in file handler.
-    pub path: Option<PathBuf>,
+    pub path: Option<Source>,
     /// Whether the handler gets targets without the prefix; default: no.
     pub strip_prefix: Option<bool>,
     /// `--dir`
@@ -64,8 +64,8 @@ pub struct Route {
     pub prefix: Prefix,
     /// Whether the handler gets targets without the prefix.
     pub strip_prefix: bool,
-    /// The handler's file; `None` is the embedded one.
-    pub handler: Option<PathBuf>,
+    /// Where the handler comes from.
+    pub handler: Source,
     /// The directory as the handler sees it.
     pub dir: DirConfig,
     /// The handler's environment variables.
@@ -171,7 +171,7 @@ impl FromStr for HandlerSettings {
         if path.is_empty() {
             return Err("a handler is written as PATH or /PREFIX=PATH".into());
         }
-        Ok(Self { prefix, path: Some(path.into()), ..Self::default() })
+        Ok(Self { prefix, path: Some(path.parse()?), ..Self::default() })
     }
 }
 
@@ -285,7 +285,7 @@ impl Route {
         Ok(Self {
             prefix,
             strip_prefix: own.strip_prefix.unwrap_or(false),
-            handler: own.path.clone(),
+            handler: own.path.clone().unwrap_or_default(),
             dir: DirConfig::parse(dir, read_only)?,
             env: env.into_iter().map(|EnvPair(key, value)| (key, value)).collect(),
             limits: limits(settings, own)?,
@@ -372,8 +372,11 @@ mod tests {
         ] {
             let handler: HandlerSettings = text.parse().expect("a handler");
             assert_eq!(handler.prefix, expected.map(prefix), "{text}");
-            assert_eq!(handler.path, Some(path.into()), "{text}");
+            assert_eq!(handler.path, Some(Source::File(path.into())), "{text}");
         }
+        let fetched: HandlerSettings = "/api=oci://r/n:1".parse().expect("a handler");
+        assert_eq!(fetched.path.expect("given").to_string(), "oci://r/n:1");
+        assert!("/api=oci://r/n".parse::<HandlerSettings>().is_err());
         assert!("".parse::<HandlerSettings>().is_err());
         assert!("/api=".parse::<HandlerSettings>().is_err());
     }

@@ -30,12 +30,13 @@ pub struct Settings {
     pub pool: Option<PoolKind>,
     /// A handler, a .wasm component; with /PREFIX= only for the paths below that
     ///
-    /// Repeatable with prefixes, of which the longest that matches wins. In the file also a list,
-    /// or tables `[[handler]]`.
+    /// The path of a file, or oci://REGISTRY/NAME:TAG or oci://REGISTRY/NAME@sha256:DIGEST for one in a
+    /// registry. Repeatable with prefixes, of which the longest that matches wins. In the file also a
+    /// list, or tables `[[handler]]`.
     #[arg(long, env = "SWAPBOX_HANDLER", hide_env = true, value_name = "[/PREFIX=]PATH")]
     #[serde(deserialize_with = "routes::handlers")]
     pub handler: Option<Vec<HandlerSettings>>,
-    /// Take up changed handler files without being told
+    /// Take up changed handler files without being told, and tags in registries that lead elsewhere
     #[arg(
         long, env = "SWAPBOX_WATCH", hide_env = true, num_args = 0..=1, require_equals = true,
         default_missing_value = "true", value_name = "BOOL"
@@ -46,7 +47,7 @@ pub struct Settings {
     /// The handlers whose prefix matches are asked.
     #[arg(long, env = "SWAPBOX_PROBE", hide_env = true, value_name = "REQUEST")]
     pub probe: Option<Probe>,
-    /// Where compiled handlers are kept for the next start, or none
+    /// Where compiled handlers are kept for the next start, and fetched ones, or none
     ///
     /// At most 512 MiB are kept. A directory that is not the user's own, with mode 0700, is not
     /// used.

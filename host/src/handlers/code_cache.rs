@@ -1,4 +1,4 @@
-//! The cache of compiled handlers, so that a start need not compile.
+//! The cache of compiled handlers, so that a start need not compile, and of what was fetched (`blob_cache`).
 //!
 //! Machine code is trusted without a check once it is loaded. So it is taken only from a
 //! directory that the user alone can write to, and only if it is, to the last byte, what
@@ -21,8 +21,8 @@ use rustix::process::geteuid;
 use sha2::{Digest as _, Sha256};
 
 use crate::config::CacheDir;
-use crate::handlers::compiler;
 use crate::handlers::routing::Digest;
+use crate::handlers::{blob_cache, compiler};
 
 /// How every entry begins: its kind and version.
 const MAGIC: &[u8; 16] = b"swapbox code 1\n\0";
@@ -40,7 +40,10 @@ const MAX_ENTRY: u64 = 256 << 20;
 const ENTRY: &str = ".code";
 const UNFINISHED: &str = ".part";
 
-/// A directory of compiled handlers.
+/// How the names of all files end that are counted, and deleted when there are too many.
+const KEPT: [&str; 4] = [ENTRY, UNFINISHED, blob_cache::BLOB, blob_cache::TAG];
+
+/// A directory of compiled handlers, and of fetched ones.
 #[derive(Debug)]
 pub struct Cache {
     dir: OwnedFd,
@@ -98,11 +101,10 @@ impl Cache {
     /// that is whole.
     #[must_use]
     pub fn get(&self, key: Key) -> Option<OwnedFd> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = openat(&self.dir, key.name(), flags, Mode::empty()).ok()?;
-        let code = read(file, key);
+        let code = self.read(&key.name(), MAX_ENTRY + HEAD as u64)?;
+        let code = code_in(&code, key).and_then(|code| compiler::sealed(code).ok());
         if code.is_none() {
-            let _ = unlinkat(&self.dir, key.name(), AtFlags::empty());
+            self.forget(&key.name());
         }
         code
     }
@@ -117,17 +119,36 @@ impl Cache {
         if bytes.len() as u64 > MAX_ENTRY {
             return Ok(());
         }
+        self.write(&key.name(), &[MAGIC, &key.0, &Sha256::digest(&bytes), &bytes])
+    }
+
+    /// The content of a file of the cache, which has then been used; `None` if there is none that this
+    /// user alone could have written.
+    pub(super) fn read(&self, name: &str, limit: u64) -> Option<Vec<u8>> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = openat(&self.dir, name, flags, Mode::empty()).ok()?;
+        let bytes = read(file, limit);
+        if bytes.is_none() {
+            self.forget(name);
+        }
+        bytes
+    }
+
+    pub(super) fn forget(&self, name: &str) {
+        let _ = unlinkat(&self.dir, name, AtFlags::empty());
+    }
+
+    /// Writes a file of the cache, in the place of the one that was there.
+    pub(super) fn write(&self, target: &str, parts: &[&[u8]]) -> anyhow::Result<()> {
         let number = self.unfinished.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}-{number}{UNFINISHED}", std::process::id());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let mut file = File::from(openat(&self.dir, &name, flags, Mode::RUSR | Mode::WUSR)?);
-        let written = file
-            .write_all(MAGIC)
-            .and_then(|()| file.write_all(&key.0))
-            .and_then(|()| file.write_all(&Sha256::digest(&bytes)))
-            .and_then(|()| file.write_all(&bytes))
+        let written = parts
+            .iter()
+            .try_for_each(|part| file.write_all(part))
             .map_err(anyhow::Error::from)
-            .and_then(|()| Ok(renameat(&self.dir, &name, &self.dir, key.name())?));
+            .and_then(|()| Ok(renameat(&self.dir, &name, &self.dir, target)?));
         if written.is_err() {
             let _ = unlinkat(&self.dir, &name, AtFlags::empty());
         }
@@ -144,7 +165,7 @@ impl Cache {
             let Ok(name) = entry.file_name().to_str() else { continue };
             let Ok(stat) = statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
             let size = u64::try_from(stat.st_size).unwrap_or_default();
-            if name.ends_with(ENTRY) || name.ends_with(UNFINISHED) {
+            if KEPT.iter().any(|end| name.ends_with(end)) {
                 entries.push((stat.st_mtime, stat.st_mtime_nsec, size, name.to_owned()));
             }
         }
@@ -161,28 +182,30 @@ impl Cache {
     }
 }
 
-/// The code in an entry's file, if it is that key's and whole.
-fn read(file: OwnedFd, key: Key) -> Option<OwnedFd> {
+/// The code in an entry, if it is that key's and whole.
+fn code_in(entry: &[u8], key: Key) -> Option<&[u8]> {
+    let (head, code) = entry.split_at_checked(HEAD)?;
+    let digest = Sha256::digest(code);
+    (head == [&MAGIC[..], &key.0, &digest].concat()).then_some(code)
+}
+
+/// The content of a file that is this user's own.
+fn read(file: OwnedFd, limit: u64) -> Option<Vec<u8>> {
     let stat = fstat(&file).ok()?;
     let size = u64::try_from(stat.st_size).ok()?;
     let is_ours = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
         && stat.st_uid == geteuid().as_raw()
         && stat.st_mode & 0o022 == 0;
-    if !is_ours || size > MAX_ENTRY + HEAD as u64 {
+    if !is_ours || size > limit {
         return None;
     }
     let mut bytes = Vec::with_capacity(usize::try_from(size).ok()?);
     let mut file = File::from(file);
     (&mut file).take(size).read_to_end(&mut bytes).ok()?;
-    let (head, code) = bytes.split_at_checked(HEAD)?;
-    let digest = Sha256::digest(code);
-    if head != [&MAGIC[..], &key.0, &digest].concat() {
-        return None;
-    }
     // It was used: others go before it.
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
     let _ = futimens(file.as_fd(), &Timestamps { last_access: now, last_modification: now });
-    compiler::sealed(code).ok()
+    Some(bytes)
 }
 
 /// `swapbox` in the user's cache directory (XDG Base Directory Specification), if the

@@ -1,6 +1,5 @@
-//! A handler's file, and the machine code that was made of it.
+//! A handler's file: what it holds, and whether it is still the one that was read.
 
-use std::borrow::Cow;
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -9,20 +8,10 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{anyhow, ensure};
 
-/// The file handler, built from `handlers/fileops`.
-const FILEOPS: &[u8] = include_bytes!("../../../handlers/fileops.wasm");
-
-/// The largest file that is taken for a handler, in bytes.
-const MAX_FILE: u64 = 256 << 20;
+use crate::config::Source;
 
 /// How coarse the clock of a file system is: a tick of the kernel's, with room to spare.
 const CLOCK_TICK: Duration = Duration::from_millis(100);
-
-/// What a handler is called in messages.
-#[must_use]
-pub fn name(path: Option<&Path>) -> String {
-    path.map_or_else(|| "fileops (built in)".into(), |path| path.display().to_string())
-}
 
 /// Which file it is, how long, and when it was changed: where two of these are the same, so is
 /// what the file holds, as far as the clock of its file system tells.
@@ -72,23 +61,13 @@ impl Identity {
     }
 }
 
-/// What a handler's file held.
-pub struct Content {
-    /// The file before it was read; `None` for the embedded handler, and where there is none.
-    pub identity: Option<Identity>,
-    /// The bytes of the file, or why there are none.
-    pub bytes: anyhow::Result<Cow<'static, [u8]>>,
-}
-
 /// The file was changed while it was read.
 #[derive(Debug, thiserror::Error)]
 #[error("it was changed while it was read")]
 pub struct StillWritten;
 
-/// Reads a handler; without a path, the embedded one.
-#[must_use]
-pub fn read(path: Option<&Path>) -> Content {
-    let Some(path) = path else { return Content { identity: None, bytes: Ok(FILEOPS.into()) } };
+/// Reads a handler's file. Returns what it was before, if there was one, and its bytes or why there are none.
+pub(super) fn read(path: &Path) -> (Option<Identity>, anyhow::Result<Vec<u8>>) {
     let now = SystemTime::now();
     // Whoever cannot read it will know when it has changed.
     let mut identity = Identity::at(path);
@@ -96,11 +75,11 @@ pub fn read(path: Option<&Path>) -> Content {
     if let Some(identity) = &mut identity {
         identity.is_settled = !identity.is_fresh(now);
     }
-    Content { identity, bytes }
+    (identity, bytes)
 }
 
 /// Reads a file, whose identity is noted before.
-fn read_file(path: &Path, identity: &mut Option<Identity>) -> anyhow::Result<Cow<'static, [u8]>> {
+fn read_file(path: &Path, identity: &mut Option<Identity>) -> anyhow::Result<Vec<u8>> {
     let metadata = std::fs::metadata(path).map_err(|error| explained(error, path))?;
     ensure!(metadata.is_file(), "not a file");
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
@@ -108,14 +87,14 @@ fn read_file(path: &Path, identity: &mut Option<Identity>) -> anyhow::Result<Cow
     // By now it may be another one.
     let metadata = file.metadata()?;
     ensure!(metadata.is_file(), "not a file");
-    ensure!(metadata.len() <= MAX_FILE, "larger than 256 MiB");
+    ensure!(metadata.len() <= Source::MAX_BYTES, "larger than 256 MiB");
     let before = Identity::of(&metadata);
     *identity = Some(before);
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
-    (&file).take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-    ensure!(bytes.len() as u64 <= MAX_FILE, "larger than 256 MiB");
+    (&file).take(Source::MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    ensure!(bytes.len() as u64 <= Source::MAX_BYTES, "larger than 256 MiB");
     ensure!(Identity::of(&file.metadata()?) == before, StillWritten);
-    Ok(bytes.into())
+    Ok(bytes)
 }
 
 /// Why there is no file, and what may have been meant.
@@ -145,11 +124,11 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("handler.wasm");
         assert_eq!(Identity::at(&path), None);
-        assert_eq!(read(Some(&path)).identity, None);
+        assert_eq!(read(&path).0, None);
         std::fs::write(&path, "one").expect("written");
         let mut identity = None;
         let bytes = read_file(&path, &mut identity);
-        assert_eq!(bytes.expect("bytes").as_ref(), b"one");
+        assert_eq!(bytes.expect("bytes"), b"one");
         assert_eq!(identity, Identity::at(&path));
         std::fs::write(&path, "three").expect("written");
         assert_ne!(identity, Identity::at(&path));
@@ -167,7 +146,7 @@ mod tests {
         let identity = Identity::at(&path).expect("a file");
         let now = SystemTime::now();
         assert!(identity.is_fresh(now));
-        assert_ne!(read(Some(&path)).identity, Some(identity), "it has to be read once more");
+        assert_ne!(read(&path).0, Some(identity), "it has to be read once more");
         assert!(!identity.is_fresh(now + CLOCK_TICK));
         assert!(!identity.is_fresh(now - Duration::from_secs(60)), "the clock was set");
     }
@@ -175,7 +154,7 @@ mod tests {
     #[test]
     fn what_is_no_file_is_not_waited_for() {
         let dir = tempfile::tempdir().expect("a directory");
-        let why = |path: &Path| format!("{:#}", read(Some(path)).bytes.expect_err("no file"));
+        let why = |path: &Path| format!("{:#}", read(path).1.expect_err("no file"));
         assert_eq!(why(dir.path()), "not a file");
         let pipe = dir.path().join("pipe");
         let mode = rustix::fs::Mode::RUSR;

@@ -23,15 +23,18 @@ use tokio::time::{Instant, sleep};
 
 use self::outcome::Change;
 pub use self::outcome::{Outcome, Refused};
-use crate::config::{Probe, Route};
+use crate::config::{ContentDigest, Probe, Reference, Route};
+use crate::handlers::code_cache::Cache;
 use crate::handlers::compiler::{self, Priority};
-use crate::handlers::component_file::{self, Content, Identity, StillWritten};
+use crate::handlers::component_file::{Identity, StillWritten};
+use crate::handlers::component_source::{self, Content, Offline, Seen};
 use crate::handlers::loading::{Known, Loaded, Loading};
 use crate::handlers::routing::{Digest, Generation, Routes, hand_on};
 use crate::isolation::lockdown::Level;
 use crate::observe::events::Event;
 use crate::observe::log::Budget;
 use crate::pool::{Common, Pool, StartupMode};
+use crate::registry;
 
 /// Statuses from here on are failures of the server, and so of the handler.
 const SERVER_ERROR: u16 = 500;
@@ -56,8 +59,8 @@ pub struct Swapper {
 /// A route as it is wanted, whether or not it has a handler yet.
 struct Wanted {
     route: Route,
-    /// The file when it was last read.
-    read: Option<Identity>,
+    /// What the handler was when it was last read.
+    read: Option<Seen>,
     /// What was refused for what it is.
     verdict: Option<Digest>,
     retry: Option<Retry>,
@@ -77,8 +80,8 @@ impl Wanted {
 
     /// Whether its file is not what was read, or it is to be tried again now.
     fn is_due(&self) -> bool {
-        let changed = |path: &PathBuf| Identity::at(path) != self.read;
-        self.route.handler.as_ref().is_some_and(changed)
+        let changed = |path| Identity::at(path).map(Seen::File) != self.read;
+        self.route.handler.file().is_some_and(changed)
             || self.retry.is_some_and(|retry| retry.at <= Instant::now())
     }
 }
@@ -100,8 +103,42 @@ impl Swapper {
     /// The handlers' files, and what each was when it was read.
     #[must_use]
     pub fn files(&self) -> Vec<(PathBuf, Option<Identity>)> {
-        let file = |wanted: &Wanted| Some((wanted.route.handler.clone()?, wanted.read));
+        let file = |wanted: &Wanted| {
+            let read = match wanted.read {
+                Some(Seen::File(identity)) => Some(identity),
+                _ => None,
+            };
+            Some((wanted.route.handler.file()?.to_path_buf(), read))
+        };
         self.wanted.iter().filter_map(file).collect()
+    }
+
+    /// The handlers' tags in registries, and where each led when it was read.
+    #[must_use]
+    pub fn tags(&self) -> Vec<(Reference, Option<ContentDigest>)> {
+        let tag = |wanted: &Wanted| {
+            let reference = wanted.route.handler.reference().filter(|reference| reference.is_tag());
+            Some((reference?.clone(), wanted.read.and_then(Seen::manifest)))
+        };
+        self.wanted.iter().filter_map(tag).collect()
+    }
+
+    /// Logs of each handler from a registry which manifest it came from.
+    pub fn introduce(&self) {
+        for Wanted { route, read, .. } in &self.wanted {
+            let Some(reference) = route.handler.reference() else { continue };
+            let prefix = &route.prefix;
+            match read {
+                Some(Seen::Manifest(manifest)) => {
+                    tracing::info!(%prefix, %reference, %manifest, "handler from a registry");
+                }
+                Some(Seen::LastManifest(manifest)) => tracing::warn!(
+                    %prefix, %reference, %manifest,
+                    "the registry does not answer, and what the tag led to last is taken"
+                ),
+                _ => {}
+            }
+        }
     }
 
     /// When a handler is to be tried again, though its file is the same.
@@ -137,14 +174,14 @@ impl Swapper {
         let wanted = self.wanted.get_mut(index).context("a route")?;
         let route = &wanted.route.clone();
         let context = || named(route);
-        let (read, component) = read(route).await;
+        let (read, component) = read(route, self.loading.cache.clone(), Offline::LastDigest).await;
         wanted.read = read;
         let (component, digest) = component.with_context(context)?;
         let loaded = self.loading.load(component, digest, route.limits, Priority::Usual).await;
         let Loaded { code, known } = loaded.with_context(context)?;
         let started = Pool::start(&self.common, route, code, StartupMode::AtOnce).await;
         let (pool, level) = started.with_context(context)?;
-        self.put(route, known, (pool, level), None);
+        self.put(route, (known, read.and_then(Seen::manifest)), (pool, level), None);
         Ok(level)
     }
 
@@ -172,11 +209,23 @@ impl Swapper {
         }
     }
 
+    /// Takes up the handlers with this tag.
+    pub async fn refresh_tag(&mut self, tag: &Reference) {
+        for index in 0..self.wanted.len() {
+            let reference =
+                self.wanted.get(index).and_then(|wanted| wanted.route.handler.reference());
+            if reference == Some(tag) {
+                self.update(index).await;
+            }
+        }
+    }
+
     /// Takes up a route's handler, if it is not the current one, and tells what came of it.
     async fn update(&mut self, index: usize) -> Change {
         let Some(wanted) = self.wanted.get(index) else { return Change::Unchanged };
         let (route, known, last_retry) = (wanted.route.clone(), wanted.verdict, wanted.retry);
-        let (read, component) = read(&route).await;
+        let cache = self.loading.cache.clone();
+        let (read, component) = read(&route, cache, Offline::Refuse).await;
         let same_file = read == wanted.read;
         let mut digest = None;
         let taken = match component {
@@ -189,7 +238,7 @@ impl Swapper {
             }
             Ok((component, found)) => {
                 digest = Some(found);
-                self.take_up(&route, component, found).await
+                self.take_up(&route, component, found, read.and_then(Seen::manifest)).await
             }
             Err(error) => Err(error),
         };
@@ -235,6 +284,7 @@ impl Swapper {
         route: &Route,
         component: Bytes,
         digest: Digest,
+        manifest: Option<ContentDigest>,
     ) -> anyhow::Result<Change> {
         let began = Instant::now();
         let current = self.routes.current(&route.prefix);
@@ -242,12 +292,14 @@ impl Swapper {
             return Ok(Change::Unchanged);
         }
         let (pool, level, known) = self.candidate(component, digest, route).await?;
-        self.put(route, known, (pool, level), current.as_deref());
+        self.put(route, (known, manifest), (pool, level), current.as_deref());
         let (change, old) = match &current {
             Some(current) => (Change::Swapped, current.digest.to_string()),
             None => (Change::Added, "none".into()),
         };
         let prefix = &route.prefix;
+        let reference = route.handler.reference().map(ToString::to_string);
+        let manifest = manifest.map(tracing::field::display);
         let milliseconds = u64::try_from(began.elapsed().as_millis())?;
         self.loading.metrics.swapped(true);
         self.loading.events.publish(|| {
@@ -258,7 +310,7 @@ impl Swapper {
             });
             Event::new("swap", &taken)
         });
-        tracing::info!(%prefix, %old, new = %digest, milliseconds, "handler swapped");
+        tracing::info!(%prefix, %old, new = %digest, reference, manifest, milliseconds, "handler swapped");
         Ok(change)
     }
 
@@ -266,7 +318,7 @@ impl Swapper {
     fn put(
         &self,
         route: &Route,
-        known: Known,
+        (known, manifest): (Known, Option<ContentDigest>),
         (pool, level): (Pool, Level),
         current: Option<&Generation>,
     ) {
@@ -281,6 +333,7 @@ impl Swapper {
             number,
             since: SystemTime::now(),
             digest,
+            manifest,
             symbols,
             takes_streams,
             pool,
@@ -316,20 +369,24 @@ fn refused(route: &Route, reason: String) -> Change {
 
 /// A route's handler in messages.
 fn named(route: &Route) -> String {
-    format!("--handler {}", component_file::name(route.handler.as_deref()))
+    format!("--handler {}", route.handler)
 }
 
-/// What a route's file was before it was read, and its content.
-async fn read(route: &Route) -> (Option<Identity>, anyhow::Result<(Bytes, Digest)>) {
-    let path = route.handler.clone();
+/// What a route's handler was before it was read, and its content.
+async fn read(
+    route: &Route,
+    cache: Option<Arc<Cache>>,
+    offline: Offline,
+) -> (Option<Seen>, anyhow::Result<(Bytes, Digest)>) {
+    let source = route.handler.clone();
     let read = spawn_blocking(move || {
-        let Content { identity, bytes } = component_file::read(path.as_deref());
+        let Content { seen, bytes } = component_source::read(&source, cache.as_deref(), offline);
         let component = bytes.map(|bytes| {
             let component = Bytes::from(bytes.into_owned());
             let digest = Digest::of(&component);
             (component, digest)
         });
-        (identity, component)
+        (seen, component)
     });
     read.await.unwrap_or_else(|error| (None, Err(error.into())))
 }
@@ -339,6 +396,9 @@ async fn read(route: &Route) -> (Option<Identity>, anyhow::Result<(Bytes, Digest
 fn may_pass(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         if let Some(failure) = cause.downcast_ref::<compiler::Failure>() {
+            return failure.may_pass();
+        }
+        if let Some(failure) = cause.downcast_ref::<registry::Failure>() {
             return failure.may_pass();
         }
         let of_call = cause.downcast_ref::<CallError>();

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-use crate::config::{Prefix, Route};
+use crate::config::{ContentDigest, Prefix, Route};
 use crate::isolation::lockdown::Level;
 use crate::observe::log::Budget;
 use crate::observe::metrics::{Metrics, RouteMetrics, Snapshot};
@@ -30,6 +30,8 @@ pub struct Generation {
     pub(crate) since: SystemTime,
     /// Of its component.
     pub digest: Digest,
+    /// Of the manifest that names the component, if that is in a registry.
+    pub manifest: Option<ContentDigest>,
     /// The component's lines, if it says them.
     pub symbols: Option<Arc<Symbols>>,
     /// Whether it takes a request's body as a stream, and so one of any length.
@@ -49,6 +51,16 @@ pub struct Generation {
 pub struct Routes {
     /// The longest prefix first.
     table: ArcSwap<Vec<Arc<Generation>>>,
+}
+
+impl Generation {
+    /// What its handler is called in messages: a tag by what it led to.
+    pub(crate) fn name(&self) -> String {
+        match (self.route.handler.reference(), self.manifest) {
+            (Some(reference), Some(manifest)) => reference.pinned(manifest).to_string(),
+            _ => self.route.handler.to_string(),
+        }
+    }
 }
 
 impl Digest {

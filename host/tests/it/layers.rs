@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 /// The server's modules from top to bottom. Each may use those behind it. What is not named here is above
 /// all of them.
-const MODULES: &[&str] = &["admin", "front", "handlers", "pool", "observe", "isolation", "config"];
+const MODULES: &[&str] =
+    &["admin", "front", "handlers", "pool", "observe", "isolation", "registry", "config"];
 
 /// What a crate must not depend on, and why.
 const CRATES: &[(&str, &[&str])] = &[

@@ -8,6 +8,7 @@ mod operator;
 mod processes;
 mod programs;
 mod proxy;
+mod registry;
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
@@ -30,6 +31,10 @@ pub use self::operator::Operator;
 pub use self::processes::{kill, process_status, processor_ticks};
 pub use self::programs::{has_program, skip};
 pub use self::proxy::{Fault, FaultyProxy};
+pub use self::registry::{
+    Answer, FakeRegistry, RealRegistry, Stream, digest, manifest, manifest_of, read_head, respond,
+    with_handler, write_credentials,
+};
 
 /// Makes two tests of a function, one for each kind of pool: every promise holds on both.
 macro_rules! for_each_pool {
