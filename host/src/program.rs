@@ -9,11 +9,11 @@ use sandbox::HandlerLimits;
 
 use crate::cli::{self, Task, Usage};
 use crate::config::{Config, LogFormat};
-#[cfg(feature = "demo")]
-use crate::demo;
 use crate::isolation::lockdown;
 use crate::new::Project;
 use crate::observe::log;
+#[cfg(feature = "demo")]
+use crate::{demo, lab};
 use crate::{dispatch, export, inspect, run};
 
 /// Exit status for a command line that is not right.
@@ -31,6 +31,13 @@ pub fn main() -> ExitCode {
         }
         #[cfg(feature = "demo")]
         Ok(Task::Demo(options)) => demo::run(&options),
+        #[cfg(feature = "demo")]
+        Ok(Task::Lab(options)) => lab::run(&options),
+        #[cfg(feature = "demo")]
+        Ok(Task::ThrowAway(options, config)) => {
+            format = config.log;
+            lab::throw_away::serve(&options, *config)
+        }
         Ok(Task::New(project)) => make(&project),
         Ok(Task::Inspect(handler, config)) => inspect_handler(&handler, &config),
         Ok(Task::Export { handler, output, config }) => export_handler(&handler, &output, &config),

@@ -28,6 +28,10 @@ mod host_names;
 mod hostile;
 mod incoming;
 mod ipc;
+#[cfg(feature = "demo")]
+mod lab;
+#[cfg(feature = "demo")]
+mod lab_page;
 mod large_bodies;
 mod large_files;
 mod layers;
