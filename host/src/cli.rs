@@ -12,6 +12,8 @@ use clap_complete::Shell;
 
 use crate::config::{Config, Reference, Route, Settings, Source, describe};
 use crate::environment::Environment;
+#[cfg(feature = "demo")]
+use crate::lab;
 use crate::new::{self, Project};
 use crate::operator::{Drain, Health, Question};
 
@@ -82,6 +84,9 @@ enum Command {
     /// Run the attack catalogue against both pools, and show what stops each attack
     #[cfg(feature = "demo")]
     Demo(demo::Options),
+    /// Attack servers in a browser, predict what stops each attack, and take layers away
+    #[cfg(feature = "demo")]
+    Lab(lab::Options),
     /// Print completions of the command line for a shell
     Completions {
         /// The shell
@@ -93,6 +98,15 @@ enum Command {
     #[cfg(feature = "demo")]
     #[command(hide = true)]
     Escaped {
+        #[command(flatten)]
+        settings: Box<Settings>,
+    },
+    /// Serves without some layers, in one directory: a part of the demo and of the laboratory.
+    #[cfg(feature = "demo")]
+    #[command(name = lab::throw_away::COMMAND, hide = true)]
+    ThrowAway {
+        #[command(flatten)]
+        holes: lab::throw_away::Options,
         #[command(flatten)]
         settings: Box<Settings>,
     },
@@ -108,6 +122,12 @@ pub enum Task {
     Demo(demo::Options),
     /// Ask a running server this.
     Ask(Question),
+    /// Serve the laboratory, or grade a sheet.
+    #[cfg(feature = "demo")]
+    Lab(lab::Options),
+    /// Serve without some layers.
+    #[cfg(feature = "demo")]
+    ThrowAway(lab::throw_away::Options, Box<Config>),
     /// Print this.
     Print(Vec<u8>),
     /// Make this project in the working directory.
@@ -185,6 +205,12 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Usage> {
             config.compromised = true;
             Ok(Task::Serve(config))
         }
+        #[cfg(feature = "demo")]
+        Some(Command::ThrowAway { holes, settings }) => {
+            Ok(Task::ThrowAway(holes, configured(*settings)?))
+        }
+        #[cfg(feature = "demo")]
+        Some(Command::Lab(options)) => Ok(Task::Lab(options)),
         Some(Command::Inspect { handler }) => {
             Ok(Task::Inspect(handler, configured(Settings::default())?))
         }

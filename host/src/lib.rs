@@ -16,7 +16,8 @@
 //!
 //! [`new`] makes the projects that writers of handlers begin with.
 //!
-//! [`observe`] tells operators what happens, and `admin` those that ask. [`attacks`] tries all of it, as [`demo`] has it do.
+//! [`observe`] tells operators what happens, and `admin` those that ask. [`attacks`] tries all of it, as [`demo`] has it do,
+//! and [`lab`] for who learns.
 //!
 //! The crates below `host/crates` know nothing of the server. Their dependencies say what never
 //! happens: [`http1`] never sees WebAssembly, and [`sandbox`] never sees a socket.
@@ -34,6 +35,8 @@ pub mod handlers;
 mod housekeeping;
 pub mod inspect;
 pub mod isolation;
+#[cfg(feature = "demo")]
+pub mod lab;
 pub mod new;
 pub mod observe;
 pub mod operator;

@@ -9,12 +9,12 @@ use sandbox::HandlerLimits;
 
 use crate::cli::{self, Task, Usage};
 use crate::config::{Config, LogFormat, Reference, Source};
-#[cfg(feature = "demo")]
-use crate::demo;
 use crate::isolation::lockdown;
 use crate::new::Project;
 use crate::observe::log;
 use crate::operator::Question;
+#[cfg(feature = "demo")]
+use crate::{demo, lab};
 use crate::{dispatch, export, inspect, push, run};
 
 /// Exit status for a command line that is not right.
@@ -33,6 +33,13 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "demo")]
         Ok(Task::Demo(options)) => demo::run(&options),
         Ok(Task::Ask(question)) => ask(&question),
+        #[cfg(feature = "demo")]
+        Ok(Task::Lab(options)) => lab::run(&options),
+        #[cfg(feature = "demo")]
+        Ok(Task::ThrowAway(options, config)) => {
+            format = config.log;
+            lab::throw_away::serve(&options, *config)
+        }
         Ok(Task::New(project)) => make(&project),
         Ok(Task::Inspect(handler, config)) => inspect_handler(&handler, &config),
         Ok(Task::Push { handler, reference, config }) => {

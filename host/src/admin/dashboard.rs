@@ -27,16 +27,21 @@ impl File {
             Self::Style => ("text/css; charset=utf-8", include_str!("dashboard/style.css")),
             Self::Script => ("text/javascript; charset=utf-8", SCRIPT),
         };
-        let mut response = answer(StatusCode::OK, media_type, text);
-        for (name, value) in [
-            (CONTENT_SECURITY_POLICY, POLICY),
-            (REFERRER_POLICY, "no-referrer"),
-            (X_FRAME_OPTIONS, "DENY"),
-        ] {
-            response.headers_mut().insert(name, HeaderValue::from_static(value));
-        }
-        response
+        page_file(media_type, text)
     }
+}
+
+/// A file of a page that may load and do nothing but what its policy allows.
+pub(crate) fn page_file(media_type: &'static str, text: &'static str) -> Response<Body> {
+    let mut response = answer(StatusCode::OK, media_type, text);
+    for (name, value) in [
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (REFERRER_POLICY, "no-referrer"),
+        (X_FRAME_OPTIONS, "DENY"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
 }
 
 /// The script: what is pure first, then what draws, then what asks.

@@ -24,7 +24,7 @@ pub(crate) struct Names {
 
 impl Names {
     /// Whether an authority is one of the listener, whose address of this connection is `local`.
-    pub(super) fn has(&self, authority: &str, local: Option<IpAddr>) -> bool {
+    pub(crate) fn has(&self, authority: &str, local: Option<IpAddr>) -> bool {
         let Some((host, _)) = split(authority) else { return false };
         let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
@@ -41,7 +41,7 @@ impl Names {
 
     /// Whether a request calls the listener by its names alone. By way of a Unix socket, which no browser opens,
     /// it may use none.
-    pub(super) fn are_called(
+    pub(crate) fn are_called(
         &self,
         headers: &HeaderMap,
         of_target: Option<&str>,
@@ -56,7 +56,7 @@ impl Names {
 }
 
 /// Whether a request that changes something comes from nobody's page, or from one of the listener's own.
-pub(super) fn may_change(headers: &HeaderMap) -> bool {
+pub(crate) fn may_change(headers: &HeaderMap) -> bool {
     let sites = headers.get_all(SEC_FETCH_SITE).iter();
     let is_near = |site: &HeaderValue| matches!(site.as_bytes(), b"same-origin" | b"none");
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());

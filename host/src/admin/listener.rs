@@ -53,7 +53,15 @@ impl Listener {
     /// # Errors
     /// An error that names the option, the address and the reason.
     pub(crate) fn bind(address: &AdminAddress) -> anyhow::Result<Self> {
-        let context = || format!("--admin {address}");
+        Self::bind_for("--admin", address)
+    }
+
+    /// Binds the address for another option.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn bind_for(option: &str, address: &AdminAddress) -> anyhow::Result<Self> {
+        let context = || format!("{option} {address}");
         let (socket, address) = match address {
             AdminAddress::Tcp(wanted) => {
                 let listener = StdTcpListener::bind(wanted).with_context(context)?;

@@ -11,7 +11,7 @@ mod accept;
 mod dashboard;
 mod event_stream;
 mod exposition;
-mod guard;
+pub(crate) mod guard;
 mod listener;
 mod paths;
 mod server;
@@ -25,8 +25,14 @@ use std::thread::{self, JoinHandle};
 use anyhow::Context as _;
 use tokio::sync::oneshot;
 
+#[cfg(feature = "demo")]
+pub(crate) use self::dashboard::page_file;
 pub(crate) use self::listener::Listener;
+#[cfg(feature = "demo")]
+pub(crate) use self::paths::{Body, error, json, text};
 pub(crate) use self::server::CONNECTIONS;
+#[cfg(feature = "demo")]
+pub(crate) use self::server::serve_connections;
 pub(crate) use self::state::{Facts, ReloadRequest, State};
 
 /// The listener while it serves; it ends when this is dropped.
@@ -48,8 +54,12 @@ impl Admin {
         let (stop, stopped) = oneshot::channel();
         let serve = move || {
             runtime.block_on(async {
+                let respond = move |request, local| {
+                    let state = Arc::clone(&state);
+                    async move { paths::respond(&state, request, local).await }
+                };
                 tokio::select! {
-                    () = server::run(listener, state) => {}
+                    () = server::serve_connections(listener, respond) => {}
                     _ = stopped => {}
                 }
             });

@@ -22,7 +22,7 @@ use super::guard::may_change;
 use super::state::{ReloadRequest, State};
 use super::status::{Scope, Status};
 
-pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
+pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// Methods that a path has, in the words of an Allow field.
 const READ: &str = "GET, HEAD";
@@ -144,18 +144,18 @@ async fn reload(state: &State) -> Response<Body> {
     }
 }
 
-fn error(status: StatusCode, why: &str) -> Response<Body> {
+pub(crate) fn error(status: StatusCode, why: &str) -> Response<Body> {
     json(status, &json!({ "error": why }))
 }
 
-fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     match serde_json::to_string_pretty(value) {
         Ok(json) => answer(status, JSON, json + "\n"),
         Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "The answer cannot be written\n"),
     }
 }
 
-fn text(status: StatusCode, text: &'static str) -> Response<Body> {
+pub(crate) fn text(status: StatusCode, text: &'static str) -> Response<Body> {
     answer(status, TEXT, text)
 }
 

@@ -2,19 +2,21 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 use tokio_io_timeout::TimeoutStream;
 
 use super::listener::{Accepted, Listener};
-use super::paths::respond;
-use super::state::State;
+use super::paths::Body;
 
 /// Connections at a time. Others wait in the kernel's list.
 pub(crate) const CONNECTIONS: usize = 64;
@@ -34,12 +36,16 @@ const WRITE: Duration = Duration::from_secs(30);
 /// How long accepting pauses after an error.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until it is dropped.
-pub(super) async fn run(listener: Listener, state: Arc<State>) {
+/// Answers requests by `respond`, which is also given the address of ours that each came by, until it is dropped.
+pub(crate) async fn serve_connections<F, R>(listener: Listener, respond: F)
+where
+    F: Fn(Request<Incoming>, Option<IpAddr>) -> R + Clone + Send + 'static,
+    R: Future<Output = Response<Body>> + Send + 'static,
+{
     let accepting = match listener.accepting() {
         Ok(accepting) => accepting,
         Err(error) => {
-            tracing::error!("--admin: {error}");
+            tracing::error!("listening: {error}");
             return;
         }
     };
@@ -48,23 +54,27 @@ pub(super) async fn run(listener: Listener, state: Arc<State>) {
         // It is never closed.
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         match accepting.accept().await {
-            Ok(accepted) => drop(tokio::spawn(serve(accepted, Arc::clone(&state), permit))),
+            Ok(accepted) => drop(tokio::spawn(serve(accepted, respond.clone(), permit))),
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                tracing::warn!("--admin: accepting pauses: {error}");
+                tracing::warn!("accepting the operator's connections pauses: {error}");
                 sleep(PAUSE).await;
             }
         }
     }
 }
 
-async fn serve(accepted: Accepted, state: Arc<State>, permit: OwnedSemaphorePermit) {
+async fn serve<F, R>(accepted: Accepted, respond: F, permit: OwnedSemaphorePermit)
+where
+    F: Fn(Request<Incoming>, Option<IpAddr>) -> R,
+    R: Future<Output = Response<Body>>,
+{
     let Accepted { stream, local } = accepted;
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(WRITE));
-    let service = service_fn(|request| {
-        let state = Arc::clone(&state);
-        async move { Ok::<_, Infallible>(respond(&state, request, local).await) }
+    let service = service_fn(move |request| {
+        let answered = respond(request, local);
+        async move { Ok::<_, Infallible>(answered.await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

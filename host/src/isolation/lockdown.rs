@@ -15,8 +15,8 @@ use landlock::{
 };
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-#[cfg(feature = "holes")]
-use sandbox::holes::Hole;
+#[cfg(feature = "demo")]
+use sandbox::holes::Layer;
 use signal_hook::consts::SIGXFSZ;
 
 use crate::isolation::seccomp::{self, CHANGES, SYSTEM_CALLS, THREADS, Threads};
@@ -95,9 +95,15 @@ pub fn confine_process(dir: impl AsFd, read_only: bool) -> anyhow::Result<Level>
 
 fn confine(dir: impl AsFd, read_only: bool, more: &[libc::c_long]) -> anyhow::Result<Level> {
     let access = if read_only { Reach::Read } else { Reach::Change };
+    #[cfg(feature = "demo")]
+    let landlock = match Layer::Landlock.is_missing() {
+        true => Enforcement::None,
+        false => landlock(Some((dir, access))).context("Landlock")?,
+    };
+    #[cfg(not(feature = "demo"))]
     let landlock = landlock(Some((dir, access))).context("Landlock")?;
-    #[cfg(feature = "holes")]
-    if Hole::NoSeccomp.is_open() {
+    #[cfg(feature = "demo")]
+    if Layer::Seccomp.is_missing() {
         return Ok(Level { landlock, seccomp: false });
     }
     let changes = if read_only { &[] } else { CHANGES };

@@ -46,6 +46,9 @@ pub(crate) struct Init {
     pub(crate) audited: bool,
     /// Whether something answers in place of the handler.
     pub(crate) substituted: bool,
+    /// Layers that the server does without, and so its workers.
+    #[cfg(feature = "demo")]
+    pub(crate) missing: sandbox::holes::Holes,
 }
 
 /// What a zygote or worker says of itself, as a message.

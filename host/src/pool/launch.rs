@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-#[cfg(feature = "holes")]
-use sandbox::holes;
+#[cfg(feature = "demo")]
+use sandbox::holes::Holes;
 use sandbox::{Audit, SpooledBody};
 use serde::de::DeserializeOwned;
 use shm::doorbell::Doorbell;
@@ -89,6 +89,8 @@ impl Launcher {
             slots: dir.ledger().slots(),
             audited: common.audit.is_some(),
             substituted: common.substitute.is_some(),
+            #[cfg(feature = "demo")]
+            missing: Holes::open_here(),
         };
         let (audit, zygote) = (common.audit.clone(), Mutex::default());
         Ok(Self { code, dir, sent_files, audit, init, zygote })
@@ -143,8 +145,6 @@ impl Launcher {
         let replies = UnixDatagram::from_std(ours.try_clone()?)?;
         let mut command = Command::new("/proc/self/exe");
         command.arg(zygote::TASK).arg(std::process::id().to_string()).env_clear();
-        #[cfg(feature = "holes")]
-        command.envs(std::env::var_os(holes::VARIABLE).map(|hole| (holes::VARIABLE, hole)));
         #[cfg(feature = "ablation")]
         command.envs(std::env::var_os(ablation::VARIABLE).map(|named| (ablation::VARIABLE, named)));
         let process = command

@@ -31,6 +31,10 @@ mod hostile_registry;
 mod incoming;
 mod ipc;
 mod kubelet;
+#[cfg(feature = "demo")]
+mod lab;
+#[cfg(feature = "demo")]
+mod lab_page;
 mod large_bodies;
 mod large_files;
 mod layers;

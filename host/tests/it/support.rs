@@ -246,6 +246,12 @@ impl Server {
         server.wait_for_line("sandbox ");
     }
 
+    /// What confines its workers, by its banner.
+    pub fn level(&self) -> String {
+        let line = self.seen.iter().find_map(|line| line.split_once("| sandbox ")).unwrap().1;
+        line.split(" | ").next().unwrap().to_owned()
+    }
+
     pub fn scratch(&self) -> &Path {
         self.scratch.path()
     }

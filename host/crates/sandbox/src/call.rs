@@ -20,7 +20,7 @@ use super::response::{Message, Response};
 use super::spooled::SpooledBody;
 use super::turns::TURNS;
 #[cfg(feature = "holes")]
-use crate::holes::Hole;
+use crate::holes::Layer;
 
 /// What a component of `wasi:http` is called with.
 type Exchange = (Resource<IncomingRequest>, Resource<ResponseOutparam>);
@@ -121,7 +121,7 @@ impl Sandbox {
     /// ([`interrupter`](Self::interrupter)), or kills the process.
     pub fn call(&self, handler: &Handler, context: CallContext<'_>, request: &[u8]) -> Call {
         #[cfg(feature = "holes")]
-        if Hole::ReusedInstances.is_open() && !request.is_empty() && !handler.entry.is_command() {
+        if Layer::Instances.is_missing() && !request.is_empty() && !handler.entry.is_command() {
             return super::reused::call(self, handler, context, request);
         }
         let started = Instant::now();
@@ -172,7 +172,7 @@ impl Sandbox {
             None => wait_for_turns(store, deadline),
         }
         #[cfg(feature = "holes")]
-        let time = if Hole::NoDeadline.is_open() { Deadline::never() } else { time };
+        let time = if Layer::Deadline.is_missing() { Deadline::never() } else { time };
         store.call_hook(move |mut store, hook| {
             match hook {
                 CallHook::CallingHost if time.has_passed() => {

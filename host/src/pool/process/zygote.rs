@@ -97,6 +97,8 @@ fn prepare(
     descriptors: Vec<OwnedFd>,
     substitute: Option<Substitute>,
 ) -> anyhow::Result<Prepared> {
+    #[cfg(feature = "demo")]
+    init.missing.open();
     let mut descriptors = descriptors.into_iter();
     let ledger = descriptors.next().context("the parent sent no ledger")?;
     let dir = ServedDir::current(init.dir.clone(), Ledger::open(ledger, init.slots)?)?;

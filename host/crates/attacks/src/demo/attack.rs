@@ -5,7 +5,7 @@ use super::verdict::{Verdict, Witness};
 
 /// The kind of the handler that makes those attacks which any kind can make.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// One that answers bytes with bytes.
     #[default]
     Bytes,
@@ -16,16 +16,16 @@ pub(super) enum Kind {
 }
 
 /// One attack.
-pub(super) struct Attack {
-    pub(super) name: &'static str,
+pub(crate) struct Attack {
+    pub(crate) name: &'static str,
     /// What it tries, in a few words.
-    pub(super) tries: &'static str,
-    pub(super) way: Way,
+    pub(crate) tries: &'static str,
+    pub(crate) way: Way,
 }
 
 impl Attack {
     /// Whether a handler of that kind makes it. What only bytes can say of a response is said by them.
-    pub(super) fn is_made_by(&self, kind: Kind) -> bool {
+    pub(crate) fn is_made_by(&self, kind: Kind) -> bool {
         let by_any = match self.way {
             Way::Request(on, _) => matches!(on, On::Hostile | On::ReadOnly),
             Way::Crowd(_) | Way::Planted(_) => true,
@@ -36,7 +36,7 @@ impl Attack {
 }
 
 /// How an attack is made.
-pub(super) enum Way {
+pub(crate) enum Way {
     /// A request to a server.
     Request(On, Expected),
     /// As many requests at a time as the pool has workers.
@@ -50,11 +50,11 @@ pub(super) enum Way {
 }
 
 /// Makes a file that is given as a handler.
-pub(super) type Make = fn() -> anyhow::Result<Vec<u8>>;
+pub(crate) type Make = fn() -> anyhow::Result<Vec<u8>>;
 
 /// On which server.
 #[derive(Clone, Copy)]
-pub(super) enum On {
+pub(crate) enum On {
     /// A server with the handler `hostile`.
     Hostile,
     /// A server with the handler `hostile` and `--read-only`.
@@ -73,7 +73,7 @@ pub(super) enum On {
 
 impl On {
     /// Whether the server for `other` will do.
-    pub(super) fn is_served_by(self, other: Self) -> bool {
+    pub(crate) fn is_served_by(self, other: Self) -> bool {
         match self {
             Self::Hostile => matches!(other, Self::Hostile),
             Self::ReadOnly => matches!(other, Self::ReadOnly),
@@ -86,7 +86,7 @@ impl On {
     }
 
     /// Who saw what stopped an attack.
-    pub(super) fn witness(self) -> Witness {
+    pub(crate) fn witness(self) -> Witness {
         match self {
             Self::Hostile | Self::ReadOnly | Self::Http | Self::Command => Witness::Audit,
             Self::Escaped => Witness::Attacker,
@@ -97,25 +97,25 @@ impl On {
 
 /// What must come of it: what the client gets, and what stopped it.
 #[derive(Clone, Copy)]
-pub(super) struct Expected {
-    pub(super) got: Got,
+pub(crate) struct Expected {
+    pub(crate) got: Got,
     /// The layer; empty where nothing stops it.
     by: &'static str,
     /// Of what was observed, a part; empty where the layer says enough.
-    pub(super) sign: &'static str,
+    pub(crate) sign: &'static str,
     /// Where the thread pool has another end to it.
-    pub(super) thread: Option<(Got, &'static str)>,
+    pub(crate) thread: Option<(Got, &'static str)>,
     /// Where a command comes to another end.
-    pub(super) command: Option<(Got, &'static str)>,
+    pub(crate) command: Option<(Got, &'static str)>,
 }
 
 impl Expected {
-    pub(super) const fn new(got: Got, by: &'static str) -> Self {
+    pub(crate) const fn new(got: Got, by: &'static str) -> Self {
         Self { got, by, sign: "", thread: None, command: None }
     }
 
     /// What is expected on that pool of a handler of that kind.
-    pub(super) fn on(self, pool: &str, kind: Kind) -> Self {
+    pub(crate) fn on(self, pool: &str, kind: Kind) -> Self {
         match (self.thread, self.command) {
             (Some((got, by)), _) if pool == "thread" => Self::new(got, by),
             (_, Some((got, by))) if kind == Kind::Command => Self::new(got, by),
@@ -124,7 +124,7 @@ impl Expected {
     }
 
     /// What is not as expected.
-    pub(super) fn fault(&self, verdict: &Verdict) -> Option<String> {
+    pub(crate) fn fault(&self, verdict: &Verdict) -> Option<String> {
         let Self { got, by, sign, .. } = *self;
         if verdict.got != got {
             Some(format!("{}: expected {got:?}", verdict.text))
@@ -141,7 +141,7 @@ impl Expected {
 
 /// What a client gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Got {
+pub(crate) enum Got {
     /// This status.
     Status(u16),
     /// The attacker's word that it was refused.
@@ -157,4 +157,4 @@ pub(super) enum Got {
 }
 
 /// Stands for the layer where the attacker was refused nothing, and found nothing.
-pub(super) const NOTHING_TO_FIND: &str = "nothing to find";
+pub(crate) const NOTHING_TO_FIND: &str = "nothing to find";

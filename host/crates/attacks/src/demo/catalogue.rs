@@ -45,7 +45,7 @@ const fn compile(name: &'static str, tries: &'static str, make: Make, why: &'sta
 }
 
 /// Little time, so that the demo does not last for long.
-pub(super) const LITTLE: Bounds = Bounds { cpu: Duration::from_secs(2), memory: 4 << 30 };
+pub(crate) const LITTLE: Bounds = Bounds { cpu: Duration::from_secs(2), memory: 4 << 30 };
 
 const fn escaped(name: &'static str, tries: &'static str, by: &'static str) -> Attack {
     on(On::Escaped, name, tries, Got::Blocked, by)
@@ -84,7 +84,7 @@ const SLEPT: &str = "the deadline of the handler call passed in a host call";
 use Got::{Blocked, Gone, NotApplicable, Nothing, Status, Through};
 
 /// All of them, in the order in which they are made.
-pub(super) const ATTACKS: &[Attack] = &[
+pub(crate) const ATTACKS: &[Attack] = &[
     // Time.
     hostile("loop", "computes for ever", Status(504), "deadline"),
     hostile("memory-copy", "copies megabytes for ever", Status(504), "deadline"),

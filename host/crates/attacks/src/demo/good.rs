@@ -16,32 +16,36 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// What became of good requests.
 #[derive(Default)]
-pub(super) struct Good {
+pub(crate) struct Good {
     /// The longest that one took which was answered; none if none was.
-    pub(super) slowest: Option<Duration>,
+    pub(crate) slowest: Option<Duration>,
+    /// How long each took that was answered.
+    pub(crate) all: Vec<Duration>,
     /// What became of the first one that was not answered well.
-    pub(super) unserved: Option<String>,
+    pub(crate) unserved: Option<String>,
     /// The most that the server held meanwhile.
-    pub(super) peak_kib: usize,
+    pub(crate) peak_kib: usize,
     /// What became of one that may have been given to a worker that was taken over, which can answer
     /// as it likes until it is replaced.
-    pub(super) lost: Option<String>,
+    pub(crate) lost: Option<String>,
     /// Whether there may be such a worker.
     taken_over: bool,
 }
 
 impl Good {
     /// None so far; `taken_over` says whether workers may have been.
-    pub(super) fn new(taken_over: bool) -> Self {
+    pub(crate) fn new(taken_over: bool) -> Self {
         Self { taken_over, ..Self::default() }
     }
 
     /// Sends one.
-    pub(super) fn ask(&mut self, server: SocketAddr) {
+    pub(crate) fn ask(&mut self, server: SocketAddr) {
         let asked = Instant::now();
         match get(server, GOOD, PATIENCE) {
             Ok(answer) if answer.status == 200 => {
-                self.slowest = self.slowest.max(Some(asked.elapsed()));
+                let took = asked.elapsed();
+                self.slowest = self.slowest.max(Some(took));
+                self.all.push(took);
             }
             answer if self.taken_over && self.lost.is_none() => {
                 self.lost = Some(format!("a good request was lost with a worker: {answer:?}"));
@@ -56,7 +60,7 @@ impl Good {
 
 /// Does `work`, and meanwhile has the server asked, at least once and up to the first time that it
 /// does not answer well.
-pub(super) fn meanwhile<T>(server: &Server, mut good: Good, work: impl FnOnce() -> T) -> (T, Good) {
+pub(crate) fn meanwhile<T>(server: &Server, mut good: Good, work: impl FnOnce() -> T) -> (T, Good) {
     let (address, pid) = (server.address(), server.pid());
     let (done, is_done) = unbounded::<()>();
     let asking = move || loop {

@@ -8,19 +8,20 @@
 //! What a row says was observed (`verdict`), and is then compared with what the catalogue expects.
 //! What could not be attacked is not applicable, and not stopped.
 
-mod attack;
-mod catalogue;
+pub(crate) mod attack;
+pub(crate) mod catalogue;
 mod components;
-mod good;
+pub(crate) mod good;
 mod load;
 mod scene;
-mod server;
+pub(crate) mod server;
 mod show;
-mod surroundings;
-mod verdict;
+pub(crate) mod surroundings;
+pub(crate) mod verdict;
 
 use std::time::Duration;
 
+use sandbox::holes::Layer;
 use serde::Serialize;
 
 use self::attack::{Attack, Kind, On, Way};
@@ -39,7 +40,7 @@ const EXCHANGE: &[u8] = include_bytes!("../../../../../handlers/exchange.wasm");
 const CGI: &[u8] = include_bytes!("../../../../../handlers/cgi.wasm");
 
 /// How long anything may take before the demo gives up on it.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How much later than its deadline an attack may end.
 const REPRIEVE: Duration = Duration::from_secs(1);
@@ -76,6 +77,9 @@ pub struct Options {
     /// Only the attacks that any handler can make, by one of this kind
     #[arg(long, value_enum, hide_default_value = true, default_value_t)]
     kind: Kind,
+    /// Take this layer away from the pools under attack; repeatable
+    #[arg(long, value_name = "LAYER")]
+    without: Vec<Layer>,
     /// One JSON object a line, for scripts
     #[arg(long)]
     json: bool,
@@ -157,7 +161,7 @@ pub fn run(options: &Options, compile: Compile<'_>) -> anyhow::Result<()> {
             continue;
         }
         shown.heading(&format!("{name} pool"));
-        let mut scene = Scene::new(name, options.kind)?;
+        let mut scene = Scene::new(name, options.kind, &options.without)?;
         for attack in &attacks {
             for row in scene.make(attack)? {
                 shown.row(&row);
@@ -187,13 +191,13 @@ pub fn run(options: &Options, compile: Compile<'_>) -> anyhow::Result<()> {
     shown.end()
 }
 
-fn name_of(attack: &Attack) -> String {
+pub(crate) fn name_of(attack: &Attack) -> String {
     match attack.way {
         Way::Request(On::Escaped, _) => format!("native-{}", attack.name),
         _ => attack.name.into(),
     }
 }
 
-fn milliseconds(duration: Duration) -> u64 {
+pub(crate) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

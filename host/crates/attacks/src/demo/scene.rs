@@ -7,9 +7,11 @@ use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use sandbox::holes::Layer;
+
 use super::attack::{Attack, Expected, Got, Kind, On, Way};
 use super::good::{Good, meanwhile};
-use super::server::{Answer, Server, Vitals, get};
+use super::server::{Answer, Server, Vitals, get, throw_away};
 use super::surroundings::Surroundings;
 use super::verdict::{Verdict, judge};
 use super::{PATIENCE, REPRIEVE, Row, milliseconds, name_of};
@@ -53,6 +55,8 @@ pub(super) struct Scene {
     pool: &'static str,
     kind: Kind,
     around: Surroundings,
+    /// Layers that its servers lack.
+    without: Vec<Layer>,
     running: Option<Running>,
 }
 
@@ -68,8 +72,9 @@ struct Running {
 type Answered = (io::Result<Answer>, Duration);
 
 impl Scene {
-    pub(super) fn new(pool: &'static str, kind: Kind) -> anyhow::Result<Self> {
-        Ok(Self { pool, kind, around: Surroundings::new(kind)?, running: None })
+    pub(super) fn new(pool: &'static str, kind: Kind, without: &[Layer]) -> anyhow::Result<Self> {
+        let around = Surroundings::new(kind)?;
+        Ok(Self { pool, kind, around, without: without.to_vec(), running: None })
     }
 
     /// Makes an attack, on the server that is running or on a new one. There is a row for
@@ -163,6 +168,12 @@ impl Scene {
             DEADLINE.as_secs(),
         );
         arguments.extend(limits.split(' '));
+        if !self.without.is_empty() {
+            let is_escaped = arguments.first() == Some(&"escaped");
+            let rest = arguments.split_off(usize::from(is_escaped));
+            arguments = throw_away(&self.without, is_escaped);
+            arguments.extend(rest);
+        }
         Server::start(self.around.path(), &arguments)
     }
 

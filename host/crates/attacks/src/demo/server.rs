@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use crossbeam_channel::{Receiver, unbounded};
 use rustix::process::{Pid, Signal, kill_process};
+use sandbox::holes::Layer;
+use serde::Serialize;
 use serde_json::Value;
 
 use super::PATIENCE;
@@ -21,7 +23,7 @@ use super::PATIENCE;
 const DYING: Duration = Duration::from_secs(5);
 
 /// A running server; it is killed when this is dropped.
-pub(super) struct Server {
+pub(crate) struct Server {
     child: Child,
     port: u16,
     /// One JSON object each, or it is a forgery.
@@ -32,52 +34,55 @@ pub(super) struct Server {
     /// Lines of output of handlers that still ran, and whether there were more, by request.
     output: HashMap<u64, (usize, bool)>,
     audit: BufReader<fs::File>,
-    pub(super) forged: Option<String>,
+    pub(crate) forged: Option<String>,
+    /// What confines its workers, by the banner.
+    pub(crate) sandbox: String,
 }
 
 /// What a client got.
 #[derive(Clone, Debug)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: String,
     client: SocketAddr,
     target: String,
 }
 
 /// What the log says of a request.
 #[derive(Debug, Default)]
-pub(super) struct Logged {
-    pub(super) request: u64,
+pub(crate) struct Logged {
+    pub(crate) request: u64,
     /// The worker that it was given to; 0 where none was.
-    pub(super) worker: u64,
+    pub(crate) worker: u64,
     /// What ended the handler's call.
-    pub(super) stopped_by: Option<String>,
+    pub(crate) stopped_by: Option<String>,
     /// Lines of the handler's output.
-    pub(super) output_lines: usize,
+    pub(crate) output_lines: usize,
     /// Whether there would have been more.
-    pub(super) output_dropped: bool,
+    pub(crate) output_dropped: bool,
 }
 
 /// A host call that did not end well, by the audit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refused {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Refused {
+    pub(crate) function: String,
     /// `denied`, `failed` or `trapped`.
-    pub(super) outcome: String,
-    pub(super) reason: String,
+    pub(crate) outcome: String,
+    pub(crate) reason: String,
 }
 
 /// What a server holds, its workers included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Vitals {
-    pub(super) descriptors: usize,
-    pub(super) threads: usize,
-    pub(super) processes: usize,
-    pub(super) resident_kib: usize,
+pub(crate) struct Vitals {
+    pub(crate) descriptors: usize,
+    pub(crate) threads: usize,
+    pub(crate) processes: usize,
+    pub(crate) resident_kib: usize,
 }
 
 impl Server {
     /// Starts one in `dir`, which holds the served directory, and waits until it listens.
-    pub(super) fn start(dir: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
+    pub(crate) fn start(dir: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
         let mut command = Command::new("/proc/self/exe");
         command.args(arguments).args(["--port", "0", "--log", "json", "--grace", "0s"]);
         let variables = std::env::vars_os().map(|(name, _)| name);
@@ -107,13 +112,15 @@ impl Server {
             output: HashMap::new(),
             audit,
             forged: None,
+            sandbox: String::new(),
         };
         let first = server.line()?;
         let banner: Value = serde_json::from_str(&first).unwrap_or_default();
         let port = banner["port"].as_u64().and_then(|port| port.try_into().ok());
         let Some(port) = port else { bail!("{first}") };
         server.port = port;
-        server.line()?;
+        let second: Value = serde_json::from_str(&server.line()?).unwrap_or_default();
+        server.sandbox = second["sandbox"].as_str().unwrap_or_default().to_owned();
         Ok(server)
     }
 
@@ -121,25 +128,25 @@ impl Server {
         self.lines.recv_timeout(PATIENCE).context("the server says nothing")
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         ([127, 0, 0, 1], self.port).into()
     }
 
-    pub(super) fn vitals(&self) -> Vitals {
+    pub(crate) fn vitals(&self) -> Vitals {
         Vitals::of(self.pid())
     }
 
-    pub(super) fn is_alive(&mut self) -> bool {
+    pub(crate) fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
     /// Whether the server ends within [`DYING`]: its connections end some time before it can be
     /// waited for, and on a busy machine that is not a moment.
-    pub(super) fn is_dying(&mut self) -> bool {
+    pub(crate) fn is_dying(&mut self) -> bool {
         let deadline = Instant::now() + DYING;
         while self.is_alive() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
@@ -149,7 +156,7 @@ impl Server {
 
     /// Reads what the server has logged, up to the line of the request of `answer`, and what
     /// that says of it.
-    pub(super) fn logged(&mut self, answer: &Answer) -> Logged {
+    pub(crate) fn logged(&mut self, answer: &Answer) -> Logged {
         let asked = (answer.client.to_string(), answer.target.clone());
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -182,7 +189,7 @@ impl Server {
 
     /// What the audit says of the host calls of a request that did not end well: of those that ended
     /// alike, the first.
-    pub(super) fn refused(&mut self, request: u64) -> Vec<Refused> {
+    pub(crate) fn refused(&mut self, request: u64) -> Vec<Refused> {
         let mut refused = Vec::new();
         // No line of a request that begins now comes before the last of this one, which is over.
         let Ok(answer) = get(self.address(), "environment", PATIENCE) else { return refused };
@@ -205,9 +212,11 @@ impl Server {
                 (value["outcome"].as_str(), value["reason"].as_str())
                 && number == Some(request)
             {
-                let call = Refused { outcome: outcome.to_owned(), reason: reason.to_owned() };
-                if !refused.contains(&call) {
-                    refused.push(call);
+                let is_alike = |call: &Refused| call.outcome == outcome && call.reason == reason;
+                if !refused.iter().any(is_alike) {
+                    let function = value["function"].as_str().unwrap_or_default().to_owned();
+                    let (outcome, reason) = (outcome.to_owned(), reason.to_owned());
+                    refused.push(Refused { function, outcome, reason });
                 }
             }
         }
@@ -216,7 +225,7 @@ impl Server {
 
     /// Has the server look at its handlers' files again, of which one must have changed, and waits
     /// for what it says of that.
-    pub(super) fn reload(&self) -> anyhow::Result<String> {
+    pub(crate) fn reload(&self) -> anyhow::Result<String> {
         let pid = Pid::from_raw(self.pid().try_into()?).context("the server's process id")?;
         kill_process(pid, Signal::HUP)?;
         let deadline = Instant::now() + PATIENCE;
@@ -225,15 +234,26 @@ impl Server {
             let line = self.lines.recv_timeout(left).context("the server says nothing of it")?;
             let value: Value = serde_json::from_str(&line).unwrap_or_default();
             let message = value["message"].as_str().unwrap_or_default();
-            if ["handler refused", "handler swapped"].iter().any(|of| message.starts_with(of)) {
+            let is_of_handler =
+                ["handler refused", "handler swapped"].iter().any(|of| message.starts_with(of));
+            if is_of_handler || message.ends_with(": nothing has changed") {
                 return Ok(message.to_owned());
             }
         }
     }
 }
 
+/// The arguments of a server that lacks these layers, with native code in place of a handler or not.
+pub(crate) fn throw_away(without: &[Layer], compromised: bool) -> Vec<&'static str> {
+    let missing = without.iter().flat_map(|layer| ["--without", layer.name()]);
+    std::iter::once(crate::THROW_AWAY)
+        .chain(missing)
+        .chain(compromised.then_some("--compromised"))
+        .collect()
+}
+
 /// Process ids of those that a server has started, in that order: the last is a worker.
-pub(super) fn children(server: u32) -> Vec<u32> {
+pub(crate) fn children(server: u32) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{server}/task")).into_iter().flatten();
     let children =
         tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
@@ -244,7 +264,7 @@ pub(super) fn children(server: u32) -> Vec<u32> {
 }
 
 impl Vitals {
-    pub(super) fn of(server: u32) -> Self {
+    pub(crate) fn of(server: u32) -> Self {
         let children = children(server);
         let all = || children.iter().copied().chain([server]);
         let count = |what| {
@@ -260,7 +280,7 @@ impl Vitals {
         }
     }
 
-    pub(super) fn is_no_more_than(self, most: Self, slack_kib: usize) -> bool {
+    pub(crate) fn is_no_more_than(self, most: Self, slack_kib: usize) -> bool {
         self.descriptors <= most.descriptors
             && self.threads <= most.threads
             && self.processes <= most.processes
@@ -290,7 +310,7 @@ fn resident_kib(pid: u32) -> usize {
 }
 
 /// One request on a connection of its own.
-pub(super) fn get(server: SocketAddr, path: &str, patience: Duration) -> io::Result<Answer> {
+pub(crate) fn get(server: SocketAddr, path: &str, patience: Duration) -> io::Result<Answer> {
     let mut stream = TcpStream::connect(server)?;
     let client = stream.local_addr()?;
     stream.set_read_timeout(Some(patience))?;

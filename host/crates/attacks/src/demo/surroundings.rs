@@ -14,10 +14,12 @@ use tempfile::TempDir;
 
 use super::attack::{Attack, Kind};
 use super::server::{Server, children};
+use crate::THROW_AWAY_MARK;
+
 use super::{CGI, EXCHANGE, HOSTILE, HOSTILE_COMMAND};
 
 /// Files of the host, of its operator and of others.
-pub(super) struct Surroundings {
+pub(crate) struct Surroundings {
     /// Holds the served directory, and what must stay out of reach.
     dir: TempDir,
     /// Another service of this machine, which takes datagrams.
@@ -26,9 +28,14 @@ pub(super) struct Surroundings {
     _stream: UnixListener,
 }
 
+/// Writes what must stay out of reach.
+fn put_secrets(dir: &Path) -> io::Result<()> {
+    ["secret", "outside/secret"].iter().try_for_each(|name| fs::write(dir.join(name), "secret"))
+}
+
 impl Surroundings {
     /// With an attacker of that kind.
-    pub(super) fn new(kind: Kind) -> anyhow::Result<Self> {
+    pub(crate) fn new(kind: Kind) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         let hostile = match kind {
             Kind::Bytes => Cow::Borrowed(HOSTILE),
@@ -40,16 +47,27 @@ impl Surroundings {
         }
         fs::create_dir(dir.path().join("outside"))?;
         fs::create_dir(dir.path().join("logs"))?;
-        fs::write(dir.path().join("secret"), "secret")?;
-        fs::write(dir.path().join("outside/secret"), "secret")?;
+        fs::write(dir.path().join(THROW_AWAY_MARK), "")?;
+        put_secrets(dir.path())?;
         let service = UnixDatagram::bind(dir.path().join("service"))?;
         service.set_nonblocking(true)?;
         let stream = UnixListener::bind(dir.path().join("stream"))?;
         Ok(Self { dir, service, _stream: stream })
     }
 
+    /// Puts back what an attack may have changed outside the served directory, and empties that.
+    pub(crate) fn restore(&self) -> anyhow::Result<()> {
+        fs::create_dir_all(self.folder())?;
+        self.sweep()?;
+        for name in ["escaped", "moved", "x", "new", "outside/x", "outside/new"] {
+            let _ = fs::remove_file(self.dir.path().join(name));
+        }
+        put_secrets(self.dir.path())?;
+        self.plant()
+    }
+
     /// Where servers are started.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
 
@@ -58,7 +76,7 @@ impl Surroundings {
     }
 
     /// Puts into the served directory what an operator might have left there.
-    pub(super) fn plant(&self) -> anyhow::Result<()> {
+    pub(crate) fn plant(&self) -> anyhow::Result<()> {
         let folder = self.folder();
         fs::create_dir_all(folder.join("a"))?;
         fs::create_dir_all(folder.join("inner"))?;
@@ -76,20 +94,20 @@ impl Surroundings {
     }
 
     /// Why an attack cannot be made here.
-    pub(super) fn lacks(&self, attack: &Attack) -> Option<&'static str> {
+    pub(crate) fn lacks(&self, attack: &Attack) -> Option<&'static str> {
         let no_device = || statat(CWD, self.folder().join("device"), AtFlags::SYMLINK_NOFOLLOW);
         (attack.name == "open-device" && no_device().is_err())
             .then_some("this user can make no device")
     }
 
     /// How many entries the served directory has.
-    pub(super) fn entries(&self) -> usize {
+    pub(crate) fn entries(&self) -> usize {
         fs::read_dir(self.folder()).map_or(0, Iterator::count)
     }
 
     /// Removes all that is in the served directory. A directory's own directories are first moved
     /// up to the top, so that no depth is too deep.
-    pub(super) fn sweep(&self) -> io::Result<()> {
+    pub(crate) fn sweep(&self) -> io::Result<()> {
         let folder = self.folder();
         let mut moved = 0;
         while let Some(entry) = fs::read_dir(&folder)?.next().transpose()? {
@@ -111,7 +129,7 @@ impl Surroundings {
     }
 
     /// The target of an attack's request, with what the attacker needs to know.
-    pub(super) fn target(&self, attack: &Attack, server: &Server) -> String {
+    pub(crate) fn target(&self, attack: &Attack, server: &Server) -> String {
         let outside = self.dir.path().display();
         let argument = match attack.name {
             "read-outside" => "/etc/passwd".into(),
@@ -138,7 +156,7 @@ impl Surroundings {
     }
 
     /// All there is outside the served directory: names, and of files sizes and times.
-    pub(super) fn outside(&self) -> Vec<(std::ffi::OsString, Option<(u64, SystemTime)>)> {
+    pub(crate) fn outside(&self) -> Vec<(std::ffi::OsString, Option<(u64, SystemTime)>)> {
         let mut all = Vec::new();
         for dir in [self.dir.path().to_path_buf(), self.dir.path().join("outside")] {
             for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
@@ -152,7 +170,7 @@ impl Surroundings {
     }
 
     /// Whether the other service has been sent something.
-    pub(super) fn was_spoken_to(&self) -> bool {
+    pub(crate) fn was_spoken_to(&self) -> bool {
         self.service.recv(&mut [0]).is_ok()
     }
 }

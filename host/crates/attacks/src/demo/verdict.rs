@@ -11,31 +11,33 @@ use super::server::{Answer, Logged, Refused, Server};
 const LINES: usize = 256 + 4;
 
 /// What a client got, and what stopped it as far as can be told.
-pub(super) struct Verdict {
-    pub(super) got: Got,
+pub(crate) struct Verdict {
+    pub(crate) got: Got,
     /// What was got, in a line.
-    pub(super) text: String,
-    pub(super) stopped_by: Option<String>,
+    pub(crate) text: String,
+    pub(crate) stopped_by: Option<String>,
     /// What that was told from.
-    pub(super) observed: Vec<String>,
+    pub(crate) observed: Vec<String>,
+    /// Host calls that did not end well.
+    pub(crate) refused: Vec<Refused>,
     /// The worker that answered; 0 where none did.
-    pub(super) worker: u64,
+    pub(crate) worker: u64,
 }
 
 impl Verdict {
-    pub(super) fn gone() -> Self {
+    pub(crate) fn gone() -> Self {
         Self::of(Got::Gone, "the server died".into())
     }
 
     /// One that nobody stopped.
-    pub(super) fn of(got: Got, text: String) -> Self {
-        Self { got, text, stopped_by: None, observed: Vec::new(), worker: 0 }
+    pub(crate) fn of(got: Got, text: String) -> Self {
+        Self { got, text, stopped_by: None, observed: Vec::new(), refused: Vec::new(), worker: 0 }
     }
 }
 
 /// Who is attacked, and so who can be asked.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Witness {
+pub(crate) enum Witness {
     /// A handler whose host calls are audited.
     Audit,
     /// Native code, which says which error it was given.
@@ -46,7 +48,7 @@ pub(super) enum Witness {
 
 /// What an attacker got, and what stopped it: by the server's log where the call was ended, by the
 /// audit where a host call was refused, and else by what the attacker met.
-pub(super) fn judge(answer: io::Result<Answer>, server: &mut Server, witness: Witness) -> Verdict {
+pub(crate) fn judge(answer: io::Result<Answer>, server: &mut Server, witness: Witness) -> Verdict {
     let Ok(answer) = answer else {
         return match server.is_dying() {
             true => Verdict::gone(),
@@ -93,12 +95,12 @@ pub(super) fn judge(answer: io::Result<Answer>, server: &mut Server, witness: Wi
         _ => (Got::Status(answer.status), stopped_by),
     };
     let of_audit =
-        refused.iter().map(|Refused { outcome, reason }| format!("audit: {outcome}: {reason}"));
+        refused.iter().map(|Refused { outcome, reason, .. }| format!("audit: {outcome}: {reason}"));
     observed.extend(of_audit);
     if matches!(got, Got::Blocked | Got::Nothing | Got::NotApplicable | Got::Through) {
         observed.push(format!("attacker: {body}"));
     }
-    Verdict { got, text, stopped_by, observed, worker }
+    Verdict { got, text, stopped_by, observed, refused, worker }
 }
 
 /// The layer that refused a handler something, by the audit of its host calls; `text` becomes the

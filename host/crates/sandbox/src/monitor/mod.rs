@@ -39,7 +39,7 @@ use super::call::CallContext;
 use super::limits::Ceiling;
 use super::turns::Turn;
 #[cfg(feature = "holes")]
-use crate::holes::Hole;
+use crate::holes::Layer;
 use ablation::Trick;
 pub use audit::Audit;
 use audit::{Argument, Outcome, Trail};
@@ -350,7 +350,7 @@ impl State {
     /// Sleeps until `wake`, or fails at the deadline if that comes first.
     fn sleep_until(&mut self, wake: Option<Instant>) -> wasmtime::Result<()> {
         #[cfg(feature = "holes")]
-        if Hole::NoDeadline.is_open() {
+        if Layer::Deadline.is_missing() {
             let pause = wake.map(|wake| wake.saturating_duration_since(Instant::now()));
             std::thread::sleep(pause.unwrap_or(Duration::MAX));
             return Ok(());

@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
 #[cfg(feature = "holes")]
-use crate::holes::Hole;
+use crate::holes::Layer;
 
 /// Attempts at a path whose `..` raced with a rename elsewhere (EAGAIN).
 const ATTEMPTS: usize = 16;
@@ -34,7 +34,7 @@ pub(super) fn open_beneath(
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     // The path itself leads nowhere else.
     #[cfg(feature = "holes")]
-    let resolve = match Hole::FollowedLinks.is_open() && stays_below(path) {
+    let resolve = match Layer::Paths.is_missing() && stays_below(path) {
         true => ResolveFlags::NO_MAGICLINKS,
         false => resolve,
     };

@@ -14,7 +14,7 @@ use super::count::Count;
 
 use super::Account;
 #[cfg(feature = "holes")]
-use crate::holes::Hole;
+use crate::holes::Layer;
 
 /// A count that does not fit is not repeated for this long, unless it may have become less.
 pub(super) const RECOUNT_PAUSE: Duration = Duration::from_millis(100);
@@ -144,7 +144,7 @@ impl Account {
             false => self.ledger.reserve(reserved),
         };
         #[cfg(feature = "holes")]
-        let fits = fits.or(if Hole::NoQuota.is_open() { Ok(()) } else { fits });
+        let fits = fits.or(if Layer::Quota.is_missing() { Ok(()) } else { fits });
         Ok(fits.map(|()| (change, guard)))
     }
 

@@ -1,0 +1,91 @@
+//! The thread that makes trials, one after the other.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use anyhow::Context as _;
+use attacks::lab::{self, Edited, Outcome, Swap};
+use sandbox::holes::Layer;
+use tokio::sync::oneshot;
+
+/// Jobs that may wait for the one that goes on.
+const WAITING: usize = 4;
+
+/// Something to be done, and who waits for it.
+pub(super) enum Job {
+    /// Make this attack on servers that lack these layers.
+    Attack(String, Vec<Layer>, oneshot::Sender<anyhow::Result<[Outcome; 2]>>),
+    /// Swap this text in as a handler.
+    Swap(String, oneshot::Sender<anyhow::Result<Vec<Swap>>>),
+    /// End.
+    End,
+}
+
+/// The thread. It ends after the job that goes on.
+pub(super) struct Bench {
+    jobs: Jobs,
+    thread: JoinHandle<()>,
+}
+
+/// Where jobs are left for it.
+#[derive(Clone)]
+pub(super) struct Jobs(SyncSender<Job>);
+
+/// Others' jobs wait already, as many as may.
+#[derive(Debug, thiserror::Error)]
+#[error("others wait for their trials already")]
+pub(super) struct Busy;
+
+impl Bench {
+    pub(super) fn start() -> anyhow::Result<Self> {
+        let bench = lab::Bench::new()?;
+        let (sender, jobs) = sync_channel(WAITING);
+        let work = move || work(&bench, &jobs);
+        let thread = thread::Builder::new().name("bench".into()).spawn(work);
+        Ok(Self { jobs: Jobs(sender), thread: thread.context("starting the bench")? })
+    }
+
+    pub(super) fn jobs(&self) -> Jobs {
+        self.jobs.clone()
+    }
+
+    /// Waits for the job that goes on, and ends all servers.
+    pub(super) fn finish(self) {
+        // It waits for room, which there is after that job.
+        let _ = self.jobs.0.send(Job::End);
+        let _ = self.thread.join();
+    }
+}
+
+impl Jobs {
+    pub(super) fn leave(&self, job: Job) -> Result<(), Busy> {
+        // Full or, while all ends, gone.
+        self.0.try_send(job).map_err(|_| Busy)
+    }
+}
+
+fn work(bench: &lab::Bench, jobs: &Receiver<Job>) {
+    let mut edited = None;
+    while let Ok(job) = jobs.recv() {
+        match job {
+            // Who has left needs no trial.
+            Job::Attack(_, _, reply) if reply.is_closed() => {}
+            Job::Attack(name, without, reply) => {
+                let _ = reply.send(bench.attack(&name, &without));
+            }
+            Job::Swap(_, reply) if reply.is_closed() => {}
+            Job::Swap(text, reply) => {
+                let _ = reply.send(swap(&mut edited, &text));
+            }
+            Job::End => return,
+        }
+    }
+}
+
+fn swap(edited: &mut Option<Edited>, text: &str) -> anyhow::Result<Vec<Swap>> {
+    let servers = match edited {
+        Some(servers) => servers,
+        None => edited.insert(Edited::new()?),
+    };
+    servers.swap(text)
+}

@@ -1,0 +1,91 @@
+//! `host lab`: attack servers in a browser, predict what stops each attack, and take layers away.
+//!
+//! One process serves a page on loopback, with what the operator's listener has (`admin`): its limits on connections,
+//! its guard against other sites' pages. A thread of its own, the *bench*, makes one trial after the other. The servers
+//! under attack are processes of their own in temporary directories, fenced in, and end with that thread.
+
+mod api;
+mod bench;
+mod check;
+pub mod throw_away;
+
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::admin::{Listener, serve_connections};
+use crate::config::AdminAddress;
+use crate::lab::api::Api;
+use crate::lab::bench::Bench;
+
+/// The port, unless another is asked for.
+const PORT: u16 = 8886;
+
+/// How the laboratory is run.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Port of the page, on loopback; 0 picks a free one
+    #[arg(long, value_name = "PORT", default_value_t = PORT)]
+    port: u16,
+    /// Grade a sheet of predictions instead: make its attacks, and compare
+    #[arg(long, value_name = "FILE")]
+    check: Option<PathBuf>,
+    /// Open no browser
+    #[arg(long)]
+    no_open: bool,
+}
+
+/// Serves the laboratory until SIGINT or SIGTERM, or grades a sheet.
+///
+/// # Errors
+/// When the port or a server cannot be had, or a sheet is not all right.
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    if let Some(sheet) = &options.check {
+        return check::grade(sheet);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let wanted = SocketAddr::from((Ipv4Addr::LOCALHOST, options.port));
+    let listener = Listener::bind_for("--port", &AdminAddress::Tcp(wanted))?;
+    let url = format!("http://{}/", listener.address());
+    let bench = Bench::start()?;
+    let api = Arc::new(Api::new(bench.jobs()));
+    // A pipe that is closed early has read enough.
+    let _ = writeln!(std::io::stdout(), "The laboratory is at {url} (Ctrl-C ends it)");
+    if !options.no_open {
+        open_browser(&url);
+    }
+    runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+        let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+        let respond = move |request, local| {
+            let api = Arc::clone(&api);
+            async move { api.respond(request, local).await }
+        };
+        tokio::select! {
+            () = serve_connections(listener, respond) => {}
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        anyhow::Ok(())
+    })?;
+    drop(runtime);
+    bench.finish();
+    Ok(())
+}
+
+/// Shows the page, where there is a screen and a program for it. Who has none reads the address.
+fn open_browser(url: &str) {
+    let has_screen =
+        ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| std::env::var_os(name).is_some());
+    if has_screen {
+        let mut command = Command::new("xdg-open");
+        command.arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // It may last as long as the browser.
+        std::thread::spawn(move || command.status());
+    }
+}

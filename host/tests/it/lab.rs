@@ -1,0 +1,336 @@
+//! The laboratory: what it offers, whom it answers, and that nobody else can take a layer away.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use attacks::lab::{EXAMPLE, EXERCISES, Exercise};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::documents::root;
+use crate::support::{
+    PATIENCE, Response, Server, eventually, finish, host, in_time, kill, output, process_status,
+};
+
+/// A laboratory that runs.
+pub struct Lab {
+    child: Child,
+    pub port: u16,
+}
+
+impl Lab {
+    pub fn start() -> Self {
+        let mut command = host();
+        command.args(["lab", "--port", "0", "--no-open"]).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let line = in_time("the laboratory's address", move || {
+            let mut line = String::new();
+            stdout.read_line(&mut line).unwrap();
+            line
+        });
+        let rest = line.split_once("http://127.0.0.1:").expect("an address").1;
+        let port = rest.split_once('/').unwrap().0.parse().unwrap();
+        Self { child, port }
+    }
+
+    /// One request with these fields more, and this body.
+    fn request(&self, method: &str, path: &str, fields: &str, body: &str) -> Response {
+        let host = match fields.contains("Host:") {
+            true => String::new(),
+            false => format!("Host: 127.0.0.1:{}\r\n", self.port),
+        };
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let length = body.len();
+        let head = format!("{method} {path} HTTP/1.1\r\n{host}{fields}Connection: close\r\n");
+        write!(stream, "{head}Content-Length: {length}\r\n\r\n{body}").unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
+        let head = String::from_utf8(answer[..end].to_vec()).unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Response { status, head, body: answer[end..].to_vec() }
+    }
+
+    fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        let answer = self.request("POST", path, "", &body.to_string());
+        (answer.status, serde_json::from_slice(&answer.body).unwrap())
+    }
+
+    /// What comes of an attack in the two pools.
+    fn attack(&self, attack: &str, without: &[&str]) -> [Value; 2] {
+        let (status, answer) =
+            self.post("/attack", &json!({ "attack": attack, "without": without }));
+        assert_eq!(status, 200, "{answer}");
+        [0, 1].map(|at| answer["outcomes"][at].clone())
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn the_laboratory_answers_its_own_page_alone() {
+    let lab = Lab::start();
+    for (path, kind) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/lab.css", "text/css; charset=utf-8"),
+        ("/lab.js", "text/javascript; charset=utf-8"),
+        ("/catalogue", "application/json"),
+    ] {
+        let file = lab.request("GET", path, "", "");
+        assert_eq!((file.status, file.field("content-type")), (200, Some(kind)), "{path}");
+        let policy = file.field("content-security-policy").unwrap_or_default();
+        assert!(path == "/catalogue" || policy.starts_with("default-src 'none'"), "{path}");
+        for markup in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("] {
+            assert!(!file.text().contains(markup), "{path}: {markup}");
+        }
+        assert_eq!(lab.request("POST", path, "", "").status, 405, "{path}");
+    }
+    let trial = json!({ "attack": "ok", "without": [] }).to_string();
+    for (method, path, fields, expected) in [
+        ("GET", "/", "Host: evil.example\r\n", 421),
+        ("POST", "/attack", "Host: evil.example\r\n", 421),
+        ("POST", "/attack", "Origin: http://evil.example\r\n", 403),
+        ("POST", "/handler", "Sec-Fetch-Site: cross-site\r\n", 403),
+        ("GET", "/attack", "", 405),
+        ("GET", "/nothing", "", 404),
+    ] {
+        assert_eq!(lab.request(method, path, fields, &trial).status, expected, "{path} {fields}");
+    }
+    for (body, expected, why) in [
+        (json!({ "attack": "no such" }), 404, "no attack 'no such'"),
+        (json!({ "attack": "loop", "without": ["instances"] }), 422, "does not take away"),
+        (json!({ "attack": "loop", "without": ["wasm"] }), 422, "unknown variant"),
+        (json!({ "attack": "loop", "more": 1 }), 422, "unknown field"),
+        (json!("x".repeat((256 << 10) - 1)), 422, "cannot be read"),
+    ] {
+        let (status, answer) = lab.post("/attack", &body);
+        let said = answer["error"].as_str().unwrap();
+        assert_eq!(status, expected, "{said}");
+        assert!(said.contains(why), "{said}");
+    }
+}
+
+#[test]
+fn each_attack_shows_its_source() {
+    let lab = Lab::start();
+    let catalogue = lab.request("GET", "/catalogue", "", "");
+    let catalogue: Value = serde_json::from_slice(&catalogue.body).unwrap();
+    let attacks = catalogue["attacks"].as_array().unwrap();
+    assert!(attacks.len() > 80, "{}", attacks.len());
+    for attack in attacks {
+        let source = attack["source"].as_str().unwrap();
+        let lines = source.lines().count();
+        assert!((1..=60).contains(&lines), "{attack:#}");
+        let text = fs::read_to_string(root().join(attack["file"].as_str().unwrap())).unwrap();
+        let first = source.lines().next().unwrap();
+        assert!(text.contains(first), "{attack:#}");
+    }
+    for Exercise { attack, .. } in EXERCISES {
+        assert!(attacks.iter().any(|choice| choice["name"] == *attack), "{attack}");
+    }
+}
+
+#[test]
+fn a_sheet_that_says_what_the_lesson_says_is_all_right_in_a_trial() {
+    let sheet = tempfile::NamedTempFile::new().unwrap();
+    let mut text = "[answers]\n".to_owned();
+    for (number, Exercise { thread, process, .. }) in (1..).zip(EXERCISES) {
+        text += &format!("{number} = {{ thread = \"{thread}\", process = \"{process}\" }}\n");
+    }
+    fs::write(sheet.path(), text).unwrap();
+    let mut check = host();
+    check.args(["lab", "--check"]).arg(sheet.path());
+    check.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = finish(check.spawn().unwrap(), 5 * PATIENCE);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    assert!(said.ends_with(&format!("{0} of {0} right\n", EXERCISES.len())), "{said}");
+}
+
+#[test]
+fn a_sheet_with_faults_says_which() {
+    let check = |text: &str| {
+        let sheet = tempfile::NamedTempFile::new().unwrap();
+        fs::write(sheet.path(), text).unwrap();
+        let output = output(host().args(["lab", "--check"]).arg(sheet.path()));
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
+    };
+    for (text, why) in [
+        ("answers = 1", "--check "),
+        ("[answers]\n1 = \"magic\"", "'magic' is none of deadline, "),
+        ("[answers]\n99 = \"wasm\"", "there is no exercise 99"),
+        ("[answers]\n1 = { thread = \"wasm\" }", "--check "),
+    ] {
+        let said = check(text);
+        assert!(said.contains(why) && said.lines().count() < 8, "{said}");
+    }
+    let said = check("[answers]\n3 = \"deadline\"");
+    assert!(said.contains(" 3. out-of-bounds: not so"), "{said}");
+    assert!(said.contains("thread pool: wasm, and not deadline"), "{said}");
+    assert!(said.contains(" 1. loop: no answer"), "{said}");
+    assert!(said.contains(&format!("0 of {} right", EXERCISES.len())), "{said}");
+}
+
+/// Where the missing layer is the last one, the fence is what keeps native code in its directory.
+#[test]
+fn what_lacks_a_layer_is_fenced_in() {
+    let lab = Lab::start();
+    for (attack, without) in [
+        ("native-list-outside", &["landlock"][..]),
+        ("native-list-outside", &["landlock", "seccomp"]),
+        ("native-execute", &["landlock", "seccomp"]),
+        ("native-start-process", &["landlock", "seccomp"]),
+        ("native-connect", &["landlock", "seccomp"]),
+    ] {
+        for outcome in lab.attack(attack, without) {
+            assert_eq!(outcome["layer"], "the laboratory's fence", "{attack}: {outcome:#}");
+            assert_eq!(outcome["changed_outside"], false, "{attack}");
+        }
+    }
+    for outcome in lab.attack("native-write-outside", &["landlock"]) {
+        assert_eq!(
+            (&outcome["layer"], &outcome["changed_outside"]),
+            (&"nothing".into(), &true.into())
+        );
+        assert!(outcome["sandbox"].as_str().unwrap().contains("no landlock"), "{outcome:#}");
+    }
+    // What is outside is restored for the next one, which sees the full sandbox again.
+    for outcome in lab.attack("native-write-outside", &[]) {
+        assert_eq!(outcome["layer"], "landlock", "{outcome:#}");
+        assert_eq!(
+            (&outcome["step"], &outcome["changed_outside"]),
+            (&"kernel".into(), &false.into())
+        );
+        assert!(outcome["others"]["answered"].as_u64() > Some(0), "{outcome:#}");
+    }
+}
+
+#[test]
+fn a_handler_is_swapped_in_as_text() {
+    let lab = Lab::start();
+    let swap = |text: &str| lab.post("/handler", &json!({ "text": text }));
+    let (status, answer) = swap("(component");
+    assert_eq!(status, 422);
+    assert!(answer["error"].as_str().unwrap().contains("expected"), "{answer}");
+    let (status, answer) = swap(EXAMPLE);
+    assert_eq!(status, 200, "{answer}");
+    for pool in [0, 1] {
+        let swap = &answer["swaps"][pool];
+        assert_eq!((&swap["status"], &swap["body"]), (&200.into(), &"Hello\n".into()), "{swap}");
+    }
+    let (_, answer) = swap(&EXAMPLE.replace(";; (loop", "(loop"));
+    for pool in [0, 1] {
+        let swap = &answer["swaps"][pool];
+        assert_eq!((&swap["status"], &swap["stopped_by"]), (&504.into(), &"deadline".into()));
+        assert!(swap["said"].as_str().unwrap().contains("swapped"), "{swap}");
+    }
+    // A component for something else is refused, and the old one serves on.
+    let (_, answer) = swap("(component)");
+    for pool in [0, 1] {
+        let swap = &answer["swaps"][pool];
+        assert!(swap["said"].as_str().unwrap().contains("does not export"), "{swap}");
+        assert_eq!(swap["status"], 504);
+    }
+}
+
+/// Process ids of a process's children.
+fn children(pid: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+    let lists =
+        tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    lists
+        .flat_map(|list| {
+            list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+#[test]
+fn servers_end_with_the_laboratory() {
+    for signal in [Signal::INT, Signal::KILL] {
+        let mut lab = Lab::start();
+        lab.post("/handler", &json!({ "text": EXAMPLE }));
+        let servers = children(lab.child.id());
+        assert_eq!(servers.len(), 2);
+        kill(lab.child.id(), signal);
+        eventually("the laboratory ends", || lab.child.try_wait().unwrap().is_some());
+        for pid in servers {
+            let has_ended = || {
+                let status = process_status(pid).unwrap_or_default();
+                status.is_empty() || status.iter().any(|word| word == "Z")
+            };
+            eventually("its servers end", has_ended);
+        }
+    }
+}
+
+/// No option, variable or file takes a layer away from a server that serves.
+#[test]
+fn no_server_is_asked_to_do_without_a_layer() {
+    for (args, code) in [
+        (&["--without", "seccomp"][..], 2),
+        (&["--compromised"], 2),
+        (&["--config", "without.toml"], 2),
+        (&["throw-away", "--without", "seccomp", "--port", "0"], 1),
+        (&["lab", "--without", "seccomp"], 2),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("without.toml"), "without = [\"seccomp\"]\n").unwrap();
+        let output = output(host().args(args).current_dir(dir.path()));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{args:?}: {said}");
+    }
+    let full = Server::start("process", &[]).level();
+    let mut command = host();
+    for name in ["HOST_HOLE", "SWAPBOX_WITHOUT", "SWAPBOX_HOLES", "SWAPBOX_COMPROMISED"] {
+        command.env(name, "seccomp");
+    }
+    assert_eq!(Server::with_command(command, "process", &[]).level(), full);
+}
+
+/// Even who calls the hidden subcommand gets a server that nobody else reaches, in a directory made for it.
+#[test]
+fn a_throw_away_server_is_reached_by_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = |args: &[&str]| {
+        let mut command: Command = host();
+        command.args(["throw-away", "--without", "landlock"]).args(args).current_dir(dir.path());
+        let output = output(&mut command);
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(start(&["--port", "0"]).contains("has a directory of its own"));
+    fs::write(dir.path().join(attacks::THROW_AWAY_MARK), "").unwrap();
+    for args in [&["--addr", "0.0.0.0:0"][..], &["--port", "0", "--admin", "127.0.0.1:0"]] {
+        assert!(start(args).contains("listens on loopback alone"), "{args:?}");
+    }
+}
+
+#[test]
+fn the_students_sheet_has_every_exercise() {
+    let read = |name: &str| fs::read_to_string(Path::new(&root()).join("docs/teaching").join(name));
+    let (sheet, answers) = (read("sheet.md").unwrap(), read("answers.toml").unwrap());
+    for (number, Exercise { attack, without, .. }) in (1..).zip(EXERCISES) {
+        let layers: Vec<_> = without.iter().map(|layer| layer.name()).collect();
+        let missing = if layers.is_empty() { "–".to_owned() } else { layers.join(", ") };
+        let row = format!("| {number} | `{attack}` | {missing} |");
+        assert!(sheet.contains(&row), "{row}");
+        let named = match layers.is_empty() {
+            true => format!("# {number} = \"\"  # {attack}\n"),
+            false => format!("# {number} = \"\"  # {attack} without {}\n", layers.join(" and ")),
+        };
+        assert!(answers.contains(&named), "{named}");
+    }
+}

@@ -1,0 +1,127 @@
+//! The laboratory's page, in a real browser.
+
+use std::fs;
+
+use attacks::lab::EXERCISES;
+use serde_json::{Value, json};
+
+use crate::lab::Lab;
+use crate::support::{Browser, eventually, skip};
+
+fn text_of(browser: &Browser, selector: &str) -> String {
+    let script = format!("return document.querySelector({selector:?})?.innerText ?? ''");
+    browser.eval(&script).as_str().unwrap().to_owned()
+}
+
+fn shows(browser: &Browser, selector: &str, text: &str) {
+    eventually(&format!("{text:?} in {selector}"), || text_of(browser, selector).contains(text));
+}
+
+/// Chooses an option as a person does.
+fn choose(browser: &Browser, id: &str, value: &str) {
+    browser.eval(&format!(
+        "const list = document.getElementById({id:?}); list.value = {value:?};
+         list.dispatchEvent(new Event('change', {{ bubbles: true }}))"
+    ));
+    assert_eq!(browser.eval(&format!("return document.getElementById({id:?}).value")), value);
+}
+
+fn value(browser: &Browser, id: &str) -> Value {
+    browser.eval(&format!("return document.getElementById({id:?}).value"))
+}
+
+fn open(browser: &Browser, lab: &Lab) {
+    browser.open(&format!("http://127.0.0.1:{}/", lab.port));
+    shows(browser, "#tries", "It computes for ever.");
+}
+
+#[test]
+fn every_control_of_the_laboratory_works() {
+    let Some(browser) = Browser::start_with("--window-size=400,900") else {
+        return skip("lab", "chromedriver");
+    };
+    let lab = Lab::start();
+    open(&browser, &lab);
+    shows(&browser, "#source", "pub fn endless()");
+    shows(&browser, "#file", "handlers/hostile/src/compute.rs");
+
+    // An exercise sets attack and layers, and leaves the prediction open.
+    choose(&browser, "predict-thread", "wasm");
+    choose(&browser, "exercise", "9");
+    assert_eq!(value(&browser, "attack"), "symlink-swap");
+    assert_eq!(value(&browser, "predict-thread"), "");
+    assert_eq!(browser.eval("return checked()"), json!(["paths"]));
+    // A layer more makes it the next exercise, and another attack makes it none.
+    browser.click("#without-landlock");
+    assert_eq!(value(&browser, "exercise"), "10");
+    choose(&browser, "attack", "grow");
+    assert_eq!(value(&browser, "exercise"), "");
+    shows(&browser, "#source", "pub fn grow()");
+
+    // One that a layer stops in both pools, with one right prediction and one wrong.
+    choose(&browser, "exercise", "9");
+    choose(&browser, "predict-thread", "landlock");
+    choose(&browser, "predict-process", "seccomp");
+    browser.click("#run");
+    shows(&browser, "#state", "was tried. Thread pool: landlock. Process pool: landlock.");
+    shows(&browser, "article:nth-child(1)", "stopped by: landlock. As predicted");
+    shows(&browser, "article:nth-child(2)", "Predicted: seccomp");
+    shows(&browser, "article:nth-child(1) .ended", "kernel: landlock");
+    shows(&browser, "article:nth-child(1) .missing", "monitor (no paths)");
+    shows(&browser, "article:nth-child(1) table", "EACCES");
+    shows(&browser, "article:nth-child(1) .facts", "in the median");
+    shows(&browser, "#why", "The monitor now follows the link.");
+
+    // Every layer can be taken away, and put back.
+    for layer in ["paths", "quota", "deadline", "landlock", "seccomp"] {
+        let is_on = || browser.eval(&format!("return checked().includes({layer:?})"));
+        let before = is_on();
+        browser.click(&format!("#without-{layer}"));
+        assert_ne!(is_on(), before, "{layer}");
+    }
+    assert_eq!(browser.eval("return checked().length"), 4);
+    choose(&browser, "attack", "out-of-bounds");
+    browser.click("#run");
+    shows(&browser, "#state", "Thread pool: wasm. Process pool: wasm.");
+    assert_eq!(text_of(&browser, "#why"), "", "it is no exercise");
+
+    // The editor: a fault, a swap, and back.
+    browser.type_into("#text", ")");
+    browser.click("#swap");
+    shows(&browser, "#swap-state.error", "extra tokens");
+    browser.click("#reset");
+    browser.click("#swap");
+    shows(&browser, "#swap-state", "Both servers were told.");
+    shows(&browser, "#swaps article:nth-child(2)", "Hello");
+    let hostile = "const text = document.getElementById('text');
+        text.value = text.value.replace('Hello\\\\n', '<img>\\\\n')";
+    browser.eval(hostile);
+    browser.click("#swap");
+    shows(&browser, "#swaps article:nth-child(1)", "<img>");
+    assert_eq!(browser.eval("return document.querySelectorAll('img').length"), 0);
+
+    let is_narrow = "return document.documentElement.scrollWidth <= window.innerWidth";
+    assert_eq!(browser.eval(is_narrow), true, "nothing is cut off");
+    // What the answer of 422 is to the browser.
+    let is_known = |complaint: &Value| complaint["message"].to_string().contains("422");
+    let complaints = browser.complaints();
+    assert!(complaints.iter().all(is_known), "{complaints:?}");
+    // Each control has a name for who hears the page.
+    let unnamed = "return [...document.querySelectorAll('select, input, textarea, button')]
+        .filter((control) => !control.labels?.length && !control.innerText).length";
+    assert_eq!(browser.eval(unnamed), 0);
+    drop(lab);
+    browser.click("#run");
+    shows(&browser, "#state.error", "It was not tried");
+}
+
+#[test]
+fn the_page_lists_every_exercise_of_the_lesson() {
+    let Some(browser) = Browser::start() else { return skip("lab", "chromedriver") };
+    let lab = Lab::start();
+    open(&browser, &lab);
+    let listed = browser.eval("return document.querySelectorAll('#exercise option').length");
+    assert_eq!(listed, EXERCISES.len() + 1);
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/lab/page/index.html"));
+    assert!(!page.unwrap().contains("style="), "the policy forbids it");
+}
