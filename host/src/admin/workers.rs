@@ -74,7 +74,7 @@ impl Worker {
         };
         let call = call.map(|RunningCall { number, client, elapsed, behind }| Call {
             request: number,
-            client: client.to_string(),
+            client: client.map_or_else(|| ClientKey::Unix.to_string(), |ip| ip.to_string()),
             seconds: elapsed.as_secs_f64(),
             behind,
         });
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_worker_is_one_flat_object() {
-        let client = ClientKey::Ip(Ipv4Addr::LOCALHOST.into());
+        let client = Some(Ipv4Addr::LOCALHOST.into());
         let call =
             RunningCall { number: 17, client, elapsed: Duration::from_millis(2500), behind: 1 };
         let running = WorkerActivity::Running(call);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -39,6 +39,14 @@ impl Peer {
     pub(crate) fn of(address: SocketAddr) -> Self {
         // One that comes by IPv4 to an address of IPv6.
         Self::Ip(SocketAddr::new(address.ip().to_canonical(), address.port()))
+    }
+
+    /// The address, if there is one.
+    pub(crate) fn ip(self) -> Option<IpAddr> {
+        match self {
+            Self::Ip(address) => Some(address.ip()),
+            Self::Unix => None,
+        }
     }
 
     /// Whom the connection counts for.

@@ -46,13 +46,6 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct Permit(Arc<Admission>, ClientKey);
 
-impl Permit {
-    /// The client's address.
-    pub(super) fn address(&self) -> ClientKey {
-        self.1
-    }
-}
-
 /// How addresses share a pool, at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct QueueShares {

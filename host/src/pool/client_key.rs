@@ -30,14 +30,6 @@ impl ClientKey {
             Self::Unix | Self::Proxy => usize::MAX,
         }
     }
-
-    /// The address, if there is one.
-    pub(crate) fn ip(self) -> Option<IpAddr> {
-        match self {
-            Self::Ip(address) => Some(address),
-            Self::Unix | Self::Proxy => None,
-        }
-    }
 }
 
 impl fmt::Display for ClientKey {

@@ -26,7 +26,7 @@ pub(crate) use shm::message::{Assembler, DATAGRAM, message};
 
 pub(crate) use self::answer::{answer_head, decode_answer, files_of, max_answer};
 pub(crate) use self::descriptors::{receive_descriptors, send_descriptors};
-use super::{ClientKey, Origin};
+use super::Origin;
 use crate::config::DirConfig;
 
 /// The largest message before the first request.
@@ -67,9 +67,9 @@ impl Origin {
     /// of IPv6 that stands for it.
     pub(crate) fn encode(self, body: u64) -> [u8; REQUEST_HEAD] {
         let client = match self.client {
-            ClientKey::Ip(IpAddr::V4(address)) => address.to_ipv6_mapped(),
-            ClientKey::Ip(IpAddr::V6(address)) => address,
-            ClientKey::Unix | ClientKey::Proxy => NO_ADDRESS,
+            Some(IpAddr::V4(address)) => address.to_ipv6_mapped(),
+            Some(IpAddr::V6(address)) => address,
+            None => NO_ADDRESS,
         };
         let mut bytes = [0; REQUEST_HEAD];
         let (number, rest) = bytes.split_at_mut(8);
@@ -87,8 +87,8 @@ pub(crate) fn decode_request(payload: &[u8]) -> Option<(Origin, u64, &[u8])> {
     let (client, rest) = rest.split_first_chunk::<16>()?;
     let (length, request) = rest.split_first_chunk()?;
     let client = match Ipv6Addr::from(*client) {
-        NO_ADDRESS => ClientKey::Unix,
-        address => ClientKey::Ip(IpAddr::V6(address).to_canonical()),
+        NO_ADDRESS => None,
+        address => Some(IpAddr::V6(address).to_canonical()),
     };
     let origin = Origin { number: u64::from_le_bytes(*number), client };
     Some((origin, u64::from_le_bytes(*length), request))

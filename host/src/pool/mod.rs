@@ -46,7 +46,8 @@ use crate::isolation::lockdown::Level;
 use crate::observe::metrics::Load;
 
 /// The address of requests that are the server's own.
-const INTERNAL_CLIENT: ClientKey = ClientKey::Ip(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+const INTERNAL_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const INTERNAL_CLIENT: ClientKey = ClientKey::Ip(INTERNAL_ADDRESS);
 
 /// How far past its deadline a call may be before its worker is given up.
 const OVERDUE: Duration = Duration::from_millis(500);
@@ -102,8 +103,7 @@ enum Kind {
 
 /// A request on its way to a worker.
 struct Job {
-    /// Its number in the log.
-    number: u64,
+    origin: Origin,
     /// Empty for a trial: the handler is instantiated and not called.
     request: Bytes,
     /// Its body, where that is no part of the message.
@@ -115,19 +115,13 @@ struct Job {
     permit: Permit,
 }
 
-impl Job {
-    fn origin(&self) -> Origin {
-        Origin { number: self.number, client: self.permit.address() }
-    }
-}
-
 /// Where a request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
     /// The request's number, as in the log.
-    number: u64,
-    /// The client's address.
-    client: ClientKey,
+    pub(crate) number: u64,
+    /// The client's address, if it has one.
+    pub(crate) client: Option<IpAddr>,
 }
 
 /// A request that a worker has dealt with.
@@ -226,7 +220,8 @@ impl Pool {
     /// How the call failed.
     pub async fn answer(&self, request: Bytes) -> Result<Bytes, CallError> {
         let permit = self.enter(INTERNAL_CLIENT).await.map_err(|Busy| CallError::WorkerLost)?;
-        self.run(permit, 0, request, None).await.call.result.map(Bytes::from)
+        let origin = Origin { number: 0, client: Some(INTERNAL_ADDRESS) };
+        self.run(permit, origin, request, None).await.call.result.map(Bytes::from)
     }
 
     /// Waits for a place in the pool, which a request needs. To give the wait up,
@@ -243,12 +238,12 @@ impl Pool {
     pub(crate) async fn run(
         &self,
         permit: Permit,
-        number: u64,
+        origin: Origin,
         request: Bytes,
         body: Option<Arc<SpooledBody>>,
     ) -> Done {
         let (reply, answer) = oneshot::channel();
-        let job = Job { number, request, body, reply, survived: 0, permit };
+        let job = Job { origin, request, body, reply, survived: 0, permit };
         match &self.kind {
             Kind::Thread(pool) => pool.submit(job),
             Kind::Process(pool) => pool.submit(job),

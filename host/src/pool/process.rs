@@ -197,7 +197,7 @@ impl WorkerHandle for Link {
     fn send(&mut self, _id: u64, job: &mut Job) {
         self.pause(false);
         let length = job.body.as_ref().map_or(0, |body| body.length);
-        let (number, head) = (self.outbox.take_number(), job.origin().encode(length));
+        let (number, head) = (self.outbox.take_number(), job.origin.encode(length));
         let ring = self.outbox.slots();
         if job.fits_ahead() {
             ring.put(number, Some(&[&head[..], &job.request]));

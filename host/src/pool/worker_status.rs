@@ -3,9 +3,8 @@
 //! Nobody who serves requests sets anything for it: it is read from what the schedule knows, under the pool's lock,
 //! and only when somebody asks.
 
+use std::net::IpAddr;
 use std::time::Duration;
-
-use super::ClientKey;
 
 /// One worker at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +33,8 @@ pub(crate) enum WorkerActivity {
 pub(crate) struct RunningCall {
     /// The request's number, as the log has it; 0 for one of the server's own.
     pub(crate) number: u64,
-    pub(crate) client: ClientKey,
+    /// The client's address, if it has one.
+    pub(crate) client: Option<IpAddr>,
     /// Time since the worker has it.
     pub(crate) elapsed: Duration,
     /// Requests that the worker was sent ahead, and that wait behind this one.

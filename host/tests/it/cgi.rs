@@ -46,6 +46,20 @@ fn a_command_has_the_request_as_cgi_has_it_and_no_other_environment(pool: &str) 
     );
 }
 
+for_each_pool!(a_client_has_its_whole_address);
+fn a_client_has_its_whole_address(pool: &str) {
+    let server = start(pool, &["--proxy-protocol"]);
+    for (header, expected) in [
+        ("PROXY TCP6 2001:db8::7:5 ::1 7 80", "REMOTE_ADDR=2001:db8::7:5"),
+        ("PROXY TCP4 10.0.0.5 10.0.0.1 7 80", "REMOTE_ADDR=10.0.0.5"),
+    ] {
+        let mut client = server.connect();
+        client.send(format!("{header}\r\nGET /environment HTTP/1.0\r\n\r\n"));
+        let response = client.response();
+        assert!(response.text().lines().any(|line| line == expected), "{pool}: {expected}");
+    }
+}
+
 for_each_pool!(a_body_is_the_standard_input_and_the_output_the_response);
 fn a_body_is_the_standard_input_and_the_output_the_response(pool: &str) {
     let server = start(pool, &[]);

@@ -14,6 +14,7 @@ mod request_line;
 use std::fmt::Write as _;
 use std::future::{poll_fn, ready};
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -45,7 +46,7 @@ use crate::front::spool::{IN_MEMORY, SpoolFile};
 use crate::front::stream::Stream;
 use crate::handlers::routing::{Generation, hand_on};
 use crate::observe::log::{self, AccessLogEntry};
-use crate::pool::{Busy, Done, Payload};
+use crate::pool::{Busy, Done, Origin, Payload};
 
 /// An interim response, which every HTTP/1.1 client must pass over (RFC 9110, 15.2).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -68,12 +69,13 @@ pub(crate) async fn serve(
     }
     let Some(opened) = open(context, lease, socket, peer).await else { return };
     let Opened { lease, stream, client } = opened;
-    let client = client.to_string();
+    let (client, address) = (client.to_string(), client.ip());
     let mut connection = Connection {
         context,
         lease,
         stream,
         client: &client,
+        address,
         timer: PhaseTimer::new(&context.limits, context.draining.clone()),
         framing: Framing::new(
             context.limits.max_request,
@@ -134,6 +136,8 @@ struct Connection<'a> {
     stream: Stream,
     /// The client's address and port, as the log has them.
     client: &'a str,
+    /// The client's address, as its handler is told.
+    address: Option<IpAddr>,
     timer: PhaseTimer<'a>,
     framing: Framing,
     /// What was read and not yet used: the start of the next request.
@@ -370,7 +374,7 @@ impl<'a> Connection<'a> {
             Some(body) if !generation.takes_streams => (self.in_memory(message, body).await?, None),
             body => (message, body.map(Arc::new)),
         };
-        let pool = &generation.pool;
+        let (pool, origin) = (&generation.pool, Origin { number, client: self.address });
         let slot = tokio::select! {
             biased;
             slot = pool.enter(self.lease.address()) => slot.map_err(|Busy| Failure::Busy)?,
@@ -378,7 +382,7 @@ impl<'a> Connection<'a> {
         };
         tokio::select! {
             biased;
-            done = pool.run(slot, number, message, body) => {
+            done = pool.run(slot, origin, message, body) => {
                 self.context.metrics.finished();
                 log::captured(number, &done.call.captured, &generation.output);
                 Ok(done)

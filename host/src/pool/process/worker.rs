@@ -101,8 +101,7 @@ pub(crate) fn run(resources: WorkerResources, prepared: &Prepared) -> anyhow::Re
             None => {
                 let supervisor = Some(&supervisor);
                 let body = body.as_ref();
-                let context =
-                    CallContext { request: logged, client: client.ip(), slot, supervisor, body };
+                let context = CallContext { request: logged, client, slot, supervisor, body };
                 sandbox.call(handler, context, request)
             }
             Some(substitute) => {

@@ -1,6 +1,5 @@
 //! Which slots have a worker, who is told of what, and when somebody must look again.
 
-use crate::pool::ClientKey;
 use std::cell::RefCell;
 use std::pin::pin;
 use std::rc::Rc;
@@ -10,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::pool::{Done, Permit};
+use crate::pool::{ClientKey, Done, Permit};
 
 /// What a worker was told.
 #[derive(Debug, Default)]
@@ -71,7 +70,7 @@ impl Fixture {
         let (reply, answer) = oneshot::channel();
         self.clients.push(answer);
         self.supervisor.submit(Job {
-            number: 0,
+            origin: Origin { number: 0, client: Some([10, 0, 0, 200].into()) },
             request: Bytes::new(),
             body: None,
             reply,
@@ -214,7 +213,7 @@ fn who_looks_on_sees_what_each_worker_does() {
     else {
         panic!("{seen:?}")
     };
-    assert_eq!((call.number, call.behind, call.client.to_string()), (0, 0, "10.0.0.200".into()));
+    assert_eq!((call.number, call.behind, call.client), (0, 0, Some([10, 0, 0, 200].into())));
     assert!(call.elapsed >= Duration::from_secs(5));
     assert!(seen.iter().all(|status| status.process_id == Some(7)));
     f.supervisor.take(0);

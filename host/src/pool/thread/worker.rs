@@ -97,8 +97,7 @@ fn work(shared: &Shared, worker: &Worker, ledger_slot: &served_dir::Slot) {
         let Origin { number: request_number, client } = origin;
         let slot = ledger_slot.number();
         let (supervisor, body) = (None, body.as_ref());
-        let context =
-            CallContext { request: request_number, client: client.ip(), slot, supervisor, body };
+        let context = CallContext { request: request_number, client, slot, supervisor, body };
         let call = || {
             let call = match shared.substitute {
                 None => shard.sandbox.call(&shard.handler, context, &request),
@@ -116,7 +115,7 @@ fn work(shared: &Shared, worker: &Worker, ledger_slot: &served_dir::Slot) {
 
 impl supervisor::WorkerHandle for WorkerHandle {
     fn send(&mut self, id: u64, job: &mut Job) {
-        let (origin, request) = (job.origin(), mem::take(&mut job.request));
+        let (origin, request) = (job.origin, mem::take(&mut job.request));
         self.hand(Next::Call(WorkItem { id, origin, request, body: job.body.take() }));
     }
 
