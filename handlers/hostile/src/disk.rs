@@ -119,7 +119,7 @@ pub fn directory_growth() -> Outcome {
         let name = format!("g{number}");
         or_there(directory.create_directory_at(&name))?;
         let inner = directory::open(&directory, &name)?;
-        let names: Vec<_> = (0..100).map(|link| format!("{link:0>248}")).collect();
+        let names: Vec<_> = (0..50).map(|link| format!("{link:0>248}")).collect();
         for name in &names {
             or_there(directory.link_at(PathFlags::empty(), "grown", &inner, name))?;
         }

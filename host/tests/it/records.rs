@@ -64,7 +64,8 @@ fn records_count_towards_memory(pool: &str) {
 fn a_worker_without_memory_for_an_instance_answers_500() {
     let globals = "(global i64 (i64.const 7))".repeat(100_000);
     let handler = components::no_content("", &globals);
-    let mut server = Server::with_handler("process", &handler, &["--workers", "1"]);
+    let one = ["--workers", "1", "--max-workers", "1"];
+    let mut server = Server::with_handler("process", &handler, &one);
     let worker = server.workers()[0];
     let pid = Pid::from_raw(worker.try_into().unwrap());
     let none = Rlimit { current: Some(1), maximum: Some(1) };

@@ -162,7 +162,7 @@ impl Scene {
         };
         let limits = format!(
             "--pool {} --workers {WORKERS} --max-workers {MAX_WORKERS} --timeout {}s \
-             --memory {MEMORY_MIB}MiB --quota 8MiB --max-files 200 --max-response 1MiB \
+             --memory {MEMORY_MIB}MiB --quota 1MiB --max-files 200 --max-response 1MiB \
              --cache-dir logs/cache --audit logs/audit",
             self.pool,
             DEADLINE.as_secs(),
