@@ -173,6 +173,8 @@ impl Scene {
             let rest = arguments.split_off(usize::from(is_escaped));
             arguments = throw_away(&self.without, is_escaped);
             arguments.extend(rest);
+            // The fence lets such a server make no files elsewhere.
+            arguments.extend(["--spool-dir", "logs"]);
         }
         Server::start(self.around.path(), &arguments)
     }
