@@ -1,7 +1,7 @@
 //! One attack at a time, on both pools, with or without some layers: what `host lab` shows.
 //!
 //! Each trial has a server of its own, which is fenced in and ends with it. What an outcome says was observed, as in
-//! [`demo`](crate::demo); [`exercises`] has what a lesson says will be, and a test compares the two.
+//! [`demo`](crate::demo); `exercises` has what a lesson says will be, and a test compares the two.
 
 mod edited;
 mod exercises;
