@@ -75,7 +75,7 @@ enum Command {
     },
     /// Ask a running server whether it serves requests
     ///
-    /// It says so in one line. The exit status is 0 if it does, and else 1.
+    /// The answer is one line. The exit status is 0 for a server that does, and else 1.
     Health(Health),
     /// Have a running server send its clients elsewhere, before it is told to end
     ///

@@ -11,7 +11,7 @@ use serde::Deserialize;
 pub struct FileMode(u32);
 
 impl FileMode {
-    /// Its bits, as system calls take them.
+    /// The bits of the mode, as system calls take them.
     #[must_use]
     pub fn bits(self) -> u32 {
         self.0

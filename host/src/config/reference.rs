@@ -42,7 +42,7 @@ pub struct Registry(String);
 pub enum Version {
     /// The manifest that has this tag now.
     Tag(String),
-    /// This manifest and no other. The tag that stood beside it says nothing.
+    /// The one manifest that has this digest, whatever tag stood beside it.
     Digest(ContentDigest),
 }
 
@@ -76,7 +76,7 @@ impl Reference {
         matches!(self.version, Version::Tag(_))
     }
 
-    /// The same repository, and the manifest with this digest.
+    /// A reference to the manifest with that digest, in the repository of this one.
     #[must_use]
     pub fn pinned(&self, digest: ContentDigest) -> Self {
         Self { version: Version::Digest(digest), ..self.clone() }

@@ -15,9 +15,9 @@ const FILEOPS: &[u8] = include_bytes!("../../../handlers/fileops.wasm");
 /// What a source led to when it was read: where two of these are the same, so is the component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// This file.
+    /// A file, as it was.
     File(Identity),
-    /// This manifest.
+    /// A manifest.
     Manifest(ContentDigest),
     /// The manifest that a tag led to last. The registry did not say where it leads now.
     LastManifest(ContentDigest),

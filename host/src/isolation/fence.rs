@@ -1,6 +1,6 @@
 //! What keeps a throw-away server in its directory, whatever layer its workers lack: Landlock, from outside.
 //!
-//! It binds the whole server and all that it starts: files are written beneath one directory alone, no program is
+//! The fence binds the whole server and all that it starts: files are written beneath one directory alone, no program is
 //! executed but this one, TCP sockets listen on ports that the kernel picks and connect to nothing, and no process
 //! outside is signalled.
 

@@ -1,6 +1,6 @@
 //! The credentials of a registry, from the files in which `docker login` and `podman login` leave them.
 //!
-//! They are looked for when a registry asks for them, and only passwords in the file itself count. Programs that
+//! Credentials are looked for when a registry asks for them, and only passwords in the file itself count. Programs that
 //! give them away on request (credential helpers) are not run: a server starts no program that a file names.
 
 use std::collections::BTreeMap;
