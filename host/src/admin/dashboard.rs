@@ -24,7 +24,7 @@ impl File {
     pub(super) fn response(self) -> Response<Body> {
         let (media_type, text) = match self {
             Self::Page => ("text/html; charset=utf-8", include_str!("dashboard/index.html")),
-            Self::Style => ("text/css; charset=utf-8", include_str!("dashboard/style.css")),
+            Self::Style => ("text/css; charset=utf-8", STYLE),
             Self::Script => ("text/javascript; charset=utf-8", SCRIPT),
         };
         page_file(media_type, text)
@@ -43,6 +43,10 @@ pub(crate) fn page_file(media_type: &'static str, text: &'static str) -> Respons
     }
     response
 }
+
+/// The style, whose colours the laboratory has as well.
+const STYLE: &str =
+    concat!(include_str!("dashboard/palette.css"), include_str!("dashboard/style.css"));
 
 /// The script: what is pure first, then what draws, then what asks.
 const SCRIPT: &str = concat!(

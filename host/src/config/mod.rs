@@ -6,6 +6,7 @@
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -37,6 +38,21 @@ pub use routes::{HandlerSettings, Prefix, Route};
 pub use settings::Settings;
 pub use source::Source;
 pub use values::{AuditTo, CacheDir, EnvPair, Probe, Size, Span};
+
+/// Has what is written as text be read alike from the command line and from the file.
+macro_rules! written_as_text {
+    ($($of:ty),+) => {
+        $(impl TryFrom<String> for $of {
+            type Error = <Self as FromStr>::Err;
+
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                text.parse()
+            }
+        })+
+    };
+}
+
+written_as_text!(Address, AdminAddress, ContentDigest, FileMode, HostName, Probe, Source);
 
 /// Where handlers run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]

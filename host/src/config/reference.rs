@@ -244,14 +244,6 @@ impl FromStr for ContentDigest {
     }
 }
 
-impl TryFrom<String> for ContentDigest {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, &'static str> {
-        text.parse()
-    }
-}
-
 impl Serialize for ContentDigest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)

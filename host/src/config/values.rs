@@ -101,14 +101,6 @@ impl FromStr for Probe {
     }
 }
 
-impl TryFrom<String> for Probe {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
 impl From<PathBuf> for CacheDir {
     fn from(path: PathBuf) -> Self {
         if path.as_os_str() == "none" { Self::None } else { Self::Path(path) }

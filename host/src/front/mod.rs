@@ -5,6 +5,7 @@
 pub(crate) mod clients;
 pub(crate) mod connection;
 pub(crate) mod context;
+mod forward_io;
 pub mod listener;
 pub mod passed_sockets;
 pub(crate) mod phase;

@@ -109,7 +109,10 @@ mod tests {
         let reference: Reference = "oci://r/n:1".parse().expect("valid");
         let [one, other] = [b"1", b"2"].map(|bytes| digest_of(bytes));
         let mut watch = TagWatch::default();
-        watch.set(vec![(reference.clone(), Some(one))]);
+        let began = Instant::now();
+        watch.set(vec![(reference.clone(), Some(one)), (reference.clone(), Some(one))]);
+        assert_eq!(watch.tags.len(), 1, "two handlers may have it");
+        assert!(watch.tags[0].next >= began + INTERVAL, "it was just read");
         let tag = &mut watch.tags[0];
         assert!(!tag.leads_elsewhere(one));
         assert!(tag.leads_elsewhere(other));

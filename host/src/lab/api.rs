@@ -89,7 +89,7 @@ impl Api {
             return text(StatusCode::FORBIDDEN, "Forbidden: another site's page asks for it\n");
         }
         match &*path {
-            "/lab.css" => page_file("text/css; charset=utf-8", include_str!("page/style.css")),
+            "/lab.css" => page_file("text/css; charset=utf-8", STYLE),
             "/lab.js" => page_file("text/javascript; charset=utf-8", SCRIPT),
             "/catalogue" => json(StatusCode::OK, &self.catalogue),
             "/attack" => self.attack(request).await.unwrap_or_else(refusal),
@@ -124,6 +124,8 @@ impl Api {
     }
 }
 
+const STYLE: &str =
+    concat!(include_str!("../admin/dashboard/palette.css"), include_str!("page/style.css"));
 const SCRIPT: &str = concat!(include_str!("page/draw.js"), include_str!("page/script.js"));
 
 /// What cannot be done, and why.

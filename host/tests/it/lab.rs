@@ -1,7 +1,7 @@
 //! The laboratory: what it offers, whom it answers, and that nobody else can take a layer away.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -48,12 +48,7 @@ impl Lab {
         let length = body.len();
         let head = format!("{method} {path} HTTP/1.1\r\n{host}{fields}Connection: close\r\n");
         write!(stream, "{head}Content-Length: {length}\r\n\r\n{body}").unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
-        let head = String::from_utf8(answer[..end].to_vec()).unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Response { status, head, body: answer[end..].to_vec() }
+        Response::until_the_end(&mut stream)
     }
 
     fn post(&self, path: &str, body: &Value) -> (u16, Value) {

@@ -142,16 +142,9 @@ fn slow_clients_have_the_same_times_by_https(pool: &str) {
     assert!(is_ok(&files.ask(&server, "PUT", "/upload/large", &large)), "{pool}");
     let mut slow = files.connect(&server);
     send(&mut slow, "GET", "/download/large", b"");
-    let (mut answer, mut piece) = (Vec::new(), vec![0; 64 << 10]);
-    loop {
-        // The slow line: TLS hands out 16 KiB at a time, and so it takes four seconds and more.
-        std::thread::sleep(Duration::from_millis(5));
-        match slow.read(&mut piece).unwrap() {
-            0 => break,
-            read => answer.extend_from_slice(&piece[..read]),
-        }
-    }
-    assert!(answer.ends_with(&large), "{pool}: {} bytes", answer.len());
+    // TLS hands out 16 KiB at a time, and so it takes four seconds and more.
+    let answer = Client::over(slow).response_slowly(Duration::from_millis(5));
+    assert!(answer.body == large, "{pool}: {} bytes", answer.body.len());
     let mut stalled = files.connect(&server);
     send(&mut stalled, "GET", "/download/large", b"");
     let line = server.wait_for_line("the client took too long");

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::components;
-use crate::support::{PATIENCE, Server, eventually, for_each_pool, host, noise, output};
+use crate::support::{Client, PATIENCE, Server, eventually, for_each_pool, host, noise, output};
 
 /// A directory for a socket, whose path must be short.
 struct Place {
@@ -163,22 +163,13 @@ fn who_reads_slowly_from_a_unix_socket_is_served_and_who_stalls_is_not(pool: &st
         stream.write_all(request.as_bytes()).unwrap();
         stream
     };
-    let mut slow = ask();
-    let mut answer = Vec::new();
-    let mut piece = vec![0; 64 << 10];
-    loop {
-        // The slow line: four seconds and more in all.
-        std::thread::sleep(Duration::from_millis(16));
-        match slow.read(&mut piece).unwrap() {
-            0 => break,
-            read => answer.extend_from_slice(&piece[..read]),
-        }
-    }
-    assert!(answer.ends_with(&large), "{pool}: {} bytes", answer.len());
+    // Four seconds and more in all.
+    let answer = Client::over(ask()).response_slowly(Duration::from_millis(16));
+    assert!(answer.body == large, "{pool}: {} bytes", answer.body.len());
     let mut stalled = ask();
     let line = server.wait_for_line("the client took too long");
     assert!(line.contains("/download/large"), "{pool}: {line}");
-    answer.clear();
+    let mut answer = Vec::new();
     stalled.read_to_end(&mut answer).unwrap();
     assert!(answer.len() < large.len(), "{pool}");
 }

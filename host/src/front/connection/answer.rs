@@ -41,20 +41,6 @@ pub(super) async fn write(
 ) -> Result<(), Stop> {
     timer.enter(Phase::Answer);
     stream.begin_answer();
-    write_parts(stream, timer, head, body, sent).await?;
-    match stream.plain() {
-        Some(_) => Ok(()),
-        None => flush(stream, timer, *sent).await,
-    }
-}
-
-async fn write_parts(
-    stream: &mut Stream,
-    timer: &mut PhaseTimer<'_>,
-    head: Vec<u8>,
-    body: Payload,
-    sent: &mut usize,
-) -> Result<(), Stop> {
     match body {
         Payload::Here(body) if body.is_empty() => write_all(stream, timer, &mut &*head, sent).await,
         Payload::Here(body) if body.len() <= ONE_WRITE => {
@@ -242,8 +228,18 @@ async fn write_all(
     Ok(())
 }
 
-/// Has the kernel take all that was written, which may wait to be encrypted and sent.
-async fn flush(stream: &mut Stream, timer: &mut PhaseTimer<'_>, sent: usize) -> Result<(), Stop> {
+/// Has the kernel take all of a response that was written: with TLS it may wait to be sent.
+///
+/// # Errors
+/// Those of [`write`].
+pub(super) async fn flush(
+    stream: &mut Stream,
+    timer: &mut PhaseTimer<'_>,
+    sent: usize,
+) -> Result<(), Stop> {
+    if stream.plain().is_some() {
+        return Ok(());
+    }
     let mut taken = 0;
     loop {
         match timer.wait(stream.flush()).await {

@@ -31,7 +31,7 @@ use tokio::sync::watch;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use self::answer::{LINGER_BYTES, linger, write};
+use self::answer::{LINGER_BYTES, flush, linger, write};
 use self::departure::{broken_off, left};
 use self::failure::Failure;
 use self::first_read::read_first;
@@ -398,7 +398,8 @@ impl<'a> Connection<'a> {
         body: Payload,
         access: &mut AccessLogEntry<'_>,
     ) -> Result<(), Stop> {
-        write(&mut self.stream, &mut self.timer, head, body, &mut access.bytes).await
+        write(&mut self.stream, &mut self.timer, head, body, &mut access.bytes).await?;
+        flush(&mut self.stream, &mut self.timer, access.bytes).await
     }
 
     fn next(

@@ -1,14 +1,14 @@
 //! A client that speaks raw bytes.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::PATIENCE;
 
 /// A client's end of a connection.
-pub struct Client {
-    pub stream: TcpStream,
+pub struct Client<S = TcpStream> {
+    pub stream: S,
     read: Vec<u8>,
     /// How long it waits before each read.
     pause: Duration,
@@ -22,6 +22,16 @@ pub struct Response {
 }
 
 impl Response {
+    /// The one response of a connection that then ends.
+    pub fn until_the_end(stream: &mut impl Read) -> Self {
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
+        let head = String::from_utf8(answer[..end].to_vec()).unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Self { status, head, body: answer[end..].to_vec() }
+    }
+
     pub fn field(&self, name: &str) -> Option<&str> {
         self.head.split("\r\n").skip(1).find_map(|line| {
             let (key, value) = line.split_once(": ")?;
@@ -44,6 +54,18 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
+        Self::over(stream)
+    }
+
+    /// Whether the server has anything to say before it closes the connection.
+    pub fn has_more(&mut self) -> bool {
+        !self.read.is_empty() || self.stream.peek(&mut [0]).is_ok_and(|read| read > 0)
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    /// By a connection that was made already.
+    pub fn over(stream: S) -> Self {
         Self { stream, read: Vec::new(), pause: Duration::ZERO }
     }
 
@@ -104,11 +126,6 @@ impl Client {
         }
         response.body = self.read.drain(..length).collect();
         response
-    }
-
-    /// Whether the server has anything to say before it closes the connection.
-    pub fn has_more(&mut self) -> bool {
-        !self.read.is_empty() || self.stream.peek(&mut [0]).is_ok_and(|read| read > 0)
     }
 
     /// Whether the server has closed the connection, with nothing more to say.

@@ -62,12 +62,7 @@ impl Operator {
     /// One request whose head lacks only its end.
     pub fn send(&self, head: &str) -> Response {
         let mut stream = self.connect(&format!("{head}Connection: close\r\n\r\n"));
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
-        let head = String::from_utf8(answer[..end].to_vec()).unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Response { status, head, body: answer[end..].to_vec() }
+        Response::until_the_end(&mut stream)
     }
 
     /// The events from here on.

@@ -4,6 +4,8 @@ use std::io::{Read, Write as _, copy, sink};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
+use super::read_head;
+
 /// What becomes of a request.
 #[derive(Clone, Copy)]
 pub enum Fault {
@@ -38,7 +40,7 @@ impl FaultyProxy {
             for client in listener.incoming().map_while(Result::ok) {
                 let (heads, decide) = (Arc::clone(&heads), Arc::clone(&decide));
                 std::thread::spawn(move || {
-                    let Some(head) = head(&client) else { return };
+                    let Some(head) = read_head(&mut &client) else { return };
                     heads.lock().unwrap().push(head.clone());
                     // Whichever end closes first, the other learns of it.
                     let _ = pass(&client, server, &head, decide(&head));
@@ -53,17 +55,6 @@ impl FaultyProxy {
         let heads = self.heads.lock().unwrap();
         heads.iter().filter(|head| head.contains(text)).cloned().collect()
     }
-}
-
-/// The head of a request, byte by byte, so that the body stays unread.
-fn head(mut client: &TcpStream) -> Option<String> {
-    let mut head = Vec::new();
-    let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") {
-        client.read_exact(&mut byte).ok()?;
-        head.push(byte[0]);
-    }
-    String::from_utf8(head).ok()
 }
 
 fn pass(

@@ -120,8 +120,8 @@ impl FakeRegistry {
     }
 }
 
-/// The head of a request; `None` if the client leaves before.
-pub fn read_head(client: &mut dyn Stream) -> Option<String> {
+/// The head of a request, byte by byte, so that the body stays unread; `None` if the client leaves before.
+pub fn read_head(client: &mut (impl Read + ?Sized)) -> Option<String> {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
