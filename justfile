@@ -1,32 +1,29 @@
 # The commands one types: `just` lists them. Each is one line that works without just, too.
 
-# What most of them build with: as fast as a release within a tenth, and linked in a quarter of the time.
-profile := "quick"
-
 _default:
   @just --list
 
 # Serve ./folder, with whatever options follow.
 run *OPTIONS:
-  cargo run --profile {{profile}} --bin host -- {{OPTIONS}}
+  cargo run --release --bin host -- {{OPTIONS}}
 
 # All tests, or those whose path contains a word.
 test *WORD:
-  cargo test --profile {{profile}} {{WORD}}
+  cargo test --release {{WORD}}
 
 # Compile errors, and nothing else: seconds.
 check:
-  cargo check --profile {{profile}} --tests
+  cargo check --release --tests
 
 # What must be clean before a commit.
 lint:
   cargo fmt --all --check
-  cargo clippy --profile {{profile}} --all-targets -- -D warnings
-  RUSTDOCFLAGS="-D warnings" cargo doc --profile {{profile}} --no-deps --lib
+  cargo clippy --release --all-targets -- -D warnings
+  RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --lib
 
 # Write docs/configuration.md anew, from the options as they are.
 bless:
-  BLESS=1 cargo test --profile {{profile}} -p host --lib documented
+  BLESS=1 cargo test --release -p host --lib documented
 
 # Build components: all that have changed, or those that are named.
 handlers *NAMES:
@@ -34,7 +31,7 @@ handlers *NAMES:
 
 # Attack both pools; `just demo --only loop` makes one attack.
 demo *OPTIONS:
-  cargo run --profile {{profile}} --bin host -- demo {{OPTIONS}}
+  cargo run --release --bin host -- demo {{OPTIONS}}
 
 # The load figures beside nginx's (needs nginx and wrk).
 load ROUNDS="5" SECONDS="1":
@@ -70,7 +67,7 @@ miri:
 
 # The quota, in every order of changes and counts that a checker comes to.
 model:
-  cargo test --profile {{profile}} -p sandbox --lib --features model model
+  cargo test --release -p sandbox --lib --features model model
 
 # Fuzz all that reads bytes of others for so many seconds each (needs a nightly toolchain and cargo-fuzz).
 fuzz SECONDS="60":

@@ -12,7 +12,7 @@ use super::{Config, HandlerSettings, Settings};
 use crate::cli;
 
 /// The command that writes the page anew.
-const BLESS: &str = "BLESS=1 cargo test --profile quick -p host --lib documented";
+const BLESS: &str = "BLESS=1 cargo test --release -p host --lib documented";
 
 /// The keys that only a table `[[handler]]` has, each with its default and its meaning.
 const TABLE_KEYS: [[&str; 3]; 4] = [
