@@ -29,7 +29,7 @@ impl Attack {
         let by_any = match self.way {
             Way::Request(on, _) => matches!(on, On::Hostile | On::ReadOnly),
             Way::Crowd(_) | Way::Planted(_) => true,
-            Way::Load(..) | Way::Compile(..) => false,
+            Way::Bodies(_) | Way::Load(..) | Way::Compile(..) => false,
         };
         kind == Kind::Bytes || by_any && !self.name.starts_with("answer-")
     }
@@ -41,6 +41,8 @@ pub(crate) enum Way {
     Request(On, Expected),
     /// As many requests at a time as the pool has workers.
     Crowd(Expected),
+    /// A client's long bodies, all of which it keeps from ending.
+    Bodies(Expected),
     /// One request after the other, each of which leaves something for the next.
     Planted(Expected),
     /// A file that a running server is given in place of its handler's; what the refusal says.
@@ -144,6 +146,8 @@ impl Expected {
 pub(crate) enum Got {
     /// This status.
     Status(u16),
+    /// A response that ends before it is whole, with its connection.
+    Cut,
     /// The attacker's word that it was refused.
     Blocked,
     /// The attacker's word that there was nothing to be had.

@@ -81,7 +81,7 @@ const fn shown_by(mut attack: Attack, sign: &'static str) -> Attack {
 /// How the monitor ends a host call that would sleep for too long.
 const SLEPT: &str = "the deadline of the handler call passed in a host call";
 
-use Got::{Blocked, Gone, NotApplicable, Nothing, Status, Through};
+use Got::{Blocked, Cut, Gone, NotApplicable, Nothing, Status, Through};
 
 /// All of them, in the order in which they are made.
 pub(crate) const ATTACKS: &[Attack] = &[
@@ -103,6 +103,12 @@ pub(crate) const ATTACKS: &[Attack] = &[
         name: "crowd",
         tries: "computes for ever on every worker at once",
         way: Way::Crowd(Expected::new(Status(504), "deadline")),
+    },
+    // Space, by a client.
+    Attack {
+        name: "bodies",
+        tries: "sends long bodies until there is no room for more, and ends none",
+        way: Way::Bodies(Expected::new(Status(503), "front")),
     },
     // Memory.
     hostile("grow", "takes memory until there is no more", Status(500), "ceiling"),
@@ -347,6 +353,14 @@ pub(crate) const ATTACKS: &[Attack] = &[
         Status(500),
         "worker replaced",
     ),
+    by_process("pass-fifo", "has a FIFO sent in place of a file", Status(500), "worker replaced"),
+    by_process(
+        "pass-device",
+        "has a device sent in place of a file",
+        Status(500),
+        "worker replaced",
+    ),
+    by_process("pass-beyond-end", "has more sent of a file than it has", Cut, ""),
     by_process("pass-many", "passes a hundred files", Status(500), "worker replaced"),
     by_process("ring", "wakes the server without end", Status(500), "worker replaced"),
     on(On::Escaped, "say-nothing", "never answers", Status(504), "deadline"),

@@ -9,6 +9,7 @@
 //! What could not be attacked is not applicable, and not stopped.
 
 pub(crate) mod attack;
+mod bodies;
 pub(crate) mod catalogue;
 mod components;
 pub(crate) mod good;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use sandbox::holes::Layer;
 
 use super::attack::{Attack, Expected, Got, Kind, On, Way};
+use super::bodies::{self, MAX_SPOOLED};
 use super::good::{Good, meanwhile};
 use super::server::{Answer, Server, Vitals, get, throw_away};
 use super::surroundings::Surroundings;
@@ -82,7 +83,9 @@ impl Scene {
     pub(super) fn make(&mut self, attack: &Attack) -> anyhow::Result<Vec<Row>> {
         let (on, expected) = match attack.way {
             Way::Request(on, expected) => (on, expected),
-            Way::Crowd(expected) | Way::Planted(expected) => (On::Hostile, expected),
+            Way::Crowd(expected) | Way::Planted(expected) | Way::Bodies(expected) => {
+                (On::Hostile, expected)
+            }
             Way::Load(..) | Way::Compile(..) => return Ok(Vec::new()),
         };
         let mut rows = Vec::new();
@@ -163,7 +166,7 @@ impl Scene {
         let limits = format!(
             "--pool {} --workers {WORKERS} --max-workers {MAX_WORKERS} --timeout {}s \
              --memory {MEMORY_MIB}MiB --quota 1MiB --max-files 200 --max-response 1MiB \
-             --cache-dir logs/cache --audit logs/audit",
+             --max-spooled {MAX_SPOOLED} --cache-dir logs/cache --audit logs/audit",
             self.pool,
             DEADLINE.as_secs(),
         );
@@ -262,6 +265,10 @@ impl Scene {
             _ => self.around.target(attack, server),
         };
         let (address, began) = (server.address(), Instant::now());
+        if let Way::Bodies(_) = attack.way {
+            let answers = bodies::flood(address).into_iter();
+            return answers.map(|answer| (answer, began.elapsed())).collect();
+        }
         let attack = || -> Vec<_> {
             (0..each).map(|_| (get(address, &target, PATIENCE), began.elapsed())).collect()
         };

@@ -43,6 +43,8 @@ pub(crate) struct Server {
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
+    /// Whether the connection ended before all of the body had come.
+    pub(crate) is_cut: bool,
     pub(crate) body: String,
     client: SocketAddr,
     target: String,
@@ -316,14 +318,27 @@ pub(crate) fn get(server: SocketAddr, path: &str, patience: Duration) -> io::Res
     stream.set_read_timeout(Some(patience))?;
     write!(stream, "GET /{path} HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n")?;
     let mut response = Vec::new();
-    stream.read_to_end(&mut response)?;
-    let response = String::from_utf8_lossy(&response);
-    let status = response.split(' ').nth(1).and_then(|status| status.parse().ok());
-    let body = response.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
-    match (status, body) {
-        (Some(status), Some(body)) => {
-            Ok(Answer { status, body, client, target: format!("/{path}") })
-        }
-        _ => Err(io::ErrorKind::UnexpectedEof.into()),
+    match stream.read_to_end(&mut response) {
+        // What came before counts.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+        read => drop(read?),
     }
+    answer(&response, client, path)
+}
+
+/// What a client was sent until its connection ended.
+///
+/// # Errors
+/// When that is no response.
+pub(crate) fn answer(response: &[u8], client: SocketAddr, path: &str) -> io::Result<Answer> {
+    let response = String::from_utf8_lossy(response);
+    let (head, body) = response.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let status = status.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let is_cut = head.lines().any(|line| {
+        let length =
+            line.split_once(": ").filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+        length.and_then(|(_, length)| length.parse().ok()).is_some_and(|length| body.len() < length)
+    });
+    Ok(Answer { status, is_cut, body: body.to_owned(), client, target: format!("/{path}") })
 }

@@ -96,7 +96,7 @@ impl Surroundings {
     /// Why an attack cannot be made here.
     pub(crate) fn lacks(&self, attack: &Attack) -> Option<&'static str> {
         let no_device = || statat(CWD, self.folder().join("device"), AtFlags::SYMLINK_NOFOLLOW);
-        (attack.name == "open-device" && no_device().is_err())
+        (matches!(attack.name, "open-device" | "pass-device") && no_device().is_err())
             .then_some("this user can make no device")
     }
 
@@ -145,7 +145,8 @@ impl Surroundings {
             }
             "connect" => server.address().to_string(),
             "leave-directory" | "follow-link" | "follow-link-slash" | "link-out" | "move-out"
-            | "move-in" | "truncate-outside" | "large-file" | "many-descriptors" | "pass-many" => {
+            | "move-in" | "truncate-outside" | "large-file" | "many-descriptors" | "pass-fifo"
+            | "pass-device" | "pass-beyond-end" | "pass-many" => {
                 format!("{outside}/folder")
             }
             // What it must not learn.

@@ -71,6 +71,7 @@ pub(crate) fn judge(answer: io::Result<Answer>, server: &mut Server, witness: Wi
         false => Vec::new(),
     };
     let mut text = match word {
+        _ if answer.is_cut => format!("{}, cut short", answer.status),
         "blocked" | "nothing" | "not applicable" | "through" => body.to_owned(),
         _ => format!("{} {body}", answer.status),
     };
@@ -92,6 +93,9 @@ pub(crate) fn judge(answer: io::Result<Answer>, server: &mut Server, witness: Wi
         "nothing" => (Got::Nothing, Some(NOTHING_TO_FIND.to_owned())),
         "not applicable" => (Got::NotApplicable, None),
         "through" => (Got::Through, None),
+        _ if answer.is_cut => (Got::Cut, stopped_by),
+        // No handler has been asked.
+        _ if answer.status == 503 && worker == 0 => (Got::Status(503), Some("front".to_owned())),
         _ => (Got::Status(answer.status), stopped_by),
     };
     let of_audit =

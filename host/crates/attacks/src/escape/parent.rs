@@ -30,8 +30,11 @@ pub(super) fn attempts(name: &str, argument: &str, parent: Option<Parent<'_>>) -
             say(parent, &[u64::MAX.to_le_bytes().as_slice(), &[15, 0, 0, 0], &[0; 15]].concat())
         }
         "say-without-end" => flood(parent),
-        "pass-socket" => pass(parent, &[parent.socket.as_fd()]),
-        "pass-many" => pass(parent, &vec![open(argument)?.as_fd(); 100]),
+        "pass-socket" => pass(parent, &[parent.socket.as_fd()], 0),
+        "pass-fifo" => pass(parent, &[open(argument, "fifo")?.as_fd()], 0),
+        "pass-device" => pass(parent, &[open(argument, "device")?.as_fd()], 0),
+        "pass-beyond-end" => pass(parent, &[open(argument, "kept")?.as_fd()], BEYOND_END),
+        "pass-many" => pass(parent, &vec![open(argument, "kept")?.as_fd(); 100], 0),
         "garble-ring" => {
             parent.ring.garble();
             parent.doorbell.ring();
@@ -57,6 +60,9 @@ const NAMES: &[&str] = &[
     "answer-for-another",
     "say-without-end",
     "pass-socket",
+    "pass-fifo",
+    "pass-device",
+    "pass-beyond-end",
     "pass-many",
     "garble-ring",
     "ring",
@@ -69,15 +75,21 @@ fn say(parent: Parent<'_>, nonsense: &[u8]) -> Option<Came> {
     Some(Came::Through("the parent took no notice".into()))
 }
 
-/// Answers with these as the files of a response, of which the first is to be sent.
-fn pass(parent: Parent<'_>, files: &[BorrowedFd<'_>]) -> Option<Came> {
+/// A position behind whatever a file of the directory has.
+const BEYOND_END: u64 = 1 << 40;
+
+/// How long a worker waits that has answered by the rules, if not truly: others' requests wait behind it.
+const MOMENT: Duration = Duration::from_millis(50);
+
+/// Answers with these as the files of a response, of which one byte of the first is to be sent, at `start`.
+fn pass(parent: Parent<'_>, files: &[BorrowedFd<'_>], start: u64) -> Option<Came> {
     const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n";
-    // Well ended, no cause, no time, one part of a file: behind the head, of the first, one byte long.
+    // Well ended, no cause, no time, one part of a file: behind the head, of the first, from there on, one byte long.
     let mut payload = vec![0; 15];
     *payload.last_mut()? = 1;
     payload.extend((RESPONSE.len() as u64).to_le_bytes());
     payload.push(0);
-    payload.extend(0_u64.to_le_bytes());
+    payload.extend(start.to_le_bytes());
     payload.extend(1_u64.to_le_bytes());
     let message = message(parent.number, &[&payload, RESPONSE])?;
     let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(files.len()))];
@@ -86,13 +98,13 @@ fn pass(parent: Parent<'_>, files: &[BorrowedFd<'_>]) -> Option<Came> {
     parent.ring.reply_by_socket(parent.number);
     sendmsg(parent.socket, &[IoSlice::new(&message)], &mut ancillary, SendFlags::empty()).ok()?;
     parent.doorbell.ring();
-    std::thread::sleep(WHILE);
+    std::thread::sleep(if start == BEYOND_END { MOMENT } else { WHILE });
     Some(Came::Through("the parent took no notice".into()))
 }
 
-/// A file of the served directory.
-fn open(dir: &str) -> Option<File> {
-    File::open(format!("{dir}/kept")).ok()
+/// An entry of the served directory, opened so that nobody waits for the other side of a FIFO.
+fn open(dir: &str, name: &str) -> Option<File> {
+    File::options().read(true).write(true).open(format!("{dir}/{name}")).ok()
 }
 
 /// Says much without listening, until the parent has had enough.
