@@ -53,6 +53,9 @@ fn every_attack_of_the_catalogue_is_stopped_on_both_pools() {
         "native-answer-for-another",
         "native-say-without-end",
         "native-pass-socket",
+        "native-pass-fifo",
+        "native-pass-device",
+        "native-pass-beyond-end",
         "native-pass-many",
         "native-ring",
     ];
