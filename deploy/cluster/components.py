@@ -114,8 +114,8 @@ class Cluster:
         server.id = asyncio.run(host_of(url, port))
         return server
 
-    def deploy(self, nats, host, image, workload="files"):
-        """Has a host of wasmCloud fetch a component and serve it, with the shared directory."""
+    def deploy(self, nats, host, image, workload="files", name=SITE):
+        """Has a host of wasmCloud fetch a component and serve it for requests to that name, with the shared directory."""
         volume = {"name": "folder", "hostPath": {"localPath": str(self.shared)}}
         mount = {"name": "folder", "mountPath": "folder"}
         message = {"workloadId": workload, "workload": {
@@ -123,7 +123,7 @@ class Cluster:
             "witWorld": {
                 "components": [{"name": workload, "image": image, "localResources": {"volumeMounts": [mount]}}],
                 "hostInterfaces": [{"namespace": "wasi", "package": "http", "interfaces": ["incoming-handler"],
-                                    "config": {"host": SITE}}],
+                                    "config": {"host": name}}],
             },
         }}
         subject = f"runtime.host.{host.id}.workload.start"
