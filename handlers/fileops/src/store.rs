@@ -76,7 +76,7 @@ impl Store {
     /// files on the way.
     pub fn names(&self) -> Result<Names, ErrorCode> {
         let stream = self.0.read_directory()?;
-        let mut names = Names::default();
+        let (mut names, mut vanished) = (Names::default(), 0);
         loop {
             let mut kind = None;
             let found = names.find(|| {
@@ -88,6 +88,12 @@ impl Store {
                 Ok(name) => name,
                 // A name that is no text cannot be asked for either.
                 Err(ErrorCode::IllegalByteSequence) => continue,
+                // Servers that look at each entry say so of one that has gone meanwhile. Of a
+                // directory that has gone itself it may be said without end.
+                Err(ErrorCode::NoEntry) if vanished < TEMPORARY_NAMES => {
+                    vanished += 1;
+                    continue;
+                }
                 Err(code) => return Err(code),
             };
             match kind {
