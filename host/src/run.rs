@@ -187,6 +187,7 @@ async fn serve_until_stopped(
     }
     full.into_iter().for_each(warn_of_full);
     swapper.introduce();
+    tracer.iter().for_each(Tracer::introduce);
     config.passed_over.iter().for_each(|warning| tracing::warn!("{warning}"));
     manager.ready().await;
 

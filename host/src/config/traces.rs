@@ -87,6 +87,11 @@ impl TraceSettings {
             warnings,
         }))
     }
+
+    /// The collector's host and port.
+    pub(crate) fn collector(&self) -> String {
+        self.endpoint.authority().map(ToString::to_string).unwrap_or_default()
+    }
 }
 
 /// A variable's value. One that is empty counts as not set.

@@ -20,7 +20,7 @@ use crate::config::TraceSettings;
 use crate::observe::metrics::{Metrics, SpanFate};
 use crate::registry;
 
-/// Requests whose spans are one message: at most 1 MiB of it, mostly a tenth of that.
+/// Requests whose spans are one message, mostly of a few hundred KiB.
 const BATCH: usize = 256;
 
 /// How often a message is sent, and how long to wait before the second time; twice as long before each further one.
@@ -190,8 +190,7 @@ impl Exporter {
             return;
         }
         self.reported = Some(Instant::now());
-        let collector = self.settings.endpoint.authority().map(ToString::to_string);
-        let collector = collector.unwrap_or_default();
+        let collector = self.settings.collector();
         let why: String = why.to_string().chars().take(MAX_REASON).collect();
         let dropped = self.metrics.span_fates().dropped();
         tracing::warn!(collector, dropped, "the collector does not take traces: {why}");

@@ -39,6 +39,8 @@ pub(crate) struct Traces {
 /// The thread while the server serves. When this is dropped, what waits is sent, for at most [`LAST`].
 pub(crate) struct Tracer {
     traces: Arc<Traces>,
+    /// Its host and port.
+    collector: String,
     /// Closed at the end.
     end: Option<Sender<()>>,
     finished: Receiver<()>,
@@ -63,7 +65,13 @@ impl Tracer {
             .context("starting the thread that sends traces")?;
         let (sampler, metrics) = (settings.sampler, Arc::clone(metrics));
         let traces = Arc::new(Traces { sampler, records, metrics });
-        Ok(Self { traces, end: Some(end), finished })
+        Ok(Self { traces, collector: settings.collector(), end: Some(end), finished })
+    }
+
+    /// Says where traces go.
+    pub(crate) fn introduce(&self) {
+        let collector = &self.collector;
+        tracing::info!(collector, "traces are sent");
     }
 
     /// What requests are traced by.
