@@ -328,11 +328,11 @@ fn a_message_is_sent_again_to_a_collector_that_is_busy() {
     let command = host_with_traces(busy.port);
     let handler = components::mirror();
     let mut server = Server::with_command_and_handler(command, "thread", &handler, &ADMIN);
+    let operator = server.operator();
     answered(&server, &request("/", "01", ""));
     server.wait_for_line("the collector does not take traces: its answer has the status 503");
     busy.answers(Arc::new(|_, client| respond(client, "200 OK", "", b"")));
     server.wait_for_line("traces get through again");
-    let operator = server.operator();
     operator.wait_for_sample("swapbox_exported_spans_total", 6.0);
     assert!(busy.heads().len() >= 2);
 }

@@ -162,7 +162,7 @@ mod tests {
             format!("00-{}-01", IDS.replace("-", "0")),
             format!("00-{}-b7ad6b7169203331-01", "0".repeat(32)),
             format!("00-0af7651916cd43dd8448eb211c80319c-{}-01", "0".repeat(16)),
-            format!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b716920333+-01"),
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b716920333+-01".into(),
         ] {
             assert_eq!(parse(bad.as_bytes()), None, "{bad}");
         }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use prost::Message;
 
+use super::attributes::Value;
 use super::context::SpanContext;
-use super::span::{Record, StageSpan, Value};
+use super::span::{Record, StageSpan};
 
 /// Kinds of spans: within a server, and its answer to a client.
 const INTERNAL: i32 = 1;

@@ -4,6 +4,7 @@
 //! A request never waits for that: what the thread cannot take at once is dropped and counted. A request that is not
 //! told of has its context (W3C Trace Context) handed on to its handler all the same, and no clock is looked at for it.
 
+mod attributes;
 mod context;
 mod encoding;
 mod exporter;
@@ -16,10 +17,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+pub(crate) use self::attributes::Ended;
 use self::context::Parent;
 use self::exporter::Exporter;
 use self::span::Record;
-pub(crate) use self::span::{Ended, Stage, Trace};
+pub(crate) use self::span::{Stage, Trace};
 use crate::config::{Sampler, TraceSettings};
 use crate::observe::metrics::{Metrics, SpanFate};
 
