@@ -118,8 +118,9 @@ impl Traces {
 /// bytes of an identifier are random (W3C Trace Context, level 2).
 fn is_in(ratio: f64, trace_id: u128) -> bool {
     const RANDOM: u32 = 56;
-    let random = (trace_id & ((1 << RANDOM) - 1)) as f64;
-    random < ratio * (1_u64 << RANDOM) as f64
+    // Compared as integers, since the largest would be rounded up to what is beyond all.
+    let bound = (ratio * (1_u64 << RANDOM) as f64) as u128;
+    trace_id & ((1 << RANDOM) - 1) < bound
 }
 
 #[cfg(test)]
