@@ -55,6 +55,7 @@ impl Worker {
             slot,
             supervisor: None,
             body: None,
+            timed: false,
         };
         let started = Instant::now();
         for _ in 0..count {

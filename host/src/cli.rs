@@ -10,7 +10,7 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::config::{Config, Reference, Route, Settings, Source, describe};
+use crate::config::{Config, Reference, Route, Settings, Source, TraceSettings, describe};
 use crate::environment::Environment;
 #[cfg(feature = "demo")]
 use crate::lab;
@@ -253,6 +253,8 @@ fn configure(cli: Cli, environment: Environment) -> anyhow::Result<Task> {
     };
     let mut config = Config::new(cli.settings.or(file))?;
     config.passed_over = environment.warnings;
+    config.traces = TraceSettings::of_environment(&|name| std::env::var_os(name))?;
+    config.passed_over.extend(config.traces.iter().flat_map(|traces| traces.warnings.clone()));
     Ok(Task::Serve(Box::new(config)))
 }
 

@@ -31,6 +31,7 @@ use crate::observe::audit_sink::Auditor;
 use crate::observe::events::Events;
 use crate::observe::log::{self, Log};
 use crate::observe::metrics::{Metrics, Totals};
+use crate::observe::traces::Tracer;
 use crate::pool::served_dir::Directories;
 use crate::pool::{Common, Substitute};
 use crate::service_manager::ServiceManager;
@@ -140,6 +141,7 @@ async fn serve_until_stopped(
     let (manager, tls) = (ServiceManager::of_environment(), server.tls());
     let directories = Arc::<Directories>::default();
     let (metrics, events) = (Arc::<Metrics>::default(), Arc::<Events>::default());
+    let tracer = config.traces.as_ref().map(|to| Tracer::start(to, &metrics)).transpose()?;
     let loading = loading(config, Arc::clone(&metrics), Arc::clone(&events));
     let mut swapper = swapper(config, loading, Arc::clone(&directories), audit);
     let routes = swapper.routes();
@@ -185,6 +187,7 @@ async fn serve_until_stopped(
     }
     full.into_iter().for_each(warn_of_full);
     swapper.introduce();
+    tracer.iter().for_each(Tracer::introduce);
     config.passed_over.iter().for_each(|warning| tracing::warn!("{warning}"));
     manager.ready().await;
 
@@ -194,7 +197,8 @@ async fn serve_until_stopped(
         manager.stopping().await;
         tracing::info!("finishing the requests in flight; a second signal ends at once");
     };
-    let served = server.run(Arc::clone(&routes), Arc::clone(&metrics), events, stop);
+    let traces = tracer.as_ref().map(Tracer::traces);
+    let served = server.run(Arc::clone(&routes), Arc::clone(&metrics), events, traces, stop);
     let housekeeping = housekeeping::run(Arc::clone(&routes), directories, Arc::clone(&metrics));
     let housekeeping = tokio::spawn(housekeeping);
     let told = tokio::spawn(manager.watch(Arc::clone(&routes), Arc::clone(&metrics)));

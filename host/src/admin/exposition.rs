@@ -276,12 +276,13 @@ fn limits(status: &Status) -> Vec<Family> {
 }
 
 fn server(status: &Status) -> Vec<Family> {
-    let Status { swaps, code_cache, process, handlers, .. } = status;
+    let Status { swaps, code_cache, process, handlers, spans, .. } = status;
     let by = |label, [one, other]: [(&str, u64); 2]| {
         [one, other].map(|(value, count)| (vec![(label, value.to_owned())], number(count)))
     };
     let swaps = by("outcome", [("taken", swaps.taken), ("refused", swaps.refused)]);
     let lookups = by("result", [("hit", code_cache.hits), ("miss", code_cache.misses)]);
+    let dropped_spans = by("reason", [("queue", spans.queue_full), ("collector", spans.refused)]);
     let build = vec![("version", status.version.to_owned()), ("pool", status.pool.to_owned())];
     let is_full = handlers.iter().all(|of| of.is_fully_sandboxed);
     let truth = |is_so: bool| f64::from(u8::from(is_so));
@@ -294,6 +295,8 @@ fn server(status: &Status) -> Vec<Family> {
             "Lines of the log that did not get through",
             size(status.dropped_log_lines),
         ),
+        counter("swapbox_exported_spans", None, "Spans that the collector has", number(spans.sent)),
+        counters("swapbox_dropped_spans", "Spans that nobody has got", dropped_spans),
         gauge(
             "swapbox_ready",
             None,

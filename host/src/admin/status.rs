@@ -9,7 +9,7 @@ use super::state::State;
 use super::workers::{Shares, Worker, workers};
 use crate::config::PoolKind;
 use crate::handlers::routing::Generation;
-use crate::observe::metrics::{Layer, Refusal, SeriesSnapshot};
+use crate::observe::metrics::{Layer, Refusal, SeriesSnapshot, SpanFates};
 
 /// The state of the server.
 #[derive(Debug, Serialize)]
@@ -28,6 +28,7 @@ pub(super) struct Status {
     pub(super) swaps: Swaps,
     pub(super) code_cache: CodeCache,
     pub(super) dropped_log_lines: usize,
+    pub(super) spans: SpanFates,
     pub(super) process: Process,
     pub(super) handlers: Vec<HandlerStatus>,
     /// Requests that no handler has.
@@ -193,6 +194,7 @@ impl Status {
                 misses: metrics.cache_lookups(false),
             },
             dropped_log_lines: losses.dropped_lines(),
+            spans: metrics.span_fates(),
             process: Process {
                 pid: std::process::id(),
                 resident_bytes: resident_bytes(),

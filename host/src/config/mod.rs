@@ -26,6 +26,7 @@ mod reference;
 mod routes;
 mod settings;
 mod source;
+mod traces;
 mod values;
 pub use address::Address;
 pub use admin::AdminAddress;
@@ -37,6 +38,8 @@ pub use reference::{ContentDigest, Reference, Registry, Version};
 pub use routes::{HandlerSettings, Prefix, Route};
 pub use settings::Settings;
 pub use source::Source;
+pub(crate) use traces::Sampler;
+pub use traces::TraceSettings;
 pub use values::{AuditTo, CacheDir, EnvPair, Probe, Size, Span};
 
 /// Has what is written as text be read alike from the command line and from the file.
@@ -128,6 +131,8 @@ pub struct Config {
     pub verbosity: Verbosity,
     /// What of the environment was passed over, a line for each.
     pub passed_over: Vec<String>,
+    /// Where traces go, if anywhere; variables of OpenTelemetry say it.
+    pub traces: Option<TraceSettings>,
     /// Where the operator's listener is.
     pub admin: Option<AdminAddress>,
     /// Whether that may be where other machines reach it.
@@ -276,6 +281,7 @@ impl Config {
             log: settings.log.unwrap_or_default(),
             verbosity,
             passed_over: Vec::new(),
+            traces: None,
             admin: settings.admin,
             admin_allow_remote,
             audit: settings.audit,

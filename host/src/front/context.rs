@@ -15,6 +15,7 @@ use crate::front::tls::Tls;
 use crate::handlers::routing::Routes;
 use crate::observe::events::Events;
 use crate::observe::metrics::Metrics;
+use crate::observe::traces::Traces;
 
 /// What every connection works with.
 pub(crate) struct Context {
@@ -26,6 +27,8 @@ pub(crate) struct Context {
     pub(crate) spool: Arc<Spool>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) events: Arc<Events>,
+    /// Without it there are no traces.
+    pub(crate) traces: Option<Arc<Traces>>,
     pub(crate) phase: Arc<Phase>,
     pub(crate) draining: watch::Receiver<bool>,
     /// Whether each connection begins with a PROXY header.

@@ -26,6 +26,7 @@ use crate::front::tls::Tls;
 use crate::handlers::routing::Routes;
 use crate::observe::events::Events;
 use crate::observe::metrics::Metrics;
+use crate::observe::traces::Traces;
 use crate::pool::ClientKey;
 
 /// How long accepting pauses when there are no descriptors left, and how often an
@@ -128,6 +129,7 @@ impl Server {
         routes: Arc<Routes>,
         metrics: Arc<Metrics>,
         events: Arc<Events>,
+        traces: Option<Arc<Traces>>,
         stop: impl Future<Output = ()>,
     ) -> bool {
         let (drain, draining) = watch::channel(false);
@@ -142,6 +144,7 @@ impl Server {
             spool,
             metrics,
             events,
+            traces,
             phase,
             draining,
             proxy_protocol,

@@ -7,7 +7,9 @@ mod requests;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub(crate) use self::requests::{BOUNDS, RouteMetrics, SeriesSnapshot};
+use serde::Serialize;
+
+pub(crate) use self::requests::{BOUNDS, RouteMetrics, SeriesSnapshot, known_method};
 
 /// What one pool is doing. Each number is exact; read together they are of slightly
 /// different moments.
@@ -29,6 +31,7 @@ pub struct Metrics {
     turned_away: AtomicU64,
     swaps: Counters<2>,
     cache_lookups: Counters<2>,
+    spans: Counters<3>,
     /// Of requests that no handler has.
     stray: RouteMetrics,
 }
@@ -67,6 +70,32 @@ pub(crate) enum Layer {
     WorkerReplaced,
 }
 
+/// What becomes of spans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SpanFate {
+    /// The collector has them.
+    Sent,
+    /// They were dropped, since too many waited.
+    QueueFull,
+    /// They were dropped, since the collector did not take them.
+    Refused,
+}
+
+/// What has become of all spans so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct SpanFates {
+    pub(crate) sent: u64,
+    pub(crate) queue_full: u64,
+    pub(crate) refused: u64,
+}
+
+impl SpanFates {
+    /// Spans that nobody has got.
+    pub(crate) fn dropped(self) -> u64 {
+        self.queue_full.saturating_add(self.refused)
+    }
+}
+
 /// The counters at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Snapshot {
@@ -101,8 +130,12 @@ impl<const KINDS: usize> Default for Counters<KINDS> {
 
 impl<const KINDS: usize> Counters<KINDS> {
     fn add(&self, kind: usize) {
+        self.add_some(kind, 1);
+    }
+
+    fn add_some(&self, kind: usize, count: u64) {
         if let Some(counter) = self.0.get(kind) {
-            counter.fetch_add(1, Ordering::Relaxed);
+            counter.fetch_add(count, Ordering::Relaxed);
         }
     }
 
@@ -202,6 +235,19 @@ impl Metrics {
     /// Compiled code was looked for in the cache.
     pub(crate) fn looked_up(&self, is_hit: bool) {
         self.cache_lookups.add(is_hit.into());
+    }
+
+    /// So many spans have come to this.
+    pub(crate) fn spans(&self, fate: SpanFate, count: u64) {
+        self.spans.add_some(fate as usize, count);
+    }
+
+    /// What has become of spans.
+    pub(crate) fn span_fates(&self) -> SpanFates {
+        let count = |fate: SpanFate| self.spans.get(fate as usize);
+        let [sent, queue_full, refused] =
+            [SpanFate::Sent, SpanFate::QueueFull, SpanFate::Refused].map(count);
+        SpanFates { sent, queue_full, refused }
     }
 
     /// The totals now.

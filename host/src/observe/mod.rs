@@ -6,3 +6,4 @@ pub(crate) mod events;
 pub mod log;
 pub mod metrics;
 pub mod symbolize;
+pub(crate) mod traces;

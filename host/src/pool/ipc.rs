@@ -59,8 +59,9 @@ pub(crate) fn hello<T: Serialize>(said: &Result<T, String>) -> anyhow::Result<Ve
 /// What stands for a client without an address: no client can have it, since it is a multicast address.
 const NO_ADDRESS: Ipv6Addr = Ipv6Addr::from_bits(u128::MAX);
 
-/// Bytes before the request itself: where it comes from, and how long the body is that is no part of it.
-pub(crate) const REQUEST_HEAD: usize = 8 + 16 + 8;
+/// Bytes before the request itself: where it comes from, how long the body is that is no part of it, and whether its
+/// call is timed.
+pub(crate) const REQUEST_HEAD: usize = 8 + 16 + 8 + 1;
 
 impl Origin {
     /// What is said before a request whose body of that many bytes is no part of it. An address of IPv4 is told as one
@@ -73,10 +74,12 @@ impl Origin {
         };
         let mut bytes = [0; REQUEST_HEAD];
         let (number, rest) = bytes.split_at_mut(8);
-        let (address, length) = rest.split_at_mut(16);
+        let (address, rest) = rest.split_at_mut(16);
+        let (length, timed) = rest.split_at_mut(8);
         number.copy_from_slice(&self.number.to_le_bytes());
         address.copy_from_slice(&client.octets());
         length.copy_from_slice(&body.to_le_bytes());
+        timed.fill(self.timed.into());
         bytes
     }
 }
@@ -85,12 +88,13 @@ impl Origin {
 pub(crate) fn decode_request(payload: &[u8]) -> Option<(Origin, u64, &[u8])> {
     let (number, rest) = payload.split_first_chunk()?;
     let (client, rest) = rest.split_first_chunk::<16>()?;
-    let (length, request) = rest.split_first_chunk()?;
+    let (length, rest) = rest.split_first_chunk()?;
+    let (timed, request) = rest.split_first()?;
     let client = match Ipv6Addr::from(*client) {
         NO_ADDRESS => None,
         address => Some(IpAddr::V6(address).to_canonical()),
     };
-    let origin = Origin { number: u64::from_le_bytes(*number), client };
+    let origin = Origin { number: u64::from_le_bytes(*number), client, timed: *timed != 0 };
     Some((origin, u64::from_le_bytes(*length), request))
 }
 

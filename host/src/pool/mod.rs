@@ -122,6 +122,8 @@ pub(crate) struct Origin {
     pub(crate) number: u64,
     /// The client's address, if it has one.
     pub(crate) client: Option<IpAddr>,
+    /// Whether the parts of its call are timed.
+    pub(crate) timed: bool,
 }
 
 /// A request that a worker has dealt with.
@@ -220,7 +222,7 @@ impl Pool {
     /// How the call failed.
     pub async fn answer(&self, request: Bytes) -> Result<Bytes, CallError> {
         let permit = self.enter(INTERNAL_CLIENT).await.map_err(|Busy| CallError::WorkerLost)?;
-        let origin = Origin { number: 0, client: Some(INTERNAL_ADDRESS) };
+        let origin = Origin { number: 0, client: Some(INTERNAL_ADDRESS), timed: false };
         self.run(permit, origin, request, None).await.call.result.map(Bytes::from)
     }
 

@@ -232,7 +232,7 @@ impl<H: WorkerHandle> Supervisor<H> {
                 (_, InHand::NoWorker) => WorkerActivity::Starting,
                 (_, InHand::Nothing) => WorkerActivity::Idle,
                 (_, InHand::Request { task, elapsed, behind }) => {
-                    let Origin { number, client } = task.origin;
+                    let Origin { number, client, .. } = task.origin;
                     WorkerActivity::Running(RunningCall { number, client, elapsed, behind })
                 }
             };

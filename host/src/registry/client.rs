@@ -59,12 +59,7 @@ impl<'a> Client<'a> {
     /// A client whose requests have no time yet.
     pub(super) fn new(reference: &'a Reference, access: Access) -> Self {
         let is_secure = reference.registry().scheme() == "https";
-        let roots = if is_secure { roots() } else { Vec::new() };
-        let tls = TlsConfig::builder()
-            .provider(TlsProvider::Rustls)
-            .root_certs(RootCerts::new_with_certs(&roots))
-            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .build();
+        let (tls, without_roots) = tls(is_secure);
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -75,7 +70,6 @@ impl<'a> Client<'a> {
             .build()
             .into();
         let (bound, deadline) = (Duration::ZERO, Instant::now());
-        let without_roots = is_secure && roots.is_empty();
         Self { reference, access, agent, bound, deadline, without_roots, authorization: None }
     }
 
@@ -286,6 +280,17 @@ impl Message<'_> {
 }
 
 /// The roots of certificates that the system has, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
+/// How a client encrypts, and whether it can trust nobody for want of root certificates, which are read only if it `is_secure`.
+pub(crate) fn tls(is_secure: bool) -> (TlsConfig, bool) {
+    let roots = if is_secure { roots() } else { Vec::new() };
+    let tls = TlsConfig::builder()
+        .provider(TlsProvider::Rustls)
+        .root_certs(RootCerts::new_with_certs(&roots))
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .build();
+    (tls, is_secure && roots.is_empty())
+}
+
 fn roots() -> Vec<Certificate<'static>> {
     let found = rustls_native_certs::load_native_certs().certs;
     found.iter().map(|root| Certificate::from_der(root).to_owned()).collect()

@@ -66,6 +66,7 @@ mod support;
 mod swap;
 mod tables;
 mod tls;
+mod traces;
 mod tutorial;
 mod unix_clients;
 mod uploads;

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod browser;
+mod collector;
 mod connection;
 mod mounted;
 mod operator;
@@ -25,6 +26,7 @@ use tempfile::TempDir;
 
 pub use self::bounds::{PATIENCE, SetOnDrop, eventually, eventually_ok, finish, in_time, output};
 pub use self::browser::Browser;
+pub use self::collector::{Collector, Span, host_with_traces};
 pub use self::connection::{Client, Response};
 pub use self::mounted::Mounted;
 pub use self::operator::Operator;
@@ -89,7 +91,7 @@ pub fn clean_for_host(program: impl AsRef<OsStr>) -> Command {
 pub fn clean(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("SWAPBOX_") {
+        if ["SWAPBOX_", "OTEL_"].iter().any(|ours| name.to_string_lossy().starts_with(ours)) {
             command.env_remove(name);
         }
     }

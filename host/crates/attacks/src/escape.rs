@@ -89,7 +89,8 @@ pub fn attempt(request: &[u8], parent: Option<Parent<'_>>) -> Call {
     let length = body.len();
     let response = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}");
     let result = Ok(response.into_bytes().into());
-    Call { result, captured: Captured::default(), elapsed: started.elapsed(), cause: None }
+    let elapsed = started.elapsed();
+    Call { result, captured: Captured::default(), elapsed, cause: None, timing: None }
 }
 
 /// Stores a request's body as an upload is stored: in a file beside, which is then renamed.

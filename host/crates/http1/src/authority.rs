@@ -1,15 +1,12 @@
 //! By which names a request calls the server.
 
-use super::message::field;
+use super::fields::values;
 
 /// The authorities of a whole, well-formed request: that of a target in absolute form, and those of
 /// the Host fields.
 pub fn authorities(message: &[u8]) -> impl Iterator<Item = &[u8]> {
     let target = message.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
-    let lines = message.split_inclusive(|byte| *byte == b'\n').skip(1);
-    let fields = lines.take_while(|line| *line != b"\r\n").filter_map(field);
-    let hosts = fields.filter(|(name, _)| name.eq_ignore_ascii_case(b"host"));
-    of_target(target).into_iter().chain(hosts.map(|(_, value)| value.trim_ascii()))
+    of_target(target).into_iter().chain(values(message, "host"))
 }
 
 /// The authority of a target in absolute form.

@@ -10,6 +10,7 @@
 mod authority;
 mod chunked;
 pub mod conformance;
+mod fields;
 mod framing;
 mod head;
 mod long_body;
@@ -18,6 +19,7 @@ mod response;
 
 pub use authority::authorities;
 pub use chunked::ChunkedDecoder;
+pub use fields::{values, with_field};
 pub use framing::READ;
 pub use framing::{Awaited, Framing, Request};
 pub use head::{BodyLength, Head, HeadScanner, Reject, Version};
@@ -28,8 +30,11 @@ pub use response::{
 };
 
 /// Bytes by which a handler's request can be longer than the client's body: the
-/// head, and the length that replaces a chunked coding.
-pub const MAX_REQUEST_OVERHEAD: usize = head::MAX_HEAD + 64;
+/// head, the length that replaces a chunked coding, and a field of the host's own.
+pub const MAX_REQUEST_OVERHEAD: usize = head::MAX_HEAD + 64 + MAX_OWN_FIELD;
+
+/// Bytes of a field that the host adds to a request, with its line end.
+pub const MAX_OWN_FIELD: usize = 128;
 
 /// Bytes by which what is held of a request can be longer than its body: the head,
 /// what the client sent behind it, and room for the next read.

@@ -80,6 +80,7 @@ impl Sandboxed {
             slot: 0,
             supervisor: None,
             body: None,
+            timed: false,
         };
         self.sandbox.call(handler, context, request)
     }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
 use wasmtime::component::{ComponentExportIndex, Instance, Resource, WasmList};
 use wasmtime::{CallHook, OutOfMemory, Store, Trap, UpdateDeadline, WasmBacktrace, WasmCoreDump};
 
@@ -42,6 +43,17 @@ pub struct CallContext<'a> {
     pub supervisor: Option<&'a Arc<dyn Supervisor>>,
     /// The request's body, where it is no part of the message: of a handler that reads it as a stream.
     pub body: Option<&'a Arc<SpooledBody>>,
+    /// Whether the parts of the call are timed ([`Timing`]).
+    pub timed: bool,
+}
+
+/// When the parts of a call were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// When it began, by the clock that counts since the machine was started (`CLOCK_MONOTONIC`), which all processes share.
+    pub began: Duration,
+    /// How long it took until there was an instance, or it was clear that there would be none.
+    pub instantiated: Duration,
 }
 
 /// What one call came to.
@@ -55,20 +67,28 @@ pub struct Call<R = Response> {
     pub elapsed: Duration,
     /// What else is known of a failure.
     pub cause: Option<Box<Cause>>,
+    /// Of a call that is timed.
+    pub timing: Option<Timing>,
 }
 
 impl<R> Call<R> {
     /// One that came to nothing.
     #[must_use]
     pub fn failed(error: CallError, elapsed: Duration) -> Self {
-        Self { result: Err(error), captured: Captured::default(), elapsed, cause: None }
+        Self {
+            result: Err(error),
+            captured: Captured::default(),
+            elapsed,
+            cause: None,
+            timing: None,
+        }
     }
 
     /// This call, with what `take` makes of the response.
     #[must_use]
     pub fn and_then<S>(self, take: impl FnOnce(R) -> Result<S, CallError>) -> Call<S> {
-        let Self { result, captured, elapsed, cause } = self;
-        Call { result: result.and_then(take), captured, elapsed, cause }
+        let Self { result, captured, elapsed, cause, timing } = self;
+        Call { result: result.and_then(take), captured, elapsed, cause, timing }
     }
 }
 
@@ -125,13 +145,15 @@ impl Sandbox {
             return super::reused::call(self, handler, context, request);
         }
         let started = Instant::now();
+        let began = context.timed.then(monotonic);
         let _running = self.running();
         let deadline = started + self.limits.timeout;
         let mut store = self.store(handler, context, deadline);
         self.arm(&mut store, deadline);
         begin(&mut store, handler, request, context.client);
-        let answered = instantiate(&mut store, handler)
-            .and_then(|instance| invoke(&mut store, instance, handler, request));
+        let instance = instantiate(&mut store, handler);
+        let timing = began.map(|began| Timing { began, instantiated: started.elapsed() });
+        let answered = instance.and_then(|instance| invoke(&mut store, instance, handler, request));
         let answered = self.judge(answered, &mut store);
         let captured = store.data_mut().end();
         let (result, cause) = match answered {
@@ -139,7 +161,7 @@ impl Sandbox {
             Ok(Answer::Copied(message)) => (Ok(message.into()), None),
             Err((error, cause)) => (Err(error), cause),
         };
-        Call { result, captured, elapsed: started.elapsed(), cause }
+        Call { result, captured, elapsed: started.elapsed(), cause, timing }
     }
 
     /// A store with nothing in it.
@@ -205,6 +227,13 @@ impl Sandbox {
             answer => Ok(answer),
         }
     }
+}
+
+/// The time since the machine was started, without those that it slept (`CLOCK_MONOTONIC`).
+#[must_use]
+pub fn monotonic() -> Duration {
+    let now = clock_gettime(ClockId::Monotonic);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.try_into().unwrap_or_default())
 }
 
 /// How a call failed, and what else is known of that.

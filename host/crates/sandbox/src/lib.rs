@@ -31,7 +31,7 @@ mod reused;
 mod spooled;
 mod turns;
 
-pub use call::{Call, CallContext, CallError};
+pub use call::{Call, CallContext, CallError, Timing, monotonic};
 pub use cause::{Cause, Frame};
 pub use component::adapted::as_component;
 pub use component::declared::takes_streams;

@@ -54,5 +54,5 @@ pub(super) fn call(
         }
         Err((error, cause)) => (Err(error), cause),
     };
-    Call { result, captured, elapsed: started.elapsed(), cause }
+    Call { result, captured, elapsed: started.elapsed(), cause, timing: None }
 }

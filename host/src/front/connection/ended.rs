@@ -14,6 +14,7 @@ use crate::front::context::Context;
 use crate::front::spool::SpoolError;
 use crate::handlers::routing::Generation;
 use crate::observe::log::AccessLogEntry;
+use crate::observe::traces::Trace;
 
 impl<'a> Connection<'a> {
     /// What the log says of a request that no worker had.
@@ -42,6 +43,7 @@ impl<'a> Connection<'a> {
         access: &AccessLogEntry<'_>,
         began: Instant,
         generation: Option<&Generation>,
+        trace: Option<Box<Trace>>,
     ) {
         let Context { metrics, events, .. } = self.context;
         let route = generation.map_or(metrics.stray(), |generation| &generation.metrics);
@@ -54,6 +56,7 @@ impl<'a> Connection<'a> {
         if let (Some(layer), Some(generation)) = (access.stopped_by, generation) {
             events.publish(|| access.to_stop(layer, &generation.route.prefix));
         }
+        self.end_trace(trace, access, generation);
         access.write();
     }
 

@@ -10,6 +10,8 @@ mod first_read;
 mod opening;
 mod phase_timer;
 mod request_line;
+mod running;
+mod traced;
 
 use std::fmt::Write as _;
 use std::future::{poll_fn, ready};
@@ -20,10 +22,10 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{BufMut as _, BytesMut};
 use http1::{
-    Awaited, Framing, Head, MAX_RESPONSE_HEAD, Malformed, Outgoing, Persistence, Reject, Reply,
-    Request, Version, error_response, prepare_start,
+    Awaited, Framing, MAX_RESPONSE_HEAD, Malformed, Outgoing, Persistence, Reject, Reply, Request,
+    Version, error_response, prepare_start,
 };
 use sandbox::SpooledBody;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -32,21 +34,21 @@ use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use self::answer::{LINGER_BYTES, flush, linger, write};
-use self::departure::{broken_off, left};
 use self::failure::Failure;
 use self::first_read::read_first;
 use self::opening::{Opened, open};
 use self::phase_timer::{Phase, PhaseTimer, Stop};
 use self::request_line::RequestLine;
+use self::traced::enter;
 use crate::config::ClientLimits;
 use crate::front::clients::{ConnectionLease, Full};
 use crate::front::context::Context;
 use crate::front::socket::{Peer, Socket};
 use crate::front::spool::{IN_MEMORY, SpoolFile};
 use crate::front::stream::Stream;
-use crate::handlers::routing::{Generation, hand_on};
 use crate::observe::log::{self, AccessLogEntry};
-use crate::pool::{Busy, Done, Origin, Payload};
+use crate::observe::traces::Stage;
+use crate::pool::Payload;
 
 /// An interim response, which every HTTP/1.1 client must pass over (RFC 9110, 15.2).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -292,9 +294,12 @@ impl<'a> Connection<'a> {
         let line = RequestLine::of(&message);
         let number = self.context.metrics.next_request();
         let generation = self.context.routes.find(request_line::target(&message));
+        let mut trace = self.trace(&message, began);
         let outcome = match self.timer.is_draining() {
             true => Err(Failure::Draining),
-            false => self.run(generation.as_deref(), &head, number, message, body).await,
+            false => {
+                self.run(generation.as_deref(), &head, number, message, body, &mut trace).await
+            }
         };
 
         let keeps = self.context.phase.keeps_connections() && !self.timer.is_draining();
@@ -323,6 +328,9 @@ impl<'a> Connection<'a> {
             self.lease.hold(response.held() + overhead + self.buffer.len())?;
             Ok((outgoing, response))
         });
+        if !matches!(result, Err(Failure::ClientGone)) {
+            enter(&mut trace, Stage::Write);
+        }
         let next = match result {
             Ok((outgoing, response)) => {
                 let body = response.skip(outgoing.body_start);
@@ -339,7 +347,7 @@ impl<'a> Connection<'a> {
                 next
             }
         };
-        self.ended(&access, began, generation.as_deref());
+        self.ended(&access, began, generation.as_deref(), trace);
         // What was held for the answer is no longer; to hold less never fails.
         let _ = self.lease.hold(self.buffer.len());
         next
@@ -348,47 +356,14 @@ impl<'a> Connection<'a> {
     /// Answers what did not become a request.
     async fn reject(&mut self, failure: Failure) -> Next {
         let began = self.began.unwrap_or_else(Instant::now);
-        let line = RequestLine::of(self.framing.start(&self.buffer));
+        let start = self.framing.start(&self.buffer);
+        let (line, mut trace) = (RequestLine::of(start), self.trace(&[], began));
         let mut access = self.access(&line, self.context.metrics.next_request());
         let reply = last_reply(line.method() == b"HEAD");
+        enter(&mut trace, Stage::Write);
         let next = self.fail(&failure, &reply, &mut access).await;
-        self.ended(&access, began, None);
+        self.ended(&access, began, None, trace);
         next
-    }
-
-    /// Has the pool answer a request, unless the client goes away before.
-    async fn run(
-        &mut self,
-        generation: Option<&Generation>,
-        head: &Head,
-        number: u64,
-        message: Bytes,
-        body: Option<SpooledBody>,
-    ) -> Result<Done, Failure> {
-        if !request_line::is_for(&self.context.hosts, &message) {
-            return Err(Failure::OtherHost);
-        }
-        let generation = generation.ok_or(Failure::NoRoute)?;
-        let message = hand_on(&generation.route, message)?;
-        let (message, body) = match body {
-            Some(body) if !generation.takes_streams => (self.in_memory(message, body).await?, None),
-            body => (message, body.map(Arc::new)),
-        };
-        let (pool, origin) = (&generation.pool, Origin { number, client: self.address });
-        let slot = tokio::select! {
-            biased;
-            slot = pool.enter(self.lease.address()) => slot.map_err(|Busy| Failure::Busy)?,
-            () = left(&self.stream, head.version) => return Err(Failure::ClientGone),
-        };
-        tokio::select! {
-            biased;
-            done = pool.run(slot, origin, message, body) => {
-                self.context.metrics.finished();
-                log::captured(number, &done.call.captured, &generation.output);
-                Ok(done)
-            }
-            () = broken_off(self.stream.socket()) => Err(Failure::ClientGone),
-        }
     }
 
     /// Writes a response, and counts what of it goes out.

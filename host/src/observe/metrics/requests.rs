@@ -165,6 +165,11 @@ const fn bounds() -> [f64; BOUNDS_MS.len() + 1] {
     bounds
 }
 
+/// A method by its name, if it has one here.
+pub(crate) fn known_method(method: &[u8]) -> Option<&'static str> {
+    METHODS.into_iter().filter(|name| *name != OTHER).find(|name| name.as_bytes() == method)
+}
+
 fn method_index(method: &[u8]) -> usize {
     METHODS.iter().position(|name| name.as_bytes() == method).unwrap_or(METHODS.len() - 1)
 }

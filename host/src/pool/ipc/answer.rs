@@ -5,16 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
-use sandbox::{Call, CallError, Captured, Cause, FileRange, MAX_FILE_RANGES, OpenFile};
+use sandbox::{Call, CallError, Captured, Cause, FileRange, MAX_FILE_RANGES, OpenFile, Timing};
 use shm::ring::Answer;
 use wasmtime::Trap;
 
 use crate::pool::payload::{FilePart, Payload};
 use crate::pool::sent_files::SentFile;
 
-/// Bytes before an answer's parts: outcome, detail, the length of the cause, the time, and how many parts of files
-/// there are.
-const ANSWER_HEAD: usize = 2 + 4 + 8 + 1;
+/// Bytes before an answer's parts: outcome, detail, the length of the cause, the time, when its parts were, and how many
+/// parts of files there are.
+const ANSWER_HEAD: usize = 2 + 4 + 8 + TIMING + 1;
+
+/// Bytes that say when the parts of a call were: nothing but zeros, if it was not timed.
+const TIMING: usize = 8 + 8;
 
 /// Bytes that say of a part of a file where it comes, of which descriptor it is, where it begins, and how long it is.
 const RANGE: usize = 8 + 1 + 8 + 8;
@@ -79,8 +82,10 @@ pub(crate) fn answer_head<R>(call: &Call<R>, files: &[FileRange]) -> Option<Vec<
     let mut head = Vec::with_capacity(ANSWER_HEAD + cause.len());
     head.extend_from_slice(&[outcome, detail]);
     head.extend_from_slice(&u32::try_from(cause.len()).ok()?.to_le_bytes());
-    let nanos = u64::try_from(call.elapsed.as_nanos()).unwrap_or(u64::MAX);
-    head.extend_from_slice(&nanos.to_le_bytes());
+    head.extend_from_slice(&nanoseconds(call.elapsed));
+    let times =
+        call.timing.map_or([Duration::ZERO; 2], |timing| [timing.began, timing.instantiated]);
+    times.into_iter().for_each(|time| head.extend_from_slice(&nanoseconds(time)));
     head.push(u8::try_from(files.len()).ok()?);
     head.extend_from_slice(&cause);
     encode_ranges(files, &mut head)?;
@@ -98,9 +103,13 @@ pub(crate) fn decode_answer(
     let (&[outcome, detail], rest) = bytes.split_first_chunk()?;
     let (length, rest) = rest.split_first_chunk()?;
     let (nanos, rest) = rest.split_first_chunk()?;
+    let (began, rest) = rest.split_first_chunk()?;
+    let (instantiated, rest) = rest.split_first_chunk()?;
     let ranges = *rest.first()?;
     let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
-    let elapsed = Duration::from_nanos(u64::from_le_bytes(*nanos));
+    let [elapsed, began, instantiated] =
+        [nanos, began, instantiated].map(|nanos| Duration::from_nanos(u64::from_le_bytes(*nanos)));
+    let timing = (began > Duration::ZERO).then_some(Timing { began, instantiated });
     if length > Cause::MAX_JSON || bytes.len().checked_sub(ANSWER_HEAD)? < length {
         return None;
     }
@@ -122,7 +131,11 @@ pub(crate) fn decode_answer(
         0 => Ok(response),
         _ => Err(decode_error(outcome, detail)?),
     };
-    Some(Call { result, captured, elapsed, cause })
+    Some(Call { result, captured, elapsed, cause, timing })
+}
+
+fn nanoseconds(time: Duration) -> [u8; 8] {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).to_le_bytes()
 }
 
 fn encode_error(error: CallError) -> (u8, u8) {

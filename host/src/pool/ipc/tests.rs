@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sandbox::{Call, CallError, Captured, Cause, FileRange, Frame};
+use sandbox::{Call, CallError, Captured, Cause, FileRange, Frame, Timing};
 use shm::message::Start;
 use shm::ring::{Answer, ProtocolError};
 use wasmtime::Trap;
@@ -45,14 +45,16 @@ fn check(result: Result<Vec<u8>, CallError>) {
         }
     };
     let (captured, elapsed) = (Captured::default(), Duration::from_micros(3));
-    let call = Call { result, captured, elapsed, cause };
+    let timing = Timing { began: Duration::from_nanos(5), instantiated: Duration::from_nanos(2) };
+    let timing = result.is_ok().then_some(timing);
+    let call = Call { result, captured, elapsed, cause, timing };
     let message = answer(9, &call);
     let (id, payload) = assemble(&message, 1 << 20).expect("sense").expect("whole");
     assert_eq!(id, 9);
     let decoded = decode(payload, 1 << 20).expect("decodes");
     assert_eq!(decoded.result.map(|payload| Vec::from(Bytes::from(payload))), call.result);
     assert_eq!(decoded.cause, call.cause);
-    assert_eq!(decoded.elapsed, call.elapsed);
+    assert_eq!((decoded.elapsed, decoded.timing), (call.elapsed, call.timing));
 }
 
 #[test]
@@ -84,7 +86,7 @@ fn a_request_is_told_with_where_it_comes_from() {
     let address = |text: &str| Some(text.parse().expect("an address"));
     let addresses = ["127.0.0.1", "::1", "2001:db8::1"].map(address);
     for client in addresses.into_iter().chain([None]) {
-        let origin = Origin { number: u64::MAX, client };
+        let origin = Origin { number: u64::MAX, client, timed: client.is_some() };
         let payload = [&origin.encode(7)[..], b"GET"].concat();
         assert_eq!(decode_request(&payload), Some((origin, 7, &b"GET"[..])));
     }
@@ -99,7 +101,7 @@ fn an_answer_has_no_longer_response_than_it_may() {
     let payload = |response: usize| {
         let (captured, elapsed) = (Captured::default(), Duration::ZERO);
         let result = Ok(vec![0; response]);
-        let call = Call { result, captured, elapsed, cause: None };
+        let call = Call { result, captured, elapsed, cause: None, timing: None };
         answer(1, &call)[Start::BYTES..].to_vec()
     };
     assert!(decode(payload(100), 100).is_some());
@@ -122,7 +124,7 @@ fn parts_of_files_survive_the_way_and_make_sense() {
     };
     let told = |ranges: &[FileRange], files: &[Arc<SentFile>], bytes: &[u8]| {
         let (captured, elapsed) = (Captured::default(), Duration::ZERO);
-        let call = Call { result: Ok(()), captured, elapsed, cause: None };
+        let call = Call { result: Ok(()), captured, elapsed, cause: None, timing: None };
         let head = answer_head(&call, ranges).expect("short");
         let answer = Answer { bytes: [&head, bytes].concat(), response: None };
         decode_answer(answer, Captured::default(), 100, files)

@@ -92,7 +92,7 @@ pub(crate) fn run(resources: WorkerResources, prepared: &Prepared) -> anyhow::Re
                 (request, file)
             }
         };
-        let (Origin { number: logged, client }, length, request) =
+        let (Origin { number: logged, client, timed }, length, request) =
             ipc::decode_request(&request).context("no request")?;
         let body = file.map(|file| Arc::new(SpooledBody::new(file, length, ())));
         served.borrow_mut().retain(|(_, place)| ring.is_full(place.region));
@@ -101,7 +101,8 @@ pub(crate) fn run(resources: WorkerResources, prepared: &Prepared) -> anyhow::Re
             None => {
                 let supervisor = Some(&supervisor);
                 let body = body.as_ref();
-                let context = CallContext { request: logged, client, slot, supervisor, body };
+                let context =
+                    CallContext { request: logged, client, slot, supervisor, body, timed };
                 sandbox.call(handler, context, request)
             }
             Some(substitute) => {

@@ -70,7 +70,7 @@ impl Fixture {
         let (reply, answer) = oneshot::channel();
         self.clients.push(answer);
         self.supervisor.submit(Job {
-            origin: Origin { number: 0, client: Some([10, 0, 0, 200].into()) },
+            origin: Origin { number: 0, client: Some([10, 0, 0, 200].into()), timed: false },
             request: Bytes::new(),
             body: None,
             reply,

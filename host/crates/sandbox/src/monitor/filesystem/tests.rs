@@ -82,6 +82,7 @@ impl Monitored {
             slot: 0,
             supervisor: None,
             body,
+            timed: false,
         };
         let mut state = State::new(&grants, context, deadline, Ceiling::new(0, 0), 1 << 20);
         let root = preopens::Host::get_directories(&mut state).expect("one")[0].0.rep();
