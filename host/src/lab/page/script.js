@@ -17,6 +17,16 @@ function say(id, text, isError) {
   byId(id).classList.toggle("error", Boolean(isError));
 }
 
+/** Does what a button asks for, while it is disabled. Who pressed it by keyboard goes on from there. */
+async function during(button, work) {
+  const hadFocus = document.activeElement === button;
+  button.disabled = true;
+  await work();
+  button.disabled = false;
+  const isNowhere = [document.body, button].includes(document.activeElement);
+  if (hadFocus && isNowhere) button.focus();
+}
+
 const checked = () => [...document.querySelectorAll("#layers input:checked")].map((box) => box.value);
 
 function showAttack() {
@@ -44,11 +54,9 @@ function findExercise() {
   byId("exercise").value = at < 0 ? "" : at;
 }
 
-async function attack(event) {
-  event.preventDefault();
+async function attack() {
   const [name, missing] = [byId("attack").value, checked()];
   const predicted = Object.fromEntries(Object.keys(pools).map((pool) => [pool, byId(`predict-${pool}`).value]));
-  byId("run").disabled = true;
   say("state", `${name}${without(missing)}: two servers are started and attacked …`);
   try {
     const { outcomes, exercise } = await ask("attack", { attack: name, without: missing });
@@ -60,11 +68,9 @@ async function attack(event) {
   } catch (error) {
     say("state", `It was not tried: ${error.message}`, true);
   }
-  byId("run").disabled = false;
 }
 
 async function swap() {
-  byId("swap").disabled = true;
   say("swap-state", "It is compiled …");
   try {
     const { swaps } = await ask("handler", { text: byId("text").value });
@@ -74,7 +80,6 @@ async function swap() {
     byId("swaps").replaceChildren();
     say("swap-state", error.message, true);
   }
-  byId("swap").disabled = false;
 }
 
 function fill() {
@@ -105,8 +110,11 @@ async function begin() {
   fill();
   byId("exercise").addEventListener("change", showExercise);
   byId("attack").addEventListener("change", () => { showAttack(); findExercise(); });
-  byId("trial").addEventListener("submit", attack);
-  byId("swap").addEventListener("click", swap);
+  byId("trial").addEventListener("submit", (event) => {
+    event.preventDefault();
+    during(byId("run"), attack);
+  });
+  byId("swap").addEventListener("click", () => during(byId("swap"), swap));
   byId("reset").addEventListener("click", () => { byId("text").value = catalogue.example; });
 }
 
