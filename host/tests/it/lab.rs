@@ -5,8 +5,9 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime};
 
-use attacks::lab::{EXAMPLE, EXERCISES, Exercise};
+use attacks::lab::{EXAMPLE, EXERCISES, Exercise, REMOVABLE};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -23,7 +24,13 @@ pub struct Lab {
 
 impl Lab {
     pub fn start() -> Self {
+        Self::start_in(&std::env::temp_dir())
+    }
+
+    /// One whose temporary files are there.
+    fn start_in(temporary: &Path) -> Self {
         let mut command = host();
+        command.env("TMPDIR", temporary);
         command.args(["lab", "--port", "0", "--no-open"]).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
@@ -327,5 +334,44 @@ fn the_students_sheet_has_every_exercise() {
             false => format!("# {number} = \"\"  # {attack} without {}\n", layers.join(" and ")),
         };
         assert!(answers.contains(&named), "{named}");
+    }
+}
+
+#[test]
+fn the_next_laboratory_removes_what_a_killed_one_left() {
+    let temporary = tempfile::tempdir().unwrap();
+    let swap = |lab: &Lab| assert_eq!(lab.post("/handler", &json!({ "text": EXAMPLE })).0, 200);
+    let directories = || -> Vec<_> {
+        let entries = fs::read_dir(temporary.path()).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        paths.filter(|path| path.join("lock").exists()).collect()
+    };
+    let used = Lab::start_in(temporary.path());
+    swap(&used);
+    let of_used = directories();
+    assert_eq!(of_used.len(), 1);
+    let mut killed = Lab::start_in(temporary.path());
+    swap(&killed);
+    assert_eq!(directories().len(), 2);
+    kill(killed.child.id(), Signal::KILL);
+    killed.child.wait().unwrap();
+    for directory in directories() {
+        let lock = fs::File::options().write(true).open(directory.join("lock")).unwrap();
+        lock.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
+    }
+    let next = Lab::start_in(temporary.path());
+    swap(&next);
+    assert_eq!(directories().len(), 2, "of the killed one none, of the next one its own");
+    assert!(directories().contains(&of_used[0]));
+}
+
+#[test]
+fn every_layer_that_can_be_taken_away_is_in_an_exercise() {
+    for layer in REMOVABLE {
+        assert!(
+            EXERCISES.iter().any(|exercise| exercise.without.contains(&layer)),
+            "{}",
+            layer.name()
+        );
     }
 }

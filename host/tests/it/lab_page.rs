@@ -92,6 +92,8 @@ fn every_control_of_the_laboratory_works() {
     browser.click("#reset");
     browser.click("#swap");
     shows(&browser, "#swap-state", "Both servers were told.");
+    // Who pressed it by keyboard goes on from there, although it was disabled meanwhile.
+    assert_eq!(browser.eval("return document.activeElement.id"), "swap");
     shows(&browser, "#swaps article:nth-child(2)", "Hello");
     let hostile = "const text = document.getElementById('text');
         text.value = text.value.replace('Hello\\\\n', '<img>\\\\n')";

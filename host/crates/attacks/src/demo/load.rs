@@ -2,11 +2,10 @@
 
 use std::time::Instant;
 
-use tempfile::TempDir;
-
 use super::attack::Attack;
 use super::catalogue::LITTLE;
 use super::good::{Good, meanwhile};
+use super::scratch::Scratch;
 use super::server::Server;
 use super::{Bounds, Compile, HOSTILE, REPRIEVE, Row, milliseconds};
 
@@ -15,7 +14,7 @@ const CANDIDATE: &str = "candidate.wasm";
 
 /// A server whose handler's file is replaced by others.
 pub(super) struct Loader {
-    dir: TempDir,
+    dir: Scratch,
     server: Server,
 }
 
@@ -27,7 +26,7 @@ struct Refusal {
 
 impl Loader {
     pub(super) fn new() -> anyhow::Result<Self> {
-        let dir = tempfile::tempdir()?;
+        let dir = Scratch::new()?;
         std::fs::create_dir(dir.path().join("logs"))?;
         std::fs::write(dir.path().join(CANDIDATE), HOSTILE)?;
         let arguments = ["--handler", CANDIDATE, "--workers", "2", "--cache-dir", "none"];

@@ -15,6 +15,7 @@ mod components;
 pub(crate) mod good;
 mod load;
 mod scene;
+pub(crate) mod scratch;
 pub(crate) mod server;
 mod show;
 pub(crate) mod surroundings;

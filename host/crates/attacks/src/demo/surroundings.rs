@@ -10,9 +10,9 @@ use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, makedev, mknodat, statat};
 use rustix::time::{ClockId, clock_gettime};
-use tempfile::TempDir;
 
 use super::attack::{Attack, Kind};
+use super::scratch::Scratch;
 use super::server::{Server, children};
 use crate::THROW_AWAY_MARK;
 
@@ -21,7 +21,7 @@ use super::{CGI, EXCHANGE, HOSTILE, HOSTILE_COMMAND};
 /// Files of the host, of its operator and of others.
 pub(crate) struct Surroundings {
     /// Holds the served directory, and what must stay out of reach.
-    dir: TempDir,
+    dir: Scratch,
     /// Another service of this machine, which takes datagrams.
     service: UnixDatagram,
     /// One that takes connections.
@@ -36,7 +36,7 @@ fn put_secrets(dir: &Path) -> io::Result<()> {
 impl Surroundings {
     /// With an attacker of that kind.
     pub(crate) fn new(kind: Kind) -> anyhow::Result<Self> {
-        let dir = tempfile::tempdir()?;
+        let dir = Scratch::new()?;
         let hostile = match kind {
             Kind::Bytes => Cow::Borrowed(HOSTILE),
             Kind::Http => Cow::Owned(sandbox::as_http(HOSTILE)?),

@@ -4,10 +4,10 @@ use std::fs;
 
 use anyhow::Context as _;
 use serde::Serialize;
-use tempfile::TempDir;
 
 use crate::THROW_AWAY_MARK;
 use crate::demo::PATIENCE;
+use crate::demo::scratch::Scratch;
 use crate::demo::server::{Server, get, throw_away};
 
 /// The handler's file, and where the next one is written before it takes its place.
@@ -38,7 +38,7 @@ pub const EXAMPLE: &str = r#";; A handler of bytes: handle(request) -> response.
 
 /// Servers of both pools that serve what was written last and is a handler.
 pub struct Edited {
-    dir: TempDir,
+    dir: Scratch,
     servers: Vec<(&'static str, Server)>,
 }
 
@@ -65,7 +65,7 @@ impl Edited {
     /// # Errors
     /// When they cannot be started.
     pub fn new() -> anyhow::Result<Self> {
-        let dir = tempfile::tempdir()?;
+        let dir = Scratch::new()?;
         fs::write(dir.path().join(HANDLER), wat::parse_str(EXAMPLE)?)?;
         fs::write(dir.path().join(THROW_AWAY_MARK), "")?;
         fs::create_dir(dir.path().join("logs"))?;
