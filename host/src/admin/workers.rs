@@ -24,6 +24,8 @@ struct Call {
     /// The request's number, as the log has it.
     request: u64,
     client: String,
+    method: String,
+    target: String,
     /// How long it has run.
     seconds: f64,
     /// Requests that wait behind it.
@@ -44,6 +46,8 @@ pub(super) struct Shares {
     addresses: usize,
     /// Those with the most requests that wait.
     largest: Vec<Share>,
+    /// How long the oldest of all has waited.
+    oldest_seconds: f64,
     /// Requests of one address that may wait.
     limit: usize,
     /// The most workers, and places before them, that one address has.
@@ -72,9 +76,11 @@ impl Worker {
             WorkerActivity::Ending => ("ending", None),
             WorkerActivity::Running(call) => ("running", Some(call)),
         };
-        let call = call.map(|RunningCall { number, client, elapsed, behind }| Call {
+        let call = call.map(|RunningCall { number, client, asked, elapsed, behind }| Call {
             request: number,
             client: client.map_or_else(|| ClientKey::Unix.to_string(), |ip| ip.to_string()),
+            method: asked.method,
+            target: asked.target,
             seconds: elapsed.as_secs_f64(),
             behind,
         });
@@ -88,11 +94,12 @@ impl Worker {
 
 impl From<QueueShares> for Shares {
     fn from(shares: QueueShares) -> Self {
-        let QueueShares { addresses, largest, limit, most_held, held_limit } = shares;
+        let QueueShares { addresses, largest, oldest, limit, most_held, held_limit } = shares;
+        let oldest_seconds = oldest.as_secs_f64();
         let share =
             |(client, waiting): (ClientKey, usize)| Share { client: client.to_string(), waiting };
         let largest = largest.into_iter().map(share).collect();
-        Self { addresses, largest, limit, most_held, held_limit }
+        Self { addresses, largest, oldest_seconds, limit, most_held, held_limit }
     }
 }
 
@@ -108,19 +115,21 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::pool::RequestStart;
 
     #[test]
     fn a_worker_is_one_flat_object() {
         let client = Some(Ipv4Addr::LOCALHOST.into());
-        let call =
-            RunningCall { number: 17, client, elapsed: Duration::from_millis(2500), behind: 1 };
+        let asked = RequestStart { method: "GET".into(), target: "/a".into() };
+        let elapsed = Duration::from_millis(2500);
+        let call = RunningCall { number: 17, client, asked, elapsed, behind: 1 };
         let running = WorkerActivity::Running(call);
         let worker = WorkerStatus { number: 3, activity: running, process_id: None };
         assert_eq!(
             serde_json::to_value(Worker::of(worker, 4096)).expect("JSON"),
             serde_json::json!({
                 "number": 3, "state": "running", "request": 17, "client": "127.0.0.1",
-                "seconds": 2.5, "behind": 1,
+                "method": "GET", "target": "/a", "seconds": 2.5, "behind": 1,
             })
         );
         let process_id = i32::try_from(std::process::id()).ok();

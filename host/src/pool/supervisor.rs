@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use super::admission::Admission;
 use super::autoscale::{self, Autoscaler, HELD_UP};
 use super::schedule::{Assignment, InHand, SLOW_CALL, Schedule, Shape};
-use super::worker_status::{RunningCall, WorkerActivity, WorkerStatus};
+use super::worker_status::{RequestStart, RunningCall, WorkerActivity, WorkerStatus};
 use super::{Job, Origin};
 use crate::observe::metrics::Load;
 
@@ -233,7 +233,8 @@ impl<H: WorkerHandle> Supervisor<H> {
                 (_, InHand::Nothing) => WorkerActivity::Idle,
                 (_, InHand::Request { task, elapsed, behind }) => {
                     let Origin { number, client, .. } = task.origin;
-                    WorkerActivity::Running(RunningCall { number, client, elapsed, behind })
+                    let asked = RequestStart::of(&task.request);
+                    WorkerActivity::Running(RunningCall { number, client, asked, elapsed, behind })
                 }
             };
             let process_id = slot.handle.as_ref().and_then(&process_id);

@@ -35,8 +35,53 @@ pub(crate) struct RunningCall {
     pub(crate) number: u64,
     /// The client's address, if it has one.
     pub(crate) client: Option<IpAddr>,
+    /// What is asked for, as the handler sees it; empty for one of the server's own.
+    pub(crate) asked: RequestStart,
     /// Time since the worker has it.
     pub(crate) elapsed: Duration,
     /// Requests that the worker was sent ahead, and that wait behind this one.
     pub(crate) behind: usize,
+}
+
+/// How a request begins, in text that is fit to print.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RequestStart {
+    pub(crate) method: String,
+    /// Shortened to [`SHOWN`] bytes.
+    pub(crate) target: String,
+}
+
+/// Bytes of a target that are shown.
+const SHOWN: usize = 200;
+
+impl RequestStart {
+    /// That of a whole request.
+    pub(super) fn of(message: &[u8]) -> Self {
+        let mut words = message.splitn(3, |byte| *byte == b' ');
+        let mut word = |most: usize| {
+            let word = words.next().unwrap_or_default();
+            let shown = word.get(..most).unwrap_or(word);
+            let cut = if shown.len() < word.len() { "…" } else { "" };
+            printable::line(&String::from_utf8_lossy(shown)).into_owned() + cut
+        };
+        Self { method: word(SHOWN), target: word(SHOWN) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_shown_by_its_beginning() {
+        let of = |message: &str| {
+            let RequestStart { method, target } = RequestStart::of(message.as_bytes());
+            (method, target)
+        };
+        assert_eq!(of("GET /a?b=c HTTP/1.1\r\n\r\n"), ("GET".into(), "/a?b=c".into()));
+        assert_eq!(of(""), Default::default());
+        let long = format!("PUT /{} HTTP/1.1\r\n", "x".repeat(5000));
+        assert_eq!(of(&long).1, format!("/{}…", "x".repeat(SHOWN - 1)));
+        assert_eq!(of("GET /\u{202e}\u{1b} HTTP/1.1\r\n").1, "/\\u{202e}\\u{1b}");
+    }
 }

@@ -105,19 +105,23 @@ fn a_person_sees_which_pool_it_is_and_why_a_request_waits(pool: &str) {
     eventually("one runs", || count(&browser, ".cell.running") == 1);
     assert!(text_of(&browser, ".cell.running").contains("#1, 127.0.0.1"), "{pool}");
     busy.extend(waiting(&server, 4));
-    shows(&browser, "#why", "All 3 workers of / are busy; 2 requests wait; the longest call");
+    shows(&browser, "#why", "All 3 workers of / are busy; 2 requests wait, the oldest since ");
     shows(&browser, "#why", "of 1 h 0 min (--timeout)");
     shows(&browser, "#announced", "2 requests wait");
     eventually("all run", || count(&browser, ".cell.running") == 3);
 
     let state = operator.json("/status", 200);
     let handler = &state["handlers"][0];
+    assert!(handler["queue"]["shares"]["oldest_seconds"].as_f64() > Some(0.0), "{handler}");
     for (at, worker) in handler["workers"]["all"].as_array().unwrap().iter().enumerate() {
         assert_eq!((&worker["number"], &worker["state"]), (&(at + 1).into(), &"running".into()));
         assert!(worker["seconds"].as_f64().unwrap() > 0.0 && worker["client"] == "127.0.0.1");
+        let asked = format!("GET {}", worker["target"].as_str().unwrap());
+        assert_eq!(worker["method"], "GET");
         let is_process = worker["pid"].is_number() && worker["resident_bytes"].as_u64() > Some(0);
         assert_eq!(is_process, pool == "process", "{worker}");
         let cell = format!("{cells}:nth-child({})", at + 1);
+        assert!(asked.len() > 4 && text_of(&browser, &cell).contains(&asked), "{asked}");
         let label = format!("return document.querySelector({cell:?}).getAttribute('aria-label')");
         let label = browser.eval(&label).as_str().unwrap().to_owned();
         assert!(label.contains(&format!(" {} of / runs request ", at + 1)), "{label}");

@@ -71,21 +71,24 @@ function drawCurve(line, values, most) {
 
 function drawCell(cell, worker, handler, status) {
   if (cell.children.length === 0) {
-    for (const name of ['number', 'what', 'more', 'more', 'part']) cell.append(make('span', name));
+    for (const name of ['number', 'what', 'more', 'more target', 'more', 'part']) cell.append(make('span', name));
   }
-  const [label, what, call, process, part] = cell.children;
+  const [label, what, call, target, process, part] = cell.children;
   const isRunning = worker.state === 'running';
   const share = isRunning ? Math.min(1, worker.seconds / handler.limits.timeout_seconds) : 0;
   setClass(cell, `cell ${worker.state}${share >= LATE ? ' late' : ''}`);
   setText(label, String(worker.number));
   setText(what, isRunning ? time(worker.seconds) : worker.state);
   const behind = worker.behind > 0 ? ` + ${worker.behind}` : '';
+  const asked = isRunning ? `${worker.method} ${worker.target}` : '';
   setText(call, isRunning ? `#${worker.request}${behind}, ${worker.client}` : '');
+  setText(target, asked);
+  target.title = asked;
   const isProcess = worker.pid !== undefined;
   setText(process, isProcess ? `pid ${worker.pid}, ${bytes(worker.resident_bytes)}` : '');
   part.style.width = `${100 * share}%`;
   const does = isRunning
-    ? `runs request ${worker.request} of ${worker.client} since ${time(worker.seconds)}`
+    ? `runs request ${worker.request}, ${asked}, of ${worker.client} since ${time(worker.seconds)}`
     : `is ${worker.state}`;
   const kind = status.pool === 'thread' ? 'Thread' : 'Process';
   const name = `${kind} ${worker.number} of ${handler.prefix} ${does}${isProcess ? `, process id ${worker.pid}` : ''}`;
