@@ -40,7 +40,9 @@ pub(crate) use self::payload::{Part, Payload, WithFiles};
 pub(crate) use self::schedule::may_wait;
 pub(crate) use self::sent_files::SentFile;
 use self::served_dir::{Directories, ServedDir};
-pub(crate) use self::worker_status::{RequestStart, RunningCall, WorkerActivity, WorkerStatus};
+#[cfg(test)]
+pub(crate) use self::worker_status::RequestStart;
+pub(crate) use self::worker_status::{RunningCall, WorkerActivity, WorkerStatus};
 use crate::config::{PoolKind, Route};
 use crate::isolation::lockdown::Level;
 use crate::observe::metrics::Load;
