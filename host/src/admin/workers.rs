@@ -46,8 +46,6 @@ pub(super) struct Shares {
     addresses: usize,
     /// Those with the most requests that wait.
     largest: Vec<Share>,
-    /// How long the oldest of all has waited.
-    oldest_seconds: f64,
     /// Requests of one address that may wait.
     limit: usize,
     /// The most workers, and places before them, that one address has.
@@ -94,12 +92,11 @@ impl Worker {
 
 impl From<QueueShares> for Shares {
     fn from(shares: QueueShares) -> Self {
-        let QueueShares { addresses, largest, oldest, limit, most_held, held_limit } = shares;
-        let oldest_seconds = oldest.as_secs_f64();
+        let QueueShares { addresses, largest, limit, most_held, held_limit } = shares;
         let share =
             |(client, waiting): (ClientKey, usize)| Share { client: client.to_string(), waiting };
         let largest = largest.into_iter().map(share).collect();
-        Self { addresses, largest, oldest_seconds, limit, most_held, held_limit }
+        Self { addresses, largest, limit, most_held, held_limit }
     }
 }
 

@@ -11,7 +11,6 @@ use std::cmp::Reverse;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -38,17 +37,9 @@ struct State {
     waiting: usize,
     last_ticket: u64,
     /// Who waits, by address and then in the order of arrival.
-    lines: HashMap<ClientKey, BTreeMap<u64, InLine>>,
+    lines: HashMap<ClientKey, BTreeMap<u64, oneshot::Sender<()>>>,
     /// The addresses of the lines, in the order in which it is their turn.
     turns: VecDeque<ClientKey>,
-}
-
-/// Somebody in a line.
-#[derive(Debug)]
-struct InLine {
-    since: Instant,
-    /// Told when it is his turn.
-    turn: oneshot::Sender<()>,
 }
 
 /// A place in the pool, of that address; it is given on when this is dropped.
@@ -62,8 +53,6 @@ pub(crate) struct QueueShares {
     pub(crate) addresses: usize,
     /// Those with the most requests that wait, and how many those are; the most first.
     pub(crate) largest: Vec<(ClientKey, usize)>,
-    /// How long the oldest of all has waited; nothing where none waits.
-    pub(crate) oldest: Duration,
     /// Requests of one address that may wait.
     pub(crate) limit: usize,
     /// The most places that one address has, of which there is one for each worker and some ahead.
@@ -143,19 +132,16 @@ impl Admission {
 
     /// How addresses share the queue and the workers.
     pub(super) fn shares(&self) -> QueueShares {
-        let (mut largest, first, most_held) = {
+        let (mut largest, most_held) = {
             let state = self.lock();
             let lines = state.lines.iter().map(|(address, line)| (*address, line.len()));
-            let firsts = state.lines.values().filter_map(BTreeMap::first_key_value);
-            let first = firsts.map(|(_, first)| first.since).min();
-            (lines.collect::<Vec<_>>(), first, state.held.values().max().copied().unwrap_or(0))
+            (lines.collect::<Vec<_>>(), state.held.values().max().copied().unwrap_or(0))
         };
-        let oldest = first.map_or(Duration::ZERO, |since| since.elapsed());
         let addresses = largest.len();
         largest.sort_unstable_by_key(|(address, waiting)| (Reverse(*waiting), *address));
         largest.truncate(NAMED);
         let (limit, held_limit) = (self.max_waiting_each, self.max_held_each);
-        QueueShares { addresses, largest, oldest, limit, most_held, held_limit }
+        QueueShares { addresses, largest, limit, most_held, held_limit }
     }
 
     /// The pool has a worker more.
@@ -206,12 +192,12 @@ impl Admission {
 impl State {
     fn line_up(&mut self, address: ClientKey) -> (u64, oneshot::Receiver<()>) {
         self.last_ticket += 1;
-        let (told, turn) = oneshot::channel();
+        let (sender, turn) = oneshot::channel();
         let line = self.lines.entry(address).or_default();
         if line.is_empty() {
             self.turns.push_back(address);
         }
-        line.insert(self.last_ticket, InLine { since: Instant::now(), turn: told });
+        line.insert(self.last_ticket, sender);
         self.waiting += 1;
         (self.last_ticket, turn)
     }
@@ -243,7 +229,7 @@ impl State {
             self.turns.push_back(address);
         }
         self.take(address, most);
-        Some(next.turn)
+        Some(next)
     }
 
     /// Takes somebody out of the queue, if he is still in it.
@@ -355,20 +341,17 @@ mod tests {
         let admission = Arc::new(Admission::new(1, 8, 20, 10));
         let held = [permit(&mut enter(&admission, A)), permit(&mut enter(&admission, A))];
         let waiting: Vec<_> = [A, B, B].map(|address| enter(&admission, address)).into();
-        let shares = admission.shares();
         let expected = QueueShares {
             addresses: 2,
             largest: vec![(B, 2), (A, 1)],
-            oldest: shares.oldest,
             limit: 9,
             most_held: 2,
             held_limit: 7,
         };
-        assert_eq!(shares, expected);
-        assert!(admission.shares().oldest > shares.oldest, "it still waits");
+        assert_eq!(admission.shares(), expected);
         drop((held, waiting));
         let shares = admission.shares();
-        assert_eq!((shares.addresses, shares.oldest, shares.most_held), (0, Duration::ZERO, 0));
+        assert_eq!((shares.addresses, shares.most_held), (0, 0));
     }
 
     #[test]

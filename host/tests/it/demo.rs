@@ -72,7 +72,7 @@ fn every_attack_of_the_catalogue_is_stopped_on_both_pools() {
                 "monitor" | "quota" => "audit: denied: ",
                 "kernel" => "audit: failed: ",
                 "log" => "lines of output",
-                "loading" => "",
+                "loading" | "front" => "",
                 "nothing to find" => "attacker: nothing: ",
                 "landlock" | "seccomp" | "resource limit" => "attacker: blocked: ",
                 _ => "log: stopped by ",

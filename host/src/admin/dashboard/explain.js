@@ -62,8 +62,6 @@ function whyAtHandler(handler) {
   const { prefix, workers, queue, limits } = handler;
   if (queue.waiting === 0) return null;
   const states = byState(workers.all);
-  const oldest = queue.shares.oldest_seconds;
-  const since = oldest > 0 ? `, the oldest since ${time(oldest)}` : '';
   const wait = queue.waiting === 1 ? '1 request waits' : `${number(queue.waiting)} requests wait`;
   const said = [];
   if (states.idle === 0 && states.running > 0) {
@@ -71,7 +69,7 @@ function whyAtHandler(handler) {
     const all = states.running === 1 ? `The one worker of ${prefix} is busy`
       : `All ${number(states.running)} workers of ${prefix} are busy`;
     const timeout = `${limitOf(limits.timeout_seconds)} (--timeout)`;
-    said.push(`${all}; ${wait}${since}; the longest call has run for ${time(longest)} of ${timeout}.`);
+    said.push(`${all}; ${wait}; the longest call has run for ${time(longest)} of ${timeout}.`);
     if (states.starting > 0) {
       said.push(`${several(states.starting, 'more worker')} ${are(states.starting)} being started.`);
     } else if (workers.all.length >= workers.limit) {

@@ -360,7 +360,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
         Status(500),
         "worker replaced",
     ),
-    by_process("pass-beyond-end", "has more sent of a file than it has", Cut, ""),
+    by_process("pass-beyond-end", "has more sent of a file than it has", Cut, "front"),
     by_process("pass-many", "passes a hundred files", Status(500), "worker replaced"),
     by_process("ring", "wakes the server without end", Status(500), "worker replaced"),
     on(On::Escaped, "say-nothing", "never answers", Status(504), "deadline"),

@@ -65,6 +65,12 @@ pub(crate) fn judge(answer: io::Result<Answer>, server: &mut Server, witness: Wi
         observed.push(format!("log: {output_lines} lines of output{dropped}"));
     }
     let (word, said) = body.split_once(": ").unwrap_or_default();
+    if answer.status == 503 && worker == 0 {
+        observed.push("log: no worker was asked".to_owned());
+    }
+    if answer.is_cut {
+        observed.push("client: the connection ended before the response was whole".to_owned());
+    }
     let is_refused = word == "blocked" || matches!(answer.status, 500 | 504);
     let refused = match witness == Witness::Audit && is_refused {
         true => server.refused(request),
@@ -93,7 +99,7 @@ pub(crate) fn judge(answer: io::Result<Answer>, server: &mut Server, witness: Wi
         "nothing" => (Got::Nothing, Some(NOTHING_TO_FIND.to_owned())),
         "not applicable" => (Got::NotApplicable, None),
         "through" => (Got::Through, None),
-        _ if answer.is_cut => (Got::Cut, stopped_by),
+        _ if answer.is_cut => (Got::Cut, Some("front".to_owned())),
         // No handler has been asked.
         _ if answer.status == 503 && worker == 0 => (Got::Status(503), Some("front".to_owned())),
         _ => (Got::Status(answer.status), stopped_by),
