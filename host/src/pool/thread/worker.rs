@@ -116,7 +116,8 @@ fn work(shared: &Shared, worker: &Worker, ledger_slot: &served_dir::Slot) {
 
 impl supervisor::WorkerHandle for WorkerHandle {
     fn send(&mut self, id: u64, job: &mut Job) {
-        let (origin, request) = (job.origin, mem::take(&mut job.request));
+        // The schedule keeps it for who looks on.
+        let (origin, request) = (job.origin, job.request.clone());
         self.hand(Next::Call(WorkItem { id, origin, request, body: job.body.take() }));
     }
 
