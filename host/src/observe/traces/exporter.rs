@@ -1,7 +1,7 @@
 //! The thread that sends spans to the collector (OTLP/HTTP).
 //!
-//! It gathers for a while, sends all of that as one message, and tries a message again that the collector could not take
-//! for now. Meanwhile what waits is bounded, and what a collector does or says costs no more than a line a minute.
+//! Spans are gathered for a while and sent as one message; one that the collector could not take is tried again
+//! later. Meanwhile what waits is bounded, and what a collector does or says costs no more than a line a minute.
 
 use std::io::Read as _;
 use std::sync::Arc;

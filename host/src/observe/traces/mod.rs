@@ -41,7 +41,7 @@ pub(crate) struct Traces {
 /// The thread while the server serves. When this is dropped, what waits is sent, for at most [`LAST`].
 pub(crate) struct Tracer {
     traces: Arc<Traces>,
-    /// Its host and port.
+    /// The collector's host and port.
     collector: String,
     /// Closed at the end.
     end: Option<Sender<()>>,

@@ -18,15 +18,15 @@ const MAX_STAGES: u64 = 5;
 /// A stage of a request that has a span of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// It waits until it is its client's turn.
+    /// The request waits until it is its client's turn.
     Queue,
-    /// It waits for its worker to begin.
+    /// The request waits for its worker to begin.
     HandOver,
-    /// Its instance is made.
+    /// The instance is made.
     Instantiate,
-    /// Its handler runs.
+    /// The handler runs.
     Call,
-    /// Its response is written.
+    /// The response is written.
     Write,
 }
 
