@@ -254,6 +254,7 @@ fn swapper(
         share: config.client.share.of(config.queue),
         max_message: config.client.max_message,
         directories,
+        encrypted: config.tls.is_some(),
         audit,
         substitute: SUBSTITUTE.filter(|_| config.compromised),
     };
