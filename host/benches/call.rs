@@ -26,29 +26,31 @@ const LIMITS: HandlerLimits = HandlerLimits {
     quota: Usage { bytes: 1 << 30, entries: 10_000 },
 };
 
-/// A sandbox with its handlers, as a worker has them.
+/// Handlers, as a worker has them: each with the memories that suit it.
 struct Worker {
-    sandbox: Sandbox,
-    hello: Handler,
-    fileops: Handler,
+    hello: (Sandbox, Handler),
+    fileops: (Sandbox, Handler),
 }
 
 impl Worker {
     fn new(dir: &ServedDir, audit: Option<Arc<Audit>>) -> Self {
-        let sandbox = Sandbox::new(LIMITS, Memories::Recycling, Clock::Epoch).expect("an engine");
         let load = |handler: Source| {
             let wasm = read(&handler, None, Offline::Refuse).bytes.expect("a file");
+            let memories = Memories::suited_to(&wasm);
+            let sandbox = Sandbox::new(LIMITS, memories, Clock::Epoch).expect("an engine");
             let component = sandbox.compile(&wasm).expect("it compiles");
-            let grants = dir.grants(Vec::new(), audit.clone());
-            sandbox.handler(&component, grants).expect("it is a handler")
+            let grants = dir.grants(Vec::new(), false, audit.clone());
+            let handler = sandbox.handler(&component, grants).expect("it is a handler");
+            (sandbox, handler)
         };
-        let (hello, fileops) =
-            (load(Source::File("../handlers/hello.wasm".into())), load(Source::Embedded));
-        Self { sandbox, hello, fileops }
+        Self {
+            hello: load(Source::File("../handlers/hello.wasm".into())),
+            fileops: load(Source::Embedded),
+        }
     }
 
     fn calls(&self, is_hello: bool, request: &[u8], count: u64, slot: u32) -> Duration {
-        let handler = if is_hello { &self.hello } else { &self.fileops };
+        let (sandbox, handler) = if is_hello { &self.hello } else { &self.fileops };
         let context = CallContext {
             request: 1,
             client: Some(IpAddr::from([127, 0, 0, 1])),
@@ -59,7 +61,7 @@ impl Worker {
         };
         let started = Instant::now();
         for _ in 0..count {
-            let call = self.sandbox.call(handler, context, black_box(request));
+            let call = sandbox.call(handler, context, black_box(request));
             let response = call.result.expect("an answer");
             assert!(response.bytes().starts_with(b"HTTP/1.1 200"));
         }
