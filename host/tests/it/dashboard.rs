@@ -301,3 +301,31 @@ fn each_reason_to_wait_has_its_sentence() {
         assert!(text.as_str().unwrap().contains(expected), "{text} and not {expected}");
     }
 }
+
+/// The relative luminance of a colour such as `#1b1f27` (WCAG 2.2).
+fn luminance(colour: &str) -> f64 {
+    let part = |at: usize| {
+        let value = f64::from(u8::from_str_radix(&colour[at..at + 2], 16).unwrap()) / 255.0;
+        if value <= 0.04045 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
+    };
+    0.2126 * part(1) + 0.7152 * part(3) + 0.0722 * part(5)
+}
+
+#[test]
+fn text_stands_out_in_light_and_dark() {
+    let palette = include_str!("../../src/admin/dashboard/palette.css");
+    let both = |name: &str| {
+        let (_, rest) = palette.split_once(&format!("--{name}: light-dark(")).unwrap();
+        let (light, dark) = rest.split_once(')').unwrap().0.split_once(", ").unwrap();
+        [light, dark].map(luminance)
+    };
+    for text in ["ink", "faint", "accent", "danger"] {
+        for ground in ["ground", "card"] {
+            for (text_is, ground_is) in both(text).into_iter().zip(both(ground)) {
+                let (dark, light) = (text_is.min(ground_is), text_is.max(ground_is));
+                let contrast = (light + 0.05) / (dark + 0.05);
+                assert!(contrast >= 4.5, "{text} on {ground}: {contrast:.2}, of the 4.5 of level AA");
+            }
+        }
+    }
+}
