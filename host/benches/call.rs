@@ -17,7 +17,9 @@ use host::config::{DirConfig, Source};
 use host::handlers::component_source::{Offline, read};
 use host::isolation::lockdown;
 use host::pool::served_dir::{Directories, ServedDir};
-use sandbox::{Audit, CallContext, Clock, Handler, HandlerLimits, Memories, Sandbox, Usage};
+use sandbox::{
+    Audit, CallContext, Clock, EngineKind, Handler, HandlerLimits, Memories, Sandbox, Usage,
+};
 
 const LIMITS: HandlerLimits = HandlerLimits {
     timeout: Duration::from_secs(10),
@@ -35,7 +37,7 @@ struct Worker {
 
 impl Worker {
     fn new(dir: &ServedDir, audit: Option<Arc<Audit>>) -> Self {
-        let sandbox = Sandbox::new(LIMITS, Memories::Recycling, Clock::Epoch).expect("an engine");
+        let sandbox = Sandbox::new(LIMITS, EngineKind::PLAIN, Clock::Epoch).expect("an engine");
         let load = |handler: Source| {
             let wasm = read(&handler, None, Offline::Refuse).bytes.expect("a file");
             let component = sandbox.compile(&wasm).expect("it compiles");

@@ -18,6 +18,7 @@ use super::monitor::{
     Captured, DeadlinePassed, Exited, IncomingRequest, ResponseOutparam, State, Supervisor,
 };
 use super::response::{Message, Response};
+use super::service;
 use super::spooled::SpooledBody;
 use super::turns::TURNS;
 #[cfg(feature = "holes")]
@@ -151,9 +152,10 @@ impl Sandbox {
         let mut store = self.store(handler, context, deadline);
         self.arm(&mut store, deadline);
         begin(&mut store, handler, request, context.client);
-        let instance = instantiate(&mut store, handler);
+        let instance = instantiate(&mut store, handler, deadline);
         let timing = began.map(|began| Timing { began, instantiated: started.elapsed() });
-        let answered = instance.and_then(|instance| invoke(&mut store, instance, handler, request));
+        let answered =
+            instance.and_then(|instance| invoke(&mut store, instance, handler, request, deadline));
         let answered = self.judge(answered, &mut store);
         let captured = store.data_mut().end();
         let (result, cause) = match answered {
@@ -176,6 +178,9 @@ impl Sandbox {
         let state = State::new(&handler.grants, context, deadline, ceiling, response);
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.ceiling);
+        if self.kind.concurrent {
+            service::limit(&mut store);
+        }
         store
     }
 
@@ -190,6 +195,7 @@ impl Sandbox {
         // make many slow host calls without either.
         let time = self.deadline(deadline);
         match self.line() {
+            Some(line) if self.kind.concurrent => service::take_turns(store, line, deadline),
             Some(line) => take_turns(store, line, deadline),
             None => wait_for_turns(store, deadline),
         }
@@ -289,8 +295,12 @@ fn begin(store: &mut Store<State>, handler: &Handler, request: &[u8], client: Op
 pub(super) fn instantiate(
     store: &mut Store<State>,
     handler: &Handler,
+    deadline: Instant,
 ) -> wasmtime::Result<Instance> {
-    let instance = handler.pre.instantiate(store);
+    let instance = match &handler.entry {
+        Entry::Service(_) => service::instantiate(store, handler, deadline),
+        _ => handler.pre.instantiate(store),
+    };
     instance.map_err(|error| error.context(NotInstantiated))
 }
 
@@ -299,6 +309,7 @@ pub(super) fn invoke(
     instance: Instance,
     handler: &Handler,
     request: &[u8],
+    deadline: Instant,
 ) -> wasmtime::Result<Answer> {
     let is_trial = request.is_empty();
     // Its body is not in the message, and so it is none for `handle`.
@@ -318,6 +329,9 @@ pub(super) fn invoke(
             handle.call(&mut *store, (request,)).map(|(bytes,)| Answer::Copied(bytes.into()))
         }
         Entry::Http(index) => exchange(store, instance, index, request),
+        Entry::Service(index) => {
+            service::exchange(store, instance, index, request, deadline).map(Answer::Copied)
+        }
         Entry::Command(index) => {
             let run = instance.get_typed_func::<(), (Result<(), ()>,)>(&mut *store, index)?;
             if is_trial {

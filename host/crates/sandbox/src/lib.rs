@@ -17,19 +17,24 @@ mod cause;
 mod component;
 mod denied;
 mod engine;
+mod engine_kind;
+mod fiber_stacks;
 mod handler;
 #[cfg(feature = "holes")]
 pub mod holes;
 mod limits;
 mod linear_memory;
 mod monitor;
+mod offered;
 mod program;
 mod refusal;
 mod response;
 #[cfg(feature = "holes")]
 mod reused;
+mod service;
 mod spooled;
 mod turns;
+mod waiting;
 
 pub use call::{Call, CallContext, CallError, Timing, monotonic};
 pub use cause::{Cause, Frame};
@@ -37,13 +42,15 @@ pub use component::adapted::as_component;
 pub use component::declared::takes_streams;
 pub use component::exported::as_http;
 pub use component::kind::Kind;
-pub use engine::{Clock, Memories, Sandbox};
-pub use handler::{Examined, Handler, granted};
+pub use engine::{Clock, Sandbox};
+pub use engine_kind::{EngineKind, Memories};
+pub use handler::{Examined, Handler};
 pub use limits::HandlerLimits;
 pub use linear_memory::page_map::PAGEMAP_SCAN;
 pub use monitor::{
     Audit, Captured, DirStreamPool, Grants, OpenFile, Permission, Preopen, Supervisor, measure,
 };
+pub use offered::granted;
 pub use program::Program;
 pub use refusal::Refusal;
 pub use response::{FileRange, MAX_FILE_RANGES, MAX_RESPONSE_FILES, Response};

@@ -12,6 +12,7 @@ use super::State;
 use super::descriptor::size;
 use super::errors::{StreamError, StreamResult};
 use super::http::SharedBody;
+use super::quota::OpenFile;
 use super::streams::{InputStream, OutputStream, read_at, write_all_at};
 
 /// From how many bytes on a part of a file is sent from the file. To copy fewer costs less.
@@ -61,14 +62,28 @@ impl State {
             return Ok(None);
         };
         let (body, file, start) = (SharedBody::clone(body), Arc::clone(fd), *position);
-        let stat = fstat(&*file)?;
+        let sent = self.send_part(&body, &file, start, len)?;
+        if let Some(length) = sent {
+            self.table.get_mut(from)?.advance(length);
+        }
+        Ok(sent)
+    }
+
+    /// Has up to `len` bytes of a file be sent from `start` on, if that can be and is worth it, and says how many.
+    pub(super) fn send_part(
+        &mut self,
+        body: &SharedBody,
+        file: &Arc<OpenFile>,
+        start: u64,
+        len: u64,
+    ) -> StreamResult<Option<u64>> {
+        let stat = fstat(&**file)?;
         let length = size(&stat).saturating_sub(start).min(len);
         // The quota knows files by their inodes, which another file system may have, too.
         let is_counted = stat.st_dev == self.grants.preopen.device;
-        if length < MIN_RANGE || !is_counted || !self.write_file(&body, &file, start, length)? {
+        if length < MIN_RANGE || !is_counted || !self.write_file(body, file, start, length)? {
             return Ok(None);
         }
-        self.table.get_mut(from)?.advance(length);
         Ok(Some(length))
     }
 

@@ -1,0 +1,90 @@
+//! One request to a handler of WASI 0.3, whose component has tasks.
+//!
+//! One thread runs all of them, until the handler has returned and all of its response is there, and then until no task
+//! is left, or the deadline passes: what a handler does after its response holds up that response, since it leaves when
+//! the call is over. A deadline that passes after the response is there ends the tasks, and the response is sent.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::time::Instant;
+
+use wasmtime::component::{ComponentExportIndex, Instance, Resource};
+use wasmtime::{Store, UpdateDeadline};
+
+use super::engine::LONG_CALL;
+use super::handler::Handler;
+use super::monitor::{DeadlinePassed, HttpError, Request, ServiceResponse, State};
+use super::response::Message;
+use super::turns::TURNS;
+
+/// Streams, futures, tasks and what else of them an instance may have at a time, each of less than a kilobyte. A stream
+/// takes three.
+const MAX_CONCURRENT: usize = 4096;
+
+/// Handles that an instance may have at a time, each of a few words.
+const MAX_COMPONENT_HANDLES: usize = 16_384;
+
+/// The function that is called.
+type Handle = (Result<Resource<ServiceResponse>, HttpError>,);
+
+/// Bounds what a component's tasks take of the host's memory. What would be more ends the call.
+pub(super) fn limit(store: &mut Store<State>) {
+    store.set_max_component_handles(MAX_COMPONENT_HANDLES);
+    if let Some(table) = store.concurrent_resource_table() {
+        table.set_max_capacity(MAX_CONCURRENT);
+    }
+}
+
+/// Has a call whose tasks compute for long take turns with others, until its time is up.
+pub(super) fn take_turns(store: &mut Store<State>, line: usize, deadline: Instant) {
+    let waiting = store.data_mut().waiting();
+    store.set_epoch_deadline(LONG_CALL);
+    store.epoch_deadline_callback(move |_| {
+        waiting.take_turn(|| TURNS.wait(line, deadline).ok_or(DeadlinePassed))?;
+        Ok(UpdateDeadline::Continue(1))
+    });
+}
+
+pub(super) fn instantiate(
+    store: &mut Store<State>,
+    handler: &Handler,
+    deadline: Instant,
+) -> wasmtime::Result<Instance> {
+    let waiting = store.data_mut().waiting();
+    waiting.run(deadline, handler.pre.instantiate_async(store))
+}
+
+/// Has an instance answer a request.
+pub(super) fn exchange(
+    store: &mut Store<State>,
+    instance: Instance,
+    index: &ComponentExportIndex,
+    request: &[u8],
+    deadline: Instant,
+) -> wasmtime::Result<Message> {
+    let handle = instance.get_typed_func::<(Resource<Request>,), Handle>(&mut *store, index)?;
+    if request.is_empty() {
+        return Ok(Message::default());
+    }
+    let request = store.data_mut().begin_service(request)?;
+    let waiting = store.data_mut().waiting();
+    let ended = waiting.run(deadline, async {
+        let tasks = store.run_concurrent(async |accessor| {
+            let (answer,) = handle.call_concurrent(accessor, (request,)).await?;
+            let parts = accessor.with(|access| State::begin_answer(access, answer))?;
+            for part in parts {
+                // Nothing is sent: that the other side is dropped is what it says.
+                let _ = part.await;
+            }
+            accessor.with(|mut access| access.get().complete_answer());
+            let mut rest = pin!(poll_fn(|context| accessor.poll_no_interesting_tasks(context)));
+            rest.as_mut().await;
+            wasmtime::Result::Ok(())
+        });
+        tasks.await?
+    });
+    match ended {
+        Err(error) if !(error.is::<DeadlinePassed>() && store.data().has_answered()) => Err(error),
+        _ => Ok(store.data_mut().end_service()?),
+    }
+}
