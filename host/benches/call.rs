@@ -17,9 +17,7 @@ use host::config::{DirConfig, Source};
 use host::handlers::component_source::{Offline, read};
 use host::isolation::lockdown;
 use host::pool::served_dir::{Directories, ServedDir};
-use sandbox::{
-    Audit, CallContext, Clock, EngineKind, Handler, HandlerLimits, Memories, Sandbox, Usage,
-};
+use sandbox::{Audit, CallContext, Clock, EngineKind, Handler, HandlerLimits, Sandbox, Usage};
 
 const LIMITS: HandlerLimits = HandlerLimits {
     timeout: Duration::from_secs(10),
