@@ -21,12 +21,14 @@ end
 failed = False
 
 
-def wrk(port, path, seconds, connections=CONNECTIONS, script=None, refusals=False):
+def wrk(port, path, seconds, connections=CONNECTIONS, script=None, refusals=False, scheme="http", fields=()):
     """What wrk found: requests, those refused, requests a second, the 99th percentile in µs."""
     global failed
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "--latency"]
     command += ["-s", str(script)] if script else []
-    out = subprocess.run([*command, f"http://127.0.0.1:{port}{path}"], capture_output=True, text=True).stdout
+    for field in fields:
+        command += ["-H", field]
+    out = subprocess.run([*command, f"{scheme}://127.0.0.1:{port}{path}"], capture_output=True, text=True).stdout
     requests, elapsed = re.search(r"(\d+) requests in ([\d.]+)s", out).groups()
     refused = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
     refused = int(refused.group(1)) if refused else 0
@@ -38,11 +40,11 @@ def wrk(port, path, seconds, connections=CONNECTIONS, script=None, refusals=Fals
     return int(requests), refused, (int(requests) - refused) / float(elapsed), p99
 
 
-def measure(server, path, seconds, script=None):
+def measure(server, path, seconds, script=None, **how):
     """CPU of a request in µs, requests a second, the 99th percentile in µs."""
-    warm, *_ = wrk(server.port, path, 1, script=script)
+    warm, *_ = wrk(server.port, path, 1, script=script, **how)
     server.settle()
     before = server.cpu()
     seconds = max(seconds, min(20, ENOUGH // max(warm, 1)))
-    requests, _, rate, p99 = wrk(server.port, path, seconds, script=script)
+    requests, _, rate, p99 = wrk(server.port, path, seconds, script=script, **how)
     return (server.cpu() - before) / requests / 1e3, rate, p99

@@ -7,6 +7,7 @@ use sandbox::Call;
 
 use crate::config::{Config, Settings};
 use crate::handlers::compiler::{self, Bounds, Priority};
+use crate::pool::ipc::ANSWER_HEAD;
 use crate::pool::{WorkerLink, machine_code};
 
 /// Runs the catalogue.
@@ -34,7 +35,12 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 
 /// Makes the attempt that a request names, in a worker of a server that the catalogue has started.
 pub(crate) fn attempt(request: &[u8], link: Option<WorkerLink<'_>>) -> Call {
-    let parent =
-        |WorkerLink { number, socket, ring, doorbell }| Parent { number, socket, ring, doorbell };
+    let parent = |WorkerLink { number, socket, ring, doorbell }| Parent {
+        number,
+        socket,
+        ring,
+        doorbell,
+        answer_head: ANSWER_HEAD,
+    };
     escape::attempt(request, link.map(parent))
 }

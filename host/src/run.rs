@@ -1,10 +1,12 @@
 //! `host` as a server: from a configuration to the end of its last request.
 
+mod banner;
+mod descriptors;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sandbox::{Audit, measure};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -13,8 +15,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep_until;
 
 use crate::admin::{self, Admin, Facts, ReloadRequest};
-use crate::config::{Config, LogFormat, PoolKind, Route, Verbosity};
-use crate::front::listener::BoundAddress;
+use crate::config::{Config, Route};
 use crate::front::passed_sockets::PassedSockets;
 use crate::front::server::Server;
 use crate::front::spool::BODIES_AT_A_TIME;
@@ -25,7 +26,7 @@ use crate::handlers::loading::Loading;
 use crate::handlers::reload::{Outcome, Swapper};
 use crate::handlers::tag_watcher::TagWatch;
 use crate::housekeeping;
-use crate::isolation::lockdown::{self, Level};
+use crate::isolation::lockdown;
 use crate::isolation::malloc;
 use crate::observe::audit_sink::Auditor;
 use crate::observe::events::Events;
@@ -40,18 +41,14 @@ use crate::service_manager::ServiceManager;
 /// cores of workers busy.
 const CORES_PER_IO_THREAD: usize = 4;
 
-/// Descriptors that a worker usually needs: the files of its handler, or the
-/// sockets of its process.
-const DESCRIPTORS_PER_WORKER: u64 = 16;
+/// How long a thread for what blocks waits for more of that.
+const IDLE_THREAD: Duration = Duration::from_secs(1);
 
 /// How long counting the directory may hold up the start.
 const COUNT: Duration = Duration::from_secs(1);
 
 /// Requests for a reload that may wait for one that goes on.
 const WAITING_RELOADS: usize = 4;
-
-/// Descriptors besides those of connections and workers.
-const SPARE_DESCRIPTORS: u64 = 64;
 
 /// What makes attempts to break out in place of handlers, where the configuration says so.
 #[cfg(feature = "demo")]
@@ -80,13 +77,14 @@ pub fn serve(config: &Config, reread: Reread) -> anyhow::Result<()> {
     malloc::tune();
     let asked = config.client.max_connections;
     let mut config = config.clone();
-    config.client.max_connections = connections_within_limit(&config);
+    config.client.max_connections = descriptors::allow_for(&config);
     let config = &config;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.div_ceil(CORES_PER_IO_THREAD))
         // Enough to read files for clients of TLS, and to reload, while a disk holds up bodies.
         .max_blocking_threads(4 * BODIES_AT_A_TIME)
+        .thread_keep_alive(IDLE_THREAD)
         .thread_name("io")
         .enable_all()
         .build()
@@ -174,7 +172,7 @@ async fn serve_until_stopped(
     // Who connects from here on waits for no more than the next lines.
     state.phase.serve();
     let full: Vec<_> = config.routes.iter().filter(|route| is_full(route)).collect();
-    introduce(config, &server.addresses()?, level);
+    banner::print(config, &server.addresses()?, level);
     if is_passed {
         tracing::info!("the sockets that were passed (LISTEN_FDS) are used in place of --addr");
     }
@@ -256,6 +254,7 @@ fn swapper(
         share: config.client.share.of(config.queue),
         max_message: config.client.max_message,
         directories,
+        encrypted: config.tls.is_some(),
         audit,
         substitute: SUBSTITUTE.filter(|_| config.compromised),
     };
@@ -343,60 +342,6 @@ impl Reloading {
     }
 }
 
-/// Prints the banner.
-fn introduce(config: &Config, addresses: &[BoundAddress], level: Level) {
-    let (kind, pool) = match config.pool {
-        PoolKind::Thread => ("Thread", "thread"),
-        PoolKind::Process => ("Process", "process"),
-    };
-    let port = addresses.first().and_then(BoundAddress::port);
-    let first = match (port, addresses.first()) {
-        (None, Some(address)) => format!("{kind} Pool HTTP Server running on {address}"),
-        (port, _) => {
-            format!("{kind} Pool HTTP Server running on port {}", port.unwrap_or_default())
-        }
-    };
-    let several = config.routes.len() > 1;
-    let list = |text: &dyn Fn(&Route) -> String| {
-        let mut all: Vec<_> = config.routes.iter().map(text).collect();
-        all.dedup();
-        all.join(", ")
-    };
-    let handlers = list(&|route| match route.handler.to_string() {
-        name if several => format!("{}={name}", route.prefix),
-        name => name,
-    });
-    let directories = list(&|route| {
-        let read_only = if route.dir.read_only { " (read-only)" } else { "" };
-        format!("{}{read_only}", route.dir.host.display())
-    });
-    let workers = list(&|route| route.workers.to_string());
-    let is_encrypted = config.tls.is_some();
-    let urls: Vec<_> = addresses.iter().map(|address| url(address, is_encrypted)).collect();
-    let url = urls.join(" ");
-    let second = format!(
-        "handler {handlers} | directory {directories} | workers {workers} | sandbox {level} | {url}"
-    );
-    if config.log == LogFormat::Json {
-        tracing::info!(pool, port, "{first}");
-        tracing::info!(handlers, directories, workers, sandbox = %level, url, "{second}");
-    } else if config.verbosity == Verbosity::Full {
-        log::banner(&first);
-        log::banner(&second);
-        #[cfg(feature = "ablation")]
-        log::banner(&format!("without {}", ablation::left_out()));
-    }
-}
-
-/// How a client reaches an address.
-fn url(address: &BoundAddress, is_encrypted: bool) -> String {
-    match address {
-        BoundAddress::Tcp(address) if is_encrypted => format!("https://{address}/"),
-        BoundAddress::Tcp(address) => format!("http://{address}/"),
-        BoundAddress::Unix(_) => address.to_string(),
-    }
-}
-
 /// Whether a directory holds more than handlers may add to, as far as counting gets in [`COUNT`].
 fn is_full(route: &Route) -> bool {
     let quota = route.limits.quota;
@@ -421,29 +366,4 @@ async fn either(one: &mut Signal, other: &mut Signal) {
         _ = one.recv() => {}
         _ = other.recv() => {}
     }
-}
-
-/// Allows as many descriptors as the configuration can need, as far as the system
-/// lets it; returns the connections for which they suffice.
-fn connections_within_limit(config: &Config) -> usize {
-    // While a handler is swapped there are the workers of two.
-    let workers = config.routes.iter().map(|route| u64::from(route.max_workers + route.workers));
-    let admin = if config.admin.is_some() { admin::CONNECTIONS as u64 } else { 0 };
-    let reserve = workers.sum::<u64>() * DESCRIPTORS_PER_WORKER + SPARE_DESCRIPTORS + admin;
-    let needed = config.client.max_connections as u64 + reserve;
-    let limit = getrlimit(Resource::Nofile);
-    let allowed = limit.maximum.map_or(needed, |maximum| maximum.min(needed));
-    let current = limit.current.unwrap_or(needed);
-    let raised = Rlimit { current: Some(allowed), ..limit };
-    let got = if current >= needed || setrlimit(Resource::Nofile, raised).is_err() {
-        current
-    } else {
-        allowed
-    };
-    if got >= needed {
-        return config.client.max_connections;
-    }
-    // What handlers and workers need must not be taken by idle connections.
-    let connections = got.saturating_sub(reserve.min(got / 2)).max(1);
-    usize::try_from(connections).unwrap_or(config.client.max_connections)
 }

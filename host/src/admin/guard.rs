@@ -39,8 +39,7 @@ impl Names {
             || self.hosts.iter().any(|name| name.is_of(authority.as_bytes()))
     }
 
-    /// Whether a request calls the listener by its names alone. By way of a Unix socket, which no browser opens,
-    /// it may use none.
+    /// Whether a request calls the listener by its names alone, or by none: a browser always uses one.
     pub(crate) fn are_called(
         &self,
         headers: &HeaderMap,
@@ -50,8 +49,7 @@ impl Names {
         let hosts: Option<Vec<_>> =
             headers.get_all(HOST).iter().map(|host| host.to_str().ok()).collect();
         let Some(hosts) = hosts else { return false };
-        let is_named = local.is_none() || !hosts.is_empty();
-        is_named && hosts.into_iter().chain(of_target).all(|name| self.has(name, local))
+        hosts.into_iter().chain(of_target).all(|name| self.has(name, local))
     }
 }
 
@@ -135,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn all_names_of_a_request_count_and_none_is_one_by_a_unix_socket_alone() {
+    fn all_names_of_a_request_count() {
         let names = Names { hosts: Vec::new(), any_ip: false };
         let local = "127.0.0.1".parse().ok();
         let called =
@@ -143,8 +141,9 @@ mod tests {
         assert!(called(&[("host", "localhost")], None, local));
         assert!(!called(&[("host", "localhost"), ("host", "evil.example")], None, local));
         assert!(!called(&[("host", "localhost")], Some("evil.example"), local));
-        assert!(!called(&[], None, local));
+        assert!(called(&[], None, local));
         assert!(called(&[], None, None));
+        assert!(!called(&[], Some("evil.example"), local));
         assert!(!called(&[("host", "evil.example")], None, None));
     }
 

@@ -39,6 +39,13 @@ struct Trial {
     without: Vec<Layer>,
 }
 
+/// An attack on the servers that stay.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    attack: String,
+}
+
 /// A handler's text.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -77,7 +84,7 @@ impl Api {
         let path = request.uri().path().to_owned();
         let allowed = match &*path {
             "/" | "/lab.css" | "/lab.js" | "/catalogue" => "GET, HEAD",
-            "/attack" | "/handler" => "POST",
+            "/attack" | "/watch" | "/send" | "/handler" => "POST",
             _ => return text(StatusCode::NOT_FOUND, "Not found\n"),
         };
         if !allowed.split(", ").any(|method| method == request.method().as_str()) {
@@ -93,6 +100,8 @@ impl Api {
             "/lab.js" => page_file("text/javascript; charset=utf-8", SCRIPT),
             "/catalogue" => json(StatusCode::OK, &self.catalogue),
             "/attack" => self.attack(request).await.unwrap_or_else(refusal),
+            "/watch" => self.watch().await.unwrap_or_else(refusal),
+            "/send" => self.send(request).await.unwrap_or_else(refusal),
             "/handler" => self.swap(request).await.unwrap_or_else(refusal),
             _ => page_file("text/html; charset=utf-8", include_str!("page/index.html")),
         }
@@ -104,23 +113,38 @@ impl Api {
         if let Some(layer) = without.iter().find(|layer| is_fixed(layer)) {
             anyhow::bail!("the laboratory does not take away the layer {layer}");
         }
-        let (reply, outcomes) = oneshot::channel();
-        if let Err(busy) = self.jobs.leave(Job::Attack(attack.clone(), without.clone(), reply)) {
-            return Ok(error(StatusCode::SERVICE_UNAVAILABLE, &busy.to_string()));
-        }
-        let outcomes = outcomes.await.context("the laboratory ends")??;
         let exercise = Exercise::find(&attack, &without);
-        Ok(json(StatusCode::OK, &json!({ "outcomes": outcomes, "exercise": exercise })))
+        let job = |reply| Job::Attack(attack, without, reply);
+        let answer = |outcomes| json!({ "outcomes": outcomes, "exercise": exercise });
+        self.done(job, answer).await
+    }
+
+    async fn watch(&self) -> anyhow::Result<Response<Body>> {
+        self.done(Job::Watch, |dashboards| json!({ "dashboards": dashboards })).await
+    }
+
+    async fn send(&self, request: Request<Incoming>) -> anyhow::Result<Response<Body>> {
+        let Named { attack } = read(request).await?;
+        self.done(|reply| Job::Send(attack, reply), |sent| json!({ "sent": sent })).await
     }
 
     async fn swap(&self, request: Request<Incoming>) -> anyhow::Result<Response<Body>> {
         let Text { text } = read(request).await?;
-        let (reply, swaps) = oneshot::channel();
-        if let Err(busy) = self.jobs.leave(Job::Swap(text, reply)) {
+        self.done(|reply| Job::Swap(text, reply), |swaps| json!({ "swaps": swaps })).await
+    }
+
+    /// Leaves a job on the bench, and says what came of it.
+    async fn done<T>(
+        &self,
+        job: impl FnOnce(oneshot::Sender<anyhow::Result<T>>) -> Job,
+        answer: impl FnOnce(T) -> serde_json::Value,
+    ) -> anyhow::Result<Response<Body>> {
+        let (reply, done) = oneshot::channel();
+        if let Err(busy) = self.jobs.leave(job(reply)) {
             return Ok(error(StatusCode::SERVICE_UNAVAILABLE, &busy.to_string()));
         }
-        let swaps = swaps.await.context("the laboratory ends")??;
-        Ok(json(StatusCode::OK, &json!({ "swaps": swaps })))
+        let done = done.await.context("the laboratory ends")??;
+        Ok(json(StatusCode::OK, &answer(done)))
     }
 }
 

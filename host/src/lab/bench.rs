@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use anyhow::Context as _;
-use attacks::lab::{self, Edited, Outcome, Swap};
+use attacks::lab::{self, Dashboard, Outcome, Sent, Standing, Swap};
 use sandbox::holes::Layer;
 use tokio::sync::oneshot;
 
@@ -15,7 +15,11 @@ const WAITING: usize = 4;
 pub(super) enum Job {
     /// Make this attack on servers that lack these layers.
     Attack(String, Vec<Layer>, oneshot::Sender<anyhow::Result<[Outcome; 2]>>),
-    /// Swap this text in as a handler.
+    /// Start the servers that stay, and say where they are watched.
+    Watch(oneshot::Sender<anyhow::Result<Vec<Dashboard>>>),
+    /// Send this attack to the servers that stay.
+    Send(String, oneshot::Sender<anyhow::Result<Vec<Sent>>>),
+    /// Swap this text in as a handler of the servers that stay.
     Swap(String, oneshot::Sender<anyhow::Result<Vec<Swap>>>),
     /// End.
     End,
@@ -65,27 +69,28 @@ impl Jobs {
 }
 
 fn work(bench: &lab::Bench, jobs: &Receiver<Job>) {
-    let mut edited = None;
+    let mut standing = None;
     while let Ok(job) = jobs.recv() {
         match job {
-            // Who has left needs no trial.
-            Job::Attack(_, _, reply) if reply.is_closed() => {}
-            Job::Attack(name, without, reply) => {
-                let _ = reply.send(bench.attack(&name, &without));
-            }
-            Job::Swap(_, reply) if reply.is_closed() => {}
-            Job::Swap(text, reply) => {
-                let _ = reply.send(swap(&mut edited, &text));
-            }
+            Job::Attack(name, without, reply) => answer(reply, || bench.attack(&name, &without)),
+            Job::Watch(reply) => answer(reply, || Ok(started(&mut standing)?.dashboards())),
+            Job::Send(name, reply) => answer(reply, || started(&mut standing)?.attack(&name)),
+            Job::Swap(text, reply) => answer(reply, || started(&mut standing)?.swap(&text)),
             Job::End => return,
         }
     }
 }
 
-fn swap(edited: &mut Option<Edited>, text: &str) -> anyhow::Result<Vec<Swap>> {
-    let servers = match edited {
-        Some(servers) => servers,
-        None => edited.insert(Edited::new()?),
-    };
-    servers.swap(text)
+/// Does what somebody waits for. Who has left needs nothing any more.
+fn answer<T>(reply: oneshot::Sender<anyhow::Result<T>>, work: impl FnOnce() -> anyhow::Result<T>) {
+    if !reply.is_closed() {
+        let _ = reply.send(work());
+    }
+}
+
+fn started(standing: &mut Option<Standing>) -> anyhow::Result<&mut Standing> {
+    match standing {
+        Some(servers) => Ok(servers),
+        None => Ok(standing.insert(Standing::new()?)),
+    }
 }

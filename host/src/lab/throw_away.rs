@@ -34,7 +34,12 @@ pub struct Options {
 pub fn serve(options: &Options, mut config: Config) -> anyhow::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL)).context("PR_SET_PDEATHSIG")?;
     let is_loopback = config.addr == Address::loopback(config.addr.port());
-    let is_own = !matches!(config.admin, Some(AdminAddress::Tcp(_)));
+    // Who lacks nothing may be watched.
+    let is_whole = options.without.is_empty() && !options.compromised;
+    let is_own = match config.admin {
+        Some(AdminAddress::Tcp(address)) => is_whole && address.ip().is_loopback(),
+        _ => true,
+    };
     // Where its manager has it listen, nobody here knows.
     let is_passed = std::env::var_os("LISTEN_FDS").is_some();
     ensure!(

@@ -24,6 +24,8 @@ use sandbox::{HandlerLimits, OpenFile};
 use serde::{Deserialize, Serialize};
 pub(crate) use shm::message::{Assembler, DATAGRAM, message};
 
+#[cfg(feature = "demo")]
+pub(crate) use self::answer::ANSWER_HEAD;
 pub(crate) use self::answer::{answer_head, decode_answer, files_of, max_answer};
 pub(crate) use self::descriptors::{receive_descriptors, send_descriptors};
 use super::Origin;
@@ -40,6 +42,8 @@ pub(crate) struct Init {
     pub(crate) dir: DirConfig,
     pub(crate) env: Vec<(String, String)>,
     pub(crate) max_message: usize,
+    /// Whether clients use TLS.
+    pub(crate) encrypted: bool,
     /// How many slots the ledger has.
     pub(crate) slots: u32,
     /// Whether there is a descriptor to tell of host calls.

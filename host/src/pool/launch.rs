@@ -86,6 +86,7 @@ impl Launcher {
             dir: route.dir.clone(),
             env: route.env.clone(),
             max_message: common.max_message,
+            encrypted: common.encrypted,
             slots: dir.ledger().slots(),
             audited: common.audit.is_some(),
             substituted: common.substitute.is_some(),

@@ -32,6 +32,6 @@ pub(crate) fn try_out(code: &OwnedFd, limits: HandlerLimits) -> anyhow::Result<(
     let empty = tempfile::tempdir()?;
     let config = DirConfig { host: empty.path().into(), guest: "folder".into(), read_only: true };
     let dir = Directories::default().open(&config, limits.quota)?;
-    sandbox.handler(&program, dir.grants(Vec::new(), None))?;
+    sandbox.handler(&program, dir.grants(Vec::new(), false, None))?;
     Ok(())
 }

@@ -67,6 +67,8 @@ pub struct Common {
     pub max_message: usize,
     /// The directories that are served.
     pub directories: Arc<Directories>,
+    /// Whether clients use TLS.
+    pub encrypted: bool,
     /// Where host calls are told of.
     pub audit: Option<Arc<Audit>>,
     /// What answers in place of handlers, if anything.

@@ -213,7 +213,12 @@ impl ServedDir {
     /// What a handler is granted: this directory, as far as the ledger has room, and
     /// these variables.
     #[must_use]
-    pub fn grants(&self, env: Vec<(String, String)>, audit: Option<Arc<Audit>>) -> Grants {
+    pub fn grants(
+        &self,
+        env: Vec<(String, String)>,
+        encrypted: bool,
+        audit: Option<Arc<Audit>>,
+    ) -> Grants {
         let access = match self.config.read_only {
             true => Permission::ReadOnly,
             false => Permission::ReadWrite,
@@ -223,7 +228,7 @@ impl ServedDir {
         let streams = DirStreamPool::default();
         let (dir, block_size, device) = (Arc::clone(fd), fd.block_size(), fd.device());
         let preopen = Preopen { dir, guest_path, access, streams, block_size, device };
-        Grants { preopen, env, ledger: Arc::clone(ledger), audit }
+        Grants { preopen, env, ledger: Arc::clone(ledger), encrypted, audit }
     }
 }
 

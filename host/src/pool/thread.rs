@@ -85,7 +85,7 @@ impl ThreadPool {
         let sent_files = SentFiles::new(Arc::clone(&dir));
         let count = if Trick::Shards.is_left_out() { 1 } else { shape.shards };
         let shard = || {
-            let grants = dir.grants(route.env.clone(), common.audit.clone());
+            let grants = dir.grants(route.env.clone(), common.encrypted, common.audit.clone());
             Shard::new(route, count, code, grants, Arc::clone(&sent_files))
         };
         let shards = match context.startup {

@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 
 use crate::documents::root;
 use crate::support::{
-    PATIENCE, Response, Server, eventually, finish, host, in_time, kill, output, process_status,
+    Operator, PATIENCE, Response, Server, eventually, finish, host, in_time, kill, output,
+    process_status,
 };
 
 /// A laboratory that runs.
@@ -216,6 +217,32 @@ fn what_lacks_a_layer_is_fenced_in() {
         );
         assert!(outcome["others"]["answered"].as_u64() > Some(0), "{outcome:#}");
     }
+}
+
+#[test]
+fn servers_that_stay_are_attacked_and_watched() {
+    let lab = Lab::start();
+    let (status, answer) = lab.post("/watch", &json!({}));
+    assert_eq!(status, 200, "{answer}");
+    let (_, sent) = lab.post("/send", &json!({ "attack": "loop" }));
+    let (_, again) = lab.post("/watch", &json!({}));
+    assert_eq!(answer, again, "they stay");
+    for (at, pool) in ["thread", "process"].into_iter().enumerate() {
+        let outcome = &sent["sent"][at];
+        assert_eq!((&outcome["pool"], &outcome["layer"]), (&pool.into(), &"deadline".into()));
+        let dashboard = &answer["dashboards"][at];
+        assert_eq!(dashboard["pool"], pool);
+        let url = dashboard["url"].as_str().unwrap();
+        let port = url.strip_prefix("http://127.0.0.1:").unwrap().trim_end_matches('/');
+        let operator = Operator::Tcp(port.parse().unwrap());
+        assert_eq!(operator.json("/status", 200)["pool"], pool);
+        let stopped = "swapbox_stopped_calls_total{http_route=\"/\",layer=\"deadline\"}";
+        operator.wait_for_sample(stopped, 1.0);
+    }
+    let (status, answer) = lab.post("/send", &json!({ "attack": "native-die" }));
+    assert_eq!(status, 422);
+    assert!(answer["error"].as_str().unwrap().contains("native code makes this attack"));
+    assert_eq!(lab.post("/send", &json!({ "attack": "no such" })).0, 404);
 }
 
 #[test]

@@ -85,6 +85,17 @@ fn every_control_of_the_laboratory_works() {
     shows(&browser, "#state", "Thread pool: wasm. Process pool: wasm.");
     assert_eq!(text_of(&browser, "#why"), "", "it is no exercise");
 
+    // Servers that stay, and their dashboards.
+    choose(&browser, "attack", "grow");
+    browser.click("#send");
+    shows(&browser, "#live-state", "grow was sent. Thread pool: ceiling");
+    browser.click("#watch");
+    shows(&browser, "#live-state", "Both serve.");
+    shows(&browser, "#dashboards li:nth-child(2)", "Process pool: dashboard");
+    let dashboards = "return [...document.querySelectorAll('#dashboards a')].map((a) => a.href)";
+    let dashboards = browser.eval(dashboards);
+    assert_eq!(dashboards.as_array().unwrap().len(), 2);
+
     // The editor: a fault, a swap, and back.
     browser.type_into("#text", ")");
     browser.click("#swap");
@@ -112,6 +123,11 @@ fn every_control_of_the_laboratory_works() {
     let unnamed = "return [...document.querySelectorAll('select, input, textarea, button')]
         .filter((control) => !control.labels?.length && !control.innerText).length";
     assert_eq!(browser.eval(unnamed), 0);
+    for (url, pool) in dashboards.as_array().unwrap().iter().zip(["Thread", "Process"]) {
+        browser.open(url.as_str().unwrap());
+        shows(&browser, "h1", &format!("{pool} pool"));
+    }
+    open(&browser, &lab);
     drop(lab);
     browser.click("#run");
     shows(&browser, "#state.error", "It was not tried");

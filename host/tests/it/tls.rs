@@ -134,6 +134,22 @@ fn files_of_any_length_come_and_go_by_https(pool: &str) {
     assert_eq!(stream.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
 }
 
+for_each_pool!(handlers_are_told_that_clients_use_tls);
+fn handlers_are_told_that_clients_use_tls(pool: &str) {
+    let files = Files::new();
+    let handler = |name| format!("{}/../handlers/{name}.wasm", env!("CARGO_MANIFEST_DIR"));
+    for (name, target, expected) in [
+        ("cgi", "/environment", "HTTPS=on\n"),
+        ("cgi", "/environment", "SERVER_PORT=443\n"),
+        ("exchange", "/request", "scheme Some(Scheme::Https)\n"),
+    ] {
+        let server = files.serve(pool, &["--handler", &handler(name)]);
+        let answer = files.ask(&server, "GET", target, b"");
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.contains(expected), "{pool}: {answer}");
+    }
+}
+
 for_each_pool!(slow_clients_have_the_same_times_by_https);
 fn slow_clients_have_the_same_times_by_https(pool: &str) {
     let files = Files::new();

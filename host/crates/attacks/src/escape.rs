@@ -9,7 +9,9 @@
 
 mod parent;
 mod system_calls;
+mod work;
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -40,6 +42,9 @@ pub struct Parent<'a> {
     pub ring: &'a Ring,
     /// By which it wakes its parent.
     pub doorbell: &'a Doorbell,
+    /// Bytes before what an answer says of files. All zero but the last, they say that a call ended well, and the last
+    /// says how many parts of files there are.
+    pub answer_head: usize,
 }
 
 /// What became of an attempt.
@@ -52,6 +57,17 @@ enum Came {
     Nothing(&'static str),
     /// There is nothing here to attempt it on.
     NotApplicable(&'static str),
+}
+
+impl fmt::Display for Came {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Through(what) => write!(f, "through: {what}"),
+            Self::Blocked(error, call) => write!(f, "blocked: {}", by(error, *call)),
+            Self::Nothing(why) => write!(f, "nothing: {why}"),
+            Self::NotApplicable(why) => write!(f, "not applicable: {why}"),
+        }
+    }
 }
 
 impl Came {
@@ -74,33 +90,20 @@ pub fn attempt(request: &[u8], parent: Option<Parent<'_>>) -> Call {
     let target = target.trim_start_matches('/');
     let (name, argument) = target.split_once('?').unwrap_or((target, ""));
     let (status, body) = match attempts(name, argument, parent) {
-        // For benchmarks.
-        None if name == "ok" => ("200 OK", "ok\n".into()),
-        None if name == "store" => match store(argument, request) {
-            Ok(()) => ("200 OK", "stored\n".into()),
-            Err(error) => ("500 Internal Server Error", format!("{error}\n")),
+        None => match work::of(name, argument, request) {
+            Ok(Some(body)) => ("200 OK", body),
+            Ok(None) => ("404 Not Found", b"no such attempt\n".into()),
+            Err(error) => ("500 Internal Server Error", format!("{error}\n").into_bytes()),
         },
-        None => ("404 Not Found", "no such attempt\n".into()),
-        Some(Came::Through(what)) => ("200 OK", format!("through: {what}\n")),
-        Some(Came::Blocked(error, call)) => ("200 OK", format!("blocked: {}\n", by(&error, call))),
-        Some(Came::Nothing(why)) => ("200 OK", format!("nothing: {why}\n")),
-        Some(Came::NotApplicable(why)) => ("200 OK", format!("not applicable: {why}\n")),
+        Some(came) => ("200 OK", format!("{came}\n").into_bytes()),
     };
     let length = body.len();
-    let response = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}");
-    let result = Ok(response.into_bytes().into());
+    let mut response =
+        format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n").into_bytes();
+    response.extend_from_slice(&body);
+    let result = Ok(response.into());
     let elapsed = started.elapsed();
     Call { result, captured: Captured::default(), elapsed, cause: None, timing: None }
-}
-
-/// Stores a request's body as an upload is stored: in a file beside, which is then renamed.
-fn store(path: &str, request: &[u8]) -> io::Result<()> {
-    static STORED: AtomicU64 = AtomicU64::new(0);
-    let head = memchr::memmem::find(request, b"\r\n\r\n").map_or(request.len(), |end| end + 4);
-    let number = STORED.fetch_add(1, Ordering::Relaxed);
-    let temporary = format!("{path}.{}.{number}", std::process::id());
-    fs::write(&temporary, &request[head..])?;
-    Ok(renameat(CWD, temporary, CWD, path)?)
 }
 
 /// Which layer an error comes from. What the kernel forbids for another reason, Landlock's too, can

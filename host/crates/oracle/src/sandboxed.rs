@@ -65,7 +65,7 @@ impl Sandboxed {
         let ledger = Ledger::new(QUOTA, 1)?;
         ledger.enlist(0);
         let (env, ledger) = (grants.env.to_vec(), Arc::new(ledger));
-        let grants = sandbox::Grants { preopen, env, ledger, audit: None };
+        let grants = sandbox::Grants { preopen, env, ledger, encrypted: false, audit: None };
         let handler = self.sandbox.handler(&self.program, grants);
         let handler = handler.map_err(|why| anyhow::anyhow!("{why}"))?;
         handler.prepare_listings(LISTINGS);

@@ -8,8 +8,8 @@ use sandbox::SpooledBody;
 
 use super::departure::{broken_off, left};
 use super::failure::Failure;
+use super::traced::enter;
 use super::{Connection, request_line};
-use crate::front::connection::traced::enter;
 use crate::handlers::routing::{Generation, hand_on};
 use crate::observe::log;
 use crate::observe::traces::{Stage, Trace};

@@ -86,13 +86,22 @@ function drawOutcome(outcome, predicted, steps, missing) {
   return card;
 }
 
+/** Where a server is watched. */
+function drawDashboard({ pool, url }) {
+  const link = element("a", `${pools[pool]}: dashboard`);
+  Object.assign(link, { href: url, target: "_blank", rel: "noreferrer" });
+  const item = document.createElement("li");
+  item.append(link);
+  return item;
+}
+
 /** What came of a swap in one pool. */
 function drawSwap(swap) {
   const card = document.createElement("article");
   const facts = element("dl", "", "facts");
   drawFacts(facts, [
     ["The server", swap.said],
-    ["Then GET /", `${swap.status ?? "no answer"}, ${milliseconds(swap.milliseconds)}`],
+    ["Then GET /edited", `${swap.status ?? "no answer"}, ${milliseconds(swap.milliseconds)}`],
     ["Stopped by", swap.stopped_by ?? ""],
     ["Body", swap.body],
   ]);

@@ -70,6 +70,31 @@ async function attack() {
   }
 }
 
+/** Starts the servers that stay, unless they run, and shows where they are watched. */
+async function watch() {
+  say("live-state", "Two servers are started …");
+  try {
+    const { dashboards } = await ask("watch", {});
+    byId("dashboards").replaceChildren(...dashboards.map(drawDashboard));
+    say("live-state", "Both serve.");
+  } catch (error) {
+    say("live-state", `They were not started: ${error.message}`, true);
+  }
+}
+
+async function send() {
+  const attack = byId("attack").value;
+  if (!byId("dashboards").children.length) await watch();
+  say("live-state", `${attack} is sent …`);
+  try {
+    const { sent } = await ask("send", { attack });
+    const ends = sent.map(({ pool, layer, milliseconds: took }) => `${pools[pool]}: ${layer}, ${milliseconds(took)}`).join(". ");
+    say("live-state", `${attack} was sent. ${ends}.`);
+  } catch (error) {
+    say("live-state", `${attack} was not sent: ${error.message}`, true);
+  }
+}
+
 async function swap() {
   say("swap-state", "It is compiled …");
   try {
@@ -114,6 +139,9 @@ async function begin() {
     event.preventDefault();
     during(byId("run"), attack);
   });
+  for (const [id, work] of [["watch", watch], ["send", send]]) {
+    byId(id).addEventListener("click", () => during(byId(id), work));
+  }
   byId("swap").addEventListener("click", () => during(byId("swap"), swap));
   byId("reset").addEventListener("click", () => { byId("text").value = catalogue.example; });
 }

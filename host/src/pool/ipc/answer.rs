@@ -14,7 +14,7 @@ use crate::pool::sent_files::SentFile;
 
 /// Bytes before an answer's parts: outcome, detail, the length of the cause, the time, when its parts were, and how many
 /// parts of files there are.
-const ANSWER_HEAD: usize = 2 + 4 + 8 + TIMING + 1;
+pub(crate) const ANSWER_HEAD: usize = 2 + 4 + 8 + TIMING + 1;
 
 /// Bytes that say when the parts of a call were: nothing but zeros, if it was not timed.
 const TIMING: usize = 8 + 8;

@@ -108,7 +108,7 @@ fn prepare(
     };
     let audit = audit.map(|pipe| Audit::new(pipe).map(Arc::new)).transpose()?;
     let (sandbox, program) = machine_code::load(init.limits, Clock::Parent, code)?;
-    let handler = sandbox.handler(&program, dir.grants(init.env.clone(), audit))?;
+    let handler = sandbox.handler(&program, dir.grants(init.env.clone(), init.encrypted, audit))?;
     interrupt_calls(&sandbox)?;
     let threads = std::fs::read_dir("/proc/self/task")?.count();
     anyhow::ensure!(threads == 1, "a process with {threads} threads cannot be forked");

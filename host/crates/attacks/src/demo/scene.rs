@@ -48,9 +48,6 @@ const MEMORY_MIB: usize = 32;
 /// allocator.
 const SLACK_KIB: usize = 32 << 10;
 
-/// Threads that a server starts when it first has something to do that blocks, and keeps for its housekeeping.
-const FOR_BLOCKING: usize = 1;
-
 /// What each worker more may hold, in KiB.
 const WORKER_KIB: usize = 16 << 10;
 
@@ -118,16 +115,15 @@ impl Scene {
             return None;
         }
         let began = Instant::now();
-        let most = Vitals { threads: at_first.threads + FOR_BLOCKING, ..at_first };
         let mut now = server.vitals();
-        while !now.is_no_more_than(most, SLACK_KIB) && began.elapsed() < RECOVERY {
+        while !now.is_no_more_than(at_first, SLACK_KIB) && began.elapsed() < RECOVERY {
             thread::sleep(PAUSE);
             now = server.vitals();
         }
         let took = began.elapsed();
         let mut good = Good::new(false);
         good.ask(server.address());
-        let kept = !now.is_no_more_than(most, SLACK_KIB);
+        let kept = !now.is_no_more_than(at_first, SLACK_KIB);
         Some(Row {
             pool: self.pool,
             attack: format!("({attacks} of these)"),

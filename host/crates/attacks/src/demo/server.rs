@@ -138,6 +138,18 @@ impl Server {
         ([127, 0, 0, 1], self.port).into()
     }
 
+    /// Where a server's operator reaches it, as the log says when it starts.
+    pub(crate) fn operators_listener(&self) -> anyhow::Result<String> {
+        loop {
+            let line: Value = serde_json::from_str(&self.line()?).unwrap_or_default();
+            if let (Some("the operator's listener"), Some(address)) =
+                (line["message"].as_str(), line["address"].as_str())
+            {
+                return Ok(address.to_owned());
+            }
+        }
+    }
+
     pub(crate) fn vitals(&self) -> Vitals {
         Vitals::of(self.pid())
     }

@@ -84,8 +84,8 @@ const MOMENT: Duration = Duration::from_millis(50);
 /// Answers with these as the files of a response, of which one byte of the first is to be sent, at `start`.
 fn pass(parent: Parent<'_>, files: &[BorrowedFd<'_>], start: u64) -> Option<Came> {
     const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n";
-    // Well ended, no cause, no times, one part of a file: behind the head, of the first, from there on, one byte long.
-    let mut payload = vec![0; 2 + 4 + 3 * 8 + 1];
+    // One part of a file: behind the head, of the first, from there on, one byte long.
+    let mut payload = vec![0; parent.answer_head];
     *payload.last_mut()? = 1;
     payload.extend((RESPONSE.len() as u64).to_le_bytes());
     payload.push(0);

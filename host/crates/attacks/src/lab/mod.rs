@@ -3,15 +3,15 @@
 //! Each trial has a server of its own, which is fenced in and ends with it. What an outcome says was observed, as in
 //! [`demo`](crate::demo); `exercises` has what a lesson says will be, and a test compares the two.
 
-mod edited;
 mod exercises;
 mod source;
+mod standing;
 mod trial;
 
 use serde::Serialize;
 
-pub use self::edited::{EXAMPLE, Edited, Swap};
 pub use self::exercises::{EXERCISES, Exercise, LAYERS, REMOVABLE};
+pub use self::standing::{Dashboard, EXAMPLE, Sent, Standing, Swap};
 pub use self::trial::{Bench, Outcome, STEPS, UnknownAttack};
 use crate::demo::attack::{Attack, On, Way};
 use crate::demo::catalogue::ATTACKS;

@@ -89,14 +89,18 @@ impl Bench {
     /// # Errors
     /// When there is no such attack, or a server cannot be started.
     pub fn attack(&self, name: &str, without: &[Layer]) -> anyhow::Result<[Outcome; 2]> {
-        let is_it = |attack: &&Attack| is_offered(attack) && name_of(attack) == name;
-        let attack = ATTACKS.iter().find(is_it);
-        let attack = attack.ok_or_else(|| UnknownAttack(name.to_owned()))?;
+        let attack = find(name)?;
         // One after the other: each has the machine for itself.
         let thread = on_pool("thread", &self.thread, attack, without)?;
         let process = on_pool("process", &self.process, attack, without)?;
         Ok([thread, process])
     }
+}
+
+/// The attack of that name, if the laboratory offers it.
+pub(super) fn find(name: &str) -> Result<&'static Attack, UnknownAttack> {
+    let is_it = |attack: &&Attack| is_offered(attack) && name_of(attack) == name;
+    ATTACKS.iter().find(is_it).ok_or_else(|| UnknownAttack(name.to_owned()))
 }
 
 fn on_pool(
@@ -164,7 +168,7 @@ impl Others {
 }
 
 /// The layer that stopped an attack, by the words of a lesson.
-fn layer(verdict: &Verdict, without: &[Layer]) -> String {
+pub(super) fn layer(verdict: &Verdict, without: &[Layer]) -> String {
     let by = match verdict.got {
         Got::Through | Got::Gone => return "nothing".into(),
         Got::NotApplicable => return "not applicable".into(),

@@ -151,6 +151,8 @@ pub struct Grants {
     pub env: Vec<(String, String)>,
     /// What the directory may hold, and holds; shared by all workers.
     pub ledger: Arc<Ledger>,
+    /// Whether clients reach it by TLS, as far as this server knows.
+    pub encrypted: bool,
     /// Where its host calls are told of, if anywhere.
     pub audit: Option<Arc<Audit>>,
 }

@@ -74,7 +74,8 @@ impl Monitored {
         let quota = Usage { bytes: 1 << 30, entries: 1000 };
         let ledger = Arc::new(Ledger::new(quota, 1).expect("memory"));
         ledger.enlist(0);
-        let grants = Arc::new(Grants { preopen, env: Vec::new(), ledger, audit: None });
+        let grants =
+            Arc::new(Grants { preopen, env: Vec::new(), ledger, encrypted: false, audit: None });
         let deadline = Instant::now() + Duration::from_secs(60);
         let context = CallContext {
             request: 0,

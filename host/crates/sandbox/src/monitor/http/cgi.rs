@@ -30,8 +30,8 @@ impl State {
         let request = IncomingRequest::new(request, self.exchange.spooled.clone());
         self.exchange.is_head = request.is_head();
         self.exchange.stdin = request.body();
-        self.exchange.variables =
-            variables(&request, &client.map_or_else(|| UNIX.into(), |ip| ip.to_string()));
+        let client = client.map_or_else(|| UNIX.into(), |ip| ip.to_string());
+        self.exchange.variables = variables(&request, &client, self.grants.encrypted);
         self.exchange.stdout = Some(Vec::new());
     }
 
@@ -52,13 +52,14 @@ impl State {
     }
 }
 
-/// The meta-variables of a request (4.1).
-fn variables(request: &IncomingRequest, client: &str) -> Vec<(String, String)> {
+/// The meta-variables of a request (4.1). That clients use TLS is said as other servers say it.
+fn variables(request: &IncomingRequest, client: &str, encrypted: bool) -> Vec<(String, String)> {
     let (method, _) = request.words();
     let target = request.path();
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     let authority = request.authority().unwrap_or_default();
     let (name, port) = name_and_port(&authority);
+    let port = port.unwrap_or(if encrypted { "443" } else { "80" });
     let mut variables: Vec<(String, String)> = [
         ("GATEWAY_INTERFACE", "CGI/1.1"),
         ("SERVER_SOFTWARE", SOFTWARE),
@@ -74,6 +75,9 @@ fn variables(request: &IncomingRequest, client: &str) -> Vec<(String, String)> {
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .into();
+    if encrypted {
+        variables.push(("HTTPS".to_owned(), "on".to_owned()));
+    }
     request.for_each_field(|name, value| add_field(&mut variables, name, value));
     variables
 }
@@ -101,12 +105,12 @@ fn add_field(variables: &mut Vec<(String, String)>, name: &str, value: &[u8]) {
     }
 }
 
-/// The name and the port of an authority; the port that is usual if it says none.
-fn name_and_port(authority: &str) -> (&str, &str) {
+/// The name and the port of an authority.
+fn name_and_port(authority: &str) -> (&str, Option<&str>) {
     let has_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
     match authority.rsplit_once(':').filter(|(_, port)| has_port(port)) {
-        Some(parts) => parts,
-        None => (authority.trim_end_matches(':'), "80"),
+        Some((name, port)) => (name, Some(port)),
+        None => (authority.trim_end_matches(':'), None),
     }
 }
 
@@ -199,7 +203,7 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> Vec<(String, String)> {
-        variables(&IncomingRequest::new(text.as_bytes(), None), "127.0.0.1")
+        variables(&IncomingRequest::new(text.as_bytes(), None), "127.0.0.1", false)
     }
 
     fn value<'a>(variables: &'a [(String, String)], name: &str) -> Option<&'a str> {
@@ -248,6 +252,15 @@ mod tests {
             (value(&all, "SERVER_NAME"), value(&all, "SERVER_PORT")),
             (Some("[::1]"), Some("80"))
         );
+    }
+
+    #[test]
+    fn tls_is_told_of() {
+        let request =
+            IncomingRequest::new(b"GET / HTTP/1.1\r\nHost: a\r\nHttps: off\r\n\r\n", None);
+        let all = variables(&request, "127.0.0.1", true);
+        assert_eq!((value(&all, "HTTPS"), value(&all, "SERVER_PORT")), (Some("on"), Some("443")));
+        assert_eq!(value(&of("GET / HTTP/1.1\r\nHttps: on\r\n\r\n"), "HTTPS"), None);
     }
 
     #[test]

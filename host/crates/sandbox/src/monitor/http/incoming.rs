@@ -166,7 +166,7 @@ impl types::HostIncomingRequest for State {
     fn scheme(&mut self, request: Resource<IncomingRequest>) -> wasmtime::Result<Option<Scheme>> {
         self.audit(TYPES, "incoming-request.scheme", Argument::None);
         self.table.get(&request)?;
-        Ok(Some(Scheme::Http))
+        Ok(Some(if self.grants.encrypted { Scheme::Https } else { Scheme::Http }))
     }
 
     fn authority(

@@ -57,7 +57,7 @@ fn grants(dir: &Path, quota: Usage) -> Arc<Grants> {
     let preopen = Preopen { dir, guest_path, access, streams, block_size, device };
     let ledger = Arc::new(Ledger::new(quota, SLOTS).expect("memory"));
     ledger.enlist(SLOTS - 1);
-    Arc::new(Grants { preopen, env: Vec::new(), ledger, audit: None })
+    Arc::new(Grants { preopen, env: Vec::new(), ledger, encrypted: false, audit: None })
 }
 
 /// A directory that may hold so many bytes more than it does, with no more room for names.
