@@ -21,6 +21,7 @@ use super::response::{Message, Response};
 use super::service;
 use super::spooled::SpooledBody;
 use super::turns::TURNS;
+use super::waiting::Deadlock;
 #[cfg(feature = "holes")]
 use crate::holes::Layer;
 
@@ -412,15 +413,19 @@ const TOO_LONG: &str = "too much data is being copied";
 fn classify(error: &wasmtime::Error, store: &mut Store<State>) -> (CallError, Option<Box<Cause>>) {
     let kind = kind(error, store);
     let host_call = match kind {
-        CallError::HostCall => Some(store.data().blamed(&error.root_cause().to_string())),
+        CallError::HostCall => {
+            let said = service::limit_of(error).unwrap_or_else(|| error.root_cause().to_string());
+            Some(store.data().blamed(&said))
+        }
         _ => None,
     };
     let reason = error.downcast_ref().map(NotAnswered::to_string);
+    let reason = reason.or_else(|| error.downcast_ref().map(Deadlock::to_string));
     (kind, Cause::of(error, host_call, reason).map(Box::new))
 }
 
 fn kind(error: &wasmtime::Error, store: &mut Store<State>) -> CallError {
-    if error.is::<DeadlinePassed>() {
+    if error.is::<DeadlinePassed>() || error.is::<Deadlock>() {
         return CallError::Deadline;
     }
     // The host has none; this one takes no context.
@@ -440,7 +445,7 @@ fn kind(error: &wasmtime::Error, store: &mut Store<State>) -> CallError {
     }
     let was_refused = store.data().ceiling.refused.is_some_and(Refused::is_recent);
     match error.downcast_ref::<Trap>() {
-        Some(Trap::Interrupt) => CallError::Deadline,
+        Some(Trap::Interrupt | Trap::AsyncDeadlock) => CallError::Deadline,
         // Guests trap when they are refused memory.
         Some(Trap::UnreachableCodeReached) if was_refused => CallError::OutOfMemory,
         Some(trap) => CallError::Trap(cause::trap(error, *trap, store)),
@@ -449,6 +454,8 @@ fn kind(error: &wasmtime::Error, store: &mut Store<State>) -> CallError {
         // It wants more than it may have, or there is, from the start.
         None if was_refused || error.is::<NotInstantiated>() => CallError::OutOfMemory,
         None if error.root_cause().to_string().starts_with(TOO_LONG) => CallError::TooLong,
+        // What a task waits for came to nothing while none ran.
+        None if store.data().has_tasks() => CallError::HostCall,
         None => CallError::NoResponse,
     }
 }

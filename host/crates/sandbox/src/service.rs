@@ -8,12 +8,12 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::time::Instant;
 
-use wasmtime::component::{ComponentExportIndex, Instance, Resource};
+use wasmtime::component::{ComponentExportIndex, Instance, Resource, ResourceTableError};
 use wasmtime::{Store, UpdateDeadline};
 
 use super::engine::LONG_CALL;
 use super::handler::Handler;
-use super::monitor::{DeadlinePassed, HttpError, Request, ServiceResponse, State};
+use super::monitor::{DeadlinePassed, HttpError, MAX_HANDLES, Request, ServiceResponse, State};
 use super::response::Message;
 use super::turns::TURNS;
 
@@ -43,6 +43,14 @@ pub(super) fn take_turns(store: &mut Store<State>, line: usize, deadline: Instan
         waiting.take_turn(|| TURNS.wait(line, deadline).ok_or(DeadlinePassed))?;
         Ok(UpdateDeadline::Continue(1))
     });
+}
+
+/// Which of a component's limits an error is of, in words that say more than its own.
+pub(super) fn limit_of(error: &wasmtime::Error) -> Option<String> {
+    let table = error.downcast_ref::<ResourceTableError>();
+    table.filter(|error| matches!(error, ResourceTableError::Full)).map(|_| {
+        format!("more than {MAX_HANDLES} handles, or {MAX_CONCURRENT} streams, futures and tasks")
+    })
 }
 
 pub(super) fn instantiate(
@@ -76,7 +84,6 @@ pub(super) fn exchange(
                 // Nothing is sent: that the other side is dropped is what it says.
                 let _ = part.await;
             }
-            accessor.with(|mut access| access.get().complete_answer());
             let mut rest = pin!(poll_fn(|context| accessor.poll_no_interesting_tasks(context)));
             rest.as_mut().await;
             wasmtime::Result::Ok(())

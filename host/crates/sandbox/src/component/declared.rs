@@ -312,6 +312,9 @@ fn is_plain_type(ty: &ComponentEntityType) -> bool {
 fn advice(import: &str) -> &'static str {
     let (package, _, version) = split(import);
     match package {
+        _ if package.starts_with("wasi:") && V3(version) => {
+            "build it for WASI 0.2 (wasm32-wasip2), or have it export wasi:http/handler of 0.3"
+        }
         _ if package.starts_with("wasi:") && !version.starts_with("0.2.") => {
             "build it for WASI 0.2 (wasm32-wasip2)"
         }

@@ -99,7 +99,7 @@ mod bindings {
 
 /// Handles that one instance may hold at a time: descriptors, streams and
 /// pollables together, and so also the most file descriptors it costs the host.
-const MAX_HANDLES: usize = 256;
+pub(super) const MAX_HANDLES: usize = 256;
 
 /// Bytes that one read may return, and that one write to a stream may carry.
 const MAX_TRANSFER: u64 = 1 << 20;

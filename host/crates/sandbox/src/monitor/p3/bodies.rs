@@ -4,6 +4,7 @@
 use std::iter;
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_channel::oneshot::{Sender, channel};
@@ -113,15 +114,28 @@ impl<T: Lift + Send + 'static> FutureConsumer<State> for Ignored<T> {
     }
 }
 
+/// A part of a response that is not yet there. Its end is told of when this is dropped.
+pub(super) struct Open {
+    _part: Arc<()>,
+    _told: Sender<()>,
+}
+
+impl Open {
+    /// One of the parts of which `open` knows.
+    pub(super) fn new(told: Sender<()>, open: &Arc<()>) -> Self {
+        Self { _part: Arc::clone(open), _told: told }
+    }
+}
+
 /// What follows a response's body: dropped, unless it is an error.
 pub(super) struct Dropped {
     body: SharedBody,
     /// Dropped when the trailers are known.
-    _known: Sender<()>,
+    _known: Open,
 }
 
 impl Dropped {
-    pub(super) fn new(body: SharedBody, known: Sender<()>) -> Self {
+    pub(super) fn new(body: SharedBody, known: Open) -> Self {
         Self { body, _known: known }
     }
 }
@@ -157,16 +171,11 @@ pub(super) struct Filling {
     /// Says to the guest how it was sent.
     sent: Option<Sender<Handled>>,
     /// Dropped when all of it is there.
-    _ended: Sender<()>,
+    _ended: Open,
 }
 
 impl Filling {
-    pub(super) fn new(
-        body: SharedBody,
-        is_head: bool,
-        sent: Sender<Handled>,
-        ended: Sender<()>,
-    ) -> Self {
+    pub(super) fn new(body: SharedBody, is_head: bool, sent: Sender<Handled>, ended: Open) -> Self {
         Self { body, is_head, sent: Some(sent), _ended: ended }
     }
 }

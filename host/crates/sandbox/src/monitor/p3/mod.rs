@@ -87,6 +87,11 @@ pub(in crate::monitor) struct Tasks {
 }
 
 impl State {
+    /// Whether the call's component may have tasks.
+    pub(crate) fn has_tasks(&self) -> bool {
+        self.tasks.waiting.is_some()
+    }
+
     /// What the tasks of this call wait for.
     pub(crate) fn waiting(&mut self) -> Arc<Waiting> {
         Arc::clone(self.tasks.waiting.get_or_insert_default())

@@ -1,12 +1,14 @@
 //! The response: what a handler returns, and its body, which may go on for as long as the call does.
 
+use std::sync::Arc;
+
 use futures_channel::oneshot::{Receiver, channel};
 use http::StatusCode;
 use wasmtime::component::{Access, FutureReader, Resource, StreamReader};
 
 use super::Monitor;
 use super::bindings::wasi::http::types::{ErrorCode, HostResponse, HostResponseWithStore};
-use super::bodies::{Body, Dropped, Filling, Handled, Trailers, say_sent};
+use super::bodies::{Body, Dropped, Filling, Handled, Open, Trailers, say_sent};
 use super::streams::Reading;
 use crate::call::NotAnswered;
 use crate::monitor::State;
@@ -28,8 +30,8 @@ pub(in crate::monitor) struct Answer {
     status: StatusCode,
     fields: Fields,
     body: SharedBody,
-    /// All of it is there.
-    is_complete: bool,
+    /// Held by whoever still waits for a part of it.
+    open: Arc<()>,
     /// The error that the handler gave in place of the response's end.
     error: Option<String>,
 }
@@ -50,15 +52,17 @@ impl State {
         };
         let Response { status, fields, body } = response;
         let shared = messages::Body::shared(fields.content_length());
+        let open = Arc::new(());
         access.get().tasks.answer = Some(Answer {
             status,
             fields,
             body: SharedBody::clone(&shared),
-            is_complete: false,
+            open: Arc::clone(&open),
             error: None,
         });
         let is_head = access.get().exchange.is_head;
         let ((ended, has_ended), (known, are_known)) = (channel(), channel());
+        let [ended, known] = [ended, known].map(|sender| Open::new(sender, &open));
         match body {
             Body::Received(stream) => {
                 access.get().send_all(stream, &shared)?;
@@ -123,16 +127,9 @@ impl State {
         }
     }
 
-    /// All of the response is there.
-    pub(crate) fn complete_answer(&mut self) {
-        if let Some(answer) = &mut self.tasks.answer {
-            answer.is_complete = true;
-        }
-    }
-
     /// Whether all of the response is there, whatever the handler still does.
     pub(crate) fn has_answered(&self) -> bool {
-        self.tasks.answer.as_ref().is_some_and(|answer| answer.is_complete)
+        self.tasks.answer.as_ref().is_some_and(|answer| Arc::strong_count(&answer.open) == 1)
     }
 
     /// The response, which is taken.

@@ -18,7 +18,7 @@ use wasmtime::component::{
 use wasmtime::{AsContextMut as _, StoreContextMut};
 
 use crate::monitor::audit::Outcome;
-use crate::monitor::errors::{Denial, IoError, StreamError};
+use crate::monitor::errors::{Denial, IoError, StreamError, StreamResult as StreamResult02};
 use crate::monitor::streams::{InputStream, OutputStream};
 use crate::monitor::{DeadlinePassed, Function, MAX_HANDLES, MAX_TRANSFER, State};
 
@@ -39,6 +39,54 @@ impl State {
             return Ok(Place(Arc::clone(streams)));
         }
         Err(self.not_allowed("more than 256 streams that the host reads or writes, at a time"))
+    }
+
+    /// What a guest is told of a part that was written, or not.
+    fn ended<T>(&mut self, written: StreamResult02<T>) -> wasmtime::Result<Result<T, Errno>> {
+        Ok(match written {
+            Ok(value) => Ok(value),
+            Err(StreamError::Quota) => {
+                self.refused(Outcome::Denied, &Denial::Quota);
+                Err(Errno::DQUOT)
+            }
+            Err(StreamError::Failed(IoError::Errno(errno))) => {
+                self.refused(Outcome::Failed, &errno);
+                Err(errno)
+            }
+            Err(StreamError::Failed(IoError::Http(_)) | StreamError::Closed) => Err(Errno::IO),
+            Err(StreamError::Trap(trap)) => return Err(trap),
+        })
+    }
+
+    /// Has the kernel store what is left of a request's body in a file, and says how that ended; `None` if it is
+    /// something else, or goes somewhere else.
+    pub(super) fn store_at_once(
+        &mut self,
+        from: &Reading,
+        to: &OutputStream,
+        of: Function,
+    ) -> wasmtime::Result<Option<Ended>> {
+        let (InputStream::Spooled { body, position }, OutputStream::File { fd, position: at }) =
+            (&from.stream, to)
+        else {
+            return Ok(None);
+        };
+        let (mut position, mut at) = (*position, *at);
+        while position < body.length {
+            self.check_deadline()?;
+            let outer = self.begin_part(of, body.length.saturating_sub(position));
+            let stored = self.store_part(body, position, fd, at, u64::MAX);
+            let stored = self.ended(stored)?;
+            self.end_part(outer)?;
+            match stored {
+                Ok(length) => {
+                    position = position.saturating_add(length);
+                    at = at.saturating_add(length);
+                }
+                Err(errno) => return Ok(Some(Err(errno))),
+            }
+        }
+        Ok(Some(Ok(())))
     }
 
     /// Whether a call has time for one more part of a stream.
@@ -193,19 +241,7 @@ impl StreamConsumer<State> for Writing {
         let state = store.data_mut();
         let outer = state.begin_part(this.of, length as u64);
         let written = state.write_to(&mut this.stream, &bytes);
-        let ended = match written {
-            Ok(()) => Ok(()),
-            Err(StreamError::Quota) => {
-                state.refused(Outcome::Denied, &Denial::Quota);
-                Err(Errno::DQUOT)
-            }
-            Err(StreamError::Failed(IoError::Errno(errno))) => {
-                state.refused(Outcome::Failed, &errno);
-                Err(errno)
-            }
-            Err(StreamError::Failed(IoError::Http(_)) | StreamError::Closed) => Err(Errno::IO),
-            Err(StreamError::Trap(trap)) => return Poll::Ready(Err(trap)),
-        };
+        let ended = state.ended(written)?;
         state.end_part(outer)?;
         state.tasks.scratch = bytes;
         if ended.is_err() {
