@@ -42,7 +42,7 @@ impl wasip3::exports::http::handler::Guest for Hostile {
             "many-streams" => crowds::streams(),
             "many-sets" => crowds::sets(),
             "many-fields" => crowds::fields(),
-            "many-long-fields" => crowds::long_fields(),
+            "long-fields" => return Ok(told(crowds::long_fields())),
             "many-responses" => crowds::responses(),
             "many-writes" => crowds::writes(),
             "backpressure" => crowds::backpressure(),
