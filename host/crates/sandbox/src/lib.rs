@@ -4,13 +4,14 @@
 //!
 //! - `component`: what is known of a component before it is compiled; `refusal`: why one is not
 //!   taken.
-//! - `engine` sets up wasmtime, `program` is what it compiled, `handler` what is bound to a
-//!   directory, `denied` what it may import and not use.
+//! - `engine` sets up wasmtime, as the `engine_kind` says; `program` is what it compiled, `handler` what is
+//!   bound to a directory, `offered` what it may import, `denied` what of that it cannot use.
 //! - `linear_memory` has what instances compute in, `limits` caps it.
 //! - `monitor` answers every WASI call.
-//! - `call` runs one request under one deadline and classifies how it ended; `cause` says what else
-//!   is known of that; `turns` has calls that compute for long give way; `response` leaves a long
+//! - `call` runs one request under one deadline; `failure` tells how it ended, and `cause` what else is
+//!   known of that; `turns` has calls that compute for long give way; `response` leaves a long
 //!   response where it is.
+//! - `service` is such a call of a handler that has tasks: `waiting` runs them, on `fiber_stacks`.
 
 mod call;
 mod cause;
@@ -18,6 +19,7 @@ mod component;
 mod denied;
 mod engine;
 mod engine_kind;
+mod failure;
 mod fiber_stacks;
 mod handler;
 #[cfg(feature = "holes")]

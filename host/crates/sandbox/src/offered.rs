@@ -53,12 +53,14 @@ const OFFERED_03: &[(&str, &str)] = &[
     ("wasi:random/insecure-seed", "random numbers"),
 ];
 
-/// Whether a version is one of WASI 0.2.
-pub(super) const V2: fn(&str) -> bool = |version| version.starts_with("0.2.");
+/// Whether a version is one of those that are meant.
+pub(super) type IsVersion = fn(&str) -> bool;
 
-/// Whether a version is one of WASI 0.3, and no draft of it.
-pub(super) const V3: fn(&str) -> bool =
-    |version| version.starts_with("0.3.") && !version.contains('-');
+/// Those of WASI 0.2.
+pub(super) const V2: IsVersion = |version| version.starts_with("0.2.");
+
+/// Those of WASI 0.3, without drafts.
+pub(super) const V3: IsVersion = |version| version.starts_with("0.3.") && !version.contains('-');
 
 /// What an import, such as `wasi:io/poll@0.2.6`, comes to here; `None` if no handler
 /// may have it. Only a handler of WASI 0.3 may have one of that version.

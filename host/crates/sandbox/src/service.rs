@@ -16,6 +16,7 @@ use super::handler::Handler;
 use super::monitor::{DeadlinePassed, HttpError, MAX_HANDLES, Request, ServiceResponse, State};
 use super::response::Message;
 use super::turns::TURNS;
+use super::waiting::Deadlock;
 
 /// Streams, futures, tasks and what else of them an instance may have at a time, each of less than a kilobyte. A stream
 /// takes three.
@@ -62,6 +63,11 @@ pub(super) fn instantiate(
     waiting.run(deadline, handler.pre.instantiate_async(store))
 }
 
+/// Whether a call ended because it had waited for too long, or for nothing.
+fn is_over(error: &wasmtime::Error) -> bool {
+    error.is::<DeadlinePassed>() || error.is::<Deadlock>()
+}
+
 /// Has an instance answer a request.
 pub(super) fn exchange(
     store: &mut Store<State>,
@@ -91,7 +97,9 @@ pub(super) fn exchange(
         tasks.await?
     });
     match ended {
-        Err(error) if !(error.is::<DeadlinePassed>() && store.data().has_answered()) => Err(error),
-        _ => Ok(store.data_mut().end_service()?),
+        // Tasks are left, and the response is there all the same.
+        Err(error) if is_over(&error) && store.data().has_answered() => {}
+        ended => ended?,
     }
+    Ok(store.data_mut().end_service()?)
 }

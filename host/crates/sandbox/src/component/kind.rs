@@ -1,7 +1,7 @@
 //! The kinds of handlers, which are told apart by what they export.
 
 use crate::handler::EXPORT;
-use crate::offered::{V2, V3, split};
+use crate::offered::{IsVersion, V2, V3, split};
 
 /// What a handler is, and so how it gets its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub enum Kind {
 }
 
 /// The interfaces by which other kinds than [`Kind::Bytes`] are known, in the order in which they are looked for.
-const INTERFACES: [(&str, fn(&str) -> bool, Kind); 3] = [
+const INTERFACES: [(&str, IsVersion, Kind); 3] = [
     ("wasi:http/handler", V3, Kind::Service),
     ("wasi:http/incoming-handler", V2, Kind::Http),
     ("wasi:cli/run", V2, Kind::Command),

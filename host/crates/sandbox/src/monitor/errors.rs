@@ -12,7 +12,7 @@ use super::audit::{Argument, Outcome};
 use super::bindings::wasi::filesystem::types::{self, ErrorCode};
 use super::bindings::wasi::http::types::ErrorCode as HttpErrorCode;
 use super::bindings::wasi::io::{error, streams};
-use crate::call::ResponseTooLong;
+use crate::failure::ResponseTooLong;
 
 /// Why the monitor does not allow what a handler asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

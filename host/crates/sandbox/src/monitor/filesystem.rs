@@ -96,7 +96,10 @@ impl HostDescriptor for State {
 
     fn set_size(&mut self, fd: Resource<Descriptor>, size: u64) -> FsResult<()> {
         self.audit(TYPES, "descriptor.set-size", Argument::Bytes(size));
-        self.account.resize(self.table.get(&fd)?.writable()?, size)
+        let file = self.table.get(&fd)?.writable()?;
+        // No file can be that long, however much room there is.
+        i64::try_from(size).map_err(|_| ErrorCode::Invalid)?;
+        self.account.resize(file, size)
     }
 
     fn set_times(

@@ -106,12 +106,12 @@ impl IncomingRequest {
         })?
     }
 
-    /// What the request says before its body.
-    pub(in crate::monitor) fn request_head(&self) -> RequestHead {
+    /// What the request says before its body, which came by TLS or not.
+    pub(in crate::monitor) fn request_head(&self, encrypted: bool) -> RequestHead {
         RequestHead {
             method: self.words().0.into(),
             path_with_query: Some(self.path()),
-            scheme: Some(Scheme::Http),
+            scheme: Some(scheme(encrypted)),
             authority: self.authority(),
             fields: self.fields(),
         }
@@ -130,6 +130,11 @@ impl IncomingRequest {
             None => InputStream::Bytes { bytes: Arc::clone(&self.message), position: self.body },
         }
     }
+}
+
+/// The scheme of a request that came by TLS, or not.
+fn scheme(encrypted: bool) -> Scheme {
+    if encrypted { Scheme::Https } else { Scheme::Http }
 }
 
 impl From<&str> for Method {
@@ -166,7 +171,7 @@ impl types::HostIncomingRequest for State {
     fn scheme(&mut self, request: Resource<IncomingRequest>) -> wasmtime::Result<Option<Scheme>> {
         self.audit(TYPES, "incoming-request.scheme", Argument::None);
         self.table.get(&request)?;
-        Ok(Some(if self.grants.encrypted { Scheme::Https } else { Scheme::Http }))
+        Ok(Some(scheme(self.grants.encrypted)))
     }
 
     fn authority(

@@ -22,7 +22,7 @@ use super::bindings::wasi::http::types::{self, ErrorCode};
 use super::errors::{IoError, StreamError, StreamResult};
 use super::streams::InputStream;
 use super::{OpenFile, State};
-use crate::call::ResponseTooLong;
+use crate::failure::ResponseTooLong;
 use crate::spooled::SpooledBody;
 pub use client::{FutureIncomingResponse, IncomingResponse, OutgoingRequest, RequestOptions};
 pub(super) use client::{NO_NETWORK, RequestHead};

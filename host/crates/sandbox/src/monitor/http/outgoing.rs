@@ -7,7 +7,7 @@ use wasmtime::component::Resource;
 use self::body::{Body, SharedBody};
 use super::head::Head;
 use super::{Fields, IncomingRequest, TYPES};
-use crate::call::NotAnswered;
+use crate::failure::NotAnswered;
 use crate::monitor::State;
 use crate::monitor::audit::{Argument, Outcome};
 use crate::monitor::bindings::wasi::http::types::{self, ErrorCode};

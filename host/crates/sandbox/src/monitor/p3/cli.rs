@@ -16,8 +16,8 @@ use crate::monitor::cli::Terminal;
 use crate::monitor::streams::{InputStream, OutputStream};
 use crate::monitor::{Function, State};
 
-/// What says how a stream ended.
-type Result03 = FutureReader<Result<(), ErrorCode>>;
+/// What tells a guest how a stream ended.
+type Ending = FutureReader<Result<(), ErrorCode>>;
 
 async fn said(ended: Receiver<Ended>) -> wasmtime::Result<Result<(), ErrorCode>> {
     Ok(ended.await.unwrap_or(Ok(())).map_err(|_| ErrorCode::Io))
@@ -28,7 +28,7 @@ fn capture(
     mut access: Access<'_, State, Monitor>,
     data: StreamReader<u8>,
     of: Function,
-) -> wasmtime::Result<Result03> {
+) -> wasmtime::Result<Ending> {
     let state = access.get();
     state.audit(of.0, of.1, Argument::None);
     let place = state.stream_place()?;
@@ -46,7 +46,7 @@ impl stdin::HostWithStore<State> for Monitor {
     /// Nothing: a request's body is elsewhere.
     fn read_via_stream(
         mut access: Access<'_, State, Self>,
-    ) -> wasmtime::Result<(StreamReader<u8>, Result03)> {
+    ) -> wasmtime::Result<(StreamReader<u8>, Ending)> {
         let state = access.get();
         state.audit("wasi:cli/stdin", "read-via-stream", Argument::None);
         let place = state.stream_place()?;
@@ -60,7 +60,7 @@ impl stdout::HostWithStore<State> for Monitor {
     fn write_via_stream(
         access: Access<'_, State, Self>,
         data: StreamReader<u8>,
-    ) -> wasmtime::Result<Result03> {
+    ) -> wasmtime::Result<Ending> {
         capture(access, data, ("wasi:cli/stdout", "write-via-stream"))
     }
 }
@@ -69,7 +69,7 @@ impl stderr::HostWithStore<State> for Monitor {
     fn write_via_stream(
         access: Access<'_, State, Self>,
         data: StreamReader<u8>,
-    ) -> wasmtime::Result<Result03> {
+    ) -> wasmtime::Result<Ending> {
         capture(access, data, ("wasi:cli/stderr", "write-via-stream"))
     }
 }

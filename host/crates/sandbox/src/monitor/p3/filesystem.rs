@@ -24,8 +24,8 @@ use crate::monitor::streams::OutputStream;
 
 type Fd = Resource<Descriptor>;
 
-/// What says how a stream ended.
-type Result03 = FutureReader<Result<(), ErrorCode>>;
+/// What tells a guest how a stream ended.
+type Ending = FutureReader<Result<(), ErrorCode>>;
 
 impl types::Host for State {
     fn convert_error_code(&mut self, error: FsError) -> wasmtime::Result<ErrorCode> {
@@ -53,7 +53,7 @@ async fn said(ended: Receiver<Ended>) -> wasmtime::Result<Result<(), ErrorCode>>
 }
 
 /// What a function returns that fails before there is a stream.
-fn failed(access: &mut Access<'_, State, Monitor>, error: FsError) -> wasmtime::Result<Result03> {
+fn failed(access: &mut Access<'_, State, Monitor>, error: FsError) -> wasmtime::Result<Ending> {
     let code = types::Host::convert_error_code(access.get(), error)?;
     FutureReader::new(access, async { Ok::<_, wasmtime::Error>(Err(code)) })
 }
@@ -64,7 +64,7 @@ fn write(
     fd: &Fd,
     mut data: StreamReader<u8>,
     position: Option<u64>,
-) -> wasmtime::Result<Result03> {
+) -> wasmtime::Result<Ending> {
     let function = match position {
         Some(_) => "descriptor.write-via-stream",
         None => "descriptor.append-via-stream",
@@ -99,7 +99,7 @@ impl HostDescriptorWithStore<State> for Monitor {
         mut access: Access<'_, State, Self>,
         fd: Fd,
         offset: u64,
-    ) -> wasmtime::Result<(StreamReader<u8>, Result03)> {
+    ) -> wasmtime::Result<(StreamReader<u8>, Ending)> {
         match access.get().reading(&fd, offset) {
             Ok(stream) => {
                 let place = access.get().stream_place()?;
@@ -120,7 +120,7 @@ impl HostDescriptorWithStore<State> for Monitor {
         fd: Fd,
         data: StreamReader<u8>,
         offset: u64,
-    ) -> wasmtime::Result<Result03> {
+    ) -> wasmtime::Result<Ending> {
         write(access, &fd, data, Some(offset))
     }
 
@@ -128,14 +128,14 @@ impl HostDescriptorWithStore<State> for Monitor {
         access: Access<'_, State, Self>,
         fd: Fd,
         data: StreamReader<u8>,
-    ) -> wasmtime::Result<Result03> {
+    ) -> wasmtime::Result<Ending> {
         write(access, &fd, data, None)
     }
 
     fn read_directory(
         mut access: Access<'_, State, Self>,
         fd: Fd,
-    ) -> wasmtime::Result<(StreamReader<DirectoryEntry>, Result03)> {
+    ) -> wasmtime::Result<(StreamReader<DirectoryEntry>, Ending)> {
         match access.get().listing(&fd) {
             Ok(entries) => {
                 let state = access.get();

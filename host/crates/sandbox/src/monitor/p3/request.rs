@@ -23,7 +23,8 @@ impl State {
     pub(crate) fn begin_service(&mut self, message: &[u8]) -> wasmtime::Result<Resource<Request>> {
         let incoming = IncomingRequest::new(message, self.exchange.spooled());
         self.exchange.is_head = incoming.is_head();
-        let (head, body) = (incoming.request_head(), Body::Received(incoming.body()));
+        let head = incoming.request_head(self.grants.encrypted);
+        let body = Body::Received(incoming.body());
         Ok(self.hand_out(Request { head, options: None, body })?)
     }
 }

@@ -10,7 +10,7 @@ use super::Monitor;
 use super::bindings::wasi::http::types::{ErrorCode, HostResponse, HostResponseWithStore};
 use super::bodies::{Body, Dropped, Filling, Handled, Open, Trailers, say_sent};
 use super::streams::Reading;
-use crate::call::NotAnswered;
+use crate::failure::NotAnswered;
 use crate::monitor::State;
 use crate::monitor::audit::Argument;
 use crate::monitor::errors::StreamError;

@@ -17,8 +17,10 @@ use wasmtime::component::{
 };
 use wasmtime::{AsContextMut as _, StoreContextMut};
 
+#[cfg(feature = "holes")]
+use crate::holes::Layer;
 use crate::monitor::audit::Outcome;
-use crate::monitor::errors::{Denial, IoError, StreamError, StreamResult as StreamResult02};
+use crate::monitor::errors::{Denial, IoError, StreamError, StreamResult as Written};
 use crate::monitor::streams::{InputStream, OutputStream};
 use crate::monitor::{DeadlinePassed, Function, MAX_HANDLES, MAX_TRANSFER, State};
 
@@ -42,7 +44,7 @@ impl State {
     }
 
     /// What a guest is told of a part that was written, or not.
-    fn ended<T>(&mut self, written: StreamResult02<T>) -> wasmtime::Result<Result<T, Errno>> {
+    fn ended<T>(&mut self, written: Written<T>) -> wasmtime::Result<Result<T, Errno>> {
         Ok(match written {
             Ok(value) => Ok(value),
             Err(StreamError::Quota) => {
@@ -91,6 +93,10 @@ impl State {
 
     /// Whether a call has time for one more part of a stream.
     pub(super) fn check_deadline(&self) -> Result<(), DeadlinePassed> {
+        #[cfg(feature = "holes")]
+        if Layer::Deadline.is_missing() {
+            return Ok(());
+        }
         match Instant::now() < self.deadline {
             true => Ok(()),
             false => Err(DeadlinePassed),
