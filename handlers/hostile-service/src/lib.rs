@@ -32,6 +32,7 @@ impl wasip3::exports::http::handler::Guest for Hostile {
             "blocked" => waits::blocked(),
             "yield" => waits::yields().await,
             "yield-blocking" => waits::yields_blocking(),
+            "recursion" => unreachable!("{}", waits::recurses(0)),
             "timer-year" => waits::a_year().await,
             "after-loop" => return Ok(bodies::loops_afterwards()),
             "after-sleep" => return Ok(bodies::sleeps_afterwards()),

@@ -67,3 +67,9 @@ pub async fn a_year() -> Answer {
     wait_for(YEAR).await;
     unreachable!("a year has passed")
 }
+
+/// Calls itself, and the host in between, until its stack ends.
+pub fn recurses(depth: u64) -> u64 {
+    let later = if yield_blocking() { recurses(std::hint::black_box(depth + 1)) } else { 0 };
+    later.wrapping_add(std::hint::black_box(depth))
+}

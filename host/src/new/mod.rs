@@ -81,10 +81,22 @@ pub enum Wasi {
 /// No template is of this kind, or of this WASI, in this language.
 #[derive(Debug, thiserror::Error)]
 pub enum NoTemplate {
+    /// None is of this kind.
     #[error("--kind {wanted}: the templates in {language} are of the kind {offered}", wanted = value(*.wanted))]
-    Kind { language: &'static str, wanted: Kind, offered: String },
+    Kind {
+        /// The language's name.
+        language: &'static str,
+        /// The kind that was asked for.
+        wanted: Kind,
+        /// The kinds that there are.
+        offered: String,
+    },
+    /// None is of WASI 0.3.
     #[error("--wasi 0.3: the templates for it are of the kind http, in {offered}")]
-    Wasi { offered: String },
+    Wasi {
+        /// The languages that have such.
+        offered: String,
+    },
 }
 
 /// A project that is to be made.

@@ -244,6 +244,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     service("service-blocked", "waits in the middle of a function", Status(504), "deadline"),
     service("service-yield", "gives way for ever", Status(504), "deadline"),
     service("service-yield-blocking", "does so in a function", Status(504), "deadline"),
+    service("service-recursion", "calls itself and gives way for ever", Status(500), "wasm"),
     service("service-timer-year", "sleeps for a year", Status(504), "deadline"),
     service("service-after-loop", "computes on after its response", Status(504), "deadline"),
     service("service-after-panic", "panics after its response", Status(500), "wasm"),

@@ -14,7 +14,11 @@ impl State {
     /// What a function that changes fields returns.
     fn changed_fields<T>(&mut self, changed: Result<T, Wrong>) -> Result<T, HeaderError> {
         changed.map_err(|wrong| {
-            self.refused(Outcome::Failed, &wrong);
+            let outcome = match wrong {
+                Wrong::TooMany => Outcome::Denied,
+                Wrong::Syntax | Wrong::Forbidden | Wrong::Immutable => Outcome::Failed,
+            };
+            self.refused(outcome, &wrong);
             match wrong {
                 Wrong::Syntax => HeaderError::InvalidSyntax,
                 Wrong::Forbidden => HeaderError::Forbidden,
