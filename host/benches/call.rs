@@ -17,7 +17,7 @@ use host::config::{DirConfig, Source};
 use host::handlers::component_source::{Offline, read};
 use host::isolation::lockdown;
 use host::pool::served_dir::{Directories, ServedDir};
-use sandbox::{Audit, CallContext, Clock, Handler, HandlerLimits, Memories, Sandbox, Usage};
+use sandbox::{Audit, CallContext, Clock, EngineKind, Handler, HandlerLimits, Sandbox, Usage};
 
 const LIMITS: HandlerLimits = HandlerLimits {
     timeout: Duration::from_secs(10),
@@ -36,8 +36,8 @@ impl Worker {
     fn new(dir: &ServedDir, audit: Option<Arc<Audit>>) -> Self {
         let load = |handler: Source| {
             let wasm = read(&handler, None, Offline::Refuse).bytes.expect("a file");
-            let memories = Memories::suited_to(&wasm);
-            let sandbox = Sandbox::new(LIMITS, memories, Clock::Epoch).expect("an engine");
+            let kind = EngineKind::suited_to(&wasm);
+            let sandbox = Sandbox::new(LIMITS, kind, Clock::Epoch).expect("an engine");
             let component = sandbox.compile(&wasm).expect("it compiles");
             let grants = dir.grants(Vec::new(), false, audit.clone());
             let handler = sandbox.handler(&component, grants).expect("it is a handler");

@@ -25,10 +25,12 @@ def swapbox(work, pool, served, *options, native=False):
     return Server(work, [*start, "--pool", pool, "--port", "0", "--dir", str(served), *options])
 
 
-def wasmtime(work, component, *options):
-    """`wasmtime serve` with a fresh instance for every request."""
+def wasmtime(work, component, *options, reuses=False):
+    """`wasmtime serve` with a fresh instance for every request or, for a component of WASI 0.3, as it is by default:
+    with one for many requests, some of them at the same time."""
     port = free_port()
-    options = ["--addr", f"127.0.0.1:{port}", "--max-instance-reuse-count", "1", *options]
+    reuse = [] if reuses else ["--max-instance-reuse-count", "1"]
+    options = ["--addr", f"127.0.0.1:{port}", *reuse, *options]
     return Server(work, ["wasmtime", "serve", "-Scli", *options, str(component)], port)
 
 

@@ -45,7 +45,7 @@ fn handler_of_bytes(
         bail!("it would be refused: {why}");
     }
     let is = |kind: Kind| findings.kind.as_deref() == Some(kind.name());
-    ensure!(!is(Kind::Http), "it is a component of wasi:http already");
+    ensure!(!is(Kind::Http) && !is(Kind::Service), "it is a component of wasi:http already");
     ensure!(
         !is(Kind::Command),
         "it is a command, which servers for CGI and WAGI take as it is: only a handler of bytes is exported"

@@ -235,6 +235,7 @@ fn loading(config: &Config, metrics: Arc<Metrics>, events: Arc<Events>) -> Loadi
     Loading {
         cache: cache.map(Arc::new),
         probe: config.probe.clone(),
+        takes_wasi_03: config.wasi_03.is_taken(config.pool),
         compile_timeout: config.compile_timeout,
         watched: config.watch,
         metrics,

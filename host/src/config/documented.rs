@@ -23,7 +23,7 @@ const TABLE_KEYS: [[&str; 3]; 4] = [
 ];
 
 /// Each option with a value that is not its default: as text, and in TOML.
-const SAMPLES: [[&str; 3]; 43] = [
+const SAMPLES: [[&str; 3]; 44] = [
     ["pool", "process", "'process'"],
     ["addr", "127.0.0.2:7", "'127.0.0.2:7'"],
     ["port", "17", "17"],
@@ -39,6 +39,7 @@ const SAMPLES: [[&str; 3]; 43] = [
     ["watch", "true", "true"],
     ["probe", "GET /x", "'GET /x'"],
     ["cache-dir", "cache", "'cache'"],
+    ["wasi-03", "process", "'process'"],
     ["compile-timeout", "21s", "'21s'"],
     ["dir", "other::name", "'other::name'"],
     ["read-only", "true", "true"],

@@ -68,6 +68,31 @@ pub enum PoolKind {
     Process,
 }
 
+/// Where handlers of WASI 0.3 may run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wasi03 {
+    /// In either pool
+    #[default]
+    On,
+    /// In worker processes alone
+    Process,
+    /// Nowhere
+    Off,
+}
+
+impl Wasi03 {
+    /// Whether the handlers of that pool may be of WASI 0.3.
+    #[must_use]
+    pub fn is_taken(self, pool: PoolKind) -> bool {
+        match self {
+            Self::On => true,
+            Self::Process => pool == PoolKind::Process,
+            Self::Off => false,
+        }
+    }
+}
+
 /// What goes to standard error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -105,6 +130,8 @@ pub struct Config {
     pub probe: Option<Probe>,
     /// Where compiled handlers are kept.
     pub cache_dir: CacheDir,
+    /// Where handlers of WASI 0.3 may run.
+    pub wasi_03: Wasi03,
     /// Processor time that compiling a handler may take.
     pub compile_timeout: Duration,
     /// Listen address; port 0 picks a free one.
@@ -269,6 +296,7 @@ impl Config {
             probe: settings.probe,
             cache_dir: settings.cache_dir.unwrap_or_default(),
             spool_dir: settings.spool_dir,
+            wasi_03: settings.wasi_03.unwrap_or_default(),
             compile_timeout,
             addr,
             socket_mode: settings.socket_mode.unwrap_or_default(),

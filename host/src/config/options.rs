@@ -12,7 +12,7 @@ use sandbox::Ledger;
 use super::address::Address;
 use super::file_mode::FileMode;
 use super::values::{CacheDir, Size, Span};
-use super::{LogFormat, PoolKind};
+use super::{LogFormat, PoolKind, Wasi03};
 
 /// The most workers that one pool may have; each reserves address space.
 pub(super) const MOST_WORKERS: u32 = 1024;
@@ -178,6 +178,7 @@ pub(super) fn groups() -> Vec<Group> {
                 facts("watch", OFF),
                 facts("probe", NONE),
                 facts("cache-dir", CacheDir::default()),
+                facts("wasi-03", name_of(Wasi03::default())),
                 COMPILE_TIMEOUT.facts(),
             ],
         ),

@@ -14,7 +14,7 @@ use super::file_mode::FileMode;
 use super::host_name::HostName;
 use super::routes::{self, HandlerSettings};
 use super::values::{AuditTo, CacheDir, EnvPair, Probe, Size, Span, positive};
-use super::{LogFormat, PoolKind};
+use super::{LogFormat, PoolKind, Wasi03};
 
 /// The options as they were given, each with its name on the command line, its
 /// variable `SWAPBOX_*` and its key in the file.
@@ -53,6 +53,12 @@ pub struct Settings {
     /// used.
     #[arg(long, env = "SWAPBOX_CACHE_DIR", hide_env = true, value_name = "DIR|none")]
     pub cache_dir: Option<CacheDir>,
+    /// Where handlers of WASI 0.3 may run
+    ///
+    /// Their engine has tasks and streams, which is newer code than all else of wasmtime. `process` refuses them where
+    /// handlers run in threads of the server, `off` refuses them anywhere.
+    #[arg(long, env = "SWAPBOX_WASI_03", hide_env = true, value_enum)]
+    pub wasi_03: Option<Wasi03>,
     /// Processor time that compiling a handler may take
     ///
     /// The time is rounded up to whole seconds. By the clock it is ten times that.
@@ -270,6 +276,7 @@ impl Settings {
             watch: self.watch.or(other.watch),
             probe: self.probe.or(other.probe),
             cache_dir: self.cache_dir.or(other.cache_dir),
+            wasi_03: self.wasi_03.or(other.wasi_03),
             compile_timeout: self.compile_timeout.or(other.compile_timeout),
             addr: self.addr.or(other.addr),
             port: self.port.or(other.port),

@@ -17,7 +17,7 @@ use anyhow::Context as _;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::process::{Signal, nice, set_parent_process_death_signal};
 use sandbox::HandlerLimits;
-use sandbox::{Clock, Examined, Memories, Sandbox};
+use sandbox::{Clock, EngineKind, Examined, Sandbox};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
@@ -273,7 +273,7 @@ fn examine(
     findings: &mut Findings,
     code: &mut File,
 ) -> anyhow::Result<Result<(), String>> {
-    let sandbox = Sandbox::new(limits, Memories::suited_to(component), Clock::Parent)?;
+    let sandbox = Sandbox::new(limits, EngineKind::suited_to(component), Clock::Parent)?;
     let program = match sandbox.examine(component) {
         Ok(Examined { imports, exports, kind, program }) => {
             findings.kind = kind.map(|kind| kind.name().to_owned());

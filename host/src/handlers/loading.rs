@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use bytes::Bytes;
-use sandbox::{HandlerLimits, Sandbox, takes_streams};
+use sandbox::{EngineKind, HandlerLimits, Sandbox, takes_streams};
 use tokio::task::spawn_blocking;
 
 use crate::config::Probe;
@@ -25,6 +25,8 @@ pub struct Loading {
     pub probe: Option<Probe>,
     /// Processor time for compiling one.
     pub compile_timeout: Duration,
+    /// Whether handlers of WASI 0.3 are taken.
+    pub takes_wasi_03: bool,
     /// Whether files are watched, so that they are tried again without being told.
     pub watched: bool,
     /// What counts handlers that are taken up.
@@ -61,6 +63,9 @@ impl Loading {
         limits: HandlerLimits,
         priority: Priority,
     ) -> anyhow::Result<Loaded> {
+        if !self.takes_wasi_03 && EngineKind::suited_to(&component).concurrent {
+            bail!("--wasi-03: a handler of WASI 0.3 is not taken here");
+        }
         let symbols = Symbols::of(&component).map(Arc::new);
         let known = Known { digest, symbols, takes_streams: takes_streams(&component) };
         Ok(Loaded { code: self.code(component, digest, limits, priority).await?, known })

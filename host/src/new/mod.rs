@@ -35,6 +35,9 @@ pub struct Options {
     /// How the handler gets its requests; by default what suits the language
     #[arg(long, value_enum)]
     kind: Option<Kind>,
+    /// The version of WASI of a handler of the kind http, by default 0.2
+    #[arg(long, value_enum)]
+    wasi: Option<Wasi>,
 }
 
 /// A language that there are templates for.
@@ -64,13 +67,36 @@ pub enum Kind {
     Command,
 }
 
-/// No template is of this kind in this language.
+/// A version of WASI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Wasi {
+    /// Runs in every server of components
+    #[value(name = "0.2")]
+    V02,
+    /// Has tasks, and bodies that are streams
+    #[value(name = "0.3")]
+    V03,
+}
+
+/// No template is of this kind, or of this WASI, in this language.
 #[derive(Debug, thiserror::Error)]
-#[error("--kind {wanted}: the templates in {language} are of the kind {offered}", wanted = value(*.wanted))]
-pub struct NoTemplate {
-    language: &'static str,
-    wanted: Kind,
-    offered: String,
+pub enum NoTemplate {
+    /// None is of this kind.
+    #[error("--kind {wanted}: the templates in {language} are of the kind {offered}", wanted = value(*.wanted))]
+    Kind {
+        /// The language's name.
+        language: &'static str,
+        /// The kind that was asked for.
+        wanted: Kind,
+        /// The kinds that there are.
+        offered: String,
+    },
+    /// None is of WASI 0.3.
+    #[error("--wasi 0.3: the templates for it are of the kind http, in {offered}")]
+    Wasi {
+        /// The languages that have such.
+        offered: String,
+    },
 }
 
 /// A project that is to be made.
@@ -84,18 +110,26 @@ impl Options {
     /// The project that was asked for.
     ///
     /// # Errors
-    /// When the language has no template of this kind.
+    /// When the language has no template of this kind and this WASI.
     pub fn project(self) -> Result<Project, NoTemplate> {
-        let Self { name, language, kind } = self;
-        let of_language = || TEMPLATES.iter().filter(move |template| template.language == language);
-        let is_wanted = |template: &&Template| kind.is_none_or(|kind| template.kind == kind);
-        match of_language().find(is_wanted) {
+        let Self { name, language, kind, wasi } = self;
+        let wasi = wasi.unwrap_or(Wasi::V02);
+        let of_kind = |template: &&Template| {
+            template.language == language && kind.is_none_or(|kind| template.kind == kind)
+        };
+        let mut of_kind = TEMPLATES.iter().filter(of_kind).peekable();
+        if of_kind.peek().is_none() {
+            return Err(NoTemplate::Kind {
+                language: language.title(),
+                wanted: kind.unwrap_or(Kind::Http),
+                offered: named(|t| (t.language == language).then(|| value(t.kind))),
+            });
+        }
+        match of_kind.find(|template| template.wasi == wasi) {
             Some(template) => Ok(Project { name, template }),
-            None => {
-                let kinds: Vec<_> = of_language().map(|template| value(template.kind)).collect();
-                let wanted = kind.unwrap_or(Kind::Http);
-                Err(NoTemplate { language: language.title(), wanted, offered: kinds.join(", ") })
-            }
+            None => Err(NoTemplate::Wasi {
+                offered: named(|t| (t.wasi == wasi).then(|| t.language.title().to_owned())),
+            }),
         }
     }
 }
@@ -144,10 +178,14 @@ impl Project {
     }
 
     fn next_steps(&self) -> Result<String, std::fmt::Error> {
-        let Template { language, kind, tools, build, wasm, .. } = *self.template;
+        let Template { language, kind, wasi, tools, build, wasm, .. } = *self.template;
         let name = self.name.as_str();
         let mut text = String::new();
         writeln!(text, "{name}: a handler in {}, of the kind {}", language.title(), value(kind))?;
+        let is_choice = |t: &Template| t.language == language && t.kind == kind && t.wasi != wasi;
+        if TEMPLATES.iter().any(is_choice) {
+            writeln!(text, "{}", wasi.said())?;
+        }
         writeln!(text, "  cd {name}")?;
         for step in [tools, build] {
             writeln!(text, "  {}", self.fill(step))?;
@@ -170,9 +208,32 @@ impl Language {
     }
 }
 
+impl Wasi {
+    /// What a handler of this version has, and the other one would have.
+    const fn said(self) -> &'static str {
+        match self {
+            Self::V02 => {
+                "It is of WASI 0.2, which every server of components runs. \
+                 With --wasi 0.3 it has tasks, and its bodies are streams."
+            }
+            Self::V03 => {
+                "It is of WASI 0.3: it has tasks, and its bodies are streams. \
+                 With --wasi 0.2 every server of components runs it."
+            }
+        }
+    }
+}
+
 /// A kind as the command line has it.
 fn value(kind: Kind) -> String {
     kind.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+/// What `name` makes of the templates, each name once.
+fn named(name: impl Fn(&Template) -> Option<String>) -> String {
+    let mut names: Vec<_> = TEMPLATES.iter().filter_map(name).collect();
+    names.dedup();
+    names.join(", ")
 }
 
 /// Writes a file that is not there yet, with the directories above it.
@@ -211,9 +272,11 @@ mod tests {
     }
 
     #[test]
-    fn no_pair_of_language_and_kind_has_two_templates() {
-        let mut pairs: Vec<_> =
-            TEMPLATES.iter().map(|t| format!("{:?} {:?}", t.language, t.kind)).collect();
+    fn no_language_kind_and_wasi_has_two_templates() {
+        let mut pairs: Vec<_> = TEMPLATES
+            .iter()
+            .map(|t| format!("{:?} {:?} {:?}", t.language, t.kind, t.wasi))
+            .collect();
         let count = pairs.len();
         pairs.sort();
         pairs.dedup();

@@ -1,13 +1,14 @@
-//! The templates: one for each pair of a language and a kind that `host/tests/languages/run` builds
+//! The templates: one for each language, kind and version of WASI that `host/tests/languages/run` builds
 //! and drives.
 
-use super::{Kind, Language};
+use super::{Kind, Language, Wasi};
 
 /// What a project is made of. `{{…}}` in its texts is filled in.
 #[derive(Debug)]
 pub(super) struct Template {
     pub language: Language,
     pub kind: Kind,
+    pub wasi: Wasi,
     /// The command that gets what `build` needs.
     pub tools: &'static str,
     /// The command that builds the handler.
@@ -24,8 +25,17 @@ pub(super) struct Template {
 type File = (&'static str, &'static str);
 
 /// Every template; the first one of a language is its default.
-pub(super) const TEMPLATES: &[Template] =
-    &[RUST_HTTP, RUST_BYTES, RUST_COMMAND, C_COMMAND, JAVASCRIPT_HTTP, PYTHON_HTTP, GO_COMMAND];
+pub(super) const TEMPLATES: &[Template] = &[
+    RUST_HTTP,
+    RUST_SERVICE,
+    RUST_BYTES,
+    RUST_COMMAND,
+    C_COMMAND,
+    JAVASCRIPT_HTTP,
+    PYTHON_HTTP,
+    PYTHON_SERVICE,
+    GO_COMMAND,
+];
 
 /// The text of a file below `host/templates`.
 macro_rules! text {
@@ -41,6 +51,11 @@ const CARGO_IGNORED: File = (".gitignore", "/target\n");
 const CARGO_CONFIG: File = (".cargo/config.toml", text!("rust/config.toml"));
 const RUST_HANDLER: File = ("src/handler.rs", text!("rust/handler.rs"));
 
+const PYTHON_IGNORED: File = (".gitignore", "/handler.wasm\n/tools\n__pycache__\n");
+const PYTHON_MAKEFILE: File = ("Makefile", text!("python/Makefile"));
+const PYTHON_ANSWER: File = ("answer.py", text!("python/answer.py"));
+const PYTHON_TEST: File = ("test_answer.py", text!("python/test_answer.py"));
+
 const IO_WIT: File = ("wit/deps/io.wit", text!("wit/io.wit"));
 const CLOCKS_WIT: File = ("wit/deps/clocks.wit", text!("wit/clocks.wit"));
 const HTTP_WIT: File = ("wit/deps/http.wit", text!("wit/http.wit"));
@@ -50,6 +65,7 @@ const FILESYSTEM_WIT: File = ("wit/deps/filesystem.wit", text!("wit/filesystem.w
 const RUST_HTTP: Template = Template {
     language: Language::Rust,
     kind: Kind::Http,
+    wasi: Wasi::V02,
     tools: "rustup target add wasm32-wasip2",
     build: "cargo build --release --target wasm32-wasip2",
     test: "cargo test\n./test.sh",
@@ -63,6 +79,22 @@ const RUST_HTTP: Template = Template {
         ("src/main.rs", text!("rust/http.rs")),
         RUST_HANDLER,
     ],
+};
+
+const RUST_SERVICE: Template = Template {
+    wasi: Wasi::V03,
+    // A library's file has underscores.
+    wasm: "target/wasm32-wasip2/release/{{crate}}.wasm",
+    files: &[
+        README,
+        TEST,
+        CARGO_IGNORED,
+        CARGO_CONFIG,
+        ("Cargo.toml", text!("rust/service.toml")),
+        ("src/lib.rs", text!("rust/service.rs")),
+        RUST_HANDLER,
+    ],
+    ..RUST_HTTP
 };
 
 const RUST_BYTES: Template = Template {
@@ -99,6 +131,7 @@ const RUST_COMMAND: Template = Template {
 const C_COMMAND: Template = Template {
     language: Language::C,
     kind: Kind::Command,
+    wasi: Wasi::V02,
     tools: "make tools",
     build: "make",
     test: "make test",
@@ -115,6 +148,7 @@ const C_COMMAND: Template = Template {
 const JAVASCRIPT_HTTP: Template = Template {
     language: Language::JavaScript,
     kind: Kind::Http,
+    wasi: Wasi::V02,
     tools: "npm install",
     build: "npm run build",
     test: "npm test",
@@ -136,6 +170,7 @@ const JAVASCRIPT_HTTP: Template = Template {
 const PYTHON_HTTP: Template = Template {
     language: Language::Python,
     kind: Kind::Http,
+    wasi: Wasi::V02,
     tools: "make tools",
     build: "make",
     test: "make test",
@@ -143,11 +178,11 @@ const PYTHON_HTTP: Template = Template {
     files: &[
         README,
         TEST,
-        (".gitignore", "/handler.wasm\n/tools\n__pycache__\n"),
-        ("Makefile", text!("python/Makefile")),
+        PYTHON_IGNORED,
+        PYTHON_MAKEFILE,
         ("app.py", text!("python/app.py")),
-        ("answer.py", text!("python/answer.py")),
-        ("test_answer.py", text!("python/test_answer.py")),
+        PYTHON_ANSWER,
+        PYTHON_TEST,
         ("wit/handler.wit", text!("python/handler.wit")),
         IO_WIT,
         CLOCKS_WIT,
@@ -155,9 +190,27 @@ const PYTHON_HTTP: Template = Template {
     ],
 };
 
+const PYTHON_SERVICE: Template = Template {
+    wasi: Wasi::V03,
+    files: &[
+        README,
+        TEST,
+        PYTHON_IGNORED,
+        PYTHON_MAKEFILE,
+        ("app.py", text!("python/service.py")),
+        PYTHON_ANSWER,
+        PYTHON_TEST,
+        ("wit/handler.wit", text!("python/service.wit")),
+        ("wit/deps/clocks.wit", text!("wit/clocks03.wit")),
+        ("wit/deps/http.wit", text!("wit/http03.wit")),
+    ],
+    ..PYTHON_HTTP
+};
+
 const GO_COMMAND: Template = Template {
     language: Language::Go,
     kind: Kind::Command,
+    wasi: Wasi::V02,
     tools: "go version    # 1.24 or newer: https://go.dev/dl",
     build: "make",
     test: "make test",

@@ -71,3 +71,4 @@ mod tutorial;
 mod unix_clients;
 mod uploads;
 mod validators;
+mod wasi03;

@@ -9,9 +9,10 @@ use std::process::{Command, Output};
 use crate::support::{clean, has_program, host, output};
 
 /// Each pair of a language and a kind, with the files that its projects have besides [`EVERY`]. The first
-/// one of a language is its default.
+/// one of a language is its default. What is behind the kind's `-` is the version of WASI.
 const PAIRS: &[(&str, &str, &[&str])] = &[
     ("rust", "http", &["Cargo.toml", ".cargo/config.toml", "src/main.rs", "src/handler.rs"]),
+    ("rust", "http-0.3", &["Cargo.toml", ".cargo/config.toml", "src/lib.rs", "src/handler.rs"]),
     (
         "rust",
         "bytes",
@@ -46,6 +47,19 @@ const PAIRS: &[(&str, &str, &[&str])] = &[
             "wit/deps/io.wit",
         ],
     ),
+    (
+        "python",
+        "http-0.3",
+        &[
+            "Makefile",
+            "answer.py",
+            "app.py",
+            "test_answer.py",
+            "wit/handler.wit",
+            "wit/deps/clocks.wit",
+            "wit/deps/http.wit",
+        ],
+    ),
     ("go", "command", &["Makefile", "go.mod", "handler.go", "handler_test.go"]),
 ];
 
@@ -60,7 +74,9 @@ fn new(parent: &Path, args: &[&str]) -> Output {
 }
 
 fn make(parent: &Path, name: &str, language: &str, kind: &str) -> PathBuf {
-    let output = new(parent, &[name, "--language", language, "--kind", kind]);
+    let (kind, wasi) = kind.split_once('-').unwrap_or((kind, "0.2"));
+    let args = [name, "--language", language, "--kind", kind, "--wasi", wasi];
+    let output = new(parent, &args);
     assert!(output.status.success(), "{language} {kind}: {output:?}");
     parent.join(name)
 }
@@ -88,7 +104,7 @@ fn files(directory: &Path) -> Vec<String> {
 fn each_pair_has_the_files_that_belong_to_it_with_nothing_left_to_fill_in() {
     let parent = tempfile::tempdir().unwrap();
     for (language, kind, own) in PAIRS {
-        let name = format!("my-{language}-{kind}");
+        let name = format!("my-{language}-{kind}").replace('.', "");
         let project = make(parent.path(), &name, language, kind);
         let mut expected: Vec<_> = own.iter().chain(EVERY).map(ToString::to_string).collect();
         expected.sort();
@@ -105,6 +121,7 @@ fn each_pair_has_the_files_that_belong_to_it_with_nothing_left_to_fill_in() {
         assert!(test.contains(&format!("\"Hello from {name}\"")), "{test}");
         let readme = fs::read_to_string(project.join("README.md")).unwrap();
         assert!(readme.starts_with(&format!("# {name}\n")), "{readme}");
+        let kind = kind.split('-').next().unwrap();
         assert!(readme.contains(&format!("of the kind {kind}.")), "{readme}");
     }
 }
@@ -114,6 +131,7 @@ fn the_default_is_rust_and_each_language_has_a_default_kind() {
     let parent = tempfile::tempdir().unwrap();
     let said = |args: &[&str]| String::from_utf8(new(parent.path(), args).stdout).unwrap();
     let expected = "greet: a handler in Rust, of the kind http
+It is of WASI 0.2, which every server of components runs. With --wasi 0.3 it has tasks, and its bodies are streams.
   cd greet
   rustup target add wasm32-wasip2
   cargo build --release --target wasm32-wasip2
@@ -163,6 +181,10 @@ fn bad_usage_is_one_line_and_status_2() {
     check(&["a", "--language", "go", "--kind", "http"], &["--kind http", "Go", "command"]);
     check(&["a", "--language", "c", "--kind", "bytes"], &["--kind bytes", "C", "command"]);
     check(&["a", "--language", "python", "--kind", "command"], &["Python", "http"]);
+    check(&["a", "--wasi", "0.1"], &["0.1", "0.2, 0.3"]);
+    let of_03 = &["--wasi 0.3", "of the kind http, in Rust, Python"];
+    check(&["a", "--language", "go", "--wasi", "0.3"], of_03);
+    check(&["a", "--kind", "bytes", "--wasi", "0.3"], of_03);
 }
 
 #[test]
@@ -219,7 +241,8 @@ fn check_syntax(project: &Path, program: &str, args: &[&str]) {
 fn what_can_be_read_without_tools_is_well_formed() {
     let parent = tempfile::tempdir().unwrap();
     for (language, kind, own) in PAIRS {
-        let project = make(parent.path(), &format!("{language}-{kind}"), language, kind);
+        let name = format!("{language}-{kind}").replace('.', "");
+        let project = make(parent.path(), &name, language, kind);
         check_syntax(&project, "bash", &["-n", "test.sh"]);
         for file in *own {
             let source = project.join(file);

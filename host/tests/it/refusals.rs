@@ -80,7 +80,9 @@ fn components_of_other_kinds_are_called_by_their_names() {
     let another = "of another version of WASI, as it exports ";
     let http = export("wasi:http/incoming-handler@0.3.0");
     check(&http, &["a wasi:http component", another, "build it for WASI 0.2"]);
-    check(&export("wasi:http/handler@0.3.0"), &["a wasi:http component", another]);
+    let draft = export("wasi:http/handler@0.3.0-rc-2026-03-15");
+    check(&draft, &["a wasi:http component", another]);
+    check(&export("wasi:http/handler@0.3.1"), &["without its function `handle`"]);
     check(&export("wasi:cli/run@0.3.0"), &["a command component", another]);
     check("(component)", &["does not export `handle: func(request: list<u8>) -> list<u8>`, nor"]);
     check(&components::wrong_export(), &["but another type of it", "wasi:cli/run"]);

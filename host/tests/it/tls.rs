@@ -141,6 +141,7 @@ fn handlers_are_told_that_clients_use_tls(pool: &str) {
     for (name, target, expected) in [
         ("cgi", "/environment", "HTTPS=on\n"),
         ("cgi", "/environment", "SERVER_PORT=443\n"),
+        ("service", "/request", "scheme Scheme::Https\n"),
         ("exchange", "/request", "scheme Some(Scheme::Https)\n"),
     ] {
         let server = files.serve(pool, &["--handler", &handler(name)]);

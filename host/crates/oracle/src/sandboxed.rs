@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use rustix::fs::{Mode, OFlags};
 use sandbox::{
-    Call, CallContext, Clock, DirStreamPool, Handler, HandlerLimits, Ledger, Memories, OpenFile,
+    Call, CallContext, Clock, DirStreamPool, EngineKind, Handler, HandlerLimits, Ledger, OpenFile,
     Permission, Preopen, Program, Sandbox, Usage,
 };
 
@@ -38,7 +38,7 @@ impl Sandboxed {
     /// # Errors
     /// When it is none.
     pub fn new(component: &[u8]) -> anyhow::Result<Self> {
-        let sandbox = Sandbox::new(LIMITS, Memories::suited_to(component), Clock::Epoch)?;
+        let sandbox = Sandbox::new(LIMITS, EngineKind::suited_to(component), Clock::Epoch)?;
         let program = sandbox.compile(component).map_err(|why| anyhow::anyhow!("{why}"))?;
         Ok(Self { sandbox, program })
     }

@@ -6,18 +6,20 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::component::{ComponentExportIndex, Instance, Resource, WasmList};
-use wasmtime::{CallHook, OutOfMemory, Store, Trap, UpdateDeadline, WasmBacktrace, WasmCoreDump};
+use wasmtime::{CallHook, Store, Trap, UpdateDeadline};
 
-use super::cause::{self, Cause, Refused};
+use super::cause::Cause;
 #[cfg(feature = "holes")]
 use super::engine::Deadline;
 use super::engine::{LONG_CALL, Sandbox};
+use super::failure::{NotInstantiated, classify};
 use super::handler::{Entry, Handler};
 use super::limits::Ceiling;
 use super::monitor::{
     Captured, DeadlinePassed, Exited, IncomingRequest, ResponseOutparam, State, Supervisor,
 };
 use super::response::{Message, Response};
+use super::service;
 use super::spooled::SpooledBody;
 use super::turns::TURNS;
 #[cfg(feature = "holes")]
@@ -151,9 +153,10 @@ impl Sandbox {
         let mut store = self.store(handler, context, deadline);
         self.arm(&mut store, deadline);
         begin(&mut store, handler, request, context.client);
-        let instance = instantiate(&mut store, handler);
+        let instance = instantiate(&mut store, handler, deadline);
         let timing = began.map(|began| Timing { began, instantiated: started.elapsed() });
-        let answered = instance.and_then(|instance| invoke(&mut store, instance, handler, request));
+        let answered =
+            instance.and_then(|instance| invoke(&mut store, instance, handler, request, deadline));
         let answered = self.judge(answered, &mut store);
         let captured = store.data_mut().end();
         let (result, cause) = match answered {
@@ -176,6 +179,9 @@ impl Sandbox {
         let state = State::new(&handler.grants, context, deadline, ceiling, response);
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.ceiling);
+        if self.kind.concurrent {
+            service::limit(&mut store);
+        }
         store
     }
 
@@ -190,6 +196,7 @@ impl Sandbox {
         // make many slow host calls without either.
         let time = self.deadline(deadline);
         match self.line() {
+            Some(line) if self.kind.concurrent => service::take_turns(store, line, deadline),
             Some(line) => take_turns(store, line, deadline),
             None => wait_for_turns(store, deadline),
         }
@@ -289,8 +296,12 @@ fn begin(store: &mut Store<State>, handler: &Handler, request: &[u8], client: Op
 pub(super) fn instantiate(
     store: &mut Store<State>,
     handler: &Handler,
+    deadline: Instant,
 ) -> wasmtime::Result<Instance> {
-    let instance = handler.pre.instantiate(store);
+    let instance = match &handler.entry {
+        Entry::Service(_) => service::instantiate(store, handler, deadline),
+        _ => handler.pre.instantiate(store),
+    };
     instance.map_err(|error| error.context(NotInstantiated))
 }
 
@@ -299,6 +310,7 @@ pub(super) fn invoke(
     instance: Instance,
     handler: &Handler,
     request: &[u8],
+    deadline: Instant,
 ) -> wasmtime::Result<Answer> {
     let is_trial = request.is_empty();
     // Its body is not in the message, and so it is none for `handle`.
@@ -318,6 +330,9 @@ pub(super) fn invoke(
             handle.call(&mut *store, (request,)).map(|(bytes,)| Answer::Copied(bytes.into()))
         }
         Entry::Http(index) => exchange(store, instance, index, request),
+        Entry::Service(index) => {
+            service::exchange(store, instance, index, request, deadline).map(Answer::Copied)
+        }
         Entry::Command(index) => {
             let run = instance.get_typed_func::<(), (Result<(), ()>,)>(&mut *store, index)?;
             if is_trial {
@@ -360,81 +375,5 @@ fn exit_code(ran: wasmtime::Result<(Result<(), ()>,)>) -> wasmtime::Result<u8> {
             Some(Exited(code)) => Ok(*code),
             None => Err(error),
         },
-    }
-}
-
-/// A guest ended well, and there is no response.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum NotAnswered {
-    /// The handler returned without a response.
-    #[error("it ended without setting a response")]
-    Unset,
-    /// The body was dropped, or is shorter or longer than the response says.
-    #[error("it did not finish the response's body")]
-    Unfinished,
-    /// The handler gave an error in place of a response.
-    #[error("{0}")]
-    Error(String),
-    /// The output is no response of CGI.
-    #[error("its output is no response of CGI: {0}")]
-    Cgi(&'static str),
-}
-
-/// A guest has written more than a response may have.
-#[derive(Debug, thiserror::Error)]
-#[error("the response is too long")]
-pub(super) struct ResponseTooLong;
-
-/// There is no instance, because of the error that this goes with.
-#[derive(Debug, thiserror::Error)]
-#[error("the handler could not be instantiated")]
-struct NotInstantiated;
-
-/// How wasmtime begins to say that a list is longer than the host takes; its error is of a
-/// type that has no name outside.
-const TOO_LONG: &str = "too much data is being copied";
-
-/// The one place where wasmtime's errors are told apart.
-fn classify(error: &wasmtime::Error, store: &mut Store<State>) -> (CallError, Option<Box<Cause>>) {
-    let kind = kind(error, store);
-    let host_call = match kind {
-        CallError::HostCall => Some(store.data().blamed(&error.root_cause().to_string())),
-        _ => None,
-    };
-    let reason = error.downcast_ref().map(NotAnswered::to_string);
-    (kind, Cause::of(error, host_call, reason).map(Box::new))
-}
-
-fn kind(error: &wasmtime::Error, store: &mut Store<State>) -> CallError {
-    if error.is::<DeadlinePassed>() {
-        return CallError::Deadline;
-    }
-    // The host has none; this one takes no context.
-    if error.is::<OutOfMemory>() {
-        return CallError::OutOfMemory;
-    }
-    match error.downcast_ref() {
-        Some(NotAnswered::Error(_)) => return CallError::Reported,
-        Some(_) => return CallError::Unanswered,
-        None => {}
-    }
-    if error.is::<ResponseTooLong>() {
-        return CallError::TooLong;
-    }
-    if let Some(Exited(code)) = error.downcast_ref() {
-        return CallError::Exited(*code);
-    }
-    let was_refused = store.data().ceiling.refused.is_some_and(Refused::is_recent);
-    match error.downcast_ref::<Trap>() {
-        Some(Trap::Interrupt) => CallError::Deadline,
-        // Guests trap when they are refused memory.
-        Some(Trap::UnreachableCodeReached) if was_refused => CallError::OutOfMemory,
-        Some(trap) => CallError::Trap(cause::trap(error, *trap, store)),
-        // It came up while the guest ran: in a host call, by what that asked for or how.
-        None if error.is::<WasmBacktrace>() || error.is::<WasmCoreDump>() => CallError::HostCall,
-        // It wants more than it may have, or there is, from the start.
-        None if was_refused || error.is::<NotInstantiated>() => CallError::OutOfMemory,
-        None if error.root_cause().to_string().starts_with(TOO_LONG) => CallError::TooLong,
-        None => CallError::NoResponse,
     }
 }

@@ -4,8 +4,8 @@ use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker, LinkerInstance, Resource, ResourceType, Val};
 
-use super::handler::{granted, split};
 use super::monitor::State;
+use super::offered::{V3, granted, split};
 
 /// What an import of [`PACKAGE`] comes to.
 pub(super) const GRANT: &str = "nothing: whatever asks for a socket gets access-denied";
@@ -25,6 +25,14 @@ const FUNCTIONS: &[((&str, &str), &str)] = &[
     (("wasi:sockets/udp-create-socket", "create-udp-socket"), "access-denied"),
 ];
 
+/// The functions of it that need no socket in WASI 0.3, and the error code that each fails with, which may have a value
+/// there.
+const FUNCTIONS_03: &[((&str, &str), &str)] = &[
+    (("wasi:sockets/ip-name-lookup", "resolve-addresses"), "permanent-resolver-failure"),
+    (("wasi:sockets/types", "[static]tcp-socket.create"), "access-denied"),
+    (("wasi:sockets/types", "[static]udp-socket.create"), "access-denied"),
+];
+
 /// The resources that [`PACKAGE`] defines; others of its types stand for these.
 const RESOURCES: &[(&str, &str)] = &[
     ("wasi:sockets/network", "network"),
@@ -33,6 +41,8 @@ const RESOURCES: &[(&str, &str)] = &[
     ("wasi:sockets/udp", "outgoing-datagram-stream"),
     ("wasi:sockets/tcp", "tcp-socket"),
     ("wasi:sockets/ip-name-lookup", "resolve-address-stream"),
+    ("wasi:sockets/types", "tcp-socket"),
+    ("wasi:sockets/types", "udp-socket"),
 ];
 
 /// Defines what the component imports of [`PACKAGE`], and instances of types alone.
@@ -43,7 +53,7 @@ pub(super) fn link(
 ) -> wasmtime::Result<()> {
     let ty = component.component_type();
     for (name, item) in ty.imports(engine) {
-        let (package, interface, _) = split(name);
+        let (package, interface, version) = split(name);
         let ComponentItem::ComponentInstance(instance) = item.ty else { continue };
         if package != PACKAGE {
             if granted(name).is_none() {
@@ -54,7 +64,13 @@ pub(super) fn link(
         let mut linked = linker.instance(name)?;
         for (export, item) in instance.exports(engine) {
             match item.ty {
-                ComponentItem::ComponentFunc(_) => deny(&mut linked, interface, export)?,
+                ComponentItem::ComponentFunc(func) if V3(version) => {
+                    let known = known(FUNCTIONS_03, interface, export);
+                    deny_03(&mut linked, export, func.async_(), known)?;
+                }
+                ComponentItem::ComponentFunc(_) => {
+                    deny(&mut linked, export, known(FUNCTIONS, interface, export))?;
+                }
                 ComponentItem::Resource(_) if RESOURCES.contains(&(interface, export)) => {
                     linked.resource(export, ResourceType::host::<Socket>(), |_, _| Ok(()))?;
                 }
@@ -65,15 +81,50 @@ pub(super) fn link(
     Ok(())
 }
 
-/// Defines a function that fails, or gives the network; all others are called with a socket, and there is
-/// none.
-fn deny(
-    linked: &mut LinkerInstance<'_, State>,
+/// A function that can be called, with its error code; all others are called with a socket, and there is none.
+type Known = Result<((&'static str, &'static str), &'static str), NoNetwork>;
+
+fn known(
+    functions: &[((&'static str, &'static str), &'static str)],
     interface: &str,
     export: &str,
+) -> Known {
+    let known = functions.iter().copied().find(|(known, _)| *known == (interface, export));
+    known.ok_or_else(|| NoNetwork(format!("{interface} {export}")))
+}
+
+/// Defines a function of WASI 0.3 that fails, whether or not a task may wait for it.
+fn deny_03(
+    linked: &mut LinkerInstance<'_, State>,
+    export: &str,
+    is_async: bool,
+    known: Known,
 ) -> wasmtime::Result<()> {
-    let known = FUNCTIONS.iter().copied().find(|(known, _)| *known == (interface, export));
-    let unknown = NoNetwork(format!("{interface} {export}"));
+    let deny = move |state: &mut State, results: &mut [Val]| {
+        let (function, code) = known.clone()?;
+        state.deny_network(function);
+        if let Some(result) = results.first_mut() {
+            *result = Val::Result(Err(Some(Box::new(Val::Variant(code.into(), None)))));
+        }
+        wasmtime::Result::Ok(())
+    };
+    match is_async {
+        true => linked.func_new_concurrent(export, move |accessor, _, _, results| {
+            let denied = accessor.with(|mut access| deny(access.get(), results));
+            Box::pin(async { denied })
+        }),
+        false => {
+            linked.func_new(export, move |mut store, _, _, results| deny(store.data_mut(), results))
+        }
+    }
+}
+
+/// Defines a function that fails, or gives the network.
+fn deny(
+    linked: &mut LinkerInstance<'_, State>,
+    export: &str,
+    known: Known,
+) -> wasmtime::Result<()> {
     linked.func_new(export, move |mut store, _, arguments, results| {
         // What was lent has to be given back.
         for argument in arguments {
@@ -81,8 +132,8 @@ fn deny(
                 lent.resource_drop(&mut store)?;
             }
         }
-        let known = known.zip(results.first_mut());
-        let ((function, code), result) = known.ok_or_else(|| unknown.clone())?;
+        let (function, code) = known.clone()?;
+        let Some(result) = results.first_mut() else { return Ok(()) };
         *result = if function == NETWORK {
             store.data_mut().asks_for_network(function);
             let network = Resource::<Socket>::new_own(0);

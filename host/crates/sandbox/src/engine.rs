@@ -12,20 +12,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
-use wasmparser::{Parser, Payload};
 use wasmtime::component::Linker;
 use wasmtime::{Config, Engine, WasmBacktraceDetails};
 
 use super::cause::MAX_FRAMES;
 use super::component::adapted::ADAPTER;
 use super::component::borrowed_result::BORROWED_RESULT;
-use super::component::complexity::Complexity;
+use super::engine_kind::{COMPARE, EngineKind, MAX_RECYCLED, Memories};
+use super::fiber_stacks::{FIBER_STACK, FiberStacks};
 use super::linear_memory::imaged::ImagedMemories;
 use super::linear_memory::{GUARD, RESERVATION, RecyclingMemories};
 use super::monitor::{self, State};
 use super::program;
 use crate::limits::HandlerLimits;
-use ablation::Trick;
 
 /// How often a computing guest looks at the clock.
 pub(super) const TICK: Duration = Duration::from_millis(10);
@@ -37,13 +36,9 @@ pub(super) const LONG_CALL: u64 = 3;
 /// server uses no CPU.
 const IDLE_TICKS: u32 = 100;
 
-/// The largest memory from the start, in bytes, that is cleared as a whole and used again. Of a larger one, the
-/// pages are looked for that were written to: to clear the 1 MiB that a program in Rust starts with takes longer.
-pub(super) const MAX_RECYCLED: u64 = 1 << 18;
-
 /// Native stack that compiled guest code may use, in bytes. Deeper recursion
 /// traps. Threads that run guests need room for this and the host's own frames.
-const WASM_STACK: usize = 512 << 10;
+pub(super) const WASM_STACK: usize = 512 << 10;
 
 /// Who ends a call that computes past its deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,50 +49,6 @@ pub enum Clock {
     Parent,
 }
 
-/// Where the linear memories of instances come from. An access beyond the end of either meets a page that is
-/// not accessible.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Memories {
-    /// From instances that ended, after which they are cleared (`linear_memory`).
-    Recycling,
-    /// As [`Recycling`](Self::Recycling), but an instance that grows does so without a system call,
-    /// as far as others have grown. So what lies beyond its end may be accessible, and machine code
-    /// compares every address with the end. That makes a handler slower that computes, and one
-    /// faster that only moves bytes.
-    Compared,
-    /// As [`Recycling`](Self::Recycling), but what an instance starts with is mapped, and copied where it
-    /// writes to it; and only the pages are cleared that it wrote to (`linear_memory::imaged`).
-    CopyOnWrite,
-}
-
-impl Memories {
-    pub(super) const ALL: [Self; 3] = [Self::Recycling, Self::Compared, Self::CopyOnWrite];
-
-    /// What costs less for a component: to clear what its instances have from the start, or to
-    /// map it.
-    #[must_use]
-    pub fn suited_to(wasm: &[u8]) -> Self {
-        match Complexity::of(wasm) {
-            _ if Trick::RecycledMemories.is_left_out() => Self::CopyOnWrite,
-            Ok(complexity) if complexity.largest_memory > MAX_RECYCLED => Self::CopyOnWrite,
-            Ok(_) if Trick::ComparedAddresses.is_left_out() => Self::Recycling,
-            Ok(_) if asks_for_comparisons(wasm) => Self::Compared,
-            // The compiler says what is wrong with it.
-            _ => Self::Recycling,
-        }
-    }
-}
-
-/// The custom section by which a module asks for [`Memories::Compared`], whatever it holds.
-const COMPARE: &str = "swapbox:compare-addresses";
-
-fn asks_for_comparisons(wasm: &[u8]) -> bool {
-    let mut payloads = Parser::new(0).parse_all(wasm).map_while(Result::ok);
-    payloads.any(
-        |payload| matches!(payload, Payload::CustomSection(section) if section.name() == COMPARE),
-    )
-}
-
 /// A configured engine with its linker and, for [`Clock::Epoch`], its ticker.
 ///
 /// Cheap to share behind an `Arc`; all methods take `&self`.
@@ -105,11 +56,13 @@ pub struct Sandbox {
     pub(super) engine: Engine,
     pub(super) linker: Linker<State>,
     pub(super) limits: HandlerLimits,
-    pub(super) kind: Memories,
+    pub(super) kind: EngineKind,
     /// Where memories come from that are used again.
     pub(super) memories: Arc<RecyclingMemories>,
     /// Where memories come from that begin with much.
     pub(super) imaged: Arc<ImagedMemories>,
+    /// The stacks of tasks that wait; none are made where there are no tasks.
+    stacks: Arc<FiberStacks>,
     ticker: Option<Ticker>,
 }
 
@@ -118,20 +71,21 @@ impl Sandbox {
     ///
     /// # Errors
     /// When wasmtime rejects the configuration, or the ticker thread cannot be started.
-    pub fn new(limits: HandlerLimits, memories: Memories, clock: Clock) -> anyhow::Result<Self> {
-        let (kind, memories) = (memories, Arc::new(recycling(memories, limits)));
+    pub fn new(limits: HandlerLimits, kind: EngineKind, clock: Clock) -> anyhow::Result<Self> {
+        let memories = Arc::new(recycling(kind, limits));
         let imaged = Arc::new(ImagedMemories::new(limits.memory));
-        if clock == Clock::Epoch && kind == Memories::CopyOnWrite {
+        if clock == Clock::Epoch && kind.memories == Memories::CopyOnWrite {
             imaged.look_at_pages();
         }
-        let engine = engine(kind, Arc::clone(&memories), Arc::clone(&imaged))?;
+        let stacks = Arc::default();
+        let engine = engine(kind, Arc::clone(&memories), Arc::clone(&imaged), Arc::clone(&stacks))?;
         let mut linker = Linker::new(&engine);
-        monitor::add_to_linker(&mut linker).map_err(anyhow::Error::from)?;
+        monitor::add_to_linker(&mut linker, kind.concurrent).map_err(anyhow::Error::from)?;
         let ticker = match clock {
             Clock::Epoch => Some(Ticker::start(engine.clone())?),
             Clock::Parent => None,
         };
-        Ok(Self { engine, linker, limits, kind, memories, imaged, ticker })
+        Ok(Self { engine, linker, limits, kind, memories, imaged, stacks, ticker })
     }
 
     /// A digest of all that decides which machine code comes of a component: wasmtime's
@@ -141,10 +95,11 @@ impl Sandbox {
     /// When wasmtime rejects the configuration.
     pub fn settings(limits: HandlerLimits) -> anyhow::Result<[u8; 32]> {
         let mut hasher = Sha256Hasher(Sha256::new());
-        for memories in Memories::ALL {
-            let recycling = Arc::new(recycling(memories, limits));
+        for kind in EngineKind::all() {
+            let recycling = Arc::new(recycling(kind, limits));
             let imaged = Arc::new(ImagedMemories::new(limits.memory));
-            engine(memories, recycling, imaged)?.precompile_compatibility_hash().hash(&mut hasher);
+            let engine = engine(kind, recycling, imaged, Arc::default())?;
+            engine.precompile_compatibility_hash().hash(&mut hasher);
         }
         MAX_RECYCLED.hash(&mut hasher);
         COMPARE.hash(&mut hasher);
@@ -162,7 +117,7 @@ impl Sandbox {
     /// # Errors
     /// When they cannot be mapped.
     pub fn share(&self, fd: BorrowedFd<'_>, offset: u64, regions: usize) -> io::Result<()> {
-        if self.kind == Memories::CopyOnWrite {
+        if self.kind.memories == Memories::CopyOnWrite {
             self.imaged.look_at_pages();
         }
         self.memories.share(fd, offset, regions)
@@ -180,6 +135,7 @@ impl Sandbox {
     pub fn trim(&self) {
         self.memories.trim();
         self.imaged.trim();
+        self.stacks.trim();
     }
 
     /// What says when the time of a call is up that begins now, with the deadline `at`. By ticks it is as
@@ -259,14 +215,15 @@ impl Hasher for Sha256Hasher {
 /// Ticks that never pass; far from where the engine's counter would overflow.
 const MANY_TICKS: u64 = u64::MAX / 4;
 
-fn recycling(memories: Memories, limits: HandlerLimits) -> RecyclingMemories {
-    RecyclingMemories::new(limits.memory, memories != Memories::Compared)
+fn recycling(kind: EngineKind, limits: HandlerLimits) -> RecyclingMemories {
+    RecyclingMemories::new(limits.memory, kind.memories != Memories::Compared)
 }
 
 fn engine(
-    memories: Memories,
+    kind: EngineKind,
     recycling: Arc<RecyclingMemories>,
     imaged: Arc<ImagedMemories>,
+    stacks: Arc<FiberStacks>,
 ) -> anyhow::Result<Engine> {
     let mut config = Config::new();
     config
@@ -279,10 +236,17 @@ fn engine(
         // A trap's globals say whether it was the stack that overflowed.
         .coredump_on_trap(true)
         .wasm_memory64(false)
-        .wasm_relaxed_simd(false);
+        .wasm_relaxed_simd(false)
+        .concurrency_support(kind.concurrent);
+    if kind.concurrent {
+        config
+            .wasm_component_model_async(true)
+            .async_stack_size(FIBER_STACK)
+            .with_host_stack(stacks);
+    }
     // What memories begin with is mapped here, or copied.
     config.memory_init_cow(false);
-    match memories {
+    match kind.memories {
         Memories::Recycling | Memories::CopyOnWrite => config
             .memory_reservation(RESERVATION as u64)
             .memory_guard_size(GUARD as u64)
@@ -292,7 +256,7 @@ fn engine(
             config.memory_reservation(0).memory_guard_size(0).memory_may_move(true)
         }
     };
-    match memories {
+    match kind.memories {
         Memories::Recycling | Memories::Compared => config.with_host_memory(recycling),
         Memories::CopyOnWrite => config.with_host_memory(imaged),
     };
@@ -390,25 +354,6 @@ fn tick(engine: &Engine, shared: &Shared) {
             engine.increment_epoch();
             shared.ticks.fetch_add(1, Ordering::Relaxed);
             next += TICK;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_component_gets_the_memories_that_suit_it() {
-        for (module, expected) in [
-            ("(memory 2)", Memories::Recycling),
-            ("(memory 2) (@custom \"swapbox:compare-addresses\" \"\")", Memories::Compared),
-            ("(memory 40) (@custom \"swapbox:compare-addresses\" \"\")", Memories::CopyOnWrite),
-        ] {
-            let text =
-                format!("(component (core module $m {module}) (core instance (instantiate $m)))");
-            let wasm = wat::parse_str(text).expect(module);
-            assert_eq!(Memories::suited_to(&wasm), expected, "{module}");
         }
     }
 }

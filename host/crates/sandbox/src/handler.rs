@@ -11,7 +11,8 @@ use super::component::declared::{Declared, why_invalid};
 use super::component::initial_image;
 use super::component::kind::Kind;
 use super::denied;
-use super::engine::{MAX_RECYCLED, Memories, Sandbox};
+use super::engine::Sandbox;
+use super::engine_kind::{MAX_RECYCLED, Memories};
 use super::limits;
 use super::monitor::{Grants, State};
 use super::program::{Images, Needs, Program};
@@ -26,32 +27,6 @@ const MEMORY: &str = "bytes for its memories and records";
 
 /// The function that a handler exports.
 pub(super) const EXPORT: &str = "handle";
-
-/// What a handler may import, at version 0.2.x, and what each comes to here.
-const OFFERED: &[(&str, &str)] = &[
-    ("wasi:cli/environment", "the variables given with --env, and a command's meta-variables"),
-    ("wasi:cli/exit", "ends the call, whose client gets a 500"),
-    ("wasi:cli/stdin", "the body of a command's request; empty for other handlers"),
-    ("wasi:cli/stdout", "a command's response; else into the log, up to 64 KiB a call"),
-    ("wasi:cli/stderr", "into the log, up to 64 KiB a call"),
-    ("wasi:cli/terminal-input", "there is none"),
-    ("wasi:cli/terminal-output", "there is none"),
-    ("wasi:cli/terminal-stdin", "there is none"),
-    ("wasi:cli/terminal-stdout", "there is none"),
-    ("wasi:cli/terminal-stderr", "there is none"),
-    ("wasi:clocks/monotonic-clock", "time since the host started; waiting, up to the deadline"),
-    ("wasi:clocks/wall-clock", "the time of day"),
-    ("wasi:filesystem/preopens", "the one directory of --dir"),
-    ("wasi:filesystem/types", "files and directories below it, within --quota and --max-files"),
-    ("wasi:http/outgoing-handler", "nothing: every request is answered with HTTP-request-denied"),
-    ("wasi:http/types", "the request, and the response to it"),
-    ("wasi:io/error", "errors of streams"),
-    ("wasi:io/poll", "waiting, up to the deadline"),
-    ("wasi:io/streams", "files, and the log"),
-    ("wasi:random/random", "random bytes, up to 1 MiB a call"),
-    ("wasi:random/insecure", "random bytes, up to 1 MiB a call"),
-    ("wasi:random/insecure-seed", "random numbers"),
-];
 
 /// A compiled handler with its grants. Cheap to share behind an `Arc`.
 pub struct Handler {
@@ -74,6 +49,8 @@ pub(super) enum Entry {
     Http(ComponentExportIndex),
     /// `run` of `wasi:cli/run`.
     Command(ComponentExportIndex),
+    /// `handle` of `wasi:http/handler`.
+    Service(ComponentExportIndex),
 }
 
 impl Entry {
@@ -88,6 +65,7 @@ impl Entry {
             }
             Kind::Http => inside().map(Self::Http),
             Kind::Command => inside().map(Self::Command),
+            Kind::Service => inside().map(Self::Service),
         }
     }
 
@@ -117,20 +95,6 @@ pub struct Examined {
     pub kind: Option<Kind>,
     /// The program, if it is a handler. What is refused for what it asks for was not compiled.
     pub program: Result<Program, Refusal>,
-}
-
-/// What an import, such as `wasi:io/poll@0.2.6`, comes to here; `None` if no handler
-/// may have it.
-#[must_use]
-pub fn granted(import: &str) -> Option<&'static str> {
-    let (package, interface, version) = split(import);
-    if !version.starts_with("0.2.") {
-        return None;
-    }
-    if package == denied::PACKAGE {
-        return Some(denied::GRANT);
-    }
-    OFFERED.iter().find(|(offered, _)| *offered == interface).map(|(_, grant)| *grant)
 }
 
 impl Sandbox {
@@ -174,7 +138,7 @@ impl Sandbox {
         }
         let added = borrowed_result::add(wasm, EXPORT);
         let rewritten = added.as_deref().unwrap_or(wasm);
-        let imaged = (self.kind == Memories::CopyOnWrite)
+        let imaged = (self.kind.memories == Memories::CopyOnWrite)
             .then(|| initial_image::take_out(rewritten, MAX_RECYCLED))
             .flatten();
         let (imaged, images) = imaged.unzip();
@@ -248,13 +212,6 @@ fn within(what: &str, wanted: u64, most: u64) -> Result<(), Refusal> {
         true => Ok(()),
         false => Err(Refusal::TooLarge(format!("it wants {wanted} {what}, of at most {most}"))),
     }
-}
-
-/// An import such as `wasi:io/poll@0.2.6` as package, interface and version.
-pub(super) fn split(name: &str) -> (&str, &str, &str) {
-    let (interface, version) = name.split_once('@').unwrap_or((name, ""));
-    let package = interface.split_once('/').map_or(interface, |(package, _)| package);
-    (package, interface, version)
 }
 
 pub(super) fn first_line(error: &wasmtime::Error) -> String {

@@ -15,7 +15,8 @@ use wasmtime::component::Component;
 
 use super::component::complexity::Complexity;
 use super::component::initial_image::InitialImage;
-use super::engine::{Clock, Memories, Sandbox};
+use super::engine::{Clock, Sandbox};
+use super::engine_kind::EngineKind;
 use super::handler::first_line;
 use super::limits::MEMORIES;
 use super::linear_memory::PAGE;
@@ -24,7 +25,7 @@ use super::refusal::Refusal;
 use crate::limits::HandlerLimits;
 
 /// How what lies behind machine code begins. Another number for another meaning.
-pub(super) const MAGIC: [u8; 8] = *b"swapbox6";
+pub(super) const MAGIC: [u8; 8] = *b"swapbox7";
 
 /// Bytes at the end: [`MAGIC`] and numbers.
 const TRAILER: usize = MAGIC.len() + 4 * size_of::<u64>();
@@ -88,31 +89,31 @@ pub(super) struct Needs {
     pub(super) records: u64,
     /// Bytes that are copied into its memories.
     pub(super) initial_data: u64,
-    /// Where its memories come from.
-    pub(super) memories: Memories,
+    /// What its engine is set up for.
+    pub(super) kind: EngineKind,
 }
 
 impl Needs {
-    pub(super) fn new(complexity: Complexity, memories: Memories) -> Self {
+    pub(super) fn new(complexity: Complexity, kind: EngineKind) -> Self {
         let Complexity { initial_data, .. } = complexity;
-        Self { records: complexity.record_bytes(), initial_data, memories }
+        Self { records: complexity.record_bytes(), initial_data, kind }
     }
 
     fn trailer(self, images: u64) -> Vec<u8> {
-        let memories = Memories::ALL.iter().position(|kind| *kind == self.memories);
-        let memories = memories.unwrap_or_default() as u64;
-        let numbers = [self.records, self.initial_data, memories, images];
+        let kind = EngineKind::all().position(|kind| kind == self.kind);
+        let kind = kind.unwrap_or_default() as u64;
+        let numbers = [self.records, self.initial_data, kind, images];
         [MAGIC].into_iter().chain(numbers.map(u64::to_le_bytes)).flatten().collect()
     }
 
     /// What a trailer says, and how many images there are.
     fn of_trailer(trailer: &[u8; TRAILER]) -> Option<(Self, usize)> {
         let (numbers, []) = trailer.strip_prefix(&MAGIC)?.as_chunks() else { return None };
-        let &[records, initial_data, memories, images] = numbers else { return None };
+        let &[records, initial_data, kind, images] = numbers else { return None };
         let needs = Self {
             records: u64::from_le_bytes(records),
             initial_data: u64::from_le_bytes(initial_data),
-            memories: *Memories::ALL.get(usize::try_from(u64::from_le_bytes(memories)).ok()?)?,
+            kind: EngineKind::all().nth(usize::try_from(u64::from_le_bytes(kind)).ok()?)?,
         };
         let images = usize::try_from(u64::from_le_bytes(images)).ok()?;
         Some((needs, images)).filter(|_| images <= MEMORIES)
@@ -150,7 +151,7 @@ impl Sandbox {
         let behind = read_behind(path).context("what lies behind machine code")?;
         let (needs, images) =
             behind.ok_or_else(|| Refusal::Precompiled("there is no trailer".into()))?;
-        let sandbox = Self::new(limits, needs.memories, clock)?;
+        let sandbox = Self::new(limits, needs.kind, clock)?;
         // SAFETY: the caller upholds what this function asks for.
         let component = unsafe { Component::deserialize_file(&sandbox.engine, path) };
         let component = component.map_err(|error| Refusal::Precompiled(first_line(&error)))?;
@@ -176,11 +177,12 @@ fn read_behind(path: &str) -> io::Result<Option<(Needs, Images)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine_kind::Memories;
 
     #[test]
     fn what_lies_behind_machine_code_is_read_again() {
-        let memories = Memories::CopyOnWrite;
-        let needs = Needs { records: 7, initial_data: u64::MAX, memories };
+        let kind = EngineKind { memories: Memories::CopyOnWrite, concurrent: true };
+        let needs = Needs { records: 7, initial_data: u64::MAX, kind };
         let trailer: [u8; TRAILER] = needs.trailer(2).try_into().expect("its length");
         assert_eq!(Needs::of_trailer(&trailer), Some((needs, 2)));
         assert_eq!(Needs::of_trailer(&[0; TRAILER]), None);

@@ -33,7 +33,8 @@ pub enum Refusal {
     CoreImport(String),
     /// A handler of another version of WASI.
     #[error(
-        "it is a {kind} of another version of WASI, as it exports {export}: build it for WASI 0.2"
+        "it is a {kind} of another version of WASI, as it exports {export}: build it for WASI 0.2, or for 0.3 \
+         with wasi:http/handler"
     )]
     Version {
         /// What such components are called.
@@ -59,8 +60,8 @@ pub enum Refusal {
     },
     /// The component does not export the handler function.
     #[error(
-        "it does not export {HANDLE}{0}, nor wasi:http/incoming-handler, nor wasi:cli/run: implement \
-         one of them"
+        "it does not export {HANDLE}{0}, nor wasi:http/incoming-handler or wasi:http/handler, nor \
+         wasi:cli/run: implement one of them"
     )]
     Export(&'static str),
     /// The component exports a name that only the compiler gives.

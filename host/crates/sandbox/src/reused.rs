@@ -34,9 +34,10 @@ pub(super) fn call(
         None => (sandbox.store(handler, context, deadline), None),
     };
     sandbox.arm(&mut store, deadline);
-    let instance = kept.map_or_else(|| instantiate(&mut store, handler), Ok);
-    let called = instance
-        .and_then(|instance| Ok((instance, invoke(&mut store, instance, handler, request)?)));
+    let instance = kept.map_or_else(|| instantiate(&mut store, handler, deadline), Ok);
+    let called = instance.and_then(|instance| {
+        Ok((instance, invoke(&mut store, instance, handler, request, deadline)?))
+    });
     let (instance, answered) = match called {
         Ok((instance, answer)) => (Some(instance), Ok(answer)),
         Err(error) => (None, Err(error)),

@@ -63,6 +63,8 @@ pub(crate) enum On {
     ReadOnly,
     /// With the handler `exchange`, of `wasi:http`.
     Http,
+    /// With the handler `hostile-service`, of `wasi:http` 0.3.
+    Service,
     /// With the handler `cgi`, a command.
     Command,
     /// With a component written for it, which answers good requests, too.
@@ -80,6 +82,7 @@ impl On {
             Self::Hostile => matches!(other, Self::Hostile),
             Self::ReadOnly => matches!(other, Self::ReadOnly),
             Self::Http => matches!(other, Self::Http),
+            Self::Service => matches!(other, Self::Service),
             Self::Command => matches!(other, Self::Command),
             Self::Escaped => matches!(other, Self::Escaped),
             // Each has one of its own.
@@ -90,7 +93,9 @@ impl On {
     /// Who saw what stopped an attack.
     pub(crate) fn witness(self) -> Witness {
         match self {
-            Self::Hostile | Self::ReadOnly | Self::Http | Self::Command => Witness::Audit,
+            Self::Hostile | Self::ReadOnly | Self::Http | Self::Service | Self::Command => {
+                Witness::Audit
+            }
             Self::Escaped => Witness::Attacker,
             Self::Component(_) | Self::Beside(_) => Witness::Log,
         }

@@ -22,6 +22,10 @@ const fn http(name: &'static str, tries: &'static str, got: Got, by: &'static st
     on(On::Http, name, tries, got, by)
 }
 
+const fn service(name: &'static str, tries: &'static str, got: Got, by: &'static str) -> Attack {
+    on(On::Service, name, tries, got, by)
+}
+
 const fn command(name: &'static str, tries: &'static str, got: Got, by: &'static str) -> Attack {
     on(On::Command, name, tries, got, by)
 }
@@ -232,6 +236,51 @@ pub(crate) const ATTACKS: &[Attack] = &[
     http("http-many-fields", "makes fields without end", Status(500), "monitor"),
     http("http-many-handles", "makes a million sets of fields", Status(500), "monitor"),
     http("http-inject", "begins another response in a field", Nothing, NOTHING_TO_FIND),
+    // Handlers of wasi:http 0.3, with tasks, streams and futures.
+    service("service-never", "waits for a future that nobody writes", Status(504), "deadline"),
+    service("service-never-timed", "waits for it while a clock runs", Status(504), "deadline"),
+    service("service-unread", "writes to a stream that nobody reads", Status(504), "deadline"),
+    service("service-unwritten", "reads what nobody writes", Status(504), "deadline"),
+    service("service-blocked", "waits in the middle of a function", Status(504), "deadline"),
+    service("service-yield", "gives way for ever", Status(504), "deadline"),
+    service("service-yield-blocking", "does so in a function", Status(504), "deadline"),
+    service("service-recursion", "calls itself and gives way for ever", Status(500), "wasm"),
+    service("service-timer-year", "sleeps for a year", Status(504), "deadline"),
+    service("service-after-loop", "computes on after its response", Status(504), "deadline"),
+    service("service-after-panic", "panics after its response", Status(500), "wasm"),
+    service("service-many-timers", "has the host wait a million times", Status(500), "monitor"),
+    service("service-many-futures", "makes a million futures", Status(500), "monitor"),
+    service("service-many-streams", "makes a million streams", Status(500), "monitor"),
+    service("service-many-writes", "begins a million writes", Status(500), "monitor"),
+    service("service-many-sets", "makes a million sets to wait for", Status(500), "monitor"),
+    service("service-many-fields", "makes a million sets of fields", Status(500), "monitor"),
+    service("service-many-responses", "makes a million responses", Status(500), "monitor"),
+    service("service-long-fields", "makes fields without end", Blocked, "monitor"),
+    service("service-backpressure", "counts beyond what is counted", Status(500), "wasm"),
+    service("service-endless", "writes a body without end", Status(502), "response check"),
+    service("service-unfinished", "never ends its body", Status(504), "deadline"),
+    service("service-trailers-never", "never says its trailers", Status(504), "deadline"),
+    service("service-short", "writes less than it announced", Status(502), "response check"),
+    service("service-long", "writes more than it announced", Status(502), "response check"),
+    service("service-interim", "answers with an interim status", Status(502), "response check"),
+    service("service-inject", "begins another response in a field", Nothing, NOTHING_TO_FIND),
+    service("service-returns-twice", "returns two responses", Status(500), "wasm"),
+    service("service-cancels", "ends as if it had been cancelled", Status(500), "wasm"),
+    service("service-stale-handle", "uses a handle it never had", Status(500), "monitor"),
+    service("service-random-gigabytes", "asks for 16 EiB of them", Nothing, NOTHING_TO_FIND),
+    service("service-dotdot", "goes up by ..", Blocked, "monitor"),
+    service("service-absolute", "starts at the root", Blocked, "monitor"),
+    service("service-symlink-out", "follows a link that leads out", Blocked, "monitor"),
+    service("service-symlink-make", "makes a link that leads out", Blocked, "monitor"),
+    service("service-fill", "streams into a file without end", Blocked, "quota"),
+    service("service-self-append", "feeds a file to its own end", Blocked, "quota"),
+    service("service-sparse", "makes a file of 8 EiB", Blocked, "quota"),
+    service("service-open-files", "opens thousands of files", Blocked, "monitor"),
+    service("service-outgoing", "asks another server", Blocked, "monitor"),
+    service("service-connect", "connects to a port", Blocked, "monitor"),
+    service("service-bind", "listens on a port", Blocked, "monitor"),
+    service("service-udp", "sends a datagram", Blocked, "monitor"),
+    service("service-resolve", "asks for an address", Blocked, "monitor"),
     // Commands.
     command("cgi-nothing", "ends without output", Status(502), "response check"),
     command("cgi-garbage", "writes no header", Status(502), "response check"),
@@ -251,7 +300,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
         make::another_world,
         "does not export",
     ),
-    load("newer-wasi", "asks for a newer WASI", make::newer_wasi, "wasi:cli/environment@0.3.0"),
+    load("newer-wasi", "asks for a newer WASI", make::newer_wasi, "wasi:cli/environment@0.4.0"),
     // Time, memory or form: which of them comes first depends on the machine.
     compile("huge", "has a million functions", make::huge, ""),
     compile("nested", "is nested ten thousand deep", make::nested, ""),

@@ -96,7 +96,7 @@ pub(super) fn another_world() -> anyhow::Result<Vec<u8>> {
 
 /// Asks for an interface of a WASI to come.
 pub(super) fn newer_wasi() -> anyhow::Result<Vec<u8>> {
-    text(r#"(component (import "wasi:cli/environment@0.3.0" (instance (export "f" (func)))))"#)
+    text(r#"(component (import "wasi:cli/environment@0.4.0" (instance (export "f" (func)))))"#)
 }
 
 /// Not a component.

@@ -38,6 +38,8 @@ const HOSTILE: &[u8] = include_bytes!("../../../../../handlers/hostile.wasm");
 const HOSTILE_COMMAND: &[u8] = include_bytes!("../../../../../handlers/hostile-command.wasm");
 /// A handler of `wasi:http` that breaks its rules.
 const EXCHANGE: &[u8] = include_bytes!("../../../../../handlers/exchange.wasm");
+/// A handler of `wasi:http` 0.3 that has tasks, streams and futures, and breaks its rules.
+const HOSTILE_SERVICE: &[u8] = include_bytes!("../../../../../handlers/hostile-service.wasm");
 /// A command that breaks those of CGI.
 const CGI: &[u8] = include_bytes!("../../../../../handlers/cgi.wasm");
 

@@ -148,6 +148,7 @@ impl Scene {
             On::Hostile => vec!["--handler", "hostile.wasm"],
             On::ReadOnly => vec!["--handler", "hostile.wasm", "--read-only"],
             On::Http => vec!["--handler", "exchange.wasm"],
+            On::Service => vec!["--handler", "hostile-service.wasm"],
             On::Command => vec!["--handler", "cgi.wasm"],
             On::Component(make) | On::Beside(make) => {
                 let component = wat::parse_str(make())?;

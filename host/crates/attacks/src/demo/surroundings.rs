@@ -16,7 +16,7 @@ use super::scratch::Scratch;
 use super::server::{Server, children};
 use crate::THROW_AWAY_MARK;
 
-use super::{CGI, EXCHANGE, HOSTILE, HOSTILE_COMMAND};
+use super::{CGI, EXCHANGE, HOSTILE, HOSTILE_COMMAND, HOSTILE_SERVICE};
 
 /// Files of the host, of its operator and of others.
 pub(crate) struct Surroundings {
@@ -42,7 +42,13 @@ impl Surroundings {
             Kind::Http => Cow::Owned(sandbox::as_http(HOSTILE)?),
             Kind::Command => Cow::Borrowed(HOSTILE_COMMAND),
         };
-        for (name, wasm) in [("hostile", &*hostile), ("exchange", EXCHANGE), ("cgi", CGI)] {
+        let handlers = [
+            ("hostile", &*hostile),
+            ("exchange", EXCHANGE),
+            ("hostile-service", HOSTILE_SERVICE),
+            ("cgi", CGI),
+        ];
+        for (name, wasm) in handlers {
             fs::write(dir.path().join(name).with_extension("wasm"), wasm)?;
         }
         fs::create_dir(dir.path().join("outside"))?;

@@ -14,7 +14,7 @@ use wasmparser::{
 };
 
 use super::kind::Kind;
-use crate::handler::{granted, split};
+use crate::offered::{V3, granted, split};
 use crate::refusal::{Refusal, looks_like};
 
 /// The proposals that handlers may use: those of WebAssembly 3.0 that the engine has, and
@@ -26,6 +26,9 @@ const OFFERED: WasmFeatures = WasmFeatures::WASM3
     .difference(WasmFeatures::MEMORY64)
     .difference(WasmFeatures::RELAXED_SIMD)
     .union(WasmFeatures::COMPONENT_MODEL);
+
+/// The proposals that handlers of WASI 0.3 may use.
+const OFFERED_03: WasmFeatures = OFFERED.union(WasmFeatures::CM_ASYNC);
 
 /// The proposals that are known and not offered, by the names under which they are found.
 const NOT_OFFERED: &[(WasmFeatures, &str)] = &[
@@ -61,12 +64,19 @@ const NOT_OFFERED: &[(WasmFeatures, &str)] = &[
 /// not be valid.
 #[must_use]
 pub fn takes_streams(wasm: &[u8]) -> bool {
+    // A program of preview 1 exports nothing at the outside of a component.
+    let Some(exports) = exported(wasm) else { return true };
+    let is = |kind: Kind| kind.find(&exports).is_some();
+    is(Kind::Http) || is(Kind::Command) || is(Kind::Service)
+}
+
+/// The names of what a component exports, which need not be valid; `None` of a core module.
+pub(crate) fn exported(wasm: &[u8]) -> Option<Vec<&str>> {
     let mut exports = Vec::new();
     let mut depth = 0_usize;
     for payload in Parser::new(0).parse_all(wasm).map_while(Result::ok) {
         match payload {
-            // A program of preview 1.
-            Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => return true,
+            Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => return None,
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::ComponentExportSection(section) if depth == 0 => {
@@ -76,8 +86,7 @@ pub fn takes_streams(wasm: &[u8]) -> bool {
             _ => {}
         }
     }
-    let is = |kind: Kind| kind.find(&exports).is_some();
-    is(Kind::Http) || is(Kind::Command)
+    Some(exports)
 }
 
 /// Components that are handlers elsewhere, by what they export.
@@ -114,6 +123,11 @@ impl Declared {
             Ok(interface) => return Ok(interface.declared()),
             Err(error) => error,
         };
+        if exported(wasm).is_some_and(|exports| Kind::Service.find(&exports).is_some())
+            && let Ok(interface) = Interface::read(wasm, OFFERED_03, Code::Skipped)
+        {
+            return Ok(interface.declared());
+        }
         match Interface::read(wasm, WasmFeatures::all(), Code::Skipped) {
             Ok(interface) => {
                 let Self { imports, exports, .. } = interface.declared();
@@ -213,7 +227,8 @@ impl<'a> Interface<'a> {
         if known.is_none() {
             self.other_version()?;
         }
-        self.check_imports()?;
+        let is_service = known.is_some_and(|(kind, _)| kind == Kind::Service);
+        self.check_imports(is_service)?;
         let Some((kind, export)) = known else { return Err(Refusal::Export("")) };
         match self.types.component_item_for_export(export).map(|item| &item.ty) {
             Some(ComponentEntityType::Instance(id)) if kind != Kind::Bytes => {
@@ -246,12 +261,11 @@ impl<'a> Interface<'a> {
         Ok(())
     }
 
-    fn check_imports(&self) -> Result<(), Refusal> {
+    fn check_imports(&self, is_service: bool) -> Result<(), Refusal> {
+        let is_granted = |name: &str| granted(name).is_some() && (is_service || !V3(split(name).2));
         let is_offered = |name: &&&str| match self.types.component_item_for_import(name) {
             Some(item) => match &item.ty {
-                ComponentEntityType::Instance(id) => {
-                    granted(name).is_some() || self.has_only_types(*id)
-                }
+                ComponentEntityType::Instance(id) => is_granted(name) || self.has_only_types(*id),
                 other => is_plain_type(other),
             },
             None => false,
@@ -298,6 +312,9 @@ fn is_plain_type(ty: &ComponentEntityType) -> bool {
 fn advice(import: &str) -> &'static str {
     let (package, _, version) = split(import);
     match package {
+        _ if package.starts_with("wasi:") && V3(version) => {
+            "build it for WASI 0.2 (wasm32-wasip2), or have it export wasi:http/handler of 0.3"
+        }
         _ if package.starts_with("wasi:") && !version.starts_with("0.2.") => {
             "build it for WASI 0.2 (wasm32-wasip2)"
         }
@@ -313,13 +330,14 @@ mod tests {
     use wasmtime::component::Component;
 
     use super::*;
-    use crate::engine::{Clock, Memories, Sandbox};
+    use crate::engine::{Clock, Sandbox};
+    use crate::engine_kind::EngineKind;
     use crate::limits::HandlerLimits;
 
     /// What is offered must be what the engine takes, whichever version of it there is.
     #[test]
     fn the_engine_takes_what_is_offered_and_nothing_else() {
-        let sandbox = Sandbox::new(HandlerLimits::TEST, Memories::Recycling, Clock::Parent);
+        let sandbox = Sandbox::new(HandlerLimits::TEST, EngineKind::PLAIN, Clock::Parent);
         let sandbox = sandbox.expect("an engine");
         for (parts, proposal) in [
             ("(func (result i32) i32.const 0)", None),

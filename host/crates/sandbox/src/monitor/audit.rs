@@ -108,7 +108,7 @@ pub(super) struct Trail {
 }
 
 /// A host call that has begun.
-struct HostCall {
+pub(super) struct HostCall {
     interface: &'static str,
     function: &'static str,
     paths: [Option<String>; 2],
@@ -157,6 +157,16 @@ impl Trail {
         };
         let begun = Instant::now();
         self.current = Some(HostCall { interface, function, paths, bytes, begun, refused: None });
+    }
+
+    /// The current host call, which is interrupted.
+    pub(super) fn take(&mut self) -> Option<HostCall> {
+        self.current.take()
+    }
+
+    /// Goes on with a host call that was interrupted.
+    pub(super) fn put_back(&mut self, call: HostCall) {
+        self.current = Some(call);
     }
 
     /// The current host call did not end well.

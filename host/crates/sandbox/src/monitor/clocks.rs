@@ -12,7 +12,7 @@ use super::bindings::wasi::io::poll;
 use super::bindings::wasi::random::{insecure, insecure_seed, random};
 
 /// Random bytes that one host call may ask for.
-const MAX_RANDOM_BYTES: u64 = 1 << 20;
+pub(super) const MAX_RANDOM_BYTES: u64 = 1 << 20;
 
 /// What a guest can wait for. Files and captured output never block.
 #[derive(Clone, Copy)]
@@ -79,7 +79,7 @@ impl poll::HostPollable for State {
 }
 
 /// The monotonic clock's zero: it tells a guest nothing of the host's uptime.
-fn epoch() -> Instant {
+pub(super) fn epoch() -> Instant {
     static EPOCH: OnceLock<Instant> = OnceLock::new();
     *EPOCH.get_or_init(Instant::now)
 }

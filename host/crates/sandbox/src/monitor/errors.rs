@@ -12,6 +12,7 @@ use super::audit::{Argument, Outcome};
 use super::bindings::wasi::filesystem::types::{self, ErrorCode};
 use super::bindings::wasi::http::types::ErrorCode as HttpErrorCode;
 use super::bindings::wasi::io::{error, streams};
+use crate::failure::ResponseTooLong;
 
 /// Why the monitor does not allow what a handler asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -160,6 +161,12 @@ impl From<NoRoom> for StreamError {
             NoRoom::Bytes | NoRoom::Entries => Self::Quota,
             NoRoom::Uncounted(errno) => errno.into(),
         }
+    }
+}
+
+impl From<ResponseTooLong> for StreamError {
+    fn from(error: ResponseTooLong) -> Self {
+        Self::Trap(error.into())
     }
 }
 

@@ -1,108 +1,25 @@
 //! The one preopened directory: `wasi:filesystem`.
 
-use std::sync::Arc;
-
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{self, AtFlags, FileType, Mode};
 use rustix::io::Errno;
 use wasmtime::component::Resource;
 
 use super::audit::Argument;
 use super::bindings::wasi::filesystem::types::{
-    Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, ErrorCode,
-    HostDescriptor, HostDirectoryEntryStream, MetadataHashValue, NewTimestamp, OpenFlags,
-    PathFlags,
+    Advice, DescriptorFlags, DescriptorStat, DescriptorType, ErrorCode, HostDescriptor,
+    MetadataHashValue, NewTimestamp, OpenFlags, PathFlags,
 };
 use super::descriptor::{Descriptor, Kind, same_object};
-use super::entries::{self, Entries};
 use super::errors::{Denial, FsError, FsResult};
+use super::listing::DirectoryEntryStream;
 use super::metadata::{descriptor_stat, metadata_hash, timestamps};
-use super::paths::{Entry, open_beneath, open_slashed, stays_below};
-use super::quota::{OpenFile, Register};
+use super::paths::{Entry, open_slashed, stays_below};
 use super::replacing::{hold, take_over_permissions};
 use super::streams::{InputStream, OutputStream, read_at, write_all_at};
 use super::{Permission, State};
 
 /// The interface of all that follows.
-const TYPES: &str = "wasi:filesystem/types";
-
-/// The entries of a directory, read from the kernel as the guest asks.
-pub struct DirectoryEntryStream {
-    entries: Entries,
-    /// The directory itself, so that the ledger knows that it is open.
-    dir: Arc<OpenFile>,
-    /// The stream, too, counts as an open file.
-    _register: Register,
-}
-
-impl State {
-    /// A place for one more open file.
-    fn register(&self) -> Result<Register, Denial> {
-        self.account.register().ok_or(Denial::OpenFiles)
-    }
-
-    fn is_preopen(&self, dir: &Arc<OpenFile>) -> bool {
-        Arc::ptr_eq(dir, &self.grants.preopen.dir)
-    }
-
-    /// The next entry of a stream.
-    pub(super) fn next_entry(
-        &mut self,
-        stream: &Resource<DirectoryEntryStream>,
-    ) -> FsResult<Option<entries::Entry>> {
-        self.audit(TYPES, "directory-entry-stream.read-directory-entry", Argument::None);
-        self.table.get_mut(stream)?.entries.next()
-    }
-
-    /// What has that name, open so that a count knows of it.
-    fn named(&self, entry: &Entry<'_>) -> FsResult<(OpenFile, FileType)> {
-        let register = self.register()?;
-        let flags = OFlags::PATH | OFlags::NOFOLLOW;
-        let open = || open_beneath(&entry.parent, entry.name, flags, Mode::empty());
-        Ok(OpenFile::open(register, open)?)
-    }
-
-    /// What has that name, if something does, open so that a count knows of it.
-    fn named_if_there(&self, entry: &Entry<'_>) -> FsResult<Option<OpenFile>> {
-        match self.named(entry) {
-            Ok((file, _)) => Ok(Some(file)),
-            Err(FsError::Code(ErrorCode::NoEntry)) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Opens a file that may have to be created, for which there must be room.
-    fn create_at(
-        &self,
-        fd: &Resource<Descriptor>,
-        path_flags: PathFlags,
-        path: &str,
-        open: OpenFlags,
-        flags: DescriptorFlags,
-    ) -> FsResult<Descriptor> {
-        let dir = self.table.get(fd)?;
-        dir.may_change()?;
-        if !open.intersects(OpenFlags::EXCLUSIVE | OpenFlags::DIRECTORY)
-            && let Ok(stat) = dir.stat_at(path_flags, path)
-        {
-            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                return Err(ErrorCode::IsDirectory.into());
-            }
-            let existing = open & !OpenFlags::CREATE;
-            match dir.open_at(path_flags, path, existing, flags, self.register()?) {
-                // Gone meanwhile: it must be created after all.
-                Err(FsError::Code(ErrorCode::NoEntry)) => {}
-                opened => return opened,
-            }
-        }
-        let register = self.register()?;
-        let mut created =
-            self.account.adding_entry(|| dir.open_at(path_flags, path, open, flags, register))?;
-        if open.contains(OpenFlags::EXCLUSIVE) && self.is_preopen(&dir.fd) {
-            self.may_adopt(&mut created, path, flags);
-        }
-        Ok(created)
-    }
-}
+pub(super) const TYPES: &str = "wasi:filesystem/types";
 
 impl HostDescriptor for State {
     fn read_via_stream(
@@ -110,13 +27,8 @@ impl HostDescriptor for State {
         fd: Resource<Descriptor>,
         position: u64,
     ) -> FsResult<Resource<InputStream>> {
-        self.audit(TYPES, "descriptor.read-via-stream", Argument::None);
-        let file = self.table.get(&fd)?;
-        if file.kind == Kind::Directory {
-            return Err(ErrorCode::IsDirectory.into());
-        }
-        let fd = Arc::clone(file.readable()?);
-        Ok(self.hand_out(InputStream::File { fd, position })?)
+        let stream = self.reading(&fd, position)?;
+        Ok(self.hand_out(stream)?)
     }
 
     fn write_via_stream(
@@ -124,15 +36,13 @@ impl HostDescriptor for State {
         fd: Resource<Descriptor>,
         position: u64,
     ) -> FsResult<Resource<OutputStream>> {
-        self.audit(TYPES, "descriptor.write-via-stream", Argument::None);
-        let fd = Arc::clone(self.table.get(&fd)?.writable()?);
-        Ok(self.hand_out(OutputStream::File { fd, position })?)
+        let stream = self.writing(&fd, Some(position))?;
+        Ok(self.hand_out(stream)?)
     }
 
     fn append_via_stream(&mut self, fd: Resource<Descriptor>) -> FsResult<Resource<OutputStream>> {
-        self.audit(TYPES, "descriptor.append-via-stream", Argument::None);
-        let fd = Arc::clone(self.table.get(&fd)?.writable()?);
-        Ok(self.hand_out(OutputStream::Append { fd })?)
+        let stream = self.writing(&fd, None)?;
+        Ok(self.hand_out(stream)?)
     }
 
     fn advise(
@@ -186,7 +96,10 @@ impl HostDescriptor for State {
 
     fn set_size(&mut self, fd: Resource<Descriptor>, size: u64) -> FsResult<()> {
         self.audit(TYPES, "descriptor.set-size", Argument::Bytes(size));
-        self.account.resize(self.table.get(&fd)?.writable()?, size)
+        let file = self.table.get(&fd)?.writable()?;
+        // No file can be that long, however much room there is.
+        i64::try_from(size).map_err(|_| ErrorCode::Invalid)?;
+        self.account.resize(file, size)
     }
 
     fn set_times(
@@ -195,10 +108,7 @@ impl HostDescriptor for State {
         accessed: NewTimestamp,
         modified: NewTimestamp,
     ) -> FsResult<()> {
-        self.audit(TYPES, "descriptor.set-times", Argument::None);
-        let descriptor = self.table.get(&fd)?;
-        descriptor.may_change()?;
-        Ok(fs::futimens(&descriptor.fd, &timestamps(accessed, modified)?)?)
+        self.set_times_to(&fd, timestamps(accessed, modified))
     }
 
     fn read(
@@ -225,15 +135,8 @@ impl HostDescriptor for State {
         &mut self,
         fd: Resource<Descriptor>,
     ) -> FsResult<Resource<DirectoryEntryStream>> {
-        self.audit(TYPES, "descriptor.read-directory", Argument::None);
-        let register = self.register()?;
-        let dir = Arc::clone(self.table.get(&fd)?.directory()?);
-        let spare = self.is_preopen(&dir).then(|| self.grants.preopen.streams.take()).flatten();
-        let entries = match spare {
-            Some(entries) => entries,
-            None => Entries::of(&*dir)?,
-        };
-        Ok(self.hand_out(DirectoryEntryStream { entries, dir, _register: register })?)
+        let stream = self.listing(&fd)?;
+        Ok(self.hand_out(stream)?)
     }
 
     fn create_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
@@ -244,8 +147,7 @@ impl HostDescriptor for State {
     }
 
     fn stat(&mut self, fd: Resource<Descriptor>) -> FsResult<DescriptorStat> {
-        self.audit(TYPES, "descriptor.stat", Argument::None);
-        Ok(descriptor_stat(&fs::fstat(&self.table.get(&fd)?.fd)?))
+        Ok(descriptor_stat(&self.status(&fd)?))
     }
 
     fn stat_at(
@@ -254,8 +156,7 @@ impl HostDescriptor for State {
         flags: PathFlags,
         path: String,
     ) -> FsResult<DescriptorStat> {
-        self.audit(TYPES, "descriptor.stat-at", Argument::Path(&path));
-        Ok(descriptor_stat(&self.table.get(&fd)?.stat_at(flags, &path)?))
+        Ok(descriptor_stat(&self.status_at(&fd, flags, &path)?))
     }
 
     fn set_times_at(
@@ -266,10 +167,7 @@ impl HostDescriptor for State {
         accessed: NewTimestamp,
         modified: NewTimestamp,
     ) -> FsResult<()> {
-        self.audit(TYPES, "descriptor.set-times-at", Argument::Path(&path));
-        let descriptor = self.table.get(&fd)?;
-        descriptor.changeable_directory()?;
-        descriptor.set_times_at(flags, &path, &timestamps(accessed, modified)?)
+        self.set_times_of(&fd, flags, &path, timestamps(accessed, modified))
     }
 
     fn link_at(
@@ -416,24 +314,6 @@ impl HostDescriptor for State {
 
     fn drop(&mut self, fd: Resource<Descriptor>) -> wasmtime::Result<()> {
         self.release(fd)
-    }
-}
-
-impl HostDirectoryEntryStream for State {
-    fn read_directory_entry(
-        &mut self,
-        stream: Resource<DirectoryEntryStream>,
-    ) -> FsResult<Option<DirectoryEntry>> {
-        Ok(self.next_entry(&stream)?.as_ref().map(DirectoryEntry::from))
-    }
-
-    fn drop(&mut self, stream: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {
-        // Dropped in reverse order: the ledger knows of the directory until it is closed.
-        let DirectoryEntryStream { dir, entries, .. } = self.table.delete(stream)?;
-        if self.is_preopen(&dir) {
-            self.grants.preopen.streams.keep(entries);
-        }
-        Ok(())
     }
 }
 

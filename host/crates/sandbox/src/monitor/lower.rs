@@ -20,7 +20,7 @@ use super::bindings::wasi::filesystem::types::{
 use super::descriptor::Descriptor;
 use super::entries::Entry;
 use super::errors::FsResult;
-use super::filesystem::DirectoryEntryStream;
+use super::listing::DirectoryEntryStream;
 
 /// The interface of the functions that return these.
 const INTERFACE: &str = "wasi:filesystem/types@0.2.12";

@@ -9,7 +9,6 @@ use rustix::io::Errno;
 use super::bindings::wasi::filesystem::types::{
     Datetime, DescriptorStat, DescriptorType, MetadataHashValue, NewTimestamp,
 };
-use super::errors::FsResult;
 
 pub(super) fn is_symlink(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Symlink
@@ -57,12 +56,15 @@ pub(super) fn metadata_hash(stat: &Stat) -> MetadataHashValue {
     MetadataHashValue { lower: half(0), upper: half(1) }
 }
 
-pub(super) fn timestamps(accessed: NewTimestamp, modified: NewTimestamp) -> FsResult<Timestamps> {
+pub(super) fn timestamps(
+    accessed: NewTimestamp,
+    modified: NewTimestamp,
+) -> Result<Timestamps, Errno> {
     Ok(Timestamps { last_access: timespec(accessed)?, last_modification: timespec(modified)? })
 }
 
-fn timespec(timestamp: NewTimestamp) -> Result<Timespec, Errno> {
-    let (seconds, nanoseconds) = match timestamp {
+pub(super) fn timespec(time: NewTimestamp) -> Result<Timespec, Errno> {
+    let (seconds, nanoseconds) = match time {
         NewTimestamp::NoChange => return Ok(Timespec { tv_sec: 0, tv_nsec: fs::UTIME_OMIT }),
         NewTimestamp::Now => {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -70,9 +72,13 @@ fn timespec(timestamp: NewTimestamp) -> Result<Timespec, Errno> {
         }
         NewTimestamp::Timestamp(time) => (time.seconds, time.nanoseconds),
     };
-    if nanoseconds >= 1_000_000_000 {
-        return Err(Errno::INVAL);
+    timestamp(i64::try_from(seconds).map_err(|_| Errno::OVERFLOW)?, nanoseconds)
+}
+
+/// A time that the kernel can be given, since 1970.
+pub(super) fn timestamp(seconds: i64, nanoseconds: u32) -> Result<Timespec, Errno> {
+    match nanoseconds < 1_000_000_000 {
+        true => Ok(Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() }),
+        false => Err(Errno::INVAL),
     }
-    let tv_sec = i64::try_from(seconds).map_err(|_| Errno::OVERFLOW)?;
-    Ok(Timespec { tv_sec, tv_nsec: nanoseconds.into() })
 }

@@ -20,8 +20,11 @@ mod entries;
 mod errors;
 mod filesystem;
 mod http;
+mod listing;
 mod lower;
 mod metadata;
+mod open_files;
+mod p3;
 mod paths;
 mod preopens;
 mod quota;
@@ -42,7 +45,7 @@ use super::turns::Turn;
 use crate::holes::Layer;
 use ablation::Trick;
 pub use audit::Audit;
-use audit::{Argument, Outcome, Trail};
+use audit::{Argument, HostCall, Outcome, Trail};
 use cli::Output;
 pub use cli::{Captured, Supervisor};
 pub use dir_streams::DirStreamPool;
@@ -50,6 +53,8 @@ use entries::Entries;
 use errors::{FsError, StreamError};
 use http::Exchange;
 pub(super) use http::{IncomingRequest, ResponseOutparam};
+use p3::Tasks;
+pub(super) use p3::{HttpError, Request, ServiceResponse};
 use quota::Account;
 pub use quota::{OpenFile, measure};
 
@@ -74,7 +79,7 @@ mod bindings {
             "wasi:io/streams.input-stream": super::streams::InputStream,
             "wasi:io/streams.output-stream": super::streams::OutputStream,
             "wasi:filesystem/types.descriptor": super::descriptor::Descriptor,
-            "wasi:filesystem/types.directory-entry-stream": super::filesystem::DirectoryEntryStream,
+            "wasi:filesystem/types.directory-entry-stream": super::listing::DirectoryEntryStream,
             "wasi:http/types.fields": super::http::Fields,
             "wasi:http/types.future-incoming-response": super::http::FutureIncomingResponse,
             "wasi:http/types.future-trailers": super::http::FutureTrailers,
@@ -94,7 +99,7 @@ mod bindings {
 
 /// Handles that one instance may hold at a time: descriptors, streams and
 /// pollables together, and so also the most file descriptors it costs the host.
-const MAX_HANDLES: usize = 256;
+pub(super) const MAX_HANDLES: usize = 256;
 
 /// Bytes that one read may return, and that one write to a stream may carry.
 const MAX_TRANSFER: u64 = 1 << 20;
@@ -167,6 +172,7 @@ pub(super) struct State {
     deadline: Instant,
     output: Output,
     exchange: Exchange,
+    tasks: Tasks,
     account: Account,
     trail: Option<Trail>,
     /// What the guest was given as its insecure seed, which stays the same.
@@ -187,6 +193,9 @@ pub(super) struct DeadlinePassed;
 #[derive(Debug, thiserror::Error)]
 #[error("the handler exited with code {0}")]
 pub(super) struct Exited(pub(super) u8);
+
+/// An interface, and a function of it.
+type Function = (&'static str, &'static str);
 
 /// Arguments beyond what the monitor takes; the call traps.
 #[derive(Debug, thiserror::Error)]
@@ -209,6 +218,7 @@ impl State {
             deadline,
             output: Output::new(context.supervisor),
             exchange: Exchange::new(max_response, context.body.cloned()),
+            tasks: Tasks::default(),
             account: Account::new(grants, context.slot, deadline),
             trail: grants.audit.clone().map(|audit| Trail::new(audit, context.request, deadline)),
             seed: None,
@@ -262,6 +272,26 @@ impl State {
         if let Some(trail) = &mut self.trail {
             trail.begin(interface, function, about);
         }
+    }
+
+    /// A part of what a stream carries is told of, as a host call of its own. What is returned goes to
+    /// [`end_part`](Self::end_part).
+    fn begin_part(&mut self, (interface, function): Function, bytes: u64) -> Option<HostCall> {
+        let outer = self.trail.as_mut().and_then(Trail::take);
+        self.audit(interface, function, Argument::Bytes(bytes));
+        outer
+    }
+
+    /// That part has been moved. The host call goes on in which it was, if it was in one.
+    ///
+    /// # Errors
+    /// As [`host_call_ended`](Self::host_call_ended).
+    fn end_part(&mut self, outer: Option<HostCall>) -> Result<(), DeadlinePassed> {
+        let ended = self.host_call_ended();
+        if let Some((trail, outer)) = self.trail.as_mut().zip(outer) {
+            trail.put_back(outer);
+        }
+        ended
     }
 
     /// A host call begins, whose arguments have not been read.
@@ -373,8 +403,11 @@ impl State {
     }
 }
 
-/// Offers the monitor's interfaces to components.
-pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+/// Offers the monitor's interfaces to components: those of WASI 0.3 where these may have tasks.
+pub(super) fn add_to_linker(linker: &mut Linker<State>, concurrent: bool) -> wasmtime::Result<()> {
+    if concurrent {
+        p3::add_to_linker(linker)?;
+    }
     let mut options = bindings::LinkOptions::default();
     options.informational_outbound_responses(true);
     bindings::Sandbox::add_to_linker::<_, HasSelf<State>>(linker, &options, |state| state)?;

@@ -12,7 +12,9 @@ use super::State;
 use super::descriptor::size;
 use super::errors::{StreamError, StreamResult};
 use super::http::SharedBody;
+use super::quota::OpenFile;
 use super::streams::{InputStream, OutputStream, read_at, write_all_at};
+use crate::spooled::SpooledBody;
 
 /// From how many bytes on a part of a file is sent from the file. To copy fewer costs less.
 const MIN_RANGE: u64 = 64 << 10;
@@ -61,14 +63,28 @@ impl State {
             return Ok(None);
         };
         let (body, file, start) = (SharedBody::clone(body), Arc::clone(fd), *position);
-        let stat = fstat(&*file)?;
+        let sent = self.send_part(&body, &file, start, len)?;
+        if let Some(length) = sent {
+            self.table.get_mut(from)?.advance(length);
+        }
+        Ok(sent)
+    }
+
+    /// Has up to `len` bytes of a file be sent from `start` on, if that can be and is worth it, and says how many.
+    pub(super) fn send_part(
+        &mut self,
+        body: &SharedBody,
+        file: &Arc<OpenFile>,
+        start: u64,
+        len: u64,
+    ) -> StreamResult<Option<u64>> {
+        let stat = fstat(&**file)?;
         let length = size(&stat).saturating_sub(start).min(len);
         // The quota knows files by their inodes, which another file system may have, too.
         let is_counted = stat.st_dev == self.grants.preopen.device;
-        if length < MIN_RANGE || !is_counted || !self.write_file(&body, &file, start, length)? {
+        if length < MIN_RANGE || !is_counted || !self.write_file(body, file, start, length)? {
             return Ok(None);
         }
-        self.table.get_mut(from)?.advance(length);
         Ok(Some(length))
     }
 
@@ -86,29 +102,41 @@ impl State {
             return Ok(None);
         };
         let (file, body, start, at) = (Arc::clone(fd), Arc::clone(body), *position, *at);
+        let stored = self.store_part(&body, start, &file, at, len);
+        let stream = self.table.get_mut(to)?;
+        match (&stored, &mut *stream) {
+            (Ok(length), OutputStream::File { position, .. }) => {
+                *position = at.saturating_add(*length)
+            }
+            (Err(StreamError::Failed(_)), _) => *stream = OutputStream::Closed,
+            _ => {}
+        }
+        let length = stored?;
+        self.table.get_mut(from)?.advance(length);
+        Ok(Some(length))
+    }
+
+    /// Has the kernel store up to `len` bytes of a request's body, from `start` on, in a file, and says how many.
+    pub(super) fn store_part(
+        &self,
+        body: &SpooledBody,
+        start: u64,
+        file: &Arc<OpenFile>,
+        at: u64,
+        len: u64,
+    ) -> StreamResult<u64> {
         let length = body.length.saturating_sub(start).min(len);
         if length == 0 {
             return Err(StreamError::Closed);
         }
         let is_whole = start == 0 && at == 0 && length == body.length;
-        let (length, stored) = match is_whole && self.adopt(&file, &body) {
-            true => (length, Ok(())),
-            false => {
-                let length = length.min(MAX_STORED);
-                let copy = || copy(&body.file, start, &*file, at, length);
-                (length, self.account.growing(&file, at.saturating_add(length), copy))
-            }
-        };
-        let end = at.saturating_add(length);
-        let stream = self.table.get_mut(to)?;
-        match (&stored, &mut *stream) {
-            (Ok(()), OutputStream::File { position, .. }) => *position = end,
-            (Err(StreamError::Failed(_)), _) => *stream = OutputStream::Closed,
-            _ => {}
+        if is_whole && self.adopt(file, body) {
+            return Ok(length);
         }
-        stored?;
-        self.table.get_mut(from)?.advance(length);
-        Ok(Some(length))
+        let length = length.min(MAX_STORED);
+        let copy = || copy(&body.file, start, &**file, at, length);
+        self.account.growing::<_, StreamError>(file, at.saturating_add(length), copy)?;
+        Ok(length)
     }
 }
 

@@ -12,7 +12,7 @@ use super::bindings::wasi::io::streams;
 use super::clocks::Pollable;
 use super::errors::{StreamError, StreamResult};
 use super::http::SharedBody;
-use super::quota::OpenFile;
+use super::quota::{Account, OpenFile};
 use super::{MAX_TRANSFER, State};
 use crate::spooled::SpooledBody;
 
@@ -73,7 +73,7 @@ pub enum OutputStream {
 
 impl InputStream {
     /// The next bytes. A file that grows can be read on from where its end was.
-    fn read(&mut self, len: u64) -> StreamResult<Vec<u8>> {
+    pub(super) fn read(&mut self, len: u64) -> StreamResult<Vec<u8>> {
         let (fd, len, position) = match self {
             Self::File { fd, position } => ((**fd).as_fd(), len, position),
             Self::Spooled { body, position } => {
@@ -92,6 +92,44 @@ impl InputStream {
             Err(errno) => {
                 *self = Self::Empty;
                 Err(errno.into())
+            }
+        }
+    }
+}
+
+impl InputStream {
+    /// Reads up to so many bytes, and says how many: none at its end.
+    pub(super) fn read_into(&mut self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        let (fd, most, position) = match self {
+            Self::File { fd, position } => ((**fd).as_fd(), u64::MAX, position),
+            Self::Spooled { body, position } => {
+                (body.file.as_fd(), body.length.saturating_sub(*position), position)
+            }
+            Self::Bytes { bytes, position } => {
+                let rest = bytes.get(*position..).unwrap_or_default();
+                let read = rest.len().min(buffer.len());
+                let (from, to) = (rest.get(..read), buffer.get_mut(..read));
+                if let Some((from, to)) = from.zip(to) {
+                    to.copy_from_slice(from);
+                }
+                *position = position.saturating_add(read);
+                return Ok(read);
+            }
+            Self::Empty | Self::Stdin => return Ok(0),
+        };
+        let most = usize::try_from(most).unwrap_or(usize::MAX).min(buffer.len());
+        let buffer = buffer.get_mut(..most).unwrap_or_default();
+        loop {
+            match rustix::io::pread(fd, &mut *buffer, *position) {
+                Ok(read) => {
+                    *position = position.saturating_add(read as u64);
+                    return Ok(read);
+                }
+                Err(Errno::INTR) => {}
+                Err(errno) => {
+                    *self = Self::Empty;
+                    return Err(errno);
+                }
             }
         }
     }
@@ -133,23 +171,20 @@ impl State {
             OutputStream::Closed => return Err(StreamError::Closed),
             OutputStream::File { .. } | OutputStream::Append { .. } => {}
         }
-        let stream = self.table.get_mut(stream)?;
-        let written = match stream {
-            OutputStream::File { fd, position } => {
-                let end = position.saturating_add(bytes.len() as u64);
-                let written =
-                    self.account.growing(fd, end, || write_all_at(&**fd, bytes, *position));
-                written.map(|()| *position = end)
+        self.table.get_mut(stream)?.write_to_file(&self.account, bytes)
+    }
+
+    /// Writes to a stream for which the guest has no handle.
+    pub(super) fn write_to(&mut self, stream: &mut OutputStream, bytes: &[u8]) -> StreamResult<()> {
+        match stream {
+            OutputStream::Captured => {
+                self.write_output(bytes);
+                Ok(())
             }
-            OutputStream::Append { fd } => {
-                self.account.appending(fd, bytes.len() as u64, || append_all(&**fd, bytes))
-            }
-            _ => return Err(StreamError::Closed),
-        };
-        if matches!(written, Err(StreamError::Failed(_))) {
-            *stream = OutputStream::Closed;
+            OutputStream::Body(body) => self.write_body(body, bytes),
+            OutputStream::Stdout => self.write_response(bytes),
+            file => file.write_to_file(&self.account, bytes),
         }
-        written
     }
 
     fn write_zeroes_all(&mut self, stream: &Resource<OutputStream>, len: u64) -> StreamResult<()> {
@@ -166,6 +201,27 @@ impl State {
 
     fn always_ready(&mut self) -> wasmtime::Result<Resource<Pollable>> {
         Ok(self.hand_out(Pollable::Ready)?)
+    }
+}
+
+impl OutputStream {
+    /// Writes to a file as far as its directory has room, or to none; none after an error of the kernel's.
+    fn write_to_file(&mut self, account: &Account, bytes: &[u8]) -> StreamResult<()> {
+        let written = match self {
+            Self::File { fd, position } => {
+                let end = position.saturating_add(bytes.len() as u64);
+                let written = account.growing(fd, end, || write_all_at(&**fd, bytes, *position));
+                written.map(|()| *position = end)
+            }
+            Self::Append { fd } => {
+                account.appending(fd, bytes.len() as u64, || append_all(&**fd, bytes))
+            }
+            _ => Err(StreamError::Closed),
+        };
+        if matches!(written, Err(StreamError::Failed(_))) {
+            *self = Self::Closed;
+        }
+        written
     }
 }
 

@@ -5,7 +5,8 @@ use wasmtime::Store;
 use wasmtime::component::{Component, Linker};
 
 use super::*;
-use crate::engine::{Clock, Memories, Sandbox};
+use crate::engine::{Clock, Sandbox};
+use crate::engine_kind::EngineKind;
 use crate::limits::HandlerLimits;
 
 thread_local! {
@@ -38,7 +39,7 @@ unsafe impl GlobalAlloc for Counting {
 /// Bytes that an instance allocates.
 fn allocated(component: &[u8]) -> u64 {
     let sandbox =
-        Sandbox::new(HandlerLimits::TEST, Memories::Recycling, Clock::Parent).expect("an engine");
+        Sandbox::new(HandlerLimits::TEST, EngineKind::PLAIN, Clock::Parent).expect("an engine");
     let component = Component::new(&sandbox.engine, component).expect("a component");
     let linker = Linker::<()>::new(&sandbox.engine);
     let pre = linker.instantiate_pre(&component).expect("no imports");

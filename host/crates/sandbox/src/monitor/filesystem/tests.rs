@@ -4,10 +4,11 @@ use std::fs::File;
 use std::net::IpAddr;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{Timespec, Timestamps};
+use rustix::fs::{OFlags, Timespec, Timestamps};
 use shm::ledger::Usage;
 use tempfile::TempDir;
 
@@ -15,7 +16,7 @@ use super::super::bindings::wasi::clocks::wall_clock::Datetime;
 use super::super::bindings::wasi::filesystem::preopens;
 use super::super::errors::error_code;
 
-use super::super::{DirStreamPool, Grants, Ledger, Preopen};
+use super::super::{DirStreamPool, Grants, Ledger, OpenFile, Preopen};
 use super::*;
 use crate::call::CallContext;
 use crate::limits::Ceiling;

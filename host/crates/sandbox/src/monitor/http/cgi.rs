@@ -11,7 +11,7 @@ use ::http::StatusCode;
 
 use super::head::Head;
 use super::incoming::IncomingRequest;
-use crate::call::NotAnswered;
+use crate::failure::NotAnswered;
 use crate::monitor::State;
 use crate::response::Message;
 

@@ -15,20 +15,71 @@ use crate::monitor::clocks::Pollable;
 
 /// A request to another server: `wasi:http/types.outgoing-request`.
 pub struct OutgoingRequest {
-    method: Method,
-    path_with_query: Option<String>,
-    scheme: Option<Scheme>,
-    authority: Option<String>,
-    fields: Fields,
+    head: RequestHead,
     body: Option<SharedBody>,
 }
 
+/// What a request says before its body.
+pub(in crate::monitor) struct RequestHead {
+    pub(in crate::monitor) method: Method,
+    pub(in crate::monitor) path_with_query: Option<String>,
+    pub(in crate::monitor) scheme: Option<Scheme>,
+    pub(in crate::monitor) authority: Option<String>,
+    pub(in crate::monitor) fields: Fields,
+}
+
+impl RequestHead {
+    /// A GET with those fields, and nothing else.
+    pub(in crate::monitor) fn new(fields: Fields) -> Self {
+        let (path_with_query, scheme, authority) = (None, None, None);
+        Self { method: Method::Get, path_with_query, scheme, authority, fields }
+    }
+
+    pub(in crate::monitor) fn set_method(&mut self, method: Method) -> Result<(), ()> {
+        if let Method::Other(name) = &method
+            && ::http::Method::from_bytes(name.as_bytes()).is_err()
+        {
+            return Err(());
+        }
+        self.method = method;
+        Ok(())
+    }
+
+    pub(in crate::monitor) fn set_path(&mut self, path: Option<String>) -> Result<(), ()> {
+        if path.as_deref().is_some_and(|path| !is_path_with_query(path)) {
+            return Err(());
+        }
+        self.path_with_query = path;
+        Ok(())
+    }
+
+    pub(in crate::monitor) fn set_scheme(&mut self, scheme: Option<Scheme>) -> Result<(), ()> {
+        if let Some(Scheme::Other(name)) = &scheme
+            && name.parse::<UriScheme>().is_err()
+        {
+            return Err(());
+        }
+        self.scheme = scheme;
+        Ok(())
+    }
+
+    pub(in crate::monitor) fn set_authority(&mut self, name: Option<String>) -> Result<(), ()> {
+        if name.as_deref().is_some_and(|name| name.parse::<Authority>().is_err()) {
+            return Err(());
+        }
+        self.authority = name;
+        Ok(())
+    }
+}
+
 /// Times for such a request: `wasi:http/types.request-options`.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct RequestOptions {
-    connect: Option<u64>,
-    first_byte: Option<u64>,
-    between_bytes: Option<u64>,
+    pub(in crate::monitor) connect: Option<u64>,
+    pub(in crate::monitor) first_byte: Option<u64>,
+    pub(in crate::monitor) between_bytes: Option<u64>,
+    /// Whether they are a request's already, which 0.3 lets a guest see and not change.
+    pub(in crate::monitor) is_immutable: bool,
 }
 
 /// A response of another server: there is none.
@@ -38,7 +89,7 @@ pub struct IncomingResponse(Infallible);
 pub struct FutureIncomingResponse(Infallible);
 
 /// Why a handler asks nobody else.
-const NO_NETWORK: &str = "there is no network";
+pub(in crate::monitor) const NO_NETWORK: &str = "there is no network";
 
 impl outgoing_handler::Host for State {
     fn handle(
@@ -60,14 +111,7 @@ impl types::HostOutgoingRequest for State {
     fn new(&mut self, fields: Resource<Fields>) -> wasmtime::Result<Resource<OutgoingRequest>> {
         self.audit(TYPES, "outgoing-request.new", Argument::None);
         let fields = self.table.delete(fields)?.frozen();
-        Ok(self.hand_out(OutgoingRequest {
-            method: Method::Get,
-            path_with_query: None,
-            scheme: None,
-            authority: None,
-            fields,
-            body: None,
-        })?)
+        Ok(self.hand_out(OutgoingRequest { head: RequestHead::new(fields), body: None })?)
     }
 
     fn body(
@@ -79,14 +123,14 @@ impl types::HostOutgoingRequest for State {
         if request.body.is_some() {
             return Ok(Err(()));
         }
-        let (body, shared) = OutgoingBody::new(request.fields.content_length());
+        let (body, shared) = OutgoingBody::new(request.head.fields.content_length());
         request.body = Some(shared);
         Ok(Ok(self.hand_out(body)?))
     }
 
     fn method(&mut self, request: Resource<OutgoingRequest>) -> wasmtime::Result<Method> {
         self.audit(TYPES, "outgoing-request.method", Argument::None);
-        Ok(self.table.get(&request)?.method.clone())
+        Ok(self.table.get(&request)?.head.method.clone())
     }
 
     fn set_method(
@@ -95,14 +139,7 @@ impl types::HostOutgoingRequest for State {
         method: Method,
     ) -> wasmtime::Result<Result<(), ()>> {
         self.audit(TYPES, "outgoing-request.set-method", Argument::None);
-        let request = self.table.get_mut(&request)?;
-        if let Method::Other(name) = &method
-            && ::http::Method::from_bytes(name.as_bytes()).is_err()
-        {
-            return Ok(Err(()));
-        }
-        request.method = method;
-        Ok(Ok(()))
+        Ok(self.table.get_mut(&request)?.head.set_method(method))
     }
 
     fn path_with_query(
@@ -110,7 +147,7 @@ impl types::HostOutgoingRequest for State {
         request: Resource<OutgoingRequest>,
     ) -> wasmtime::Result<Option<String>> {
         self.audit(TYPES, "outgoing-request.path-with-query", Argument::None);
-        Ok(self.table.get(&request)?.path_with_query.clone())
+        Ok(self.table.get(&request)?.head.path_with_query.clone())
     }
 
     fn set_path_with_query(
@@ -119,17 +156,12 @@ impl types::HostOutgoingRequest for State {
         path: Option<String>,
     ) -> wasmtime::Result<Result<(), ()>> {
         self.audit(TYPES, "outgoing-request.set-path-with-query", Argument::None);
-        let request = self.table.get_mut(&request)?;
-        if path.as_deref().is_some_and(|path| !is_path_with_query(path)) {
-            return Ok(Err(()));
-        }
-        request.path_with_query = path;
-        Ok(Ok(()))
+        Ok(self.table.get_mut(&request)?.head.set_path(path))
     }
 
     fn scheme(&mut self, request: Resource<OutgoingRequest>) -> wasmtime::Result<Option<Scheme>> {
         self.audit(TYPES, "outgoing-request.scheme", Argument::None);
-        Ok(self.table.get(&request)?.scheme.clone())
+        Ok(self.table.get(&request)?.head.scheme.clone())
     }
 
     fn set_scheme(
@@ -138,14 +170,7 @@ impl types::HostOutgoingRequest for State {
         scheme: Option<Scheme>,
     ) -> wasmtime::Result<Result<(), ()>> {
         self.audit(TYPES, "outgoing-request.set-scheme", Argument::None);
-        let request = self.table.get_mut(&request)?;
-        if let Some(Scheme::Other(name)) = &scheme
-            && name.parse::<UriScheme>().is_err()
-        {
-            return Ok(Err(()));
-        }
-        request.scheme = scheme;
-        Ok(Ok(()))
+        Ok(self.table.get_mut(&request)?.head.set_scheme(scheme))
     }
 
     fn authority(
@@ -153,7 +178,7 @@ impl types::HostOutgoingRequest for State {
         request: Resource<OutgoingRequest>,
     ) -> wasmtime::Result<Option<String>> {
         self.audit(TYPES, "outgoing-request.authority", Argument::None);
-        Ok(self.table.get(&request)?.authority.clone())
+        Ok(self.table.get(&request)?.head.authority.clone())
     }
 
     fn set_authority(
@@ -162,12 +187,7 @@ impl types::HostOutgoingRequest for State {
         authority: Option<String>,
     ) -> wasmtime::Result<Result<(), ()>> {
         self.audit(TYPES, "outgoing-request.set-authority", Argument::None);
-        let request = self.table.get_mut(&request)?;
-        if authority.as_deref().is_some_and(|name| name.parse::<Authority>().is_err()) {
-            return Ok(Err(()));
-        }
-        request.authority = authority;
-        Ok(Ok(()))
+        Ok(self.table.get_mut(&request)?.head.set_authority(authority))
     }
 
     fn headers(
@@ -175,7 +195,7 @@ impl types::HostOutgoingRequest for State {
         request: Resource<OutgoingRequest>,
     ) -> wasmtime::Result<Resource<Fields>> {
         self.audit(TYPES, "outgoing-request.headers", Argument::None);
-        let fields = self.table.get(&request)?.fields.clone();
+        let fields = self.table.get(&request)?.head.fields.clone();
         Ok(self.hand_out(fields)?)
     }
 

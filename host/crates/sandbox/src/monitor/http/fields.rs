@@ -43,7 +43,7 @@ enum Access {
 
 /// Why fields are not as a guest would have them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Wrong {
+pub(in crate::monitor) enum Wrong {
     #[error("the name or the value is no field's")]
     Syntax,
     #[error("the field is the server's to set")]
@@ -65,7 +65,7 @@ pub struct Fields {
 }
 
 impl Fields {
-    fn empty() -> Self {
+    pub(in crate::monitor) fn empty() -> Self {
         Self { map: Arc::default(), access: Access::Mutable, size: 0 }
     }
 
@@ -85,37 +85,37 @@ impl Fields {
     }
 
     /// The same, to be changed no more.
-    pub(super) fn frozen(mut self) -> Self {
+    pub(in crate::monitor) fn frozen(mut self) -> Self {
         self.access = Access::Immutable;
         self
     }
 
     /// The same, to be changed without changing these.
-    fn thawed(&self) -> Self {
+    pub(in crate::monitor) fn thawed(&self) -> Self {
         Self { access: Access::Mutable, ..self.clone() }
     }
 
     /// All of them, by their names in small letters.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+    pub(in crate::monitor) fn iter(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
         self.map.iter()
     }
 
     /// The Content-Length, which is a number, and the only one.
-    pub(super) fn content_length(&self) -> Option<u64> {
+    pub(in crate::monitor) fn content_length(&self) -> Option<u64> {
         self.map.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok())
     }
 
-    fn get(&self, name: &str) -> Vec<Vec<u8>> {
+    pub(in crate::monitor) fn get(&self, name: &str) -> Vec<Vec<u8>> {
         // No name of a field, so there is none of that name.
         let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { return Vec::new() };
         self.map.get_all(name).iter().map(|value| value.as_bytes().to_vec()).collect()
     }
 
-    fn has(&self, name: &str) -> bool {
+    pub(in crate::monitor) fn has(&self, name: &str) -> bool {
         HeaderName::from_bytes(name.as_bytes()).is_ok_and(|name| self.map.contains_key(name))
     }
 
-    fn append(&mut self, name: &str, value: Vec<u8>) -> Result<(), Wrong> {
+    pub(in crate::monitor) fn append(&mut self, name: &str, value: Vec<u8>) -> Result<(), Wrong> {
         let name = writable(name)?;
         let value = field_value(&name, value)?;
         if name == CONTENT_LENGTH && self.map.contains_key(&name) {
@@ -125,7 +125,11 @@ impl Fields {
         self.change(size, |map| map.try_append(name, value).map(drop))
     }
 
-    fn set(&mut self, name: &str, values: Vec<Vec<u8>>) -> Result<(), Wrong> {
+    pub(in crate::monitor) fn set(
+        &mut self,
+        name: &str,
+        values: Vec<Vec<u8>>,
+    ) -> Result<(), Wrong> {
         let name = writable(name)?;
         if name == CONTENT_LENGTH && values.len() > 1 {
             return Err(Wrong::Syntax);
@@ -143,7 +147,7 @@ impl Fields {
         })
     }
 
-    fn delete(&mut self, name: &str) -> Result<(), Wrong> {
+    pub(in crate::monitor) fn delete(&mut self, name: &str) -> Result<(), Wrong> {
         let name = writable(name)?;
         let size = self.size.saturating_sub(self.counted_of(&name));
         self.change(size, |map| {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use memchr::memmem;
 use wasmtime::component::Resource;
 
+use super::client::RequestHead;
 use super::{Fields, TYPES};
 use crate::monitor::State;
 use crate::monitor::audit::Argument;
@@ -73,7 +74,7 @@ impl IncomingRequest {
         (word(), word())
     }
 
-    pub(super) fn is_head(&self) -> bool {
+    pub(in crate::monitor) fn is_head(&self) -> bool {
         self.message.starts_with(b"HEAD ")
     }
 
@@ -105,6 +106,17 @@ impl IncomingRequest {
         })?
     }
 
+    /// What the request says before its body, which came by TLS or not.
+    pub(in crate::monitor) fn request_head(&self, encrypted: bool) -> RequestHead {
+        RequestHead {
+            method: self.words().0.into(),
+            path_with_query: Some(self.path()),
+            scheme: Some(scheme(encrypted)),
+            authority: self.authority(),
+            fields: self.fields(),
+        }
+    }
+
     fn fields(&self) -> Fields {
         let fields = self.head(|head| {
             Fields::of_request(head.headers.iter().map(|field| (field.name, field.value)))
@@ -112,12 +124,17 @@ impl IncomingRequest {
         fields.unwrap_or_else(|| Fields::of_request(std::iter::empty()))
     }
 
-    pub(super) fn body(&self) -> InputStream {
+    pub(in crate::monitor) fn body(&self) -> InputStream {
         match &self.spooled {
             Some(body) => InputStream::Spooled { body: Arc::clone(body), position: 0 },
             None => InputStream::Bytes { bytes: Arc::clone(&self.message), position: self.body },
         }
     }
+}
+
+/// The scheme of a request that came by TLS, or not.
+fn scheme(encrypted: bool) -> Scheme {
+    if encrypted { Scheme::Https } else { Scheme::Http }
 }
 
 impl From<&str> for Method {
@@ -154,7 +171,7 @@ impl types::HostIncomingRequest for State {
     fn scheme(&mut self, request: Resource<IncomingRequest>) -> wasmtime::Result<Option<Scheme>> {
         self.audit(TYPES, "incoming-request.scheme", Argument::None);
         self.table.get(&request)?;
-        Ok(Some(if self.grants.encrypted { Scheme::Https } else { Scheme::Http }))
+        Ok(Some(scheme(self.grants.encrypted)))
     }
 
     fn authority(

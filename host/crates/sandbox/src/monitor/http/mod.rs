@@ -22,15 +22,18 @@ use super::bindings::wasi::http::types::{self, ErrorCode};
 use super::errors::{IoError, StreamError, StreamResult};
 use super::streams::InputStream;
 use super::{OpenFile, State};
-use crate::call::ResponseTooLong;
+use crate::failure::ResponseTooLong;
 use crate::spooled::SpooledBody;
 pub use client::{FutureIncomingResponse, IncomingResponse, OutgoingRequest, RequestOptions};
+pub(super) use client::{NO_NETWORK, RequestHead};
 pub use fields::Fields;
+pub(super) use fields::Wrong;
 pub use incoming::{FutureTrailers, IncomingBody, IncomingRequest};
-pub(super) use outgoing::body::SharedBody;
+pub(super) use outgoing::body::{Body, SharedBody, lock};
+pub(super) use outgoing::message;
 pub use outgoing::{OutgoingBody, OutgoingResponse, ResponseOutparam};
 
-const TYPES: &str = "wasi:http/types";
+pub(super) const TYPES: &str = "wasi:http/types";
 
 /// A request and the response to it, as far as there is one.
 pub(in crate::monitor) struct Exchange {
@@ -41,7 +44,7 @@ pub(in crate::monitor) struct Exchange {
     /// What the guest gave `response-outparam`.
     answer: Option<Result<OutgoingResponse, ErrorCode>>,
     /// Whether the request's method is HEAD, and so the response has no body.
-    is_head: bool,
+    pub(super) is_head: bool,
     /// What a command has for its standard input.
     stdin: InputStream,
     /// The meta-variables of a command's request.
@@ -68,14 +71,21 @@ impl Exchange {
         &mut self.stdin
     }
 
+    /// The request's body, where it is no part of the message.
+    pub(super) fn spooled(&self) -> Option<Arc<SpooledBody>> {
+        self.spooled.clone()
+    }
+
     pub(super) fn has_spooled_body(&self) -> bool {
         self.spooled.is_some()
     }
 
     /// Takes room for so many bytes of a body.
-    fn take_room(&mut self, bytes: usize) -> StreamResult<()> {
-        let room = self.room.checked_sub(bytes);
-        self.room = room.ok_or_else(|| StreamError::Trap(ResponseTooLong.into()))?;
+    ///
+    /// # Errors
+    /// When there is less.
+    pub(super) fn take_room(&mut self, bytes: usize) -> Result<(), ResponseTooLong> {
+        self.room = self.room.checked_sub(bytes).ok_or(ResponseTooLong)?;
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use wasmtime::component::Resource;
 use self::body::{Body, SharedBody};
 use super::head::Head;
 use super::{Fields, IncomingRequest, TYPES};
-use crate::call::NotAnswered;
+use crate::failure::NotAnswered;
 use crate::monitor::State;
 use crate::monitor::audit::{Argument, Outcome};
 use crate::monitor::bindings::wasi::http::types::{self, ErrorCode};
@@ -39,19 +39,22 @@ impl OutgoingBody {
 /// Where the one response of a call goes: `wasi:http/types.response-outparam`.
 pub struct ResponseOutparam;
 
-impl OutgoingResponse {
-    /// The message of HTTP/1.1.
-    fn message(&self, is_head: bool) -> Result<Message, NotAnswered> {
-        let body = match &self.body {
-            Some(body) => body::lock(body).whole().ok_or(NotAnswered::Unfinished)?,
-            None => Message::default(),
-        };
-        let mut head = Head::new(self.status, is_head);
-        for (name, value) in self.fields.iter() {
-            head.field(name.as_str().as_bytes(), value.as_bytes());
-        }
-        Ok(head.before(body, 0))
+/// The message of HTTP/1.1 that a response is.
+pub(in crate::monitor) fn message(
+    status: ::http::StatusCode,
+    fields: &Fields,
+    body: Option<&SharedBody>,
+    is_head: bool,
+) -> Result<Message, NotAnswered> {
+    let body = match body {
+        Some(body) => body::lock(body).whole().ok_or(NotAnswered::Unfinished)?,
+        None => Message::default(),
+    };
+    let mut head = Head::new(status, is_head);
+    for (name, value) in fields.iter() {
+        head.field(name.as_str().as_bytes(), value.as_bytes());
     }
+    Ok(head.before(body, 0))
 }
 
 impl State {
@@ -68,7 +71,9 @@ impl State {
     /// The response, once the guest has returned.
     pub(crate) fn end_exchange(&mut self) -> Result<Message, NotAnswered> {
         match self.exchange.answer.take() {
-            Some(Ok(response)) => response.message(self.exchange.is_head),
+            Some(Ok(OutgoingResponse { status, fields, body })) => {
+                message(status, &fields, body.as_ref(), self.exchange.is_head)
+            }
             Some(Err(code)) => Err(NotAnswered::Error(code.to_string())),
             None => Err(NotAnswered::Unset),
         }

@@ -26,7 +26,7 @@ pub(in crate::monitor) fn lock(body: &SharedBody) -> MutexGuard<'_, Body> {
 }
 
 impl Body {
-    pub(super) fn shared(length: Option<u64>) -> SharedBody {
+    pub(in crate::monitor) fn shared(length: Option<u64>) -> SharedBody {
         Arc::new(Mutex::new(Self {
             bytes: Vec::new(),
             files: Vec::new(),
@@ -85,7 +85,7 @@ impl Body {
     }
 
     /// All of it is written. To a HEAD, it may be left out.
-    pub(super) fn finish(&mut self, is_head: bool) -> Result<(), ErrorCode> {
+    pub(in crate::monitor) fn finish(&mut self, is_head: bool) -> Result<(), ErrorCode> {
         let written = self.written();
         match self.length {
             Some(length) if length != written && !(is_head && written == 0) => {
@@ -96,7 +96,7 @@ impl Body {
         }
     }
 
-    pub(super) fn abort(&mut self) {
+    pub(in crate::monitor) fn abort(&mut self) {
         self.is_broken = true;
     }
 
