@@ -39,7 +39,7 @@ impl Worker {
         let load = |handler: Source| {
             let wasm = read(&handler, None, Offline::Refuse).bytes.expect("a file");
             let component = sandbox.compile(&wasm).expect("it compiles");
-            let grants = dir.grants(Vec::new(), audit.clone());
+            let grants = dir.grants(Vec::new(), false, audit.clone());
             sandbox.handler(&component, grants).expect("it is a handler")
         };
         let (hello, fileops) =
