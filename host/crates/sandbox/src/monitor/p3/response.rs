@@ -39,6 +39,9 @@ pub(in crate::monitor) struct Answer {
 /// What says that a part of a response is there: dropped, when it is.
 pub(crate) type Part = Receiver<()>;
 
+/// The last status that there is.
+const LAST_STATUS: u16 = 599;
+
 impl State {
     /// Takes what the handler returned, and has its body be kept as it comes. Says when that has ended, and when what
     /// follows it is known.
@@ -191,6 +194,10 @@ impl HostResponse for State {
     ) -> wasmtime::Result<Result<(), ()>> {
         self.audit(TYPES, "response.set-status-code", Argument::None);
         let response = self.table.get_mut(&response)?;
+        // 0.3 knows no other statuses than those of RFC 9110, 15.
+        if status > LAST_STATUS {
+            return Ok(Err(()));
+        }
         let Ok(status) = StatusCode::from_u16(status) else { return Ok(Err(())) };
         response.status = status;
         Ok(Ok(()))
