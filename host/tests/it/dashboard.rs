@@ -324,7 +324,10 @@ fn text_stands_out_in_light_and_dark() {
             for (text_is, ground_is) in both(text).into_iter().zip(both(ground)) {
                 let (dark, light) = (text_is.min(ground_is), text_is.max(ground_is));
                 let contrast = (light + 0.05) / (dark + 0.05);
-                assert!(contrast >= 4.5, "{text} on {ground}: {contrast:.2}, of the 4.5 of level AA");
+                assert!(
+                    contrast >= 4.5,
+                    "{text} on {ground}: {contrast:.2}, of the 4.5 of level AA"
+                );
             }
         }
     }
