@@ -22,6 +22,7 @@ mod documented;
 mod file_mode;
 mod host_name;
 mod options;
+mod pool_kind;
 mod reference;
 mod routes;
 mod settings;
@@ -34,6 +35,7 @@ pub use file_mode::FileMode;
 pub use host_name::HostName;
 use options::Bounded;
 pub(crate) use options::describe;
+pub use pool_kind::{PoolKind, Wasi03};
 pub use reference::{ContentDigest, Reference, Registry, Version};
 pub use routes::{HandlerSettings, Prefix, Route};
 pub use settings::Settings;
@@ -56,42 +58,6 @@ macro_rules! written_as_text {
 }
 
 written_as_text!(Address, AdminAddress, ContentDigest, FileMode, HostName, Probe, Source);
-
-/// Where handlers run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum PoolKind {
-    /// Threads of this process
-    #[default]
-    Thread,
-    /// Worker processes, one request at a time in each
-    Process,
-}
-
-/// Where handlers of WASI 0.3 may run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Wasi03 {
-    /// In either pool
-    #[default]
-    On,
-    /// In worker processes alone
-    Process,
-    /// Nowhere
-    Off,
-}
-
-impl Wasi03 {
-    /// Whether the handlers of that pool may be of WASI 0.3.
-    #[must_use]
-    pub fn is_taken(self, pool: PoolKind) -> bool {
-        match self {
-            Self::On => true,
-            Self::Process => pool == PoolKind::Process,
-            Self::Off => false,
-        }
-    }
-}
 
 /// What goes to standard error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
