@@ -70,6 +70,9 @@ fn a_missing_quota_is_seen() {
             "links",
             "deep",
             "directory-growth",
+            "service-fill",
+            "service-self-append",
+            "service-sparse",
         ],
         &[],
     );
@@ -93,6 +96,7 @@ fn links_that_lead_out_of_the_directory_are_seen() {
             "symlink-swap",
             "hard-link-out",
             "rename-out",
+            "service-symlink-out",
         ],
         &[],
     );
