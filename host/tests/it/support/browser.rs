@@ -1,6 +1,6 @@
 //! Headless Chromium, driven over WebDriver.
 
-use std::io::{BufRead as _, BufReader, ErrorKind};
+use std::io::{self, BufRead as _, BufReader, ErrorKind};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
@@ -9,6 +9,25 @@ use super::{PATIENCE, eventually, in_time};
 
 /// The key under which WebDriver hands out elements.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+
+/// Starts the driver on a port that it chooses.
+fn spawn_driver() -> io::Result<Child> {
+    let mut command = Command::new("chromedriver");
+    command.arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn()
+}
+
+/// The port that the driver says it has, or all that it says to its end.
+fn read_port(lines: &mut impl Iterator<Item = io::Result<String>>) -> Result<u16, String> {
+    let mut words = String::new();
+    for line in lines.map_while(Result::ok) {
+        let port = line.split_once("started successfully on port ");
+        if let Some((_, port)) = port {
+            return port.trim_end_matches('.').parse().map_err(|_| line);
+        }
+        words += &line;
+    }
+    Err(words)
+}
 
 pub struct Browser {
     driver: Child,
@@ -25,21 +44,24 @@ impl Browser {
 
     /// With another option of Chromium's.
     pub fn start_with(option: &str) -> Option<Self> {
-        let mut command = Command::new("chromedriver");
-        command.arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut driver = match command.spawn() {
-            Err(error) if error.kind() == ErrorKind::NotFound => return None,
-            driver => driver.unwrap(),
-        };
-        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
-        let (lines, port) = in_time("the driver's port", move || {
-            let port = lines.find_map(|line| {
-                let line = line.ok()?;
-                let (_, port) = line.split_once("started successfully on port ")?;
-                port.trim_end_matches('.').parse::<u16>().ok()
+        let (driver, lines, port) = loop {
+            let mut driver = match spawn_driver() {
+                Err(error) if error.kind() == ErrorKind::NotFound => return None,
+                driver => driver.unwrap(),
+            };
+            let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+            let (lines, said) = in_time("the driver's port", move || {
+                let said = read_port(&mut lines);
+                (lines, said)
             });
-            (lines, port.unwrap())
-        });
+            match said {
+                Ok(port) => break (driver, lines, port),
+                // Chosen by the driver among those that are free for [::1], and taken for
+                // 127.0.0.1, by a connection of another test, say.
+                Err(words) if words.contains("port not available") => driver.wait().unwrap(),
+                Err(words) => panic!("no driver: {words}"),
+            };
+        };
         // Whatever else it says must not block it.
         std::thread::spawn(move || lines.for_each(drop));
         let profile = tempfile::tempdir().unwrap();
