@@ -253,6 +253,12 @@ fn limits(status: &Status) -> Vec<Family> {
             "Connections over their client's share",
             number(connections.refused),
         ),
+        counter(
+            "swapbox_failed_tls_handshakes",
+            None,
+            "Connections that ended in their TLS handshake",
+            number(connections.failed_tls_handshakes),
+        ),
         gauge(
             "swapbox_buffered",
             bytes(),

@@ -50,6 +50,7 @@ pub(super) struct Connections {
     pub(super) open: usize,
     pub(super) limit: usize,
     pub(super) refused: u64,
+    pub(super) failed_tls_handshakes: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -181,6 +182,7 @@ impl Status {
                 open: holdings.connections(),
                 limit: limits.max_connections,
                 refused: totals.turned_away,
+                failed_tls_handshakes: totals.failed_handshakes,
             },
             memory: Memory {
                 buffered_bytes: holdings.buffered(),

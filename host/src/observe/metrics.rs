@@ -29,6 +29,7 @@ pub struct Metrics {
     refused: Counters<{ Refusal::ALL.len() }>,
     abandoned: AtomicU64,
     turned_away: AtomicU64,
+    failed_handshakes: AtomicU64,
     swaps: Counters<2>,
     cache_lookups: Counters<2>,
     spans: Counters<3>,
@@ -120,6 +121,8 @@ pub struct Totals {
     pub abandoned: u64,
     /// Connections over their client's share.
     pub turned_away: u64,
+    /// Connections that ended in their TLS handshake, by an error or because it took too long.
+    pub failed_handshakes: u64,
 }
 
 impl<const KINDS: usize> Default for Counters<KINDS> {
@@ -227,6 +230,10 @@ impl Metrics {
         self.turned_away.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn handshake_failed(&self) {
+        self.failed_handshakes.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A handler was taken up, or refused.
     pub(crate) fn swapped(&self, is_taken: bool) {
         self.swaps.add(is_taken.into());
@@ -262,6 +269,7 @@ impl Metrics {
             refused: Refusal::ALL.into_iter().map(|why| self.refusals(why)).sum(),
             abandoned: self.abandoned.load(Ordering::Relaxed),
             turned_away: self.turned_away.load(Ordering::Relaxed),
+            failed_handshakes: self.failed_handshakes.load(Ordering::Relaxed),
         }
     }
 

@@ -179,7 +179,9 @@ fn slow_clients_have_the_same_times_by_https(pool: &str) {
 for_each_pool!(a_handshake_has_its_time_and_a_plain_request_an_answer);
 fn a_handshake_has_its_time_and_a_plain_request_an_answer(pool: &str) {
     let files = Files::new();
-    let mut server = files.serve(pool, &["--header-timeout", "500ms", "--idle-timeout", "500ms"]);
+    let times = ["--header-timeout", "500ms", "--idle-timeout", "500ms"];
+    let mut server = files.serve(pool, &[&times[..], &["--admin", "127.0.0.1:0"]].concat());
+    let operator = server.operator();
     for begun in [&b""[..], b"\x16", b"\x16\x03\x01\x02\x00\x01", b"\x80\x2e\x01"] {
         let mut client = server.connect();
         client.send(begun);
@@ -193,6 +195,9 @@ fn a_handshake_has_its_time_and_a_plain_request_an_answer(pool: &str) {
     let mut other = files.connect_for(&server, &["h2"]);
     assert!(other.write_all(b"GET / HTTP/1.1\r\n\r\n").is_err(), "{pool}: no protocol in common");
     assert!(is_ok(&files.ask(&server, "GET", "/", b"")), "{pool}");
+    // Two that stopped on the way, and the one without a protocol.
+    let failed = || operator.json("/status", 200)["connections"]["failed_tls_handshakes"] == 3;
+    eventually("the handshakes that failed are counted", failed);
 }
 
 for_each_pool!(a_new_certificate_is_taken_up_and_a_bad_one_is_not);

@@ -112,6 +112,7 @@ async fn encrypted(
         Err(Stop::Late(_)) => "it took too long".to_owned(),
         Err(_) => return None,
     };
+    context.metrics.handshake_failed();
     if let Some(left_out) = context.complaints.may_tell() {
         let why = printable::line(&why);
         tracing::info!(%client, left_out, "a TLS handshake failed: {why}");
