@@ -58,26 +58,46 @@ pub(super) fn answer(client: &Client<'_>, headers: &HeaderMap) -> Result<Answer,
     }
 }
 
+/// Where a registry says that its tokens come from.
+#[derive(Debug)]
+struct Service {
+    address: Uri,
+    /// The address with what is asked for there.
+    question: Uri,
+}
+
+/// The service that a challenge names.
+fn service(client: &Client<'_>, challenge: &ChallengeRef<'_>) -> Result<Service, Failure> {
+    const NONE: Failure = Failure::Protocol("it names no service for tokens");
+    let parameter = |name: &str| {
+        let found = challenge.params.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.to_unescaped())
+    };
+    let realm = parameter("realm").ok_or(NONE)?;
+    let address: Uri = realm.parse().map_err(|_| NONE)?;
+    if !matches!(address.scheme_str(), Some("http" | "https")) {
+        return Err(NONE);
+    }
+    let mut query = format!("scope={}", encoded(&scope(client)));
+    if let Some(name) = parameter("service") {
+        query += &format!("&service={}", encoded(&name));
+    }
+    let separator = if address.query().is_some() { '&' } else { '?' };
+    let question = format!("{realm}{separator}{query}").parse().map_err(|_| NONE)?;
+    Ok(Service { address, question })
+}
+
 /// A token for the repository, from the service that the registry names.
 fn token(
     client: &Client<'_>,
     challenge: &ChallengeRef<'_>,
     found: Found,
 ) -> Result<Answer, Failure> {
-    const NO_SERVICE: Failure = Failure::Protocol("it names no service for tokens");
-    let parameter = |name: &str| {
-        let found = challenge.params.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
-        found.map(|(_, value)| value.to_unescaped())
-    };
-    let realm = parameter("realm").ok_or(NO_SERVICE)?;
-    let service: Uri = realm.parse().map_err(|_| NO_SERVICE)?;
-    if !matches!(service.scheme_str(), Some("http" | "https")) {
-        return Err(NO_SERVICE);
-    }
-    let (credentials, who) = match (found, may_know(client, &service)?) {
+    let Service { address, question } = service(client, challenge)?;
+    let (credentials, who) = match (found, may_know(client, &address)?) {
         (Found::Login { header, file }, true) => (Some(header), refused(&file)),
         (Found::Login { .. }, false) => {
-            let service = origin(&service);
+            let service = origin(&address);
             (
                 None,
                 format!(
@@ -87,13 +107,7 @@ fn token(
         }
         (Found::Nothing(why), _) => (None, why),
     };
-    let mut query = format!("scope={}", encoded(&scope(client)));
-    if let Some(name) = parameter("service") {
-        query += &format!("&service={}", encoded(&name));
-    }
-    let separator = if service.query().is_some() { '&' } else { '?' };
-    let uri = format!("{realm}{separator}{query}").parse().map_err(|_| NO_SERVICE)?;
-    let response = client.once(&Message::new(Method::GET, uri), credentials)?;
+    let response = client.once(&Message::new(Method::GET, question), credentials)?;
     match response.status() {
         StatusCode::OK => {}
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(Failure::Denied(who)),
@@ -142,4 +156,77 @@ fn encoded(text: &str) -> String {
 
 fn refused(file: &std::path::Path) -> String {
     format!("it does not take the credentials of {}", file.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::test_runner::TestRunner;
+
+    use super::*;
+    use crate::config::Reference;
+
+    /// The services that a registry's challenges lead to, and whether each may be told the registry's credentials.
+    fn asked(client: &Client<'_>, challenge: &str) -> Vec<(Service, bool)> {
+        let challenges = ChallengeParser::new(challenge).map_while(Result::ok);
+        let services = challenges.filter_map(|challenge| service(client, &challenge).ok());
+        let known = services.filter_map(|service| {
+            let may_know = may_know(client, &service.address).ok()?;
+            Some((service, may_know))
+        });
+        known.collect()
+    }
+
+    #[test]
+    fn a_token_is_asked_for_the_repository() {
+        let reference: Reference = "oci://r.example/n:1".parse().expect("a reference");
+        let client = Client::new(&reference, Access::Pull);
+        for (challenge, expected) in [
+            (
+                "Bearer realm=\"https://r.example/t\"",
+                "https://r.example/t?scope=repository%3An%3Apull",
+            ),
+            (
+                "Bearer realm=\"https://r.example/t?a=b\",service=\"x&y\",scope=\"all\"",
+                "https://r.example/t?a=b&scope=repository%3An%3Apull&service=x%26y",
+            ),
+        ] {
+            let [(service, true)] = &asked(&client, challenge)[..] else { panic!("{challenge}") };
+            assert_eq!(service.question, expected);
+        }
+    }
+
+    #[test]
+    fn a_registry_whose_tokens_come_from_elsewhere_is_known() {
+        let reference: Reference = "oci://docker.io/a/b:1".parse().expect("a reference");
+        let client = Client::new(&reference, Access::Pull);
+        let told = |service: &str| asked(&client, &format!("Bearer realm=\"{service}\""));
+        assert!(matches!(told("https://auth.docker.io/token")[..], [(_, true)]));
+        for stranger in
+            ["https://evil/t", "http://auth.docker.io/t", "https://docker.io@auth.docker.io/"]
+        {
+            assert!(told(stranger).iter().all(|(_, may_know)| !may_know), "{stranger}");
+        }
+    }
+
+    #[test]
+    fn no_challenge_makes_a_stranger_know_credentials() {
+        let reference: Reference = "oci://r.example/n:1".parse().expect("a reference");
+        let client = Client::new(&reference, Access::Pull);
+        let realm = r"(https?://)?[a-z.@:/?#\[\]%\\ -]{0,40}(r\.example)?[a-z.@:/?#]{0,10}";
+        let challenge = prop_oneof![
+            "\\PC{0,60}",
+            realm.prop_map(|realm| format!("Bearer realm=\"{realm}\",service=\"x\"")),
+        ];
+        let tried = TestRunner::default().run(&challenge, |challenge| {
+            for (Service { address, question }, may_know) in asked(&client, &challenge) {
+                prop_assert_eq!(address.authority(), question.authority());
+                prop_assert_eq!(address.scheme(), question.scheme());
+                let is_registry = address.authority().is_some_and(|at| at == "r.example");
+                prop_assert!(!may_know || (is_registry && address.scheme_str() == Some("https")));
+            }
+            Ok(())
+        });
+        tried.expect("only the registry itself");
+    }
 }
