@@ -273,6 +273,37 @@ fn every_host_call_has_a_line_in_the_audit(pool: &str) {
     }
 }
 
+for_each_pool!(what_a_task_waits_for_at_the_end_of_its_call_is_in_the_audit);
+fn what_a_task_waits_for_at_the_end_of_its_call_is_in_the_audit(pool: &str) {
+    let passed = "the deadline of the handler call passed in a host call";
+    let in_vain = "it waits for what cannot happen any more";
+    let clock = ("wasi:clocks/monotonic-clock", "wait-for");
+    let tasks = ("component-model", "waitable-set.wait");
+    for (attack, status, (interface, function), reason) in [
+        ("/timer-year", 504, clock, passed),
+        ("/never-timed", 504, clock, passed),
+        // Its response was there.
+        ("/after-sleep", 200, clock, passed),
+        ("/never", 504, tasks, in_vain),
+        ("/unread", 504, tasks, in_vain),
+        ("/blocked", 504, tasks, in_vain),
+    ] {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("audit");
+        let audit = ["--audit", path.to_str().unwrap()];
+        let mut server = hostile(pool, &[&SHORT[..], &audit].concat());
+        assert_eq!(server.get(attack).status, status, "{pool}: {attack}");
+        server.signal(Signal::TERM);
+        server.wait();
+        let lines = lines(&path);
+        let trapped: Vec<_> = lines.iter().filter(|line| line["outcome"] == "trapped").collect();
+        let [line] = *trapped else { panic!("{pool}: {attack}: {lines:#?}") };
+        let told = (&line["interface"], &line["function"], &line["reason"]);
+        let expected = (&interface.into(), &function.into(), &reason.into());
+        assert_eq!(told, expected, "{pool}: {attack}");
+    }
+}
+
 for_each_pool!(what_a_handler_prints_is_in_the_log);
 fn what_a_handler_prints_is_in_the_log(pool: &str) {
     let mut server = start(pool, &[]);

@@ -16,7 +16,7 @@ use wasmtime::{AsContextMut as _, StoreContextMut};
 
 use super::Monitor;
 use super::bindings::wasi::http::types::ErrorCode;
-use super::streams::Reading;
+use super::streams::{Reading, WRITE};
 use crate::monitor::bindings::wasi::http::types::ErrorCode as OldErrorCode;
 use crate::monitor::http::{Fields, SharedBody, lock};
 use crate::monitor::streams::InputStream;
@@ -212,7 +212,7 @@ impl StreamConsumer<State> for Filling {
             return Poll::Ready(Ok(StreamResult::Completed));
         }
         let state = store.data_mut();
-        state.check_deadline()?;
+        state.check_deadline(WRITE)?;
         state.exchange.take_room(length)?;
         let mut direct = from.as_direct(store);
         let bytes = direct.remaining().get(..length).unwrap_or_default();

@@ -71,7 +71,7 @@ impl StreamProducer<State> for Listing {
             return Poll::Ready(Ok(StreamResult::Completed));
         }
         let state = store.data_mut();
-        state.check_deadline()?;
+        state.check_deadline(READ)?;
         let outer = state.begin_part(READ, 0);
         let mut found = Vec::new();
         let ended = loop {

@@ -27,6 +27,12 @@ use crate::monitor::{DeadlinePassed, Function, MAX_HANDLES, MAX_TRANSFER, State}
 /// Bytes that lie between two streams of the host.
 const BETWEEN: usize = 64 << 10;
 
+/// A guest reads a stream whose parts are not told of.
+pub(super) const READ: Function = ("component-model", "stream.read");
+
+/// A guest writes to a stream whose parts are not told of.
+pub(super) const WRITE: Function = ("component-model", "stream.write");
+
 /// How a stream ended: well, or with an error of the kernel's.
 pub(super) type Ended = Result<(), Errno>;
 
@@ -75,7 +81,7 @@ impl State {
         };
         let (mut position, mut at) = (*position, *at);
         while position < body.length {
-            self.check_deadline()?;
+            self.check_deadline(of)?;
             let outer = self.begin_part(of, body.length.saturating_sub(position));
             let stored = self.store_part(body, position, fd, at, u64::MAX);
             let stored = self.ended(stored)?;
@@ -91,16 +97,17 @@ impl State {
         Ok(Some(Ok(())))
     }
 
-    /// Whether a call has time for one more part of a stream.
-    pub(super) fn check_deadline(&self) -> Result<(), DeadlinePassed> {
+    /// Whether a call has time for one more part of a stream. If not, that function has ended it.
+    pub(super) fn check_deadline(&mut self, of: Function) -> Result<(), DeadlinePassed> {
         #[cfg(feature = "holes")]
         if Layer::Deadline.is_missing() {
             return Ok(());
         }
-        match Instant::now() < self.deadline {
-            true => Ok(()),
-            false => Err(DeadlinePassed),
+        if Instant::now() < self.deadline {
+            return Ok(());
         }
+        self.ended_in(of, &DeadlinePassed);
+        Err(DeadlinePassed)
     }
 }
 
@@ -155,7 +162,7 @@ impl StreamProducer<State> for Reading {
         if wanted == Some(0) {
             return Poll::Ready(Ok(StreamResult::Completed));
         }
-        store.data().check_deadline()?;
+        store.data_mut().check_deadline(this.of.unwrap_or(READ))?;
         let wanted = wanted.unwrap_or(BETWEEN).min(MAX_TRANSFER as usize);
         let outer = this.of.map(|of| store.data_mut().begin_part(of, wanted as u64));
         let read = {
@@ -236,7 +243,7 @@ impl StreamConsumer<State> for Writing {
         if length == 0 {
             return Poll::Ready(Ok(StreamResult::Completed));
         }
-        store.data().check_deadline()?;
+        store.data_mut().check_deadline(this.of)?;
         // The account and the guest's memory lie in one store, so the bytes are copied between them.
         let mut bytes = std::mem::take(&mut store.data_mut().tasks.scratch);
         bytes.clear();
