@@ -36,6 +36,30 @@ pub(super) const WRITE: Function = ("component-model", "stream.write");
 /// How a stream ended: well, or with an error of the kernel's.
 pub(super) type Ended = Result<(), Errno>;
 
+/// Says to a guest, once, how a stream ended: well, if this is dropped before.
+pub(super) struct EndSender<E>(Option<Sender<Result<(), E>>>);
+
+impl<E> EndSender<E> {
+    /// One, and what receives what it says.
+    pub(super) fn new() -> (Self, Receiver<Result<(), E>>) {
+        let (sender, receiver) = channel();
+        (Self(Some(sender)), receiver)
+    }
+
+    pub(super) fn send(&mut self, ended: Result<(), E>) {
+        if let Some(sender) = self.0.take() {
+            // The guest may not want to know.
+            let _ = sender.send(ended);
+        }
+    }
+}
+
+impl<E> Drop for EndSender<E> {
+    fn drop(&mut self) {
+        self.send(Ok(()));
+    }
+}
+
 /// A stream that the host reads or writes, of at most [`MAX_HANDLES`].
 pub(super) struct Place(#[expect(dead_code, reason = "it counts while it is there")] Arc<()>);
 
@@ -116,7 +140,7 @@ pub(super) struct Reading {
     pub(super) stream: InputStream,
     /// The function that gave it to the guest, if its parts are told of.
     of: Option<Function>,
-    ended: Option<Sender<Ended>>,
+    ended: EndSender<Errno>,
     _place: Place,
 }
 
@@ -127,22 +151,8 @@ impl Reading {
         of: Option<Function>,
         place: Place,
     ) -> (Self, Receiver<Ended>) {
-        let (sender, receiver) = channel();
-        (Self { stream, of, ended: Some(sender), _place: place }, receiver)
-    }
-
-    /// Says how it ended, once.
-    pub(super) fn end(&mut self, ended: Ended) {
-        if let Some(sender) = self.ended.take() {
-            // The guest may not want to know.
-            let _ = sender.send(ended);
-        }
-    }
-}
-
-impl Drop for Reading {
-    fn drop(&mut self) {
-        self.end(Ok(()));
+        let (ended, receiver) = EndSender::new();
+        (Self { stream, of, ended, _place: place }, receiver)
     }
 }
 
@@ -184,7 +194,7 @@ impl StreamProducer<State> for Reading {
         Poll::Ready(Ok(match read {
             Ok(1..) => StreamResult::Completed,
             ended => {
-                this.end(ended.map(drop));
+                this.ended.send(ended.map(drop));
                 StreamResult::Dropped
             }
         }))
@@ -203,28 +213,15 @@ impl StreamProducer<State> for Reading {
 pub(super) struct Writing {
     stream: OutputStream,
     of: Function,
-    ended: Option<Sender<Ended>>,
+    ended: EndSender<Errno>,
     _place: Place,
 }
 
 impl Writing {
     /// A stream that a guest gives to a function, and what says how it ended.
     pub(super) fn new(stream: OutputStream, of: Function, place: Place) -> (Self, Receiver<Ended>) {
-        let (sender, receiver) = channel();
-        (Self { stream, of, ended: Some(sender), _place: place }, receiver)
-    }
-
-    fn end(&mut self, ended: Ended) {
-        if let Some(sender) = self.ended.take() {
-            // The guest may not want to know.
-            let _ = sender.send(ended);
-        }
-    }
-}
-
-impl Drop for Writing {
-    fn drop(&mut self) {
-        self.end(Ok(()));
+        let (ended, receiver) = EndSender::new();
+        (Self { stream, of, ended, _place: place }, receiver)
     }
 }
 
@@ -258,7 +255,7 @@ impl StreamConsumer<State> for Writing {
         state.end_part(outer)?;
         state.tasks.scratch = bytes;
         if ended.is_err() {
-            this.end(ended);
+            this.ended.send(ended);
             return Poll::Ready(Ok(StreamResult::Dropped));
         }
         from.as_direct(store).mark_read(length);
