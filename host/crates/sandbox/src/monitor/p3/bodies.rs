@@ -130,13 +130,13 @@ impl Open {
 /// What follows a response's body: dropped, unless it is an error.
 pub(super) struct Dropped {
     body: SharedBody,
-    /// Dropped when the trailers are known.
-    _known: Open,
+    /// There until the trailers are known, or can never be: not until the guest lets go of the future.
+    known: Option<Open>,
 }
 
 impl Dropped {
     pub(super) fn new(body: SharedBody, known: Open) -> Self {
-        Self { body, _known: known }
+        Self { body, known: Some(known) }
     }
 }
 
@@ -144,7 +144,7 @@ impl FutureConsumer<State> for Dropped {
     type Item = Trailers;
 
     fn poll_consume(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
         mut store: StoreContextMut<'_, State>,
         mut from: Source<'_, Trailers>,
@@ -160,6 +160,7 @@ impl FutureConsumer<State> for Dropped {
             }
             Some(Ok(None)) | None => {}
         }
+        self.known = None;
         Poll::Ready(Ok(()))
     }
 }
