@@ -1,5 +1,8 @@
 //! Handlers of WASI 0.3: components that export `wasi:http/handler`, and may have tasks.
 
+#[path = "../../crates/attacks/src/demo/fibers.rs"]
+mod fibers;
+
 use std::path::Path;
 
 use rustix::process::Signal;
@@ -190,6 +193,30 @@ fn crowds_are_kept_small(pool: &str) {
         assert_eq!(server.get("/").status, 200, "{pool}: after {attack}");
     }
     assert_eq!(server.get("/backpressure").status, 500, "{pool}");
+}
+
+for_each_pool!(stacks_are_few_and_used_again);
+fn stacks_are_few_and_used_again(pool: &str) {
+    let scratch = tempfile::tempdir().unwrap();
+    let component = scratch.path().join("fibers.wasm");
+    std::fs::write(&component, wat::parse_str(fibers::fibers()).unwrap()).unwrap();
+    let one = ["--workers", "1", "--max-workers", "1", "--handler", component.to_str().unwrap()];
+    let mut server = Server::start(pool, &[&one[..], &SHORT].concat());
+    assert_eq!(server.get("/ok").status, 200, "{pool}: it says its trailers, and keeps the future");
+    let before = server.all_memory();
+    // With that of the caller they are as many as a call may have.
+    assert_eq!(server.get("/31").status, 504, "{pool}");
+    for _ in 0..50 {
+        for attack in ["/32", "/40"] {
+            assert_eq!(server.get(attack).status, 500, "{pool}: {attack}");
+        }
+        assert_eq!(server.get("/ok").status, 200, "{pool}");
+    }
+    server.wait_for_line("more than 32 tasks wait at the same time");
+    let grown = server.all_memory().saturating_sub(before);
+    println!("{pool}: {before} KiB before, {grown} KiB more after 101 crowds of tasks");
+    // What is kept of 32 stacks, and of the log.
+    assert!(grown < 8 << 10, "{pool}: {grown} KiB more than {before}");
 }
 
 for_each_pool!(a_response_that_breaks_the_rules_is_not_sent);

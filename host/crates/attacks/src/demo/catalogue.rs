@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Bounds;
 use super::attack::{Attack, Expected, Got, Make, NOTHING_TO_FIND, On, Way};
 use super::components as make;
+use super::fibers::fibers;
 
 const fn on(on: On, name: &'static str, tries: &'static str, got: Got, by: &'static str) -> Attack {
     Attack { name, tries, way: Way::Request(on, Expected::new(got, by)) }
@@ -256,6 +257,13 @@ pub(crate) const ATTACKS: &[Attack] = &[
     service("service-many-streams", "makes a million streams", Status(500), "monitor"),
     service("service-many-writes", "begins a million writes", Status(500), "monitor"),
     service("service-many-sets", "makes a million sets to wait for", Status(500), "monitor"),
+    on(
+        On::Component(fibers),
+        "service-many-stacks",
+        "has forty tasks wait, each in a function",
+        Status(500),
+        "monitor",
+    ),
     service("service-many-fields", "makes a million sets of fields", Status(500), "monitor"),
     service("service-many-responses", "makes a million responses", Status(500), "monitor"),
     service("service-long-fields", "makes fields without end", Blocked, "monitor"),
