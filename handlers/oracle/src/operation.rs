@@ -194,6 +194,56 @@ pub enum Operation {
     RandomNumbers,
     Environment,
     Terminals,
+
+    // What only WASI 0.3 has, or has in another way.
+    /// Begins with these fields, and changes them.
+    Fields {
+        entries: Vec<(String, String)>,
+        calls: Vec<FieldsCall>,
+    },
+    /// A request that is made, with what is set of it.
+    Request {
+        method: String,
+        path: Option<String>,
+        scheme: Option<String>,
+        authority: Option<String>,
+    },
+    /// A response that is made, with this status.
+    Response {
+        status: u16,
+    },
+    /// A message's body that is made, and read: of a request, or else a response.
+    Body {
+        is_request: bool,
+        length: Option<u16>,
+        trailers: Trailers,
+    },
+    /// The times of a request's options, in nanoseconds.
+    Options {
+        times: [Option<u64>; 3],
+    },
+}
+
+/// A call of `fields`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum FieldsCall {
+    Get(String),
+    Has(String),
+    Set(String, Vec<String>),
+    Delete(String),
+    GetAndDelete(String),
+    Append(String, String),
+}
+
+/// What follows a body.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Trailers {
+    /// Nothing.
+    None,
+    /// One field.
+    Some,
+    /// An error.
+    Failed,
 }
 
 /// What is waited for.

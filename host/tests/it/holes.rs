@@ -80,7 +80,11 @@ fn a_missing_quota_is_seen() {
 
 #[test]
 fn host_calls_without_a_deadline_are_seen() {
-    check("deadline", &["sleep-year", "poll-never"], &[]);
+    check(
+        "deadline",
+        &["sleep-year", "poll-never", "service-timer-year", "service-never-timed"],
+        &[],
+    );
 }
 
 #[test]

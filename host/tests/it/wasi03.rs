@@ -1,5 +1,8 @@
 //! Handlers of WASI 0.3: components that export `wasi:http/handler`, and may have tasks.
 
+#[path = "../../crates/attacks/src/demo/fibers.rs"]
+mod fibers;
+
 use std::path::Path;
 
 use rustix::process::Signal;
@@ -192,6 +195,30 @@ fn crowds_are_kept_small(pool: &str) {
     assert_eq!(server.get("/backpressure").status, 500, "{pool}");
 }
 
+for_each_pool!(stacks_are_few_and_used_again);
+fn stacks_are_few_and_used_again(pool: &str) {
+    let scratch = tempfile::tempdir().unwrap();
+    let component = scratch.path().join("fibers.wasm");
+    std::fs::write(&component, wat::parse_str(fibers::fibers()).unwrap()).unwrap();
+    let one = ["--workers", "1", "--max-workers", "1", "--handler", component.to_str().unwrap()];
+    let mut server = Server::start(pool, &[&one[..], &SHORT].concat());
+    assert_eq!(server.get("/ok").status, 200, "{pool}: it says its trailers, and keeps the future");
+    let before = server.all_memory();
+    // With that of the caller they are as many as a call may have.
+    assert_eq!(server.get("/31").status, 504, "{pool}");
+    for _ in 0..50 {
+        for attack in ["/32", "/40"] {
+            assert_eq!(server.get(attack).status, 500, "{pool}: {attack}");
+        }
+        assert_eq!(server.get("/ok").status, 200, "{pool}");
+    }
+    server.wait_for_line("more than 32 tasks wait at the same time");
+    let grown = server.all_memory().saturating_sub(before);
+    println!("{pool}: {before} KiB before, {grown} KiB more after 101 crowds of tasks");
+    // What is kept of 32 stacks, and of the log.
+    assert!(grown < 8 << 10, "{pool}: {grown} KiB more than {before}");
+}
+
 for_each_pool!(a_response_that_breaks_the_rules_is_not_sent);
 fn a_response_that_breaks_the_rules_is_not_sent(pool: &str) {
     let server = hostile(pool, &["--max-response", "1MiB"]);
@@ -270,6 +297,37 @@ fn every_host_call_has_a_line_in_the_audit(pool: &str) {
         ("send", "denied", None),
     ] {
         assert!(has(function, outcome, bytes), "{pool}: {function} {outcome}: {lines:#?}");
+    }
+}
+
+for_each_pool!(what_a_task_waits_for_at_the_end_of_its_call_is_in_the_audit);
+fn what_a_task_waits_for_at_the_end_of_its_call_is_in_the_audit(pool: &str) {
+    let passed = "the deadline of the handler call passed in a host call";
+    let in_vain = "it waits for what cannot happen any more";
+    let clock = ("wasi:clocks/monotonic-clock", "wait-for");
+    let tasks = ("component-model", "waitable-set.wait");
+    for (attack, status, (interface, function), reason) in [
+        ("/timer-year", 504, clock, passed),
+        ("/never-timed", 504, clock, passed),
+        // Its response was there.
+        ("/after-sleep", 200, clock, passed),
+        ("/never", 504, tasks, in_vain),
+        ("/unread", 504, tasks, in_vain),
+        ("/blocked", 504, tasks, in_vain),
+    ] {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("audit");
+        let audit = ["--audit", path.to_str().unwrap()];
+        let mut server = hostile(pool, &[&SHORT[..], &audit].concat());
+        assert_eq!(server.get(attack).status, status, "{pool}: {attack}");
+        server.signal(Signal::TERM);
+        server.wait();
+        let lines = lines(&path);
+        let trapped: Vec<_> = lines.iter().filter(|line| line["outcome"] == "trapped").collect();
+        let [line] = *trapped else { panic!("{pool}: {attack}: {lines:#?}") };
+        let told = (&line["interface"], &line["function"], &line["reason"]);
+        let expected = (&interface.into(), &function.into(), &reason.into());
+        assert_eq!(told, expected, "{pool}: {attack}");
     }
 }
 

@@ -3,11 +3,13 @@
 //! No server has any of this in it.
 
 mod reference;
+mod reference03;
 mod sandboxed;
 
 use std::path::Path;
 
 pub use reference::Reference;
+pub use reference03::Reference03;
 pub use sandboxed::Sandboxed;
 
 /// What one call may reach.

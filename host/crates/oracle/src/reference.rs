@@ -14,7 +14,7 @@ use crate::Grants;
 const KEPT_RESIDENT: usize = 1 << 20;
 
 /// Bytes of standard output and error, both together, that a call may write.
-const OUTPUT: usize = 16 << 20;
+pub(crate) const OUTPUT: usize = 16 << 20;
 
 /// A handler that was compiled and linked with `wasmtime-wasi`.
 pub struct Reference {
@@ -71,17 +71,7 @@ impl Reference {
         request: &[u8],
         output: &MemoryOutputPipe,
     ) -> wasmtime::Result<Vec<u8>> {
-        let permissions = if grants.is_read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
-        let mut builder = WasiCtx::builder();
-        builder
-            // Its fastest way, which holds the thread as the sandbox does.
-            .allow_blocking_current_thread(true)
-            .stdin(ClosedInputStream)
-            .stdout(output.clone())
-            .stderr(output.clone())
-            .envs(grants.env)
-            .preopened_dir(grants.dir, "folder", permissions)?;
-        let context = Context { wasi: builder.build(), table: ResourceTable::new() };
+        let context = Context { wasi: granted(grants, output)?, table: ResourceTable::new() };
         let mut store = Store::new(&self.engine, context);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Continue(1)));
@@ -90,4 +80,19 @@ impl Reference {
         let (answer,) = handle.call(&mut store, (request,))?;
         Ok(answer)
     }
+}
+
+/// What a call may reach, in the words of `wasmtime-wasi`.
+pub(crate) fn granted(grants: Grants<'_>, output: &MemoryOutputPipe) -> wasmtime::Result<WasiCtx> {
+    let permissions = if grants.is_read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
+    let mut builder = WasiCtx::builder();
+    builder
+        // Its fastest way, which holds the thread as the sandbox does.
+        .allow_blocking_current_thread(true)
+        .stdin(ClosedInputStream)
+        .stdout(output.clone())
+        .stderr(output.clone())
+        .envs(grants.env)
+        .preopened_dir(grants.dir, "folder", permissions)?;
+    Ok(builder.build())
 }

@@ -33,7 +33,7 @@ pub struct Sandboxed {
 }
 
 impl Sandboxed {
-    /// Compiles a component that is a handler.
+    /// Compiles a component that is a handler, of whatever kind.
     ///
     /// # Errors
     /// When it is none.

@@ -96,10 +96,14 @@ pub(super) fn exchange(
         });
         tasks.await?
     });
-    match ended {
-        // Tasks are left, and the response is there all the same.
-        Err(error) if is_over(&error) && store.data().has_answered() => {}
-        ended => ended?,
+    if let Err(error) = ended {
+        if is_over(&error) {
+            store.data_mut().waited_in_vain(&error);
+        }
+        // Tasks may be left while the response is there all the same.
+        if !is_over(&error) || !store.data().has_answered() {
+            return Err(error);
+        }
     }
     Ok(store.data_mut().end_service()?)
 }

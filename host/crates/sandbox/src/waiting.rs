@@ -32,8 +32,8 @@ pub(super) struct Waiting {
 
 #[derive(Default)]
 struct Clocks {
-    /// Who is woken when, and the number of each clock.
-    waiting: BTreeMap<(Instant, u64), Waker>,
+    /// Who is woken when, by the number of each clock, and the function that waits for it.
+    waiting: BTreeMap<(Instant, u64), (Waker, &'static str)>,
     last: u64,
 }
 
@@ -50,11 +50,16 @@ impl Waiting {
         Ok(())
     }
 
-    /// Waits until that time.
-    pub(super) fn until(self: &Arc<Self>, wake: Instant) -> Sleep {
+    /// Waits until that time, in a function of the clock's interface.
+    pub(super) fn until(self: &Arc<Self>, wake: Instant, function: &'static str) -> Sleep {
         let mut clocks = lock(&self.clocks);
         clocks.last += 1;
-        Sleep { waiting: Arc::clone(self), key: (wake, clocks.last) }
+        Sleep { waiting: Arc::clone(self), key: (wake, clocks.last), function }
+    }
+
+    /// The function that waits for the first of the clocks, if any is waited for.
+    pub(super) fn first(&self) -> Option<&'static str> {
+        lock(&self.clocks).waiting.values().next().map(|(_, function)| *function)
     }
 
     /// Wakes all whose time has come, and says when the next one's does.
@@ -65,7 +70,7 @@ impl Waiting {
             if wake > now {
                 return Some(wake);
             }
-            first.remove().wake();
+            first.remove().0.wake();
         }
         None
     }
@@ -127,6 +132,7 @@ pub(super) struct Sleep {
     waiting: Arc<Waiting>,
     /// When it is woken, and which clock it is.
     key: (Instant, u64),
+    function: &'static str,
 }
 
 impl Future for Sleep {
@@ -137,7 +143,8 @@ impl Future for Sleep {
         if wake <= Instant::now() {
             return Poll::Ready(());
         }
-        lock(&self.waiting.clocks).waiting.insert(self.key, context.waker().clone());
+        let waits = (context.waker().clone(), self.function);
+        lock(&self.waiting.clocks).waiting.insert(self.key, waits);
         Poll::Pending
     }
 }
@@ -163,8 +170,8 @@ mod tests {
     fn a_call_sleeps_until_the_first_of_its_clocks() {
         let waiting = Arc::<Waiting>::default();
         let began = Instant::now();
-        let short = waiting.until(began + Duration::from_millis(20));
-        let long = waiting.until(far());
+        let short = waiting.until(began + Duration::from_millis(20), "wait-until");
+        let long = waiting.until(far(), "wait-until");
         let future = async {
             let mut long = pin!(long);
             let mut short = pin!(short);
@@ -190,7 +197,7 @@ mod tests {
         });
         assert!(waiting.run(deadline(), busy).is_err_and(|error| error.is::<DeadlinePassed>()));
         let asleep = async {
-            waiting.until(far()).await;
+            waiting.until(far(), "wait-until").await;
             Ok(())
         };
         assert!(waiting.run(deadline(), asleep).is_err_and(|error| error.is::<DeadlinePassed>()));

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Bounds;
 use super::attack::{Attack, Expected, Got, Make, NOTHING_TO_FIND, On, Way};
 use super::components as make;
+use super::fibers::fibers;
 
 const fn on(on: On, name: &'static str, tries: &'static str, got: Got, by: &'static str) -> Attack {
     Attack { name, tries, way: Way::Request(on, Expected::new(got, by)) }
@@ -238,14 +239,17 @@ pub(crate) const ATTACKS: &[Attack] = &[
     http("http-inject", "begins another response in a field", Nothing, NOTHING_TO_FIND),
     // Handlers of wasi:http 0.3, with tasks, streams and futures.
     service("service-never", "waits for a future that nobody writes", Status(504), "deadline"),
-    service("service-never-timed", "waits for it while a clock runs", Status(504), "deadline"),
+    shown_by(
+        service("service-never-timed", "waits for it while a clock runs", Status(504), "deadline"),
+        SLEPT,
+    ),
     service("service-unread", "writes to a stream that nobody reads", Status(504), "deadline"),
     service("service-unwritten", "reads what nobody writes", Status(504), "deadline"),
     service("service-blocked", "waits in the middle of a function", Status(504), "deadline"),
     service("service-yield", "gives way for ever", Status(504), "deadline"),
     service("service-yield-blocking", "does so in a function", Status(504), "deadline"),
     service("service-recursion", "calls itself and gives way for ever", Status(500), "wasm"),
-    service("service-timer-year", "sleeps for a year", Status(504), "deadline"),
+    shown_by(service("service-timer-year", "sleeps for a year", Status(504), "deadline"), SLEPT),
     service("service-after-loop", "computes on after its response", Status(504), "deadline"),
     service("service-after-panic", "panics after its response", Status(500), "wasm"),
     service("service-many-timers", "has the host wait a million times", Status(500), "monitor"),
@@ -253,6 +257,13 @@ pub(crate) const ATTACKS: &[Attack] = &[
     service("service-many-streams", "makes a million streams", Status(500), "monitor"),
     service("service-many-writes", "begins a million writes", Status(500), "monitor"),
     service("service-many-sets", "makes a million sets to wait for", Status(500), "monitor"),
+    on(
+        On::Component(fibers),
+        "service-many-stacks",
+        "has forty tasks wait, each in a function",
+        Status(500),
+        "monitor",
+    ),
     service("service-many-fields", "makes a million sets of fields", Status(500), "monitor"),
     service("service-many-responses", "makes a million responses", Status(500), "monitor"),
     service("service-long-fields", "makes fields without end", Blocked, "monitor"),

@@ -12,6 +12,7 @@ pub(crate) mod attack;
 mod bodies;
 pub(crate) mod catalogue;
 mod components;
+mod fibers;
 pub(crate) mod good;
 mod load;
 mod scene;

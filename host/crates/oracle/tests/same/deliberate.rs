@@ -1,5 +1,6 @@
 //! What differs from `wasmtime-wasi` on purpose.
 
+use super::Wasi;
 use super::operation::{Operation, Outcome, Time};
 
 /// A difference, and why it is meant.
@@ -11,12 +12,18 @@ struct Difference {
 
 /// What the documentation has to say.
 pub fn reasons() -> impl Iterator<Item = &'static str> {
-    TABLE.iter().map(|row| row.reason)
+    TABLE.iter().chain(TABLE_03).map(|row| row.reason)
 }
 
 /// Why what comes of an operation may differ so; `None` if it may not.
-pub fn reason(operation: &Operation, ours: &Outcome, theirs: &Outcome) -> Option<&'static str> {
-    let difference = TABLE.iter().find(|row| (row.is_this)(operation, ours, theirs));
+pub fn reason(
+    wasi: Wasi,
+    operation: &Operation,
+    ours: &Outcome,
+    theirs: &Outcome,
+) -> Option<&'static str> {
+    let of_this = if wasi == Wasi::V3 { TABLE_03 } else { &[] };
+    let difference = of_this.iter().chain(TABLE).find(|row| (row.is_this)(operation, ours, theirs));
     difference.map(|row| row.reason)
 }
 
@@ -121,6 +128,10 @@ const TABLE: &[Difference] = &[
                     | ReadStream { .. }
                     | WriteStream { .. }
                     | AppendStream { .. }
+                    // In 0.3 a stream says it at its end.
+                    | CloseInput { .. }
+                    | CloseOutput { .. }
+                    | StreamSplice { .. }
             );
             uses && is(ours, "bad-descriptor")
         },
@@ -171,6 +182,29 @@ const TABLE: &[Difference] = &[
         is_this: |operation, ours, theirs| {
             use Operation::{Link, Rename};
             matches!(operation, Link { .. } | Rename { .. }) && ours.is_err() && theirs.is_err()
+        },
+    },
+];
+
+/// What differs in WASI 0.3 besides.
+const TABLE_03: &[Difference] = &[
+    Difference {
+        reason: "A path of a request that is made empty stays so, and a port may be any number: no \
+                 request is sent.",
+        is_this: |operation, ours, _| {
+            let Operation::Request { path, authority, .. } = operation else { return false };
+            let port = authority.as_deref().and_then(|authority| authority.rsplit_once(':'));
+            ours.is_ok()
+                && (path.as_deref() == Some("")
+                    || port.is_some_and(|(_, port)| port.parse::<u16>().is_err()))
+        },
+    },
+    Difference {
+        reason: "Of a path that is wrong and a time that is none, either may be the one that is told of.",
+        is_this: |operation, ours, theirs| {
+            matches!(operation, Operation::SetTimesAt { .. })
+                && ours.is_err()
+                && is(theirs, "overflow")
         },
     },
 ];

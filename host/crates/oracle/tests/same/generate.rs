@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::operation::{Operation, Pollable, Time};
+use super::operation::{FieldsCall, Operation, Pollable, Time, Trailers};
 
 /// Lists of operations.
 pub fn operations() -> impl Strategy<Value = Vec<Operation>> {
@@ -12,6 +12,19 @@ pub fn operations() -> impl Strategy<Value = Vec<Operation>> {
         prop_oneof![5 => opening(), 4 => files(), 5 => paths(), 5 => streams(), 1 => others()],
         1..40,
     )
+}
+
+/// Lists of operations of WASI 0.3.
+pub fn operations_03() -> impl Strategy<Value = Vec<Operation>> {
+    let all = prop_oneof![
+        5 => opening(),
+        4 => files(),
+        5 => paths(),
+        5 => streams_03(),
+        3 => messages(),
+        1 => surroundings(),
+    ];
+    vec(all, 1..40)
 }
 
 /// A number of what is open; there are few.
@@ -240,6 +253,14 @@ fn others() -> impl Strategy<Value = Operation> {
         // None at all ends the guest.
         20 => vec(pollable, 1..5).prop_map(|pollables| Poll { pollables }),
         1 => Just(Poll { pollables: Vec::new() }),
+        16 => surroundings(),
+    ]
+}
+
+/// Clocks, random numbers, and what a program is told of where it runs.
+fn surroundings() -> impl Strategy<Value = Operation> {
+    use Operation::*;
+    prop_oneof![
         4 => (0..500_u16).prop_map(|wait| Clock { wait }),
         2 => Just(Resolutions),
         2 => Just(Time),
@@ -248,5 +269,104 @@ fn others() -> impl Strategy<Value = Operation> {
         2 => Just(RandomNumbers),
         2 => Just(Environment),
         2 => Just(Terminals),
+    ]
+}
+
+fn streams_03() -> impl Strategy<Value = Operation> {
+    use Operation::*;
+    let part = || (any_open(), length());
+    prop_oneof![
+        2 => part()
+            .prop_map(|(stream, length)| StreamRead { stream, length, blocking: true }),
+        2 => part()
+            .prop_map(|(stream, length)| StreamWrite { stream, length, blocking: true }),
+        1 => any_open().prop_map(|stream| CloseInput { stream }),
+        1 => any_open().prop_map(|stream| CloseOutput { stream }),
+        1 => (any_open(), any_open()).prop_map(|(from, stream)| StreamSplice {
+            stream,
+            from,
+            length: 0,
+            blocking: true
+        }),
+    ]
+}
+
+fn messages() -> impl Strategy<Value = Operation> {
+    use Operation::*;
+    let method = select(vec!["GET", "CONNECT", "PURGE", "get", "", "a b", "a\n"]);
+    let path = select(vec!["/", "/a?b", "", "a", "*", "/ ", "/\n", "/%zz", "/é", "?x", "/#f"]);
+    let scheme = select(vec!["http", "https", "ftp", "", "a b", "1a", "HTTP"]);
+    let authority = select(vec!["a", "a:1", "a:99999", "", "a b", "u@h", "[::1]:1", "[", "a:"]);
+    let maybe = |some: proptest::sample::Select<&'static str>| {
+        proptest::option::weighted(0.8, some.prop_map(str::to_owned))
+    };
+    let request = (method, maybe(path), maybe(scheme), maybe(authority)).prop_map(
+        |(method, path, scheme, authority)| Request {
+            method: method.into(),
+            path,
+            scheme,
+            authority,
+        },
+    );
+    let status = prop_oneof![100..600_u16, select(vec![0, 99, 600, 999, 1000, u16::MAX])];
+    let trailers = select(vec![Trailers::None, Trailers::Some, Trailers::Failed]);
+    let body = (any::<bool>(), proptest::option::of(length()), trailers)
+        .prop_map(|(is_request, length, trailers)| Body { is_request, length, trailers });
+    let entries = vec((field_name(), field_value()), 0..4);
+    prop_oneof![
+        4 => (entries, vec(fields_call(), 0..8))
+            .prop_map(|(entries, calls)| Fields { entries, calls }),
+        3 => request,
+        1 => status.prop_map(|status| Response { status }),
+        2 => body,
+        1 => proptest::array::uniform3(proptest::option::of(any::<u64>()))
+            .prop_map(|times| Options { times }),
+    ]
+}
+
+fn field_name() -> impl Strategy<Value = String> {
+    let names = vec![
+        "a",
+        "A",
+        "b",
+        "x-long",
+        "content-length",
+        "host",
+        "connection",
+        "Transfer-Encoding",
+        "upgrade",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "expect",
+        "trailer",
+        "http2-settings",
+        "proxy-authenticate",
+        "date",
+        "",
+        "a b",
+        "a:",
+        "é",
+        "a\n",
+        "set-cookie",
+    ];
+    select(names).prop_map(str::to_owned)
+}
+
+fn field_value() -> impl Strategy<Value = String> {
+    let values =
+        vec!["1", "", " a ", "a, b", "é", "a\r\nb", "a\0", "\t", "a\tb", "12", "\x7f", "+1"];
+    select(values).prop_map(str::to_owned)
+}
+
+fn fields_call() -> impl Strategy<Value = FieldsCall> {
+    use FieldsCall::*;
+    prop_oneof![
+        field_name().prop_map(Get),
+        field_name().prop_map(Has),
+        (field_name(), vec(field_value(), 0..3)).prop_map(|(name, values)| Set(name, values)),
+        field_name().prop_map(Delete),
+        field_name().prop_map(GetAndDelete),
+        (field_name(), field_value()).prop_map(|(name, value)| Append(name, value)),
     ]
 }

@@ -159,6 +159,11 @@ impl Trail {
         self.current = Some(HostCall { interface, function, paths, bytes, begun, refused: None });
     }
 
+    /// Whether a host call has begun, and is not over.
+    pub(super) fn is_in_call(&self) -> bool {
+        self.current.is_some()
+    }
+
     /// The current host call, which is interrupted.
     pub(super) fn take(&mut self) -> Option<HostCall> {
         self.current.take()

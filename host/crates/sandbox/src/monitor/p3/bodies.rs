@@ -16,7 +16,7 @@ use wasmtime::{AsContextMut as _, StoreContextMut};
 
 use super::Monitor;
 use super::bindings::wasi::http::types::ErrorCode;
-use super::streams::Reading;
+use super::streams::{Reading, WRITE};
 use crate::monitor::bindings::wasi::http::types::ErrorCode as OldErrorCode;
 use crate::monitor::http::{Fields, SharedBody, lock};
 use crate::monitor::streams::InputStream;
@@ -130,13 +130,13 @@ impl Open {
 /// What follows a response's body: dropped, unless it is an error.
 pub(super) struct Dropped {
     body: SharedBody,
-    /// Dropped when the trailers are known.
-    _known: Open,
+    /// There until the trailers are known, or can never be: not until the guest lets go of the future.
+    known: Option<Open>,
 }
 
 impl Dropped {
     pub(super) fn new(body: SharedBody, known: Open) -> Self {
-        Self { body, _known: known }
+        Self { body, known: Some(known) }
     }
 }
 
@@ -144,7 +144,7 @@ impl FutureConsumer<State> for Dropped {
     type Item = Trailers;
 
     fn poll_consume(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
         mut store: StoreContextMut<'_, State>,
         mut from: Source<'_, Trailers>,
@@ -160,6 +160,7 @@ impl FutureConsumer<State> for Dropped {
             }
             Some(Ok(None)) | None => {}
         }
+        self.known = None;
         Poll::Ready(Ok(()))
     }
 }
@@ -212,7 +213,7 @@ impl StreamConsumer<State> for Filling {
             return Poll::Ready(Ok(StreamResult::Completed));
         }
         let state = store.data_mut();
-        state.check_deadline()?;
+        state.check_deadline(WRITE)?;
         state.exchange.take_room(length)?;
         let mut direct = from.as_direct(store);
         let bytes = direct.remaining().get(..length).unwrap_or_default();

@@ -13,7 +13,7 @@ use crate::monitor::bindings::wasi::clocks as clocks02;
 use crate::monitor::bindings::wasi::random as random02;
 use crate::monitor::clocks::{MAX_RANDOM_BYTES, epoch};
 
-const MONOTONIC: &str = "wasi:clocks/monotonic-clock";
+pub(super) const MONOTONIC: &str = "wasi:clocks/monotonic-clock";
 
 /// Later than any deadline: what is waited for that a clock cannot represent.
 const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
@@ -54,7 +54,7 @@ async fn wait(monitor: &Accessor<State, Monitor>, function: &'static str, wake: 
     let sleep = at_once(monitor, |state| {
         state.audit(MONOTONIC, function, Argument::None);
         let wake = wake.unwrap_or_else(|| Instant::now() + FAR);
-        state.waiting().until(wake)
+        state.waiting().until(wake, function)
     });
     sleep.await;
 }

@@ -4,12 +4,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures_channel::oneshot::{Receiver, Sender, channel};
+use futures_channel::oneshot::Receiver;
 use wasmtime::component::{Destination, StreamProducer, StreamResult, VecBuffer};
 use wasmtime::{AsContextMut as _, StoreContextMut};
 
 use super::bindings::wasi::filesystem::types::{DirectoryEntry, ErrorCode, Host as _};
-use super::streams::Place;
+use super::streams::{EndSender, Place};
 use crate::monitor::listing::DirectoryEntryStream;
 use crate::monitor::{Grants, State, filesystem};
 
@@ -22,7 +22,7 @@ const READ: (&str, &str) = (filesystem::TYPES, "descriptor.read-directory");
 pub(super) struct Listing {
     entries: Option<DirectoryEntryStream>,
     grants: Arc<Grants>,
-    ended: Option<Sender<Result<(), ErrorCode>>>,
+    ended: EndSender<ErrorCode>,
     _place: Place,
 }
 
@@ -33,24 +33,16 @@ impl Listing {
         grants: Arc<Grants>,
         place: Place,
     ) -> (Self, Receiver<Result<(), ErrorCode>>) {
-        let (sender, receiver) = channel();
-        (Self { entries: Some(entries), grants, ended: Some(sender), _place: place }, receiver)
-    }
-
-    fn end(&mut self, ended: Result<(), ErrorCode>) {
-        if let Some(entries) = self.entries.take() {
-            entries.end(&self.grants);
-        }
-        if let Some(sender) = self.ended.take() {
-            // The guest may not want to know.
-            let _ = sender.send(ended);
-        }
+        let (ended, receiver) = EndSender::new();
+        (Self { entries: Some(entries), grants, ended, _place: place }, receiver)
     }
 }
 
 impl Drop for Listing {
     fn drop(&mut self) {
-        self.end(Ok(()));
+        if let Some(entries) = self.entries.take() {
+            entries.end(&self.grants);
+        }
     }
 }
 
@@ -71,7 +63,7 @@ impl StreamProducer<State> for Listing {
             return Poll::Ready(Ok(StreamResult::Completed));
         }
         let state = store.data_mut();
-        state.check_deadline()?;
+        state.check_deadline(READ)?;
         let outer = state.begin_part(READ, 0);
         let mut found = Vec::new();
         let ended = loop {
@@ -89,7 +81,7 @@ impl StreamProducer<State> for Listing {
         Poll::Ready(Ok(match ended {
             None => StreamResult::Completed,
             Some(ended) => {
-                this.end(ended);
+                this.ended.send(ended);
                 StreamResult::Dropped
             }
         }))

@@ -16,14 +16,19 @@ mod request;
 mod response;
 mod streams;
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use wasmtime::component::{Accessor, HasSelf, Linker};
 
 use self::bindings::Sandbox;
-use super::State;
+use super::audit::{Argument, Outcome};
 use super::errors::FsError;
-use crate::waiting::Waiting;
+use super::{Function, State};
+use crate::waiting::{Deadlock, Waiting};
+
+/// How a component's tasks wait for each other, in the words of the component model.
+const WAIT: Function = ("component-model", "waitable-set.wait");
 
 mod bindings {
     #![allow(
@@ -95,6 +100,25 @@ impl State {
     /// What the tasks of this call wait for.
     pub(crate) fn waiting(&mut self) -> Arc<Waiting> {
         Arc::clone(self.tasks.waiting.get_or_insert_default())
+    }
+
+    /// The call is over, for this reason, although tasks of it wait: what for is told of as of what ended it. That a
+    /// clock is waited for was told of when that began, and the component model's own functions are told of only here.
+    pub(crate) fn waited_in_vain(&mut self, reason: &wasmtime::Error) {
+        match self.waiting().first() {
+            Some(function) => self.ended_in((clocks::MONOTONIC, function), reason),
+            None if reason.is::<Deadlock>() => self.ended_in(WAIT, reason),
+            // It waited for none, and computed.
+            None => {}
+        }
+    }
+
+    /// The host call that runs, or else this one, ends the call.
+    fn ended_in(&mut self, (interface, function): Function, reason: &dyn Display) {
+        if self.trail.as_ref().is_some_and(|trail| !trail.is_in_call()) {
+            self.audit(interface, function, Argument::None);
+        }
+        self.refused(Outcome::Trapped, reason);
     }
 }
 

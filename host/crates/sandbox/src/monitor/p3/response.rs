@@ -9,7 +9,7 @@ use wasmtime::component::{Access, FutureReader, Resource, StreamReader};
 use super::Monitor;
 use super::bindings::wasi::http::types::{ErrorCode, HostResponse, HostResponseWithStore};
 use super::bodies::{Body, Dropped, Filling, Handled, Open, Trailers, say_sent};
-use super::streams::Reading;
+use super::streams::{READ, Reading};
 use crate::failure::NotAnswered;
 use crate::monitor::State;
 use crate::monitor::audit::Argument;
@@ -93,7 +93,7 @@ impl State {
     /// Puts all that a stream of the host's has into a body: as a part of a file, where it is one.
     fn send_all(&mut self, mut stream: InputStream, body: &SharedBody) -> wasmtime::Result<()> {
         let sent = loop {
-            self.check_deadline()?;
+            self.check_deadline(READ)?;
             if let InputStream::File { fd, position } = &mut stream {
                 let (file, start) = (fd.clone(), *position);
                 match self.send_part(body, &file, start, u64::MAX) {

@@ -27,8 +27,38 @@ use crate::monitor::{DeadlinePassed, Function, MAX_HANDLES, MAX_TRANSFER, State}
 /// Bytes that lie between two streams of the host.
 const BETWEEN: usize = 64 << 10;
 
+/// A guest reads a stream whose parts are not told of.
+pub(super) const READ: Function = ("component-model", "stream.read");
+
+/// A guest writes to a stream whose parts are not told of.
+pub(super) const WRITE: Function = ("component-model", "stream.write");
+
 /// How a stream ended: well, or with an error of the kernel's.
 pub(super) type Ended = Result<(), Errno>;
+
+/// Says to a guest, once, how a stream ended: well, if this is dropped before.
+pub(super) struct EndSender<E>(Option<Sender<Result<(), E>>>);
+
+impl<E> EndSender<E> {
+    /// One, and what receives what it says.
+    pub(super) fn new() -> (Self, Receiver<Result<(), E>>) {
+        let (sender, receiver) = channel();
+        (Self(Some(sender)), receiver)
+    }
+
+    pub(super) fn send(&mut self, ended: Result<(), E>) {
+        if let Some(sender) = self.0.take() {
+            // The guest may not want to know.
+            let _ = sender.send(ended);
+        }
+    }
+}
+
+impl<E> Drop for EndSender<E> {
+    fn drop(&mut self) {
+        self.send(Ok(()));
+    }
+}
 
 /// A stream that the host reads or writes, of at most [`MAX_HANDLES`].
 pub(super) struct Place(#[expect(dead_code, reason = "it counts while it is there")] Arc<()>);
@@ -75,7 +105,7 @@ impl State {
         };
         let (mut position, mut at) = (*position, *at);
         while position < body.length {
-            self.check_deadline()?;
+            self.check_deadline(of)?;
             let outer = self.begin_part(of, body.length.saturating_sub(position));
             let stored = self.store_part(body, position, fd, at, u64::MAX);
             let stored = self.ended(stored)?;
@@ -91,16 +121,17 @@ impl State {
         Ok(Some(Ok(())))
     }
 
-    /// Whether a call has time for one more part of a stream.
-    pub(super) fn check_deadline(&self) -> Result<(), DeadlinePassed> {
+    /// Whether a call has time for one more part of a stream. If not, that function has ended it.
+    pub(super) fn check_deadline(&mut self, of: Function) -> Result<(), DeadlinePassed> {
         #[cfg(feature = "holes")]
         if Layer::Deadline.is_missing() {
             return Ok(());
         }
-        match Instant::now() < self.deadline {
-            true => Ok(()),
-            false => Err(DeadlinePassed),
+        if Instant::now() < self.deadline {
+            return Ok(());
         }
+        self.ended_in(of, &DeadlinePassed);
+        Err(DeadlinePassed)
     }
 }
 
@@ -109,7 +140,7 @@ pub(super) struct Reading {
     pub(super) stream: InputStream,
     /// The function that gave it to the guest, if its parts are told of.
     of: Option<Function>,
-    ended: Option<Sender<Ended>>,
+    ended: EndSender<Errno>,
     _place: Place,
 }
 
@@ -120,22 +151,8 @@ impl Reading {
         of: Option<Function>,
         place: Place,
     ) -> (Self, Receiver<Ended>) {
-        let (sender, receiver) = channel();
-        (Self { stream, of, ended: Some(sender), _place: place }, receiver)
-    }
-
-    /// Says how it ended, once.
-    pub(super) fn end(&mut self, ended: Ended) {
-        if let Some(sender) = self.ended.take() {
-            // The guest may not want to know.
-            let _ = sender.send(ended);
-        }
-    }
-}
-
-impl Drop for Reading {
-    fn drop(&mut self) {
-        self.end(Ok(()));
+        let (ended, receiver) = EndSender::new();
+        (Self { stream, of, ended, _place: place }, receiver)
     }
 }
 
@@ -155,7 +172,7 @@ impl StreamProducer<State> for Reading {
         if wanted == Some(0) {
             return Poll::Ready(Ok(StreamResult::Completed));
         }
-        store.data().check_deadline()?;
+        store.data_mut().check_deadline(this.of.unwrap_or(READ))?;
         let wanted = wanted.unwrap_or(BETWEEN).min(MAX_TRANSFER as usize);
         let outer = this.of.map(|of| store.data_mut().begin_part(of, wanted as u64));
         let read = {
@@ -177,7 +194,7 @@ impl StreamProducer<State> for Reading {
         Poll::Ready(Ok(match read {
             Ok(1..) => StreamResult::Completed,
             ended => {
-                this.end(ended.map(drop));
+                this.ended.send(ended.map(drop));
                 StreamResult::Dropped
             }
         }))
@@ -196,28 +213,15 @@ impl StreamProducer<State> for Reading {
 pub(super) struct Writing {
     stream: OutputStream,
     of: Function,
-    ended: Option<Sender<Ended>>,
+    ended: EndSender<Errno>,
     _place: Place,
 }
 
 impl Writing {
     /// A stream that a guest gives to a function, and what says how it ended.
     pub(super) fn new(stream: OutputStream, of: Function, place: Place) -> (Self, Receiver<Ended>) {
-        let (sender, receiver) = channel();
-        (Self { stream, of, ended: Some(sender), _place: place }, receiver)
-    }
-
-    fn end(&mut self, ended: Ended) {
-        if let Some(sender) = self.ended.take() {
-            // The guest may not want to know.
-            let _ = sender.send(ended);
-        }
-    }
-}
-
-impl Drop for Writing {
-    fn drop(&mut self) {
-        self.end(Ok(()));
+        let (ended, receiver) = EndSender::new();
+        (Self { stream, of, ended, _place: place }, receiver)
     }
 }
 
@@ -236,7 +240,7 @@ impl StreamConsumer<State> for Writing {
         if length == 0 {
             return Poll::Ready(Ok(StreamResult::Completed));
         }
-        store.data().check_deadline()?;
+        store.data_mut().check_deadline(this.of)?;
         // The account and the guest's memory lie in one store, so the bytes are copied between them.
         let mut bytes = std::mem::take(&mut store.data_mut().tasks.scratch);
         bytes.clear();
@@ -251,7 +255,7 @@ impl StreamConsumer<State> for Writing {
         state.end_part(outer)?;
         state.tasks.scratch = bytes;
         if ended.is_err() {
-            this.end(ended);
+            this.ended.send(ended);
             return Poll::Ready(Ok(StreamResult::Dropped));
         }
         from.as_direct(store).mark_read(length);
