@@ -61,7 +61,9 @@ enum Host {
 /// Whose version of WASI they are.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Wasi {
+    /// WASI 0.2.
     V2,
+    /// WASI 0.3.
     V3,
 }
 
