@@ -189,13 +189,25 @@ const TABLE: &[Difference] = &[
 /// What differs in WASI 0.3 besides.
 const TABLE_03: &[Difference] = &[
     Difference {
-        reason: "A path of a request that is made empty stays so, and a port may be any number: no \
-                 request is sent.",
+        reason: "A stream of a file that was not opened for that carries nothing, and says so at its end.",
+        is_this: |operation, ours, theirs| match (operation, ours, theirs) {
+            (Operation::StreamWrite { length, .. }, Ok(ours), Ok(theirs)) => {
+                *ours == format!("{length} bytes left") && theirs == "0 bytes left"
+            }
+            (Operation::StreamRead { .. }, Ok(ours), Ok(_)) => {
+                ours.starts_with("0 bytes ") && ours.ends_with("ended: true")
+            }
+            _ => false,
+        },
+    },
+    Difference {
+        reason: "A path of a request stays as it was set, empty or with a fragment, and a port may be \
+                 any number: no request is sent.",
         is_this: |operation, ours, _| {
             let Operation::Request { path, authority, .. } = operation else { return false };
             let port = authority.as_deref().and_then(|authority| authority.rsplit_once(':'));
             ours.is_ok()
-                && (path.as_deref() == Some("")
+                && (path.as_deref().is_some_and(|path| path.is_empty() || path.contains('#'))
                     || port.is_some_and(|(_, port)| port.parse::<u16>().is_err()))
         },
     },
