@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use anyhow::Context as _;
-use rustix::net::sockopt::set_tcp_nodelay;
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
 use super::passed_sockets::{Passed, PassedSockets};
@@ -102,8 +101,7 @@ impl Listener {
                 format!("--addr {address}: no interface of this machine has such an address")
             });
         }
-        let all = all.into_iter().map(Bound::tcp).collect::<io::Result<_>>();
-        Ok(Self::of(all.with_context(context)?))
+        Ok(Self::of(all.into_iter().map(Bound::Tcp).collect()))
     }
 
     /// Listens on what the service manager has bound. Its files are not ours.
@@ -112,7 +110,7 @@ impl Listener {
     /// When a socket is no listening one.
     pub(crate) fn passed(passed: PassedSockets) -> anyhow::Result<Self> {
         let all = passed.listeners()?.into_iter().map(|one| match one {
-            Passed::Tcp(listener) => TcpListener::from_std(listener).and_then(Bound::tcp),
+            Passed::Tcp(listener) => TcpListener::from_std(listener).map(Bound::Tcp),
             Passed::Unix(listener) => {
                 UnixListener::from_std(listener).map(|listener| Bound::Unix(listener, None))
             }
@@ -146,12 +144,6 @@ impl Listener {
 }
 
 impl Bound {
-    /// Has small answers wait for no acknowledgement of the client's: on Linux, a connection has that from its listener.
-    fn tcp(listener: TcpListener) -> io::Result<Self> {
-        set_tcp_nodelay(&listener, true)?;
-        Ok(Self::Tcp(listener))
-    }
-
     fn poll(&self, context: &mut Context<'_>) -> Poll<io::Result<(Socket, Peer)>> {
         Poll::Ready(Ok(match self {
             Self::Tcp(listener) => {
@@ -246,9 +238,8 @@ mod tests {
             let BoundAddress::Tcp(address) = address else { panic!("{address}") };
             assert_eq!(Some(address.port()), port);
             let client = TcpStream::connect(address).await.expect("connected");
-            let (socket, peer) = listener.accept().await.expect("accepted");
+            let (_, peer) = listener.accept().await.expect("accepted");
             assert_eq!(peer, Peer::Ip(client.local_addr().expect("an address")));
-            assert!(matches!(socket, Socket::Tcp(stream) if stream.nodelay().expect("an option")));
         }
     }
 

@@ -6,7 +6,6 @@
 //! its client's share is told so.
 
 use std::io;
-use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -154,18 +153,12 @@ impl Server {
             complaints: Throttle::default(),
         });
         let permits = Arc::new(Semaphore::new(limits.max_connections));
-        // As a task, it runs where connections do: the thread that waits for `stop` would have to be woken for each.
-        let mut accepting = tokio::spawn({
-            let permits = Arc::clone(&permits);
-            async move { accept(&listener, &permits, &context).await }
-        });
         tokio::select! {
-            Err(panicked) = &mut accepting => resume_unwind(panicked.into_panic()),
+            never = accept(&listener, &permits, &context) => match never {},
             () = stop => {}
         }
-        // With the listener gone, new clients are refused at once instead of waiting for nobody.
-        accepting.abort();
-        let _ = accepting.await;
+        // New clients are refused at once instead of waiting for nobody.
+        drop(listener);
         drain.send_replace(true);
         let all = u32::try_from(limits.max_connections).unwrap_or(u32::MAX);
         timeout(grace, permits.acquire_many(all)).await.is_ok()

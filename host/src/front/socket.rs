@@ -67,6 +67,15 @@ impl fmt::Display for Peer {
 }
 
 impl Socket {
+    /// Has small answers wait for no acknowledgement of the client's.
+    pub(crate) fn set_nodelay(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.set_nodelay(true),
+            // Nothing is acknowledged there.
+            Self::Unix(_) => Ok(()),
+        }
+    }
+
     /// Has the kernel drop what the client has not taken, and reset the connection, when it is closed. On a Unix
     /// socket the client gets what was written, and then the end.
     pub(crate) fn reset_on_close(&self) {

@@ -66,6 +66,9 @@ pub(crate) async fn serve(
     socket: Socket,
     peer: Peer,
 ) {
+    if socket.set_nodelay().is_err() {
+        return;
+    }
     let Some(opened) = open(context, lease, socket, peer).await else { return };
     let Opened { lease, stream, client } = opened;
     let (client, address) = (client.to_string(), client.ip());
