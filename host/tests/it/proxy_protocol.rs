@@ -56,6 +56,9 @@ fn shares_are_those_of_the_named_clients() {
     let open = |address: &str| {
         let mut client = server.connect();
         client.send(from(address));
+        // With its answer, it is known that the connection counts.
+        client.send(GET);
+        assert_eq!(client.response().status, 200);
         // Busy, and so it gives no way.
         client.send("GET / HTTP/1.1\r\n");
         client
