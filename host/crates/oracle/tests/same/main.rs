@@ -58,7 +58,7 @@ enum Host {
     Theirs,
 }
 
-/// Whose version of WASI they are.
+/// A version of WASI, by whose functions operations are made.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Wasi {
     /// WASI 0.2.
