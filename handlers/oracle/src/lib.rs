@@ -11,8 +11,10 @@ mod clocks;
 mod files;
 mod operation;
 mod streams;
+mod values;
 
 use operation::{Operation, Outcome};
+use values::{digest, none, nth, pattern};
 use wasip2::filesystem::preopens::get_directories;
 use wasip2::filesystem::types::Descriptor;
 use wasip2::io::streams::{InputStream, OutputStream};
@@ -45,11 +47,6 @@ struct Open {
     descriptors: Vec<Descriptor>,
 }
 
-/// The one with that number, if any is open.
-fn nth<T>(open: &[T], number: u8) -> Result<&T, String> {
-    open.get(usize::from(number) % open.len().max(1)).ok_or_else(none)
-}
-
 /// Closes the one with that number.
 fn close<T>(open: &mut Vec<T>, number: u8) -> Outcome {
     match open.len() {
@@ -59,23 +56,6 @@ fn close<T>(open: &mut Vec<T>, number: u8) -> Outcome {
             Ok("closed".into())
         }
     }
-}
-
-fn none() -> String {
-    "(none is open)".into()
-}
-
-/// Bytes by which it is seen what was written where.
-fn pattern(length: u64) -> Vec<u8> {
-    (0..length).map(|i| b'a' + (i % 23) as u8).collect()
-}
-
-/// So many bytes, and their digest (FNV-1a).
-fn digest(bytes: &[u8]) -> String {
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
-    });
-    format!("{} bytes {hash:016x}", bytes.len())
 }
 
 impl Open {

@@ -13,9 +13,12 @@ mod http;
 mod operation;
 mod streams;
 mod surroundings;
+#[path = "../../oracle/src/values.rs"]
+mod values;
 
 use operation::{Operation, Outcome};
 use streams::{Input, Output};
+use values::{digest, none, nth, pattern};
 use wasip3::filesystem::preopens::get_directories;
 use wasip3::filesystem::types::Descriptor;
 use wasip3::http::types::{ErrorCode, Fields, Request, Response};
@@ -58,34 +61,12 @@ struct Open {
     descriptors: Vec<Descriptor>,
 }
 
-/// The one with that number, if any is open.
-fn nth<T>(open: &[T], number: u8) -> Result<&T, String> {
-    open.get(usize::from(number) % open.len().max(1)).ok_or_else(none)
-}
-
 /// Takes the one with that number.
 fn take<T>(open: &mut Vec<T>, number: u8) -> Result<T, String> {
     match open.len() {
         0 => Err(none()),
         count => Ok(open.remove(usize::from(number) % count)),
     }
-}
-
-fn none() -> String {
-    "(none is open)".into()
-}
-
-/// Bytes by which it is seen what was written where.
-fn pattern(length: u64) -> Vec<u8> {
-    (0..length).map(|i| b'a' + (i % 23) as u8).collect()
-}
-
-/// So many bytes, and their digest (FNV-1a).
-fn digest(bytes: &[u8]) -> String {
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
-    });
-    format!("{} bytes {hash:016x}", bytes.len())
 }
 
 impl Open {
