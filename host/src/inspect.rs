@@ -42,7 +42,10 @@ pub fn inspect(
     let imports: Vec<_> = findings.imports.iter().map(|import| printable::line(import)).collect();
     let width = imports.iter().map(|import| import.len()).max().unwrap_or_default();
     for (import, name) in imports.iter().zip(&findings.imports) {
-        let grant = granted(name).unwrap_or("REFUSED: not offered to handlers");
+        let grant = granted(name).unwrap_or(match findings.refusal {
+            None => "types, and nothing to call",
+            Some(_) => "REFUSED: not offered to handlers",
+        });
         writeln!(text, "  {import:width$}  {grant}")?;
     }
     writeln!(text, "exports:")?;

@@ -369,3 +369,31 @@ fn inspect_says_which_engine_they_have() {
     assert!(said.contains("kind: http, WASI 0.3: wasi:http/handler"), "{said}");
     assert!(said.contains("accepted"), "{said}");
 }
+
+/// A handler that also imports other handlers' interface, with these exports.
+fn importing(exports: &str) -> Vec<u8> {
+    let clock = "(import \"wasi:clocks/";
+    let types =
+        r#"(alias export $http "request" (type $a)) (alias export $http "response" (type $b))"#;
+    let import =
+        format!("{types} (import \"wasi:http/handler@0.3.2\" (instance {exports}))\n{clock}");
+    wat::parse_str(fibers::fibers().replacen(clock, &import, 1)).unwrap()
+}
+
+for_each_pool!(types_of_other_handlers_may_be_imported_and_no_function);
+fn types_of_other_handlers_may_be_imported_and_no_function(pool: &str) {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("importing.wasm");
+    let types = r#"(export "request" (type (eq $a))) (export "response" (type (eq $b)))"#;
+    std::fs::write(&path, importing(types)).unwrap();
+    let handler = ["--handler", path.to_str().unwrap()];
+    assert_eq!(Server::start(pool, &handler).get("/ok").status, 200, "{pool}");
+    let ended = output(host().args(["inspect", handler[1]]));
+    let said = String::from_utf8_lossy(&ended.stdout).into_owned();
+    assert!(said.contains("types, and nothing to call"), "{said}");
+
+    std::fs::write(&path, importing(&format!("{types} (export \"handle\" (func))"))).unwrap();
+    let ended = output(host().args(["inspect", handler[1]]));
+    let said = String::from_utf8_lossy(&ended.stdout).into_owned();
+    assert!(said.contains("refused: it imports wasi:http/handler@0.3.2"), "{said}");
+}

@@ -4,8 +4,8 @@ use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker, LinkerInstance, Resource, ResourceType, Val};
 
-use super::monitor::State;
-use super::offered::{V3, granted, split};
+use super::monitor::{Request, ServiceResponse, State};
+use super::offered::{HANDLER, V3, granted, split};
 
 /// What an import of [`PACKAGE`] comes to.
 pub(super) const GRANT: &str = "nothing: whatever asks for a socket gets access-denied";
@@ -57,7 +57,10 @@ pub(super) fn link(
         let ComponentItem::ComponentInstance(instance) = item.ty else { continue };
         if package != PACKAGE {
             if granted(name).is_none() {
-                linker.instance(name)?;
+                let mut types = linker.instance(name)?;
+                for (export, ty) in resources_of(interface) {
+                    types.resource(export, ty, |_, _| Ok(()))?;
+                }
             }
             continue;
         }
@@ -79,6 +82,17 @@ pub(super) fn link(
         }
     }
     Ok(())
+}
+
+/// The resources in an instance of types alone, which other imports define: no guest gets one from here.
+fn resources_of(interface: &str) -> Vec<(&'static str, ResourceType)> {
+    match interface {
+        HANDLER => vec![
+            ("request", ResourceType::host::<Request>()),
+            ("response", ResourceType::host::<ServiceResponse>()),
+        ],
+        _ => Vec::new(),
+    }
 }
 
 /// A function that can be called, with its error code; all others are called with a socket, and there is none.

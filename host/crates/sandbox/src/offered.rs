@@ -53,6 +53,9 @@ const OFFERED_03: &[(&str, &str)] = &[
     ("wasi:random/insecure-seed", "random numbers"),
 ];
 
+/// What a handler of WASI 0.3 exports. It may import the types of it, and no function.
+pub(super) const HANDLER: &str = "wasi:http/handler";
+
 /// Whether a version is one of those that are meant.
 pub(super) type IsVersion = fn(&str) -> bool;
 

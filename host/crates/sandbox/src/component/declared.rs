@@ -14,7 +14,7 @@ use wasmparser::{
 };
 
 use super::kind::Kind;
-use crate::offered::{V3, granted, split};
+use crate::offered::{HANDLER, V3, granted, split};
 use crate::refusal::{Refusal, looks_like};
 
 /// The proposals that handlers may use: those of WebAssembly 3.0 that the engine has, and
@@ -265,7 +265,9 @@ impl<'a> Interface<'a> {
         let is_granted = |name: &str| granted(name).is_some() && (is_service || !V3(split(name).2));
         let is_offered = |name: &&&str| match self.types.component_item_for_import(name) {
             Some(item) => match &item.ty {
-                ComponentEntityType::Instance(id) => is_granted(name) || self.has_only_types(*id),
+                ComponentEntityType::Instance(id) => {
+                    is_granted(name) || self.has_only_types(*id, is_service && is_handler(name))
+                }
                 other => is_plain_type(other),
             },
             None => false,
@@ -279,9 +281,13 @@ impl<'a> Interface<'a> {
         Err(Refusal::Import { import, advice: advice(first) })
     }
 
-    /// Whether an instance has nothing that somebody would have to provide.
-    fn has_only_types(&self, instance: ComponentInstanceTypeId) -> bool {
-        self.types[instance].exports.values().all(|item| is_plain_type(&item.ty))
+    /// Whether an instance has nothing that somebody would have to provide, but for resources where those are there.
+    fn has_only_types(&self, instance: ComponentInstanceTypeId, resources: bool) -> bool {
+        let mut types = self.types[instance].exports.values().map(|item| &item.ty);
+        types.all(|ty| match ty {
+            ComponentEntityType::Type { .. } => resources || is_plain_type(ty),
+            _ => false,
+        })
     }
 
     /// Whether a function takes one list of bytes and returns one.
@@ -296,6 +302,13 @@ impl<'a> Interface<'a> {
         let one = matches!(&*func.params, [(_, request)] if is_bytes(request));
         one && func.result.as_ref().is_some_and(is_bytes) && !func.async_
     }
+}
+
+/// Whether that is the interface of other handlers, of which one of WASI 0.3 may import the types: some toolchains write
+/// an import that nothing is called by.
+fn is_handler(import: &str) -> bool {
+    let (_, interface, version) = split(import);
+    interface == HANDLER && V3(version)
 }
 
 /// Whether that is a type which is no resource.
