@@ -3,10 +3,11 @@
 
 use crate::support::{Server, for_each_pool, host, noise};
 
-const TRICKS: [&str; 16] = [
+const TRICKS: [&str; 17] = [
     "fast-lower",
     "borrowed-result",
     "kept-instance",
+    "direct-imports",
     "dir-streams",
     "recycled-memories",
     "compared-addresses",

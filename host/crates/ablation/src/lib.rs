@@ -17,6 +17,8 @@ pub enum Trick {
     BorrowedResult,
     /// The thread pool writes a long response from its instance, and does not copy it.
     KeptInstance,
+    /// A module reaches what it imports without the shim module of its component.
+    DirectImports,
     /// The directory is open for listings, and not opened for each.
     DirStreams,
     /// Memories are cleared and used again, and not mapped by wasmtime for each instance.
@@ -62,10 +64,11 @@ impl Trick {
 }
 
 #[cfg(feature = "switches")]
-const NAMES: [(&str, Trick); 16] = [
+const NAMES: [(&str, Trick); 17] = [
     ("fast-lower", Trick::FastLower),
     ("borrowed-result", Trick::BorrowedResult),
     ("kept-instance", Trick::KeptInstance),
+    ("direct-imports", Trick::DirectImports),
     ("dir-streams", Trick::DirStreams),
     ("recycled-memories", Trick::RecycledMemories),
     ("compared-addresses", Trick::ComparedAddresses),

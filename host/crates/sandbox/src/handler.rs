@@ -10,6 +10,7 @@ use super::component::complexity::{Complexity, MODULES, RECORDS, Unknown};
 use super::component::declared::{Declared, why_invalid};
 use super::component::initial_image;
 use super::component::kind::Kind;
+use super::component::shim;
 use super::denied;
 use super::engine::Sandbox;
 use super::engine_kind::{MAX_RECYCLED, Memories};
@@ -136,8 +137,10 @@ impl Sandbox {
                 return Err(Refusal::TooLarge(why));
             }
         }
-        let added = borrowed_result::add(wasm, EXPORT);
-        let rewritten = added.as_deref().unwrap_or(wasm);
+        let direct = (!Trick::DirectImports.is_left_out()).then(|| shim::bypass(wasm)).flatten();
+        let direct = direct.as_deref().unwrap_or(wasm);
+        let added = borrowed_result::add(direct, EXPORT);
+        let rewritten = added.as_deref().unwrap_or(direct);
         let imaged = (self.kind.memories == Memories::CopyOnWrite)
             .then(|| initial_image::take_out(rewritten, MAX_RECYCLED))
             .flatten();

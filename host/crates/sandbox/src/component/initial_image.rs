@@ -18,6 +18,7 @@ use wasmparser::{
     BinaryReader, Data, DataKind, DataSectionReader, MemorySectionReader, Operator, Parser, Payload,
 };
 
+use super::sections::{COMPONENT, DATA, MEMORY, MODULE, sections};
 use crate::limits::MEMORIES;
 use crate::linear_memory::PAGE;
 
@@ -86,28 +87,6 @@ fn module_without(module: &[u8], at_least: u64, images: &mut Vec<InitialImage>) 
     }
     images.extend(image);
     Some(rewritten)
-}
-
-const MODULE: u8 = 1;
-const COMPONENT: u8 = 4;
-const MEMORY: u8 = 5;
-const DATA: u8 = 11;
-
-/// Sections, each with its number and its content.
-type Sections<'a> = Vec<(u8, &'a [u8])>;
-
-/// The preamble of a module or component, and its sections.
-fn sections(wasm: &[u8]) -> Option<(&[u8], Sections<'_>)> {
-    let (preamble, rest) = wasm.split_at_checked(8)?;
-    let mut reader = BinaryReader::new(rest, 0);
-    let mut sections = Vec::new();
-    while !reader.eof() {
-        let id = reader.read_u8().ok()?;
-        let length = reader.read_var_u32().ok()?;
-        let content = reader.read_bytes(usize::try_from(length).ok()?).ok()?;
-        sections.push((id, content));
-    }
-    Some((preamble, sections))
 }
 
 /// The memories of a module, the first of which may get this maximum.

@@ -1,5 +1,6 @@
 //! What is done with a component before it is compiled: what it asks for, what an instance of it
-//! takes, and the export that leaves a response where it is; and what is made of it for other servers.
+//! takes, the export that leaves a response where it is, and the shorter way to what it imports; and what is made of it for
+//! other servers.
 
 pub(crate) mod adapted;
 pub(crate) mod borrowed_result;
@@ -10,3 +11,5 @@ pub(crate) mod initial_image;
 pub(crate) mod kind;
 #[cfg(test)]
 mod properties;
+mod sections;
+pub(crate) mod shim;

@@ -8,7 +8,7 @@ use wasmparser::{
 use super::adapted::as_component;
 use super::borrowed_result::{self, BORROWED_RESULT};
 use super::complexity::{Complexity, MODULES, RECORDS, Unknown};
-use super::initial_image;
+use super::{initial_image, shim};
 
 /// What a component declares at its outside, and how much lies there.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -93,6 +93,7 @@ pub(crate) fn check_component(input: &[u8]) {
     if !is_valid(input) {
         let _ = borrowed_result::add(input, "handle");
         let _ = initial_image::take_out(input, 0);
+        let _ = shim::bypass(input);
         return;
     }
     let outside = Outside::of(input).expect("it is valid");
@@ -100,6 +101,10 @@ pub(crate) fn check_component(input: &[u8]) {
         assert!(is_valid(&imaged));
         let now = Outside::of(&imaged).expect("it is valid");
         assert_eq!(now, outside);
+    }
+    if let Some(direct) = shim::bypass(input) {
+        assert!(is_valid(&direct));
+        assert_eq!(Outside::of(&direct).expect("it is valid"), outside);
     }
     match found {
         Ok(found) if found.records <= RECORDS && found.modules <= MODULES as u64 => {

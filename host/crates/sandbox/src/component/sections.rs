@@ -1,0 +1,37 @@
+//! The sections of a module or component, as bytes.
+
+use wasmparser::BinaryReader;
+
+/// A core module in a component.
+pub(super) const MODULE: u8 = 1;
+/// Instances of core modules, in a component.
+pub(super) const CORE_INSTANCE: u8 = 2;
+/// A component in a component.
+pub(super) const COMPONENT: u8 = 4;
+/// Memories of a module.
+pub(super) const MEMORY: u8 = 5;
+/// Aliases in a component.
+pub(super) const ALIAS: u8 = 6;
+/// Functions that a component lifts, lowers or has by itself.
+pub(super) const CANONICAL: u8 = 8;
+/// Imports of a component.
+pub(super) const IMPORT: u8 = 10;
+/// Data segments of a module.
+pub(super) const DATA: u8 = 11;
+
+/// Sections, each with its number and its content.
+pub(super) type Sections<'a> = Vec<(u8, &'a [u8])>;
+
+/// The preamble of a module or component, and its sections; `None` if it is malformed.
+pub(super) fn sections(wasm: &[u8]) -> Option<(&[u8], Sections<'_>)> {
+    let (preamble, rest) = wasm.split_at_checked(8)?;
+    let mut reader = BinaryReader::new(rest, 0);
+    let mut sections = Vec::new();
+    while !reader.eof() {
+        let id = reader.read_u8().ok()?;
+        let length = reader.read_var_u32().ok()?;
+        let content = reader.read_bytes(usize::try_from(length).ok()?).ok()?;
+        sections.push((id, content));
+    }
+    Some((preamble, sections))
+}
