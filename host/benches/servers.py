@@ -47,7 +47,8 @@ class Server:
         self.log = open(work / "server.log", "w+")
         self.process = subprocess.Popen(command, cwd=work, stdout=self.log, stderr=self.log)
         self.port = port
-        for _ in range(500):
+        # A large component is compiled first.
+        for _ in range(3000):
             said = Path(self.log.name).read_text()
             if port is None and (found := re.search(r"^.*port (\d+)", said)):
                 self.port = int(found.group(1))
