@@ -8,6 +8,8 @@ pub(super) const MODULE: u8 = 1;
 pub(super) const CORE_INSTANCE: u8 = 2;
 /// A component in a component.
 pub(super) const COMPONENT: u8 = 4;
+/// Instances of components, in a component.
+pub(super) const INSTANCE: u8 = 5;
 /// Memories of a module.
 pub(super) const MEMORY: u8 = 5;
 /// Aliases in a component.
@@ -16,6 +18,8 @@ pub(super) const ALIAS: u8 = 6;
 pub(super) const CANONICAL: u8 = 8;
 /// Imports of a component.
 pub(super) const IMPORT: u8 = 10;
+/// Exports of a component.
+pub(super) const EXPORT: u8 = 11;
 /// Data segments of a module.
 pub(super) const DATA: u8 = 11;
 

@@ -13,11 +13,13 @@ use std::collections::{HashMap, HashSet};
 
 use wasm_encoder::{ComponentSection as _, InstanceSection, ModuleArg, RawSection, Section as _};
 use wasmparser::{
-    BinaryReader, CanonicalFunction, ComponentAlias, ComponentExternalKind,
-    ComponentOuterAliasKind, ComponentTypeRef, ExternalKind, Instance, TypeRef,
+    BinaryReader, CanonicalFunction, ComponentAlias, ComponentExternalKind, ComponentInstance,
+    ComponentOuterAliasKind, ComponentTypeRef, ExternalKind, Instance, Parser, Payload, TypeRef,
 };
 
-use super::sections::{ALIAS, CANONICAL, CORE_INSTANCE, IMPORT, MODULE, sections};
+use super::sections::{
+    ALIAS, CANONICAL, COMPONENT, CORE_INSTANCE, EXPORT, IMPORT, INSTANCE, MODULE, sections,
+};
 
 mod importer;
 mod table;
@@ -70,6 +72,10 @@ struct Outline<'a> {
     instances: Vec<Instance<'a>>,
     /// Which export of which instance it is; `None` if it is none.
     functions: Vec<Option<(u32, &'a str)>>,
+    /// The modules that are exported, or given to others.
+    given_away: HashSet<u32>,
+    /// Whether a component inside may instantiate modules of this one.
+    is_reached_into: bool,
 }
 
 impl<'a> Outline<'a> {
@@ -102,9 +108,33 @@ impl<'a> Outline<'a> {
                     }
                 }
             }
+            INSTANCE => {
+                for instance in wasmparser::ComponentInstanceSectionReader::new(reader()).ok()? {
+                    if let ComponentInstance::Instantiate { args, .. } = instance.ok()? {
+                        let given = args.iter().map(|arg| (arg.kind, arg.index));
+                        self.give_away(given);
+                    }
+                }
+            }
+            EXPORT => {
+                for export in wasmparser::ComponentExportSectionReader::new(reader()).ok()? {
+                    let export = export.ok()?;
+                    self.give_away([(export.kind, export.index)]);
+                    // An export is a module once more.
+                    if export.kind == ComponentExternalKind::Module {
+                        self.modules.push(None);
+                    }
+                }
+            }
+            COMPONENT => self.is_reached_into |= reaches_out(content)?,
             _ => {}
         }
         Some(())
+    }
+
+    fn give_away(&mut self, items: impl IntoIterator<Item = (ComponentExternalKind, u32)>) {
+        let modules = items.into_iter().filter(|(kind, _)| *kind == ComponentExternalKind::Module);
+        self.given_away.extend(modules.map(|(_, index)| index));
     }
 
     fn alias(&mut self, alias: &ComponentAlias<'a>) {
@@ -132,6 +162,12 @@ impl<'a> Outline<'a> {
         let mut seen = HashSet::new();
         for instance in &self.instances {
             let Some((module, content)) = self.module_of(instance) else { continue };
+            // Others would not give it the table.
+            if self.is_reached_into
+                || self.given_away.iter().any(|index| usize::try_from(*index) == Ok(module))
+            {
+                continue;
+            }
             // What is instantiated twice may be given a shim once.
             if !seen.insert(module) {
                 importers.remove(&module);
@@ -190,6 +226,21 @@ impl<'a> Outline<'a> {
     fn function(&self, index: u32) -> Option<(u32, &'a str)> {
         self.functions.get(usize::try_from(index).ok()?).copied()?
     }
+}
+
+/// Whether a component, or one inside, has modules of those around it; `None` if it is malformed.
+fn reaches_out(component: &[u8]) -> Option<bool> {
+    for payload in Parser::new(0).parse_all(component) {
+        let Payload::ComponentAliasSection(aliases) = payload.ok()? else { continue };
+        for alias in aliases {
+            if let ComponentAlias::Outer { kind: ComponentOuterAliasKind::CoreModule, .. } =
+                alias.ok()?
+            {
+                return Some(true);
+            }
+        }
+    }
+    Some(false)
 }
 
 /// Instances of modules, those of the importers with one more argument.

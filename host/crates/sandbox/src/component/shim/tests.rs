@@ -1,8 +1,12 @@
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
 use wasmparser::{Validator, WasmFeatures};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, Store, Trap};
 
 use super::*;
+use crate::component::properties::check_component;
 
 /// As encoders write it: two functions that need the memory of who calls them, lowered last.
 fn component(shim: &str, main: &str) -> Vec<u8> {
@@ -134,6 +138,20 @@ fn what_is_no_shim_is_left_in_between() {
 }
 
 #[test]
+fn a_module_that_others_may_instantiate_stays_as_it_is() {
+    let around = |more: &str| component(SHIM, &format!("{MAIN} {more}"));
+    assert!(bypass(&around("(component)")).is_some());
+    for more in [
+        r#"(export "main" (core module $main))"#,
+        r#"(component $c (import "m" (core module)))
+           (instance (instantiate $c (with "m" (core module $main))))"#,
+        "(component (component (alias outer 2 $main (core module))))",
+    ] {
+        assert_eq!(bypass(&around(more)), None, "{more}");
+    }
+}
+
+#[test]
 fn what_is_malformed_is_none() {
     let whole = component(SHIM, MAIN);
     for length in 0..whole.len() {
@@ -143,6 +161,20 @@ fn what_is_malformed_is_none() {
         let _ = bypass(&changed);
     }
     assert_eq!(bypass(b"\0asm"), None);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_differs_a_little_stays_valid(changes in vec((any::<Index>(), any::<u8>()), 1..4)) {
+        let mut changed = component(SHIM, MAIN);
+        for (at, byte) in changes {
+            let length = changed.len();
+            changed[at.index(length)] = byte;
+        }
+        check_component(&changed);
+    }
 }
 
 #[test]
