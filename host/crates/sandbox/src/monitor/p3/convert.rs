@@ -113,6 +113,8 @@ fn time(time: new::NewTimestamp) -> Result<Timespec, Errno> {
     match time {
         new::NewTimestamp::NoChange => timespec(old::NewTimestamp::NoChange),
         new::NewTimestamp::Now => timespec(old::NewTimestamp::Now),
+        // `wasmtime-wasi` says so, which counts from 1970 in either direction.
+        new::NewTimestamp::Timestamp(Instant { seconds: i64::MIN, .. }) => Err(Errno::IO),
         new::NewTimestamp::Timestamp(Instant { seconds, nanoseconds }) => {
             timestamp(seconds, nanoseconds)
         }
@@ -146,5 +148,20 @@ mod tests {
         assert_eq!(time(-1, 999_999_999), Ok(-1));
         assert_eq!(time(i64::MIN, 0), Ok(i64::MIN));
         assert_eq!(time(0, 1_000_000_000), Err(Errno::INVAL));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_earliest_second_is_no_time() {
+        let at = |seconds| {
+            let instant = Instant { seconds, nanoseconds: 0 };
+            timestamps(new::NewTimestamp::NoChange, new::NewTimestamp::Timestamp(instant))
+        };
+        assert_eq!(at(i64::MIN).err(), Some(Errno::IO));
+        assert_eq!(at(i64::MIN + 1).map(|times| times.last_modification.tv_sec), Ok(i64::MIN + 1));
     }
 }
