@@ -46,11 +46,11 @@ fn datetime(seconds: i64, nanoseconds: u64) -> Option<Datetime> {
     Some(Datetime { seconds, nanoseconds })
 }
 
+/// Which file it is, whatever is written to it: programs have it for the number of its inode.
 pub(super) fn metadata_hash(stat: &Stat) -> MetadataHashValue {
     let half = |seed: u8| {
         let mut hasher = DefaultHasher::new();
         (seed, stat.st_dev, stat.st_ino).hash(&mut hasher);
-        (stat.st_size, stat.st_mtime, stat.st_mtime_nsec).hash(&mut hasher);
         hasher.finish()
     };
     MetadataHashValue { lower: half(0), upper: half(1) }
@@ -80,5 +80,25 @@ pub(super) fn timestamp(seconds: i64, nanoseconds: u32) -> Result<Timespec, Errn
     match nanoseconds < 1_000_000_000 {
         true => Ok(Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() }),
         false => Err(Errno::INVAL),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::fstat;
+
+    use super::*;
+
+    #[test]
+    fn a_file_has_one_hash_whatever_is_written_to_it() {
+        let [mut file, other] = [(); 2].map(|()| tempfile::tempfile().expect("a file"));
+        let hash = |file: &std::fs::File| {
+            let hash = metadata_hash(&fstat(file).expect("its status"));
+            (hash.lower, hash.upper)
+        };
+        let before = hash(&file);
+        std::io::Write::write_all(&mut file, b"more").expect("written");
+        assert_eq!(hash(&file), before);
+        assert_ne!(hash(&other), before);
     }
 }
