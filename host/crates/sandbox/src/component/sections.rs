@@ -1,6 +1,8 @@
 //! The sections of a module or component, as bytes.
 
-use wasmparser::BinaryReader;
+use wasm_encoder::Module;
+use wasm_encoder::reencode::{Reencode, utils};
+use wasmparser::{BinaryReader, CustomSectionReader};
 
 /// A core module in a component.
 pub(super) const MODULE: u8 = 1;
@@ -38,4 +40,16 @@ pub(super) fn sections(wasm: &[u8]) -> Option<(&[u8], Sections<'_>)> {
         sections.push((id, content));
     }
     Some((preamble, sections))
+}
+
+/// Takes a custom section over into a module that is written again: names of functions stay with them, and the lines of
+/// other code are no lines of this.
+pub(super) fn keep_custom_section(
+    rewriting: &mut impl Reencode,
+    module: &mut Module,
+    section: CustomSectionReader<'_>,
+) {
+    if !section.name().starts_with(".debug_") {
+        module.section(&utils::custom_section(rewriting, section));
+    }
 }

@@ -73,7 +73,7 @@ struct Outline<'a> {
     /// Which export of which instance it is; `None` if it is none.
     functions: Vec<Option<(u32, &'a str)>>,
     /// The modules that are exported, or given to others.
-    given_away: HashSet<u32>,
+    given_away: HashSet<usize>,
     /// Whether a component inside may instantiate modules of this one.
     is_reached_into: bool,
 }
@@ -134,7 +134,7 @@ impl<'a> Outline<'a> {
 
     fn give_away(&mut self, items: impl IntoIterator<Item = (ComponentExternalKind, u32)>) {
         let modules = items.into_iter().filter(|(kind, _)| *kind == ComponentExternalKind::Module);
-        self.given_away.extend(modules.map(|(_, index)| index));
+        self.given_away.extend(modules.filter_map(|(_, index)| usize::try_from(index).ok()));
     }
 
     fn alias(&mut self, alias: &ComponentAlias<'a>) {
@@ -154,18 +154,13 @@ impl<'a> Outline<'a> {
 
     /// The modules that import functions of a shim.
     fn importers(&self) -> Importers<'a> {
-        let shims: HashMap<_, _> = (0..)
-            .zip(&self.instances)
-            .filter_map(|(index, instance)| Some((index, Shim::of(self.module_of(instance)?.1)?)))
-            .collect();
+        let (shims, exports) = (self.shims(), self.exports());
         let mut importers = HashMap::new();
         let mut seen = HashSet::new();
         for instance in &self.instances {
             let Some((module, content)) = self.module_of(instance) else { continue };
             // Others would not give it the table.
-            if self.is_reached_into
-                || self.given_away.iter().any(|index| usize::try_from(*index) == Ok(module))
-            {
+            if self.is_reached_into || self.given_away.contains(&module) {
                 continue;
             }
             // What is instantiated twice may be given a shim once.
@@ -173,9 +168,32 @@ impl<'a> Outline<'a> {
                 importers.remove(&module);
                 continue;
             }
-            importers.extend(self.importer(instance, content, &shims).map(|found| (module, found)));
+            let found = self.importer(instance, content, &shims, &exports);
+            importers.extend(found.map(|found| (module, found)));
         }
         importers
+    }
+
+    /// The shims, by their instances. Each module is looked at once.
+    fn shims(&self) -> HashMap<u32, Shim<'a>> {
+        let mut seen = HashSet::new();
+        let shim = |instance| {
+            let (module, content) = self.module_of(instance)?;
+            Shim::of(Some(content).filter(|_| seen.insert(module))?)
+        };
+        let shims = self.instances.iter().map(shim);
+        (0..).zip(shims).filter_map(|(index, shim)| Some((index, shim?))).collect()
+    }
+
+    /// The functions of the instances that are made of others' exports.
+    fn exports(&self) -> HashMap<u32, HashMap<&'a str, u32>> {
+        let functions = |instance: &Instance<'a>| {
+            let Instance::FromExports(exports) = instance else { return None };
+            let functions = exports.iter().filter(|export| export.kind == ExternalKind::Func);
+            Some(functions.map(|export| (export.name, export.index)).collect())
+        };
+        let exports = self.instances.iter().map(functions);
+        (0..).zip(exports).filter_map(|(index, functions)| Some((index, functions?))).collect()
     }
 
     /// What an instance is one of: a module of the component itself.
@@ -191,14 +209,17 @@ impl<'a> Outline<'a> {
         instance: &Instance<'a>,
         module: &'a [u8],
         shims: &HashMap<u32, Shim<'a>>,
+        exports: &HashMap<u32, HashMap<&'a str, u32>>,
     ) -> Option<(u32, Importer<'a>)> {
         let Instance::Instantiate { args, .. } = instance else { return None };
         let given: HashMap<_, _> =
-            args.iter().filter_map(|arg| Some((arg.name, self.exports(arg.index)?))).collect();
+            args.iter().filter_map(|arg| Some((arg.name, exports.get(&arg.index)?))).collect();
         if shims.is_empty() || args.iter().any(|arg| arg.name == ARGUMENT) {
             return None;
         }
         let mut from = None;
+        // What is written for an import is no longer than the shim's own function, and is written once.
+        let mut called = HashSet::new();
         let importer = Importer::new(module, |import| {
             let TypeRef::Func(_) = import.ty else { return Import::Other };
             let found = given.get(import.module).and_then(|exports| exports.get(import.name));
@@ -207,20 +228,16 @@ impl<'a> Outline<'a> {
             };
             let entry = shims.get(&instance).and_then(|shim| shim.entries.get(name));
             match entry {
-                Some(entry) if *from.get_or_insert(instance) == instance => Import::Entry(*entry),
+                Some(entry)
+                    if *from.get_or_insert(instance) == instance && called.insert(*entry) =>
+                {
+                    Import::Entry(*entry)
+                }
                 _ => Import::Other,
             }
         })?;
         let from = from?;
         Some((from, importer.with_table(shims.get(&from)?)))
-    }
-
-    /// The functions that an instance has which is made of others' exports.
-    fn exports(&self, instance: u32) -> Option<HashMap<&'a str, u32>> {
-        let index = usize::try_from(instance).ok()?;
-        let Instance::FromExports(exports) = self.instances.get(index)? else { return None };
-        let functions = exports.iter().filter(|export| export.kind == ExternalKind::Func);
-        Some(functions.map(|export| (export.name, export.index)).collect())
     }
 
     fn function(&self, index: u32) -> Option<(u32, &'a str)> {

@@ -16,6 +16,7 @@ use wasmparser::{ExternalKind, FuncType, Parser, Payload, TypeRef};
 
 use self::preview1::Parameter;
 use self::shared::{Memories, PAGES, Shared};
+use crate::component::sections::keep_custom_section;
 use crate::refusal::Refusal;
 
 mod bounce;
@@ -258,15 +259,12 @@ impl Reencode for Rewritten {
         Ok(())
     }
 
-    /// Names of functions stay with them, and the lines of other code are no lines of this.
     fn parse_custom_section(
         &mut self,
         module: &mut Module,
         section: wasmparser::CustomSectionReader<'_>,
     ) -> Result<(), Error> {
-        if !section.name().starts_with(".debug_") {
-            module.section(&utils::custom_section(self, section));
-        }
+        keep_custom_section(self, module, section);
         Ok(())
     }
 }

@@ -8,13 +8,14 @@ use wasmparser::{Parser, Payload, TableType, TypeRef};
 
 use super::ARGUMENT;
 use super::table::Shim;
+use crate::component::sections::keep_custom_section;
 
 /// What becomes of something that a module imports.
 #[derive(Clone, Copy)]
 pub(super) enum Import {
     /// A function of the module's own takes its place, which calls this entry of the shim's table.
     Entry(i32),
-    /// It stays.
+    /// The module imports this as before.
     Other,
 }
 
@@ -173,15 +174,12 @@ impl Reencode for Rewriting<'_> {
         utils::parse_code_section(self, code, section)
     }
 
-    /// Names of functions stay with them, and the lines of other code are no lines of this.
     fn parse_custom_section(
         &mut self,
         module: &mut Module,
         section: wasmparser::CustomSectionReader<'_>,
     ) -> Result<(), Error> {
-        if !section.name().starts_with(".debug_") {
-            module.section(&utils::custom_section(self, section));
-        }
+        keep_custom_section(self, module, section);
         Ok(())
     }
 }

@@ -20,7 +20,7 @@ fn component(shim: &str, main: &str) -> Vec<u8> {
           (alias core export $shim "1" (core func $s1))
           (core func $direct (canon lower (func $twice)))
           (core instance $imports
-            (export "length" (func $s0)) (export "twice" (func $s1)) (export "direct" (func $direct)))
+            (export "length" (func $s0)) (export "twice" (func $s1)) (export "again" (func $s1)) (export "direct" (func $direct)))
           {main}
           (core instance $main (instantiate $main (with "host" (instance $imports))))
           (alias core export $main "memory" (core memory $memory))
@@ -135,6 +135,16 @@ fn what_is_no_shim_is_left_in_between() {
         let component = component(&SHIM.replace(part, other), MAIN);
         assert_eq!(bypass(&component), None, "{other}");
     }
+}
+
+#[test]
+fn an_entry_that_is_imported_twice_is_written_once() {
+    let again = r#"(import "host" "again" (func $again (type $t)))"#;
+    let main = MAIN.replace("(memory (export", &format!("{again} (memory (export"));
+    let before = component(SHIM, &main);
+    let after = bypass(&before).expect("it has a shim");
+    assert_eq!(imported(&after), ["direct", "again", "$imports"]);
+    assert_eq!(run(&after, 2), run(&before, 2));
 }
 
 #[test]
