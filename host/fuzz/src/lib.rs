@@ -15,6 +15,8 @@ mod component {
     pub(crate) mod complexity;
     pub(crate) mod initial_image;
     pub(crate) mod properties;
+    pub(crate) mod sections;
+    pub(crate) mod shim;
 }
 
 #[allow(dead_code, reason = "the server uses more of it")]
