@@ -23,7 +23,30 @@ const PROGRAM: &str = r#"(module
   (func (export "_start") (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))))
   PRODUCERS)"#;
 
+/// A module that imports a function of a shim, as encoders of components write it, with something in place of `MORE`.
+const SHIMMED: &str = r#"(component
+  (import "twice" (func $twice (param "n" u32) (result u32)))
+  (core module $shim (type $t (func (param i32) (result i32))) (table (export "$imports") 1 1 funcref)
+    (func (export "0") (type $t) local.get 0 i32.const 0 call_indirect (type $t)))
+  (core instance $shim (instantiate $shim))
+  (alias core export $shim "0" (core func $entry))
+  (core instance $host (export "twice" (func $entry)))
+  (core module $main (type $t (func (param i32) (result i32)))
+    (import "host" "twice" (func $twice (type $t)))
+    (func (export "run") (type $t) (call $twice (local.get 0))))
+  (core instance $main (instantiate $main (with "host" (instance $host))))
+  MORE
+  (core func $lowered (canon lower (func $twice)))
+  (alias core export $shim "$imports" (core table $table))
+  (core module $fixup (import "" "0" (func $f (param i32) (result i32)))
+    (import "" "$imports" (table 1 1 funcref)) (elem (i32.const 0) func $f))
+  (core instance $given (export "0" (func $lowered)) (export "$imports" (table $table)))
+  (core instance (instantiate $fixup (with "" (instance $given))))
+  (func (export "run") (param "n" u32) (result u32) (canon lift (core func $main "run"))))"#;
+
 pub fn components() -> Vec<String> {
+    let again = r#"(core instance (instantiate $again (with "host" (instance $host))))"#;
+    let shimmed = |more: &str| SHIMMED.replace("MORE", more);
     let component = |parts: &[&str]| format!("(component {})", parts.join("\n"));
     let export = r#"(export "handle" (func $handle))"#;
     vec![
@@ -59,5 +82,12 @@ pub fn components() -> Vec<String> {
              (alias outer $top $m (core module $n)) (core instance (instantiate $n)))
              (instance (instantiate $c)))"#
             .to_owned(),
+        shimmed(""),
+        shimmed(&format!(
+            r#"(instance $bag (export "m" (core module $main)))
+               (alias export $bag "m" (core module $again)) {again}"#
+        )),
+        shimmed(&format!("(alias outer 0 $main (core module $again)) {again}")),
+        shimmed(&format!(r#"(export $again "main" (core module $main)) {again}"#)),
     ]
 }

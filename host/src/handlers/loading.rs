@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use bytes::Bytes;
-use sandbox::{EngineKind, HandlerLimits, Sandbox, takes_streams};
+use sandbox::{HandlerLimits, Kind, Sandbox, takes_streams};
 use tokio::task::spawn_blocking;
 
 use crate::config::Probe;
@@ -51,6 +51,23 @@ pub(super) struct Known {
     pub(super) takes_streams: bool,
 }
 
+impl Known {
+    /// Reads a component, which need not be valid. It may have millions of sections: no thread that serves has time
+    /// for that.
+    ///
+    /// # Errors
+    /// When it is of WASI 0.3, unless those are taken.
+    fn of(component: &Bytes, digest: Digest, takes_wasi_03: bool) -> anyhow::Result<Self> {
+        let kinds = Kind::exported_by(component);
+        let is_service = kinds.as_ref().is_some_and(|kinds| kinds.contains(&Kind::Service));
+        if is_service && !takes_wasi_03 {
+            bail!("--wasi-03: a handler of WASI 0.3 is not taken here");
+        }
+        let symbols = Symbols::of(component).map(Arc::new);
+        Ok(Self { digest, symbols, takes_streams: takes_streams(kinds.as_deref()) })
+    }
+}
+
 impl Loading {
     /// Loads a component, within the limits of its route.
     ///
@@ -63,11 +80,11 @@ impl Loading {
         limits: HandlerLimits,
         priority: Priority,
     ) -> anyhow::Result<Loaded> {
-        if !self.takes_wasi_03 && EngineKind::suited_to(&component).concurrent {
-            bail!("--wasi-03: a handler of WASI 0.3 is not taken here");
-        }
-        let symbols = Symbols::of(&component).map(Arc::new);
-        let known = Known { digest, symbols, takes_streams: takes_streams(&component) };
+        let known = spawn_blocking({
+            let (component, takes_wasi_03) = (component.clone(), self.takes_wasi_03);
+            move || Known::of(&component, digest, takes_wasi_03)
+        })
+        .await??;
         Ok(Loaded { code: self.code(component, digest, limits, priority).await?, known })
     }
 
@@ -114,5 +131,73 @@ impl Loading {
             None => Ok(code),
             Some(why) => bail!(why),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::mpsc;
+    use std::task::{Context, Waker};
+
+    use sandbox::Usage;
+    use tokio::runtime::Builder;
+
+    use super::*;
+
+    const SERVICE: &str = "wasi:http/handler@0.3.0";
+
+    const LIMITS: HandlerLimits = HandlerLimits {
+        timeout: Duration::from_secs(1),
+        memory: 1 << 20,
+        max_response: 1 << 10,
+        quota: Usage { bytes: 0, entries: 0 },
+    };
+
+    /// A component that exports nothing but a name.
+    fn component(export: &str) -> Bytes {
+        let text = format!(r#"(component (instance $i) (export "{export}" (instance $i)))"#);
+        wat::parse_str(text).expect("its text").into()
+    }
+
+    #[test]
+    fn what_a_candidate_takes_is_known_by_what_it_exports() {
+        for (export, takes_wasi_03, expected) in [
+            ("handle", false, Some(false)),
+            ("wasi:http/incoming-handler@0.2.3", false, Some(true)),
+            ("wasi:cli/run@0.2.0", false, Some(true)),
+            (SERVICE, true, Some(true)),
+            (SERVICE, false, None),
+        ] {
+            let known = Known::of(&component(export), Digest([0; 32]), takes_wasi_03);
+            assert_eq!(known.ok().map(|known| known.takes_streams), expected, "{export}");
+        }
+    }
+
+    #[test]
+    fn a_candidate_is_read_on_no_thread_that_serves() {
+        let runtime = Builder::new_current_thread().max_blocking_threads(1).build();
+        runtime.expect("a runtime").block_on(async {
+            let (finish, finished) = mpsc::channel::<()>();
+            let other = spawn_blocking(move || finished.recv());
+            let loading = Loading {
+                cache: None,
+                probe: None,
+                compile_timeout: Duration::from_secs(1),
+                takes_wasi_03: false,
+                watched: false,
+                metrics: Arc::default(),
+                events: Arc::default(),
+            };
+            let candidate = component(SERVICE);
+            let load = loading.load(candidate, Digest([0; 32]), LIMITS, Priority::Usual);
+            let mut load = pin!(load);
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(load.as_mut().poll(&mut context).is_pending(), "the only one is busy");
+            drop(finish);
+            let refusal = load.await.err().expect("it is not taken");
+            assert!(refusal.to_string().starts_with("--wasi-03"), "{refusal}");
+            assert!(other.await.expect("it has ended").is_err(), "nothing was sent");
+        });
     }
 }

@@ -18,6 +18,7 @@ use wasmtime::{Config, Engine, WasmBacktraceDetails};
 use super::cause::MAX_FRAMES;
 use super::component::adapted::ADAPTER;
 use super::component::borrowed_result::BORROWED_RESULT;
+use super::component::rewriting::REWRITING;
 use super::engine_kind::{COMPARE, EngineKind, MAX_RECYCLED, Memories};
 use super::fiber_stacks::{FIBER_STACK, FiberStacks};
 use super::linear_memory::imaged::ImagedMemories;
@@ -89,7 +90,7 @@ impl Sandbox {
     }
 
     /// A digest of all that decides which machine code comes of a component: wasmtime's
-    /// version, the processor, the engine's settings, and what is added to components.
+    /// version, the processor, the engine's settings, and how components are rewritten.
     ///
     /// # Errors
     /// When wasmtime rejects the configuration.
@@ -103,6 +104,7 @@ impl Sandbox {
         }
         MAX_RECYCLED.hash(&mut hasher);
         COMPARE.hash(&mut hasher);
+        REWRITING.hash(&mut hasher);
         BORROWED_RESULT.hash(&mut hasher);
         ADAPTER.hash(&mut hasher);
         program::MAGIC.hash(&mut hasher);

@@ -15,9 +15,10 @@ use wasm_encoder::{
     ComponentSection as _,
 };
 use wasmparser::{
-    CanonicalFunction, Chunk, ComponentAlias, ComponentExternalKind, ComponentTypeRef, Parser,
-    Payload,
+    CanonicalFunction, ComponentAlias, ComponentExternalKind, ComponentTypeRef, Payload,
 };
+
+use super::sections::outermost;
 
 /// Under what name a component has that function.
 pub(crate) const BORROWED_RESULT: &str = "swapbox-handle-in-place";
@@ -76,21 +77,8 @@ struct Functions {
 impl Functions {
     fn of(component: &[u8], name: &str) -> wasmparser::Result<Self> {
         let mut functions = Self::default();
-        let mut parser = Parser::new(0);
-        let mut rest = component;
-        while let Chunk::Parsed { consumed, payload } = parser.parse(rest, true)? {
-            let mut passed = consumed;
-            match payload {
-                // What is inside of these has indices of its own.
-                Payload::ModuleSection { unchecked_range, .. }
-                | Payload::ComponentSection { unchecked_range, .. } => {
-                    passed = passed.saturating_add(unchecked_range.len());
-                }
-                Payload::End(_) => break,
-                payload => functions.read(payload, name)?,
-            }
-            let Some(after) = rest.get(passed..) else { break };
-            rest = after;
+        for payload in outermost(component) {
+            functions.read(payload?, name)?;
         }
         Ok(functions)
     }

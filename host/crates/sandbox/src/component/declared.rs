@@ -14,6 +14,7 @@ use wasmparser::{
 };
 
 use super::kind::Kind;
+use super::sections::outermost;
 use crate::offered::{HANDLER, V3, granted, split};
 use crate::refusal::{Refusal, looks_like};
 
@@ -60,26 +61,21 @@ const NOT_OFFERED: &[(WasmFeatures, &str)] = &[
     (WasmFeatures::COMPACT_IMPORTS, "compact imports"),
 ];
 
-/// Whether a handler takes its request's body as a stream, by what it exports: all but those of bytes alone. It need
-/// not be valid.
+/// Whether a handler takes its request's body as a stream, by the kinds that [`Kind::exported_by`] says: all but those
+/// of bytes alone.
 #[must_use]
-pub fn takes_streams(wasm: &[u8]) -> bool {
+pub fn takes_streams(kinds: Option<&[Kind]>) -> bool {
     // A program of preview 1 exports nothing at the outside of a component.
-    let Some(exports) = exported(wasm) else { return true };
-    let is = |kind: Kind| kind.find(&exports).is_some();
-    is(Kind::Http) || is(Kind::Command) || is(Kind::Service)
+    kinds.is_none_or(|kinds| kinds.iter().any(|kind| *kind != Kind::Bytes))
 }
 
 /// The names of what a component exports, which need not be valid; `None` of a core module.
 pub(crate) fn exported(wasm: &[u8]) -> Option<Vec<&str>> {
     let mut exports = Vec::new();
-    let mut depth = 0_usize;
-    for payload in Parser::new(0).parse_all(wasm).map_while(Result::ok) {
+    for payload in outermost(wasm).map_while(Result::ok) {
         match payload {
-            Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => return None,
-            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
-            Payload::End(_) => depth = depth.saturating_sub(1),
-            Payload::ComponentExportSection(section) if depth == 0 => {
+            Payload::Version { encoding: Encoding::Module, .. } => return None,
+            Payload::ComponentExportSection(section) => {
                 let names = section.into_iter().map_while(Result::ok);
                 exports.extend(names.map(|export| export.name.name));
             }

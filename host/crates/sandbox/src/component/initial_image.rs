@@ -155,7 +155,14 @@ fn image(module: &[u8], at_least: u64, at_most: usize) -> Option<InitialImage> {
     if !is_plain || memory.maximum.is_some() || size < at_least {
         return None;
     }
-    let placed = segments.iter().filter_map(place).collect::<Option<Vec<_>>>()?;
+    let mut placed = Vec::new();
+    for segment in &segments {
+        match Segment::of(segment) {
+            Segment::Passive => {}
+            Segment::Unknown => return None,
+            Segment::At(range, data) => placed.push((range, data)),
+        }
+    }
     if placed.iter().any(|(range, _)| range.end as u64 > size) {
         return None;
     }
@@ -172,21 +179,36 @@ fn image(module: &[u8], at_least: u64, at_most: usize) -> Option<InitialImage> {
     Some(InitialImage { start, bytes })
 }
 
-/// Where a segment is written at the start; nothing if it is not, and `None` if that is not known.
-#[expect(clippy::option_option, reason = "it is filtered by the one, and collected by the other")]
-fn place<'a>(segment: &Data<'a>) -> Option<Option<(Range<usize>, &'a [u8])>> {
-    let DataKind::Active { memory_index, offset_expr } = &segment.kind else { return None };
-    if *memory_index != 0 {
-        return Some(None);
+/// Where a data segment is written at the start.
+enum Segment<'a> {
+    /// Nowhere: instructions have it written.
+    Passive,
+    /// To another memory, or to an address that is not known.
+    Unknown,
+    /// To these addresses.
+    At(Range<usize>, &'a [u8]),
+}
+
+impl<'a> Segment<'a> {
+    fn of(segment: &Data<'a>) -> Self {
+        let offset = match &segment.kind {
+            DataKind::Passive => return Self::Passive,
+            DataKind::Active { memory_index: 0, offset_expr } => offset_expr,
+            DataKind::Active { .. } => return Self::Unknown,
+        };
+        let mut operators = offset.get_operators_reader().into_iter();
+        let (Some(Ok(Operator::I32Const { value })), Some(Ok(Operator::End)), None) =
+            (operators.next(), operators.next(), operators.next())
+        else {
+            return Self::Unknown;
+        };
+        let start = usize::try_from(value.cast_unsigned()).ok();
+        let end = start.and_then(|start| start.checked_add(segment.data.len()));
+        match (start, end) {
+            (Some(start), Some(end)) => Self::At(start..end, segment.data),
+            _ => Self::Unknown,
+        }
     }
-    let mut operators = offset_expr.get_operators_reader().into_iter();
-    let (Some(Ok(Operator::I32Const { value })), Some(Ok(Operator::End)), None) =
-        (operators.next(), operators.next(), operators.next())
-    else {
-        return Some(None);
-    };
-    let Ok(start) = usize::try_from(value.cast_unsigned()) else { return Some(None) };
-    Some(start.checked_add(segment.data.len()).map(|end| (start..end, segment.data)))
 }
 
 #[cfg(test)]
@@ -200,11 +222,11 @@ mod tests {
     fn taken(modules: &str) -> (String, Vec<InitialImage>) {
         let (rewritten, images) = take_out(&component(modules), 2 << 16).expect(modules);
         wasmparser::Validator::new().validate_all(&rewritten).expect("it is valid");
-        (wasmprinter(&rewritten), images)
+        (maxima_and_lengths(&rewritten), images)
     }
 
-    /// Maxima of all memories, and lengths of all segments.
-    fn wasmprinter(wasm: &[u8]) -> String {
+    /// The maximum of each memory, and the length of each segment.
+    fn maxima_and_lengths(wasm: &[u8]) -> String {
         let mut said = String::new();
         for payload in Parser::new(0).parse_all(wasm) {
             match payload.expect("it is valid") {

@@ -1,8 +1,10 @@
 //! The sections of a module or component, as bytes.
 
+use std::iter;
+
 use wasm_encoder::Module;
 use wasm_encoder::reencode::{Reencode, utils};
-use wasmparser::{BinaryReader, CustomSectionReader};
+use wasmparser::{BinaryReader, Chunk, CustomSectionReader, Parser, Payload};
 
 /// A core module in a component.
 pub(super) const MODULE: u8 = 1;
@@ -40,6 +42,32 @@ pub(super) fn sections(wasm: &[u8]) -> Option<(&[u8], Sections<'_>)> {
         sections.push((id, content));
     }
     Some((preamble, sections))
+}
+
+/// What the outermost module or component says. What lies inside of it is passed over, and not looked at. Nothing follows
+/// an error.
+pub(super) fn outermost(wasm: &[u8]) -> impl Iterator<Item = wasmparser::Result<Payload<'_>>> {
+    let mut parser = Parser::new(0);
+    let mut rest = Some(wasm);
+    iter::from_fn(move || {
+        let data = rest.take()?;
+        let (consumed, payload) = match parser.parse(data, true) {
+            Ok(Chunk::Parsed { consumed, payload }) => (consumed, payload),
+            Ok(Chunk::NeedMoreData(_)) => return None,
+            Err(error) => return Some(Err(error)),
+        };
+        let passed = match &payload {
+            Payload::End(_) => None,
+            // What is inside of these has sections and indices of its own.
+            Payload::ModuleSection { unchecked_range, .. }
+            | Payload::ComponentSection { unchecked_range, .. } => {
+                consumed.checked_add(unchecked_range.len())
+            }
+            _ => Some(consumed),
+        };
+        rest = passed.and_then(|passed| data.get(passed..));
+        Some(Ok(payload))
+    })
 }
 
 /// Takes a custom section over into a module that is written again: names of functions stay with them, and the lines of

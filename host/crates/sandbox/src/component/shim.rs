@@ -72,7 +72,8 @@ struct Outline<'a> {
     instances: Vec<Instance<'a>>,
     /// Which export of which instance it is; `None` if it is none.
     functions: Vec<Option<(u32, &'a str)>>,
-    /// The modules that are exported, or given to others.
+    /// The modules that can be instantiated by another index than their own: those that are exported, aliased, given to
+    /// a component inside, or put into an instance.
     given_away: HashSet<usize>,
     /// Whether a component inside may instantiate modules of this one.
     is_reached_into: bool,
@@ -110,9 +111,13 @@ impl<'a> Outline<'a> {
             }
             INSTANCE => {
                 for instance in wasmparser::ComponentInstanceSectionReader::new(reader()).ok()? {
-                    if let ComponentInstance::Instantiate { args, .. } = instance.ok()? {
-                        let given = args.iter().map(|arg| (arg.kind, arg.index));
-                        self.give_away(given);
+                    match instance.ok()? {
+                        ComponentInstance::Instantiate { args, .. } => {
+                            self.give_away(args.iter().map(|arg| (arg.kind, arg.index)));
+                        }
+                        ComponentInstance::FromExports(exports) => {
+                            self.give_away(exports.iter().map(|of| (of.kind, of.index)));
+                        }
                     }
                 }
             }
@@ -144,8 +149,12 @@ impl<'a> Outline<'a> {
                 instance_index,
                 name,
             } => self.functions.push(Some((instance_index, name))),
-            ComponentAlias::InstanceExport { kind: ComponentExternalKind::Module, .. }
-            | ComponentAlias::Outer { kind: ComponentOuterAliasKind::CoreModule, .. } => {
+            ComponentAlias::InstanceExport { kind: ComponentExternalKind::Module, .. } => {
+                self.modules.push(None);
+            }
+            ComponentAlias::Outer { kind: ComponentOuterAliasKind::CoreModule, index, .. } => {
+                // Nothing is around the outermost component: the module is one of its own.
+                self.give_away([(ComponentExternalKind::Module, index)]);
                 self.modules.push(None);
             }
             _ => {}

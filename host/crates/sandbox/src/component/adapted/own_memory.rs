@@ -4,6 +4,7 @@
 //! data for its own, these as well. So another memory has that name, and each function that points to
 //! memory is called through one that copies between both (`bounce`).
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 
 use wasi_preview1_component_adapter_provider::WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME;
@@ -36,13 +37,18 @@ pub(super) fn give(module: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
     let declared =
         Declared::of(module).map_err(|error| Refusal::Invalid(error.message().to_owned()))?;
     let Some(program) = declared.memory else { return Ok(None) };
-    let memories = Memories { program, adapter: declared.memories };
-    let shared = Shared::from(declared.functions);
+    let bounces = Bounces::of(&declared)?;
+    let index = |number: u64| {
+        u32::try_from(number)
+            .map_err(|_| Refusal::Invalid("it has too many functions or memories".to_owned()))
+    };
+    // As many functions as there will be.
+    index(declared.functions + u64::from(Shared::COUNT) + bounces.all.len() as u64)?;
     let mut rewritten = Rewritten {
         types: declared.types.len().try_into().unwrap_or(u32::MAX),
-        bounced: bounced(&declared)?,
-        memories,
-        shared,
+        bounces,
+        memories: Memories { program, adapter: index(declared.memories)? },
+        shared: Shared::from(index(declared.functions)?),
     };
     let mut module_with = Module::new();
     rewritten
@@ -57,9 +63,10 @@ struct Declared<'a> {
     types: Vec<FuncType>,
     /// The functions that it imports, with their types.
     imports: Vec<(&'a str, u32)>,
-    /// How many functions it has, and how many memories, imported ones among them.
-    functions: u32,
-    memories: u32,
+    /// How many functions it has, and how many memories, imported ones among them, as far as it can be believed: each
+    /// section says up to 2^32.
+    functions: u64,
+    memories: u64,
     /// The memory that it exports as [`MEMORY`].
     memory: Option<u32>,
 }
@@ -86,8 +93,12 @@ impl<'a> Declared<'a> {
                         }
                     }
                 }
-                Payload::FunctionSection(functions) => declared.functions += functions.count(),
-                Payload::MemorySection(memories) => declared.memories += memories.count(),
+                Payload::FunctionSection(functions) => {
+                    declared.functions += u64::from(functions.count());
+                }
+                Payload::MemorySection(memories) => {
+                    declared.memories += u64::from(memories.count());
+                }
                 Payload::ExportSection(exports) => {
                     for export in exports {
                         let export = export?;
@@ -110,7 +121,7 @@ impl<'a> Declared<'a> {
 }
 
 /// A function of the program that calls one that it imports.
-struct Bounced {
+struct Bounce {
     /// The imported function.
     called: u32,
     ty: u32,
@@ -119,38 +130,64 @@ struct Bounced {
     sizes: Option<u32>,
 }
 
-/// The functions that are imported and point to memory.
-fn bounced(declared: &Declared<'_>) -> Result<Vec<Bounced>, Refusal> {
-    let refused = |name: &str, why: &str| {
-        Err(Refusal::Invalid(format!(
-            "it imports `{name}` of `{WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME}`, {why}"
-        )))
-    };
-    let mut bounced = Vec::new();
-    for (called, &(name, ty)) in (0..).zip(&declared.imports) {
-        let Some(parameters) = preview1::parameters(name) else {
-            return refused(name, "which has no such function");
+/// The functions of the program that are called in place of those that it imports and that point to memory.
+#[derive(Default)]
+struct Bounces {
+    /// One for each name: a program may import a function as often as it likes.
+    all: Vec<Bounce>,
+    /// For each imported function, which of them is called in its place, if any is.
+    of_imports: Vec<Option<u32>>,
+}
+
+impl Bounces {
+    fn of(declared: &Declared<'_>) -> Result<Self, Refusal> {
+        let refused = |name: &str, why: &str| {
+            Err(Refusal::Invalid(format!(
+                "it imports `{name}` of `{WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME}`, {why}"
+            )))
         };
-        if !parameters.iter().any(|parameter| parameter.is_pointer()) {
-            continue;
+        let mut bounces = Self::default();
+        let mut of_names = HashMap::new();
+        for (called, &(name, ty)) in (0..).zip(&declared.imports) {
+            let Some(parameters) = preview1::parameters(name) else {
+                return refused(name, "which has no such function");
+            };
+            if !parameters.iter().any(|parameter| parameter.is_pointer()) {
+                bounces.of_imports.push(None);
+                continue;
+            }
+            // So all of a name have one type, though maybe not one index of it.
+            if !usize::try_from(ty)
+                .ok()
+                .and_then(|ty| declared.types.get(ty))
+                .is_some_and(|ty| is_of(ty, parameters))
+            {
+                return refused(name, "whose type is another");
+            }
+            if let Some(index) = of_names.get(name) {
+                bounces.of_imports.push(Some(*index));
+                continue;
+            }
+            let sizes = match parameters {
+                [Parameter::Strings(sizes)] => match declared.import(sizes) {
+                    None => return refused(name, &format!("but not `{sizes}`")),
+                    sizes => sizes,
+                },
+                _ => None,
+            };
+            // There are no more of them than preview 1 has functions.
+            let index = u32::try_from(bounces.all.len()).unwrap_or(u32::MAX);
+            of_names.insert(name, index);
+            bounces.of_imports.push(Some(index));
+            bounces.all.push(Bounce { called, ty, parameters, sizes });
         }
-        if !usize::try_from(ty)
-            .ok()
-            .and_then(|ty| declared.types.get(ty))
-            .is_some_and(|ty| is_of(ty, parameters))
-        {
-            return refused(name, "whose type is another");
-        }
-        let sizes = match parameters {
-            [Parameter::Strings(sizes)] => match declared.import(sizes) {
-                None => return refused(name, &format!("but not `{sizes}`")),
-                sizes => sizes,
-            },
-            _ => None,
-        };
-        bounced.push(Bounced { called, ty, parameters, sizes });
+        Ok(bounces)
     }
-    Ok(bounced)
+
+    /// Which of them is called in place of this function of the module, if any is.
+    fn in_place_of(&self, function: u32) -> Option<u32> {
+        *self.of_imports.get(usize::try_from(function).ok()?)?
+    }
 }
 
 /// Whether a function has these parameters and returns an error number.
@@ -167,7 +204,7 @@ fn is_of(ty: &FuncType, parameters: &[Parameter]) -> bool {
 struct Rewritten {
     /// How many types the module has.
     types: u32,
-    bounced: Vec<Bounced>,
+    bounces: Bounces,
     memories: Memories,
     shared: Shared,
 }
@@ -177,9 +214,8 @@ impl Reencode for Rewritten {
 
     /// Who calls an imported function that points to memory calls that which bounces.
     fn function_index(&mut self, function: u32) -> Result<u32, Error> {
-        let bounced = self.bounced.iter().zip(self.shared.behind()..);
-        let mut index = bounced.filter(|(bounced, _)| bounced.called == function);
-        Ok(index.next().map_or(function, |(_, index)| index))
+        let bounce = self.bounces.in_place_of(function);
+        Ok(bounce.map_or(function, |index| self.shared.behind() + index))
     }
 
     fn parse_type_section(
@@ -204,8 +240,8 @@ impl Reencode for Rewritten {
         for _ in 1..Shared::COUNT {
             functions.function(self.types + 1);
         }
-        for bounced in &self.bounced {
-            functions.function(bounced.ty);
+        for bounce in &self.bounces.all {
+            functions.function(bounce.ty);
         }
         Ok(())
     }
@@ -253,7 +289,7 @@ impl Reencode for Rewritten {
         for function in Shared::code(self.memories) {
             code.function(&function);
         }
-        for Bounced { called, parameters, sizes, .. } in &self.bounced {
+        for Bounce { called, parameters, sizes, .. } in &self.bounces.all {
             code.function(&bounce::bounce(parameters, *called, *sizes, self.memories, self.shared));
         }
         Ok(())

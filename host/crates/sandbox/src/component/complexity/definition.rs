@@ -1,10 +1,13 @@
 //! A component as it was written: its sections, and what of them an instance has records of.
+//!
+//! Sections that a walk has nothing to do with (custom ones, core types) are not kept, and of the others no more than a
+//! walk may pass: a section takes three bytes of a file, and some hundred of memory.
 
 use std::rc::Rc;
 
 use wasmparser::{DataKind, ElementItems, Encoding, MemoryType, Parser, Payload};
 
-use super::{MAX_NESTING, Unknown};
+use super::{MAX_NESTING, RECORDS, Stop, Unknown};
 
 /// Bytes of a page, unless a memory says otherwise.
 const PAGE_LOG2: u32 = 16;
@@ -40,14 +43,21 @@ enum Open<'a> {
 }
 
 /// Reads a component with all that lies in it; and the bytes of the largest memory.
-pub(super) fn parse(component: &[u8]) -> Result<(Rc<Definition<'_>>, u64), Unknown> {
+pub(super) fn parse(component: &[u8]) -> Result<(Rc<Definition<'_>>, u64), Stop> {
     let mut open = Vec::new();
     let mut largest_memory = 0;
+    let mut kept = 0_u64;
     for payload in Parser::new(0).parse_all(component) {
-        match payload? {
+        let payload = payload?;
+        let is_kept = is_kept(&payload);
+        kept += u64::from(is_kept);
+        if kept > RECORDS {
+            return Err(Stop::TooMuch);
+        }
+        match payload {
             Payload::Version { encoding, .. } => {
                 if open.len() > MAX_NESTING {
-                    return Err(Unknown::NestedTooDeep);
+                    return Err(Unknown::NestedTooDeep.into());
                 }
                 open.push(match encoding {
                     Encoding::Module => Open::Module(Module::default()),
@@ -64,16 +74,34 @@ pub(super) fn parse(component: &[u8]) -> Result<(Rc<Definition<'_>>, u64), Unkno
                 match (open.last_mut(), section) {
                     (Some(Open::Component(around)), section) => around.sections.push(section),
                     (None, Section::Component(root)) => return Ok((root, largest_memory)),
-                    _ => return Err(Unknown::Invalid),
+                    _ => return Err(Unknown::Invalid.into()),
                 }
             }
             payload => match open.last_mut().ok_or(Unknown::Invalid)? {
                 Open::Module(module) => module.read(payload, &mut largest_memory)?,
-                Open::Component(definition) => definition.sections.push(Section::Other(payload)),
+                Open::Component(definition) if is_kept => {
+                    definition.sections.push(Section::Other(payload));
+                }
+                Open::Component(_) => {}
             },
         }
     }
-    Err(Unknown::Invalid)
+    Err(Unknown::Invalid.into())
+}
+
+/// Whether a walk has something to do with it: a module, a component, or a section of a component.
+fn is_kept(payload: &Payload<'_>) -> bool {
+    matches!(
+        payload,
+        Payload::Version { .. }
+            | Payload::ComponentImportSection(_)
+            | Payload::ComponentTypeSection(_)
+            | Payload::ComponentCanonicalSection(_)
+            | Payload::ComponentAliasSection(_)
+            | Payload::ComponentExportSection(_)
+            | Payload::InstanceSection(_)
+            | Payload::ComponentInstanceSection(_)
+    )
 }
 
 impl Module {

@@ -1,6 +1,10 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use wasm_encoder::{
+    ComponentExportKind, ComponentInstanceSection, ComponentTypeSection, NestedComponentSection,
+    RawSection,
+};
 use wasmtime::Store;
 use wasmtime::component::{Component, Linker};
 
@@ -200,6 +204,81 @@ fn a_walk_ends_where_there_is_too_much() {
     let aliases = "(core module $m) (alias outer 0 $m (core module))";
     let found = complexity(&doubled(16, aliases));
     assert!(found.records > RECORDS, "{found:?}");
+}
+
+/// So many sections of this number, without an item or without a name.
+fn empty_sections(id: u8, count: usize) -> wasm_encoder::Component {
+    let mut component = wasm_encoder::Component::new();
+    (0..count).for_each(|_| {
+        component.section(&RawSection { id, data: &[0] });
+    });
+    component
+}
+
+/// A component that instantiates another this often, which instantiates the innermost this often.
+fn instantiated(innermost: wasm_encoder::Component, times: usize) -> Vec<u8> {
+    let mut component = innermost;
+    for _ in 0..2 {
+        let mut instances = ComponentInstanceSection::new();
+        (0..times).for_each(|_| {
+            instances.instantiate(0, [] as [(&str, ComponentExportKind, u32); 0]);
+        });
+        let mut around = wasm_encoder::Component::new();
+        around.section(&NestedComponentSection(&component)).section(&instances);
+        component = around;
+    }
+    component.finish()
+}
+
+#[test]
+fn sections_that_a_walk_ignores_are_not_kept() {
+    fn kept(definition: &Definition<'_>) -> usize {
+        let inside = definition.sections.iter().map(|section| match section {
+            Section::Component(inside) => 1 + kept(inside),
+            Section::Module(_) | Section::Other(_) => 1,
+        });
+        inside.sum()
+    }
+    for id in [0, 3] {
+        let component = instantiated(empty_sections(id, 60_000), 100);
+        let (root, _) = parse(&component).ok().expect("sections");
+        // A component and its instances, in each of the two around the innermost.
+        assert_eq!(kept(&root), 4, "sections of number {id}");
+        let found = Complexity::of(&component).expect("a component");
+        assert_eq!(found.records, STORE + (1 + 100 + 100 * 100) * COMPONENT_INSTANCE);
+    }
+}
+
+#[test]
+fn sections_count_wherever_they_are_passed() {
+    let records_of = |component: &[u8]| Complexity::of(component).expect("a component").records;
+    let few = records_of(&instantiated(empty_sections(7, 1), 100));
+    assert!(few <= RECORDS, "{few}");
+    for id in [2, 5, 6, 7, 8, 10, 11] {
+        let many = records_of(&instantiated(empty_sections(id, 60_000), 100));
+        assert!(many > RECORDS, "sections of number {id}: {many}");
+    }
+    // One item each, the second of 18 KB.
+    for (labels, expected) in [(10, true), (9_000, false)] {
+        let mut types = ComponentTypeSection::new();
+        types.defined_type().enum_type(vec!["a"; labels]);
+        let mut innermost = wasm_encoder::Component::new();
+        innermost.section(&types);
+        let records = records_of(&instantiated(innermost, 100));
+        assert_eq!(records <= RECORDS, expected, "{labels} labels: {records}");
+    }
+}
+
+#[test]
+fn a_component_of_too_many_sections_is_not_kept() {
+    for (count, expected) in [(RECORDS - 2, true), (RECORDS, false)] {
+        // Nobody instantiates it.
+        let inside = empty_sections(7, usize::try_from(count).expect("few"));
+        let mut around = wasm_encoder::Component::new();
+        around.section(&NestedComponentSection(&inside));
+        let found = Complexity::of(&around.finish()).expect("a component");
+        assert_eq!(found.records <= RECORDS, expected, "{count} sections");
+    }
 }
 
 #[test]

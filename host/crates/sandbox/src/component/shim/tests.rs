@@ -150,9 +150,38 @@ fn an_entry_that_is_imported_twice_is_written_once() {
 #[test]
 fn a_module_that_others_may_instantiate_stays_as_it_is() {
     let around = |more: &str| component(SHIM, &format!("{MAIN} {more}"));
-    assert!(bypass(&around("(component)")).is_some());
     for more in [
-        r#"(export "main" (core module $main))"#,
+        "(component)",
+        // Another module than the importer.
+        "(core module $other) (alias outer 0 $other (core module))",
+        r#"(core module $other) (instance (export "m" (core module $other)))"#,
+    ] {
+        assert!(bypass(&around(more)).is_some(), "{more}");
+    }
+    let again = r#"(core instance (instantiate $again (with "host" (instance $imports))))"#;
+    for more in [
+        r#"(export $again "main" (core module $main))"#,
+        r#"(component $c
+             (import "m" (core module $m
+               (import "host" "length" (func (param i32 i32) (result i32)))
+               (import "host" "direct" (func (param i32) (result i32)))
+               (import "host" "twice" (func (param i32) (result i32)))))
+             (export "again" (core module $m)))
+           (instance $i (instantiate $c (with "m" (core module $main))))
+           (alias export $i "again" (core module $again))"#,
+        "(alias outer 0 $main (core module $again))",
+        r#"(instance $bag (export "m" (core module $main)))
+           (alias export $bag "m" (core module $again))"#,
+        r#"(instance $bag (export "m" (core module $main)))
+           (instance $around (export "bag" (instance $bag)))
+           (alias export $around "bag" (instance $inner))
+           (alias export $inner "m" (core module $again))"#,
+    ] {
+        let component = around(&format!("{more} {again}"));
+        assert_eq!(bypass(&component), None, "{more}");
+        Validator::new_with_features(WasmFeatures::default()).validate_all(&component).expect(more);
+    }
+    for more in [
         r#"(component $c (import "m" (core module)))
            (instance (instantiate $c (with "m" (core module $main))))"#,
         "(component (component (alias outer 2 $main (core module))))",

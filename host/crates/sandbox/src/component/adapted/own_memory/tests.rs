@@ -8,6 +8,8 @@ use wasmtime::{Engine, FuncType, Linker, Module, Store, StoreLimits, StoreLimits
 use super::preview1::FUNCTIONS;
 use super::*;
 
+mod imports;
+
 /// Bytes of the program's memory.
 const MEMORY_BYTES: usize = 4 << 16;
 
@@ -330,25 +332,6 @@ fn a_pointer_to_nowhere_ends_in_a_trap() {
         let trap = error.downcast_ref::<wasmtime::Trap>();
         assert_eq!(trap, Some(&wasmtime::Trap::MemoryOutOfBounds), "{name}");
     }
-}
-
-#[test]
-fn what_preview_1_has_not_is_refused() {
-    let import = |name: &str, of: &str| {
-        format!(
-            r#"(module (import "wasi_snapshot_preview1" "{name}" (func {of})) (memory (export "memory") 1))"#
-        )
-    };
-    for (text, expected) in [
-        (import("fd_frob", ""), "no such function"),
-        (import("fd_tell", "(param i32 i32)"), "whose type is another"),
-        (import("fd_tell", "(param i32 i64) (result i32)"), "whose type is another"),
-        (import("args_get", "(param i32 i32) (result i32)"), "but not `args_sizes_get`"),
-    ] {
-        let refusal = given(&text).unwrap_err().to_string();
-        assert!(refusal.contains(expected), "{refusal}");
-    }
-    assert_eq!(given("(module)"), Ok(None));
 }
 
 proptest! {
