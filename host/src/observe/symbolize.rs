@@ -5,23 +5,25 @@
 //! confined as the compiler is, and killed when it takes too long. A component that carries none
 //! costs nothing.
 
+mod known;
 mod lines;
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::AsFd as _;
 use std::process::Stdio;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use rustix::process::{Signal, nice, set_parent_process_death_signal};
-use tokio::process::Command;
+use tokio::io::AsyncReadExt as _;
+use tokio::process::{Child, Command};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use self::known::KnownLines;
 use crate::isolation::lockdown;
 use crate::isolation::memfd::holding;
 
@@ -37,8 +39,8 @@ const MEMORY: u64 = 1 << 30;
 /// Bytes that it may say.
 const MAX_SAID: u64 = 64 << 10;
 
-/// Instructions whose lines are kept, for each component.
-const MAX_KNOWN: usize = 1024;
+/// Backtraces of one component whose lines are looked for at a time; all but one wait. Others go without.
+const MAX_ASKING: usize = 16;
 
 /// A section without which there are no lines.
 const LINES: &[u8] = b".debug_line";
@@ -46,7 +48,9 @@ const LINES: &[u8] = b".debug_line";
 /// The lines of a component.
 pub struct Symbols {
     component: Bytes,
-    known: Mutex<HashMap<usize, Option<String>>>,
+    known: Mutex<KnownLines>,
+    /// For those who ask.
+    places: Semaphore,
     /// One process at a time.
     turn: Semaphore,
 }
@@ -57,33 +61,31 @@ impl Symbols {
     pub fn of(component: &Bytes) -> Option<Self> {
         memchr::memmem::find(component, LINES)?;
         let (component, known) = (component.clone(), Mutex::default());
-        Some(Self { component, known, turn: Semaphore::new(1) })
+        let (places, turn) = (Semaphore::new(MAX_ASKING), Semaphore::new(1));
+        Some(Self { component, known, places, turn })
     }
 
     /// `file:line` of each of these instructions, by where they lie in the component; `None`
-    /// where that is not known, or not in time.
+    /// where that is not known, or not in time. Nothing, at once, while too many others wait.
     pub async fn lines(&self, offsets: &[usize]) -> Vec<Option<String>> {
-        if let Some(known) = self.known(offsets) {
+        if let Some(known) = self.known().get(offsets) {
             return known;
         }
+        let Ok(_place) = self.places.try_acquire() else { return Vec::new() };
         let Ok(_turn) = self.turn.acquire().await else { return Vec::new() };
-        if let Some(known) = self.known(offsets) {
+        if let Some(known) = self.known().get(offsets) {
             return known;
         }
         let lines = read(&self.component, offsets).await.unwrap_or_else(|error| {
             tracing::warn!("what a component says of its lines cannot be read: {error:#}");
             vec![None; offsets.len()]
         });
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() + offsets.len() <= MAX_KNOWN {
-            known.extend(offsets.iter().copied().zip(lines.iter().cloned()));
-        }
+        self.known().insert(offsets, &lines);
         lines
     }
 
-    fn known(&self, offsets: &[usize]) -> Option<Vec<Option<String>>> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        offsets.iter().map(|offset| known.get(offset).cloned()).collect()
+    fn known(&self) -> MutexGuard<'_, KnownLines> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -100,12 +102,21 @@ async fn read(component: &[u8], offsets: &[usize]) -> anyhow::Result<Vec<Option<
         .process_group(0)
         .kill_on_drop(true)
         .spawn()?;
-    let output = timeout(TIME, child.wait_with_output()).await.context("it takes too long")??;
-    ensure!(output.status.success(), "the reader ended with {}", output.status);
-    ensure!(output.stdout.len() as u64 <= MAX_SAID, "it says too much");
-    let lines: Vec<_> = serde_json::from_slice(&output.stdout)?;
+    let said = timeout(TIME, output(child)).await.context("it takes too long")??;
+    let lines: Vec<_> = serde_json::from_slice(&said)?;
     ensure!(lines.len() == offsets.len(), "it answers something else");
     Ok(lines)
+}
+
+/// All that a process says. One that says more than [`MAX_SAID`] may have been taken over, and is not heard out.
+async fn output(mut child: Child) -> anyhow::Result<Vec<u8>> {
+    let stdout = child.stdout.take().context("the reader's standard output")?;
+    let mut said = Vec::new();
+    stdout.take(MAX_SAID + 1).read_to_end(&mut said).await?;
+    ensure!(said.len() as u64 <= MAX_SAID, "it says too much");
+    let status = child.wait().await?;
+    ensure!(status.success(), "the reader ended with {status}");
+    Ok(said)
 }
 
 /// The side of the process that reads: says the lines of the component on standard input.
@@ -124,4 +135,50 @@ pub fn run(offsets: &[usize]) -> anyhow::Result<()> {
     let component = sandbox::as_component(&bytes).map_err(|why| anyhow::anyhow!("{why}"))?;
     serde_json::to_writer(std::io::stdout(), &lines::find(&component, offsets))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::pin::Pin;
+    use std::task::Poll;
+
+    use super::*;
+
+    type Lines<'a> = Pin<Box<dyn Future<Output = Vec<Option<String>>> + 'a>>;
+
+    /// Asks for the line of an instruction, and looks once whether it is there.
+    async fn ask(symbols: &Symbols, offset: usize) -> (Poll<Vec<Option<String>>>, Lines<'_>) {
+        let mut lines: Lines<'_> = Box::pin(async move { symbols.lines(&[offset]).await });
+        let polled = poll_fn(|context| Poll::Ready(lines.as_mut().poll(context))).await;
+        (polled, lines)
+    }
+
+    #[tokio::test]
+    async fn a_few_wait_for_lines_and_others_go_without() {
+        let symbols = Symbols::of(&Bytes::from_static(LINES)).expect("it says that it has some");
+        symbols.known().insert(&[7], &[Some("file:1".to_owned())]);
+        let _reading = symbols.turn.acquire().await.expect("a turn");
+        let mut waiting = Vec::new();
+        for _ in 0..MAX_ASKING {
+            let (polled, lines) = ask(&symbols, 1).await;
+            assert!(polled.is_pending());
+            waiting.push(lines);
+        }
+        let (polled, _) = ask(&symbols, 1).await;
+        assert_eq!(polled, Poll::Ready(Vec::new()));
+        let (polled, _) = ask(&symbols, 7).await;
+        assert_eq!(polled, Poll::Ready(vec![Some("file:1".to_owned())]), "what is known");
+        waiting.pop();
+        let (polled, _) = ask(&symbols, 1).await;
+        assert!(polled.is_pending(), "there is a place again");
+    }
+
+    #[tokio::test]
+    async fn who_says_too_much_is_not_heard_out() {
+        let mut endless = Command::new("cat");
+        endless.arg("/dev/zero").stdout(Stdio::piped()).kill_on_drop(true);
+        let error = output(endless.spawn().expect("a process")).await.expect_err("too much");
+        assert_eq!(error.to_string(), "it says too much");
+    }
 }

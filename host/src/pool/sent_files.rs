@@ -10,13 +10,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use anyhow::{Context as _, ensure};
 use rustix::fs::{OFlags, fcntl_getfl, fstat};
 use sandbox::OpenFile;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 
 use super::served_dir::{ServedDir, Slot};
+
+/// How many deleted files of one directory are closed at a time: each takes a thread.
+const CLOSED_AT_A_TIME: usize = 4;
 
 /// The files of one directory that are being sent.
 pub(super) struct SentFiles {
     dir: Arc<ServedDir>,
     state: Mutex<State>,
+    /// For deleted files to be closed.
+    turns: Semaphore,
 }
 
 #[derive(Default)]
@@ -38,7 +46,8 @@ pub(crate) struct SentFile {
 impl SentFiles {
     /// None yet.
     pub(super) fn new(dir: Arc<ServedDir>) -> Arc<Self> {
-        Arc::new(Self { dir, state: Mutex::default() })
+        let turns = Semaphore::new(CLOSED_AT_A_TIME);
+        Arc::new(Self { dir, state: Mutex::default(), turns })
     }
 
     /// Keeps a file for as long as the result lives.
@@ -46,10 +55,19 @@ impl SentFiles {
     /// # Errors
     /// When it is no regular file of the directory's file system, or nobody can keep count of it.
     pub(super) fn hold(self: &Arc<Self>, fd: OwnedFd) -> anyhow::Result<Arc<SentFile>> {
-        let stat = fstat(&fd)?;
+        let sent = self.find_or_open(&fd);
+        if sent.is_err() {
+            // Nobody else may have it open any more.
+            Arc::clone(self).close(fd.into());
+        }
+        sent
+    }
+
+    fn find_or_open(self: &Arc<Self>, fd: &OwnedFd) -> anyhow::Result<Arc<SentFile>> {
+        let stat = fstat(fd)?;
         let is_here = stat.st_dev == fstat(self.dir.fd())?.st_dev;
         ensure!(is_here, "a file from elsewhere");
-        let flags = fcntl_getfl(&fd)?;
+        let flags = fcntl_getfl(fd)?;
         let is_readable = !flags.intersects(OFlags::WRONLY | OFlags::PATH | OFlags::DIRECT);
         ensure!(is_readable, "a file that cannot be read like any other");
         let inode = stat.st_ino;
@@ -63,7 +81,7 @@ impl SentFiles {
         Ok(sent)
     }
 
-    fn open(&self, state: &mut State, fd: OwnedFd) -> anyhow::Result<OpenFile> {
+    fn open(&self, state: &mut State, fd: &OwnedFd) -> anyhow::Result<OpenFile> {
         let ledger = self.dir.shared_ledger();
         for slot in &state.slots {
             if let Some(file) = OpenFile::held(ledger, slot.number(), fd.try_clone()?)? {
@@ -71,9 +89,35 @@ impl SentFiles {
             }
         }
         let slot = self.dir.enlist()?;
-        let file = OpenFile::held(ledger, slot.number(), fd)?;
+        let file = OpenFile::held(ledger, slot.number(), fd.try_clone()?)?;
         state.slots.push(slot);
         file.context("the ledger is full")
+    }
+
+    /// Closes a file. To close one that was deleted gives back all of its blocks, which takes time: no thread of the
+    /// runtime does so.
+    fn close(self: Arc<Self>, file: OpenFile) {
+        let is_deleted = fstat(&file).is_ok_and(|stat| stat.st_nlink == 0);
+        match Handle::try_current() {
+            Ok(runtime) if is_deleted => {
+                runtime.spawn(async move {
+                    let _turn = self.turns.acquire().await;
+                    let owner = Arc::clone(&self);
+                    spawn_blocking(move || owner.close_here(file)).await
+                });
+            }
+            _ => self.close_here(file),
+        }
+    }
+
+    fn close_here(&self, file: OpenFile) {
+        // With another descriptor the last is not closed under the lock, for which all that is sent would wait.
+        let last = file.as_fd().try_clone_to_owned();
+        // A slot of the ledger is one owner's at a time.
+        let state = self.lock();
+        drop(file);
+        drop(state);
+        drop(last);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -90,12 +134,14 @@ impl AsFd for SentFile {
 
 impl Drop for SentFile {
     fn drop(&mut self) {
-        // A slot of the ledger is one owner's at a time.
         let mut state = self.owner.lock();
-        self.file = None;
         // It may have been opened anew since the last of its clients let go.
         if state.files.get(&self.inode).is_some_and(|file| file.strong_count() == 0) {
             state.files.remove(&self.inode);
+        }
+        drop(state);
+        if let Some(file) = self.file.take() {
+            Arc::clone(&self.owner).close(file);
         }
     }
 }
@@ -109,9 +155,11 @@ impl std::fmt::Debug for SentFile {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::time::Duration;
 
     use rustix::fs::{FileType, Mode, mknodat};
     use sandbox::Usage;
+    use tokio::time::{sleep, timeout};
 
     use super::super::served_dir::Directories;
     use super::*;
@@ -124,6 +172,13 @@ mod tests {
             let path = dir.join("folder").join(name);
             std::fs::write(&path, "")?;
             sent_files.hold(std::fs::File::open(path)?.into())
+        }
+
+        /// One of `folder` below a directory of which nothing can be read.
+        pub(crate) fn unreadable(dir: &Path) -> Arc<Self> {
+            let owner = sent_files(dir, 1 << 20);
+            let file = Some(open(dir, "folder").into());
+            Arc::new(Self { file, inode: 0, owner })
         }
     }
 
@@ -172,6 +227,36 @@ mod tests {
         let all: Vec<_> = (0..200).map(hold).collect();
         assert_eq!(sent_files.lock().slots.len(), slots, "places are used again");
         drop(all);
+    }
+
+    #[tokio::test]
+    async fn a_deleted_file_is_closed_aside_and_takes_its_space_until_then() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let sent_files = sent_files(dir.path(), 1 << 20);
+        let path = dir.path().join("folder/file");
+        let hold = || {
+            std::fs::write(&path, "x").expect("written");
+            sent_files.hold(open(dir.path(), "folder/file")).expect("kept")
+        };
+        let counted = || sent_files.dir.ledger().open_files(u32::MAX).lengths.len();
+        let kept = hold();
+        assert_eq!(counted(), 1);
+        drop(kept);
+        assert_eq!(counted(), 0, "what keeps its name is closed at once");
+        let deleted = hold();
+        std::fs::remove_file(&path).expect("removed");
+        drop(deleted);
+        assert!(sent_files.lock().files.is_empty());
+        assert_eq!(counted(), 1, "another thread closes it, of which nothing has run yet");
+        let other = hold();
+        let closed = async {
+            while counted() != 1 {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(Duration::from_secs(10), closed).await.expect("it is closed");
+        drop(other);
+        assert_eq!(counted(), 0);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use rustix::net::sockopt;
 use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio_rustls::rustls::crypto::ring;
@@ -174,6 +175,28 @@ fn slow_clients_have_the_same_times_by_https(pool: &str) {
     let mut answer = Vec::new();
     head.read_to_end(&mut answer).unwrap();
     assert!(answer.starts_with(b"HTTP/1.1 408 "), "{pool}");
+}
+
+for_each_pool!(who_took_much_at_first_and_little_then_is_late_by_https);
+fn who_took_much_at_first_and_little_then_is_late_by_https(pool: &str) {
+    let files = Files::new();
+    let mut server = files.serve(pool, &["--write-timeout", "1s", "--min-rate", "1MiB"]);
+    let large = noise(15 << 20, 1);
+    assert!(is_ok(&files.ask(&server, "PUT", "/upload/large", &large)), "{pool}");
+    let mut client = files.connect(&server);
+    sockopt::set_socket_recv_buffer_size(&client.sock, 64 << 10).unwrap();
+    send(&mut client, "GET", "/download/large", b"");
+    let (mut taken, mut piece) = (0, vec![0; 16 << 10]);
+    while let Ok(read @ 1..) = client.read(&mut piece) {
+        taken += read;
+        if taken > 2 << 20 {
+            // A quarter of the rate from here on.
+            std::thread::sleep(Duration::from_millis(64));
+        }
+    }
+    assert!(taken < large.len(), "{pool}: what it took at first counts again and again");
+    let line = server.wait_for_line("the client took too long");
+    assert!(line.contains("/download/large"), "{pool}: {line}");
 }
 
 for_each_pool!(a_handshake_has_its_time_and_a_plain_request_an_answer);

@@ -181,7 +181,9 @@ impl From<Stop> for Unserved {
             Stop::Late(Phase::Head) => Self::Failed(Failure::LateHead),
             Stop::Late(Phase::Body) => Self::Failed(Failure::LateBody),
             Stop::Draining(Phase::Head | Phase::Body) => Self::Failed(Failure::Draining),
-            Stop::Gone | Stop::Shortened | Stop::Late(_) | Stop::Draining(_) => Self::Gone,
+            Stop::Gone | Stop::Shortened | Stop::File(_) | Stop::Late(_) | Stop::Draining(_) => {
+                Self::Gone
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -56,6 +57,8 @@ pub(super) enum Stop {
     Gone,
     #[error("a file became shorter while it was sent")]
     Shortened,
+    #[error("a file could not be read: {0}")]
+    File(Errno),
     #[error("the client took too long")]
     Late(Phase),
     /// What the phase is for would be refused anyway.
@@ -72,6 +75,8 @@ pub(super) struct PhaseTimer<'a> {
     by: Instant,
     /// Bytes of the phase that have not been given their time yet.
     moved: usize,
+    /// Bytes of the answer that the client is known to have taken.
+    taken: usize,
     /// Whether draining has shortened the phase already.
     hurried: bool,
 }
@@ -81,7 +86,8 @@ impl<'a> PhaseTimer<'a> {
     pub(super) fn new(limits: &'a ClientLimits, draining: watch::Receiver<bool>) -> Self {
         let began = Instant::now();
         let by = began + limits.idle_timeout;
-        Self { limits, draining, phase: Phase::Idle, began, by, moved: 0, hurried: false }
+        let phase = Phase::Idle;
+        Self { limits, draining, phase, began, by, moved: 0, taken: 0, hurried: false }
     }
 
     /// Begins a phase; to be in it already changes nothing.
@@ -91,12 +97,22 @@ impl<'a> PhaseTimer<'a> {
             self.began = Instant::now();
             self.by = self.began + self.time();
             self.moved = 0;
+            self.taken = 0;
         }
     }
 
     /// Tells that bytes came, or were taken.
     pub(super) fn progress(&mut self, bytes: usize) {
         self.moved = self.moved.saturating_add(bytes);
+    }
+
+    /// Tells how much of the whole answer the client has taken by now. Whether that is more than was known: each
+    /// byte gets its time once, whatever wrote it.
+    pub(super) fn note_taken(&mut self, bytes: usize) -> bool {
+        let more = bytes.saturating_sub(self.taken);
+        self.taken = self.taken.saturating_add(more);
+        self.progress(more);
+        more > 0
     }
 
     /// Gives the phase the time of the bytes that moved since it was last out of time. Whether that
@@ -211,6 +227,25 @@ fn time_at(rate: usize, bytes: usize) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Config, Settings};
+
+    #[test]
+    fn each_byte_of_an_answer_gets_its_time_once() {
+        let limits = Config::new(Settings::default()).expect("valid").client;
+        let (_drain, draining) = watch::channel(false);
+        let mut timer = PhaseTimer::new(&limits, draining);
+        timer.enter(Phase::Answer);
+        for (taken, is_more, moved) in
+            [(1000, true, 1000), (1000, false, 1000), (1500, true, 1500), (900, false, 1500)]
+        {
+            assert_eq!(timer.note_taken(taken), is_more, "{taken}");
+            assert_eq!(timer.moved, moved, "{taken}");
+        }
+        timer.enter(Phase::Idle);
+        timer.enter(Phase::Answer);
+        assert!(timer.note_taken(1), "another answer");
+        assert_eq!(timer.moved, 1);
+    }
 
     #[test]
     fn bytes_take_their_time() {
