@@ -77,9 +77,9 @@ pub fn with_status(status: u16) -> Response {
     response
 }
 
-pub fn loops_afterwards() -> Response {
-    spawn_local(async {
-        wait_for(1).await;
+pub fn loops_afterwards(nanoseconds: u64) -> Response {
+    spawn_local(async move {
+        wait_for(nanoseconds).await;
         loop {
             std::hint::spin_loop();
         }

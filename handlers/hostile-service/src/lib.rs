@@ -34,7 +34,8 @@ impl wasip3::exports::http::handler::Guest for Hostile {
             "yield-blocking" => waits::yields_blocking(),
             "recursion" => unreachable!("{}", waits::recurses(0)),
             "timer-year" => waits::a_year().await,
-            "after-loop" => return Ok(bodies::loops_afterwards()),
+            "after-loop" => return Ok(bodies::loops_afterwards(1)),
+            "after-rest-loop" => return Ok(bodies::loops_afterwards(20_000_000)),
             "after-sleep" => return Ok(bodies::sleeps_afterwards()),
             "after-panic" => return Ok(bodies::panics_afterwards()),
             // What there is a number of.

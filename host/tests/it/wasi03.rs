@@ -156,14 +156,13 @@ fn what_never_ends_is_ended_and_holds_no_worker(pool: &str) {
         "/timer-year",
         "/unfinished",
         "/trailers-never",
+        // One begins before its response is there, the other one when it is.
+        "/after-loop",
+        "/after-rest-loop",
     ] {
         assert_eq!(server.get(attack).status, 504, "{pool}: {attack}");
         assert_eq!(server.get("/").status, 200, "{pool}: after {attack}");
     }
-    // It loops as soon as its response may be there.
-    let status = server.get("/after-loop").status;
-    assert!([200, 504].contains(&status), "{pool}: {status}");
-    assert_eq!(server.get("/").status, 200, "{pool}");
 }
 
 for_each_pool!(who_waits_in_vain_is_told_at_once);
@@ -302,7 +301,7 @@ fn every_host_call_has_a_line_in_the_audit(pool: &str) {
 
 for_each_pool!(what_a_task_waits_for_at_the_end_of_its_call_is_in_the_audit);
 fn what_a_task_waits_for_at_the_end_of_its_call_is_in_the_audit(pool: &str) {
-    let passed = "the deadline of the handler call passed in a host call";
+    let passed = "the deadline of the handler call passed while it waited";
     let in_vain = "it waits for what cannot happen any more";
     let clock = ("wasi:clocks/monotonic-clock", "wait-for");
     let tasks = ("component-model", "waitable-set.wait");

@@ -6,7 +6,7 @@ use super::call::CallError;
 use super::cause::{self, Cause, Refused};
 use super::monitor::{DeadlinePassed, Exited, State};
 use super::service;
-use super::waiting::Deadlock;
+use super::waiting::InVain;
 
 /// A guest ended well, and there is no response.
 #[derive(Debug, thiserror::Error)]
@@ -53,12 +53,12 @@ pub(super) fn classify(
         _ => None,
     };
     let reason = error.downcast_ref().map(NotAnswered::to_string);
-    let reason = reason.or_else(|| error.downcast_ref().map(Deadlock::to_string));
+    let reason = reason.or_else(|| error.downcast_ref().map(InVain::to_string));
     (kind, Cause::of(error, host_call, reason).map(Box::new))
 }
 
 fn kind(error: &wasmtime::Error, store: &mut Store<State>) -> CallError {
-    if error.is::<DeadlinePassed>() || error.is::<Deadlock>() {
+    if error.is::<DeadlinePassed>() || error.is::<InVain>() {
         return CallError::Deadline;
     }
     // The host has none; this one takes no context.

@@ -2,7 +2,7 @@
 //!
 //! One thread runs all of them, until the handler has returned and all of its response is there, and then until no task
 //! is left, or the deadline passes: what a handler does after its response holds up that response, since it leaves when
-//! the call is over. A deadline that passes after the response is there ends the tasks, and the response is sent.
+//! the call is over. Tasks that then wait at the deadline are ended, and the response is sent; it is not if one computes.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -16,7 +16,7 @@ use super::handler::Handler;
 use super::monitor::{DeadlinePassed, HttpError, MAX_HANDLES, Request, ServiceResponse, State};
 use super::response::Message;
 use super::turns::TURNS;
-use super::waiting::Deadlock;
+use super::waiting::InVain;
 
 /// Streams, futures, tasks and what else of them an instance may have at a time, each of less than a kilobyte. A stream
 /// takes three.
@@ -63,11 +63,6 @@ pub(super) fn instantiate(
     waiting.run(deadline, handler.pre.instantiate_async(store))
 }
 
-/// Whether a call ended because it had waited for too long, or for nothing.
-fn is_over(error: &wasmtime::Error) -> bool {
-    error.is::<DeadlinePassed>() || error.is::<Deadlock>()
-}
-
 /// Has an instance answer a request.
 pub(super) fn exchange(
     store: &mut Store<State>,
@@ -97,11 +92,10 @@ pub(super) fn exchange(
         tasks.await?
     });
     if let Err(error) = ended {
-        if is_over(&error) {
-            store.data_mut().waited_in_vain(&error);
-        }
+        let Some(reason) = error.downcast_ref::<InVain>() else { return Err(error) };
+        store.data_mut().waited_in_vain(*reason);
         // Tasks may be left while the response is there all the same.
-        if !is_over(&error) || !store.data().has_answered() {
+        if !store.data().has_answered() {
             return Err(error);
         }
     }

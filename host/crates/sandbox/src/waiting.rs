@@ -18,10 +18,16 @@ use super::turns::Turn;
 #[cfg(feature = "holes")]
 use crate::holes::Layer;
 
-/// No task of the call can ever go on.
-#[derive(Debug, thiserror::Error)]
-#[error("it waits for what cannot happen any more")]
-pub(super) struct Deadlock;
+/// Why tasks of which none computes are not waited for any longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum InVain {
+    /// None can ever go on.
+    #[error("it waits for what cannot happen any more")]
+    Deadlock,
+    /// The deadline comes before what they wait for.
+    #[error("the deadline of the handler call passed while it waited")]
+    Late,
+}
 
 /// The clocks on which the tasks of a call wait, and the call's turn to compute, which it gives up while they do.
 #[derive(Default)]
@@ -78,7 +84,8 @@ impl Waiting {
     /// Runs a call's tasks to their end.
     ///
     /// # Errors
-    /// [`DeadlinePassed`] when that is not reached by then, [`Deadlock`] when it can never be.
+    /// When that is not reached by then: [`DeadlinePassed`] if a task could go on, and else [`InVain`], at once if none
+    /// ever can.
     pub(super) fn run<R>(
         &self,
         deadline: Instant,
@@ -99,14 +106,17 @@ impl Waiting {
             }
             let now = Instant::now();
             if now >= deadline {
-                return Err(DeadlinePassed.into());
+                return Err(match woken.0.load(Ordering::Relaxed) {
+                    true => DeadlinePassed.into(),
+                    false => InVain::Late.into(),
+                });
             }
             // Whose time has come is woken even if others never sleep.
             let next = self.wake(now);
             if woken.0.load(Ordering::Relaxed) {
                 continue;
             }
-            let next = next.ok_or(Deadlock)?;
+            let next = next.ok_or(InVain::Deadlock)?;
             *lock(&self.turn) = None;
             std::thread::sleep(next.min(deadline).saturating_duration_since(Instant::now()));
             self.wake(Instant::now());
@@ -200,13 +210,14 @@ mod tests {
             waiting.until(far(), "wait-until").await;
             Ok(())
         };
-        assert!(waiting.run(deadline(), asleep).is_err_and(|error| error.is::<DeadlinePassed>()));
+        let error = waiting.run(deadline(), asleep).expect_err("it sleeps");
+        assert_eq!(error.downcast_ref(), Some(&InVain::Late));
     }
 
     #[test]
     fn what_waits_for_no_clock_waits_in_vain() {
         let forever = std::future::pending::<wasmtime::Result<()>>();
-        let ended = Waiting::default().run(far(), forever);
-        assert!(ended.is_err_and(|error| error.is::<Deadlock>()));
+        let error = Waiting::default().run(far(), forever).expect_err("it waits");
+        assert_eq!(error.downcast_ref(), Some(&InVain::Deadlock));
     }
 }

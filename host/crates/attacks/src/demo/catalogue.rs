@@ -86,6 +86,9 @@ const fn shown_by(mut attack: Attack, sign: &'static str) -> Attack {
 /// How the monitor ends a host call that would sleep for too long.
 const SLEPT: &str = "the deadline of the handler call passed in a host call";
 
+/// The same of a task.
+const WAITED: &str = "the deadline of the handler call passed while it waited";
+
 use Got::{Blocked, Cut, Gone, NotApplicable, Nothing, Status, Through};
 
 /// All of them, in the order in which they are made.
@@ -241,7 +244,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     service("service-never", "waits for a future that nobody writes", Status(504), "deadline"),
     shown_by(
         service("service-never-timed", "waits for it while a clock runs", Status(504), "deadline"),
-        SLEPT,
+        WAITED,
     ),
     service("service-unread", "writes to a stream that nobody reads", Status(504), "deadline"),
     service("service-unwritten", "reads what nobody writes", Status(504), "deadline"),
@@ -249,8 +252,9 @@ pub(crate) const ATTACKS: &[Attack] = &[
     service("service-yield", "gives way for ever", Status(504), "deadline"),
     service("service-yield-blocking", "does so in a function", Status(504), "deadline"),
     service("service-recursion", "calls itself and gives way for ever", Status(500), "wasm"),
-    shown_by(service("service-timer-year", "sleeps for a year", Status(504), "deadline"), SLEPT),
+    shown_by(service("service-timer-year", "sleeps for a year", Status(504), "deadline"), WAITED),
     service("service-after-loop", "computes on after its response", Status(504), "deadline"),
+    service("service-after-rest-loop", "does so after a rest", Status(504), "deadline"),
     service("service-after-panic", "panics after its response", Status(500), "wasm"),
     service("service-many-timers", "has the host wait a million times", Status(500), "monitor"),
     service("service-many-futures", "makes a million futures", Status(500), "monitor"),

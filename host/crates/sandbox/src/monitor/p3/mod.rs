@@ -25,7 +25,7 @@ use self::bindings::Sandbox;
 use super::audit::{Argument, Outcome};
 use super::errors::FsError;
 use super::{Function, State};
-use crate::waiting::{Deadlock, Waiting};
+use crate::waiting::{InVain, Waiting};
 
 /// How a component's tasks wait for each other, in the words of the component model.
 const WAIT: Function = ("component-model", "waitable-set.wait");
@@ -104,13 +104,9 @@ impl State {
 
     /// The call is over, for this reason, although tasks of it wait: what for is told of as of what ended it. That a
     /// clock is waited for was told of when that began, and the component model's own functions are told of only here.
-    pub(crate) fn waited_in_vain(&mut self, reason: &wasmtime::Error) {
-        match self.waiting().first() {
-            Some(function) => self.ended_in((clocks::MONOTONIC, function), reason),
-            None if reason.is::<Deadlock>() => self.ended_in(WAIT, reason),
-            // It waited for none, and computed.
-            None => {}
-        }
+    pub(crate) fn waited_in_vain(&mut self, reason: InVain) {
+        let clock = self.waiting().first().map(|function| (clocks::MONOTONIC, function));
+        self.ended_in(clock.unwrap_or(WAIT), &reason);
     }
 
     /// The host call that runs, or else this one, ends the call.

