@@ -9,10 +9,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use hyper::HeaderMap;
 use hyper::body::{Body, Bytes, Frame};
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::observe::events::{Next, Subscription};
+use crate::observe::events::{Event, Next, Subscription};
 
 /// How often events are looked for.
 const GATHER: Duration = Duration::from_millis(50);
@@ -23,7 +24,7 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Bytes after which no more events are gathered.
 const PIECE: usize = 64 << 10;
 
-/// Requests that a sample may have, and as many stops: of each 12 in a look, thus 240 a second. What a look leaves
+/// Requests that a sample may have, as many stops, and as many denials: of each 12 in a look, thus 240 a second. What a look leaves
 /// is there for the next, as far as 60.
 const SAMPLED: usize = 12;
 const MAX_SAMPLED: usize = 60;
@@ -32,15 +33,16 @@ const MAX_SAMPLED: usize = 60;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Which {
     All,
-    /// At most 240 requests a second, as many stops, and all else.
+    /// At most 240 requests a second, as many stops and denials, and all else.
     Sample,
 }
 
-/// How many more events of two kinds a sample may have.
+/// How many more events of three kinds a sample may have.
 #[derive(Debug)]
 struct Sample {
     requests: usize,
     stops: usize,
+    denials: usize,
 }
 
 /// A body that goes on for as long as its client takes it.
@@ -63,10 +65,16 @@ impl Which {
     }
 }
 
+/// The number of the last event that a client has had, as it says (HTML, 9.2.4), or 0.
+pub(super) fn last_event(headers: &HeaderMap) -> u64 {
+    let number = headers.get("last-event-id").and_then(|number| number.to_str().ok()?.parse().ok());
+    number.unwrap_or_default()
+}
+
 impl Sample {
     /// A look has begun.
     fn look(&mut self) {
-        for left in [&mut self.requests, &mut self.stops] {
+        for left in [&mut self.requests, &mut self.stops, &mut self.denials] {
             *left = (*left + SAMPLED).min(MAX_SAMPLED);
         }
     }
@@ -76,6 +84,7 @@ impl Sample {
         let left = match name {
             "request" => &mut self.requests,
             "stop" => &mut self.stops,
+            "denial" => &mut self.denials,
             _ => return true,
         };
         let takes = *left > 0;
@@ -89,7 +98,9 @@ impl EventStream {
         let next_look = Box::pin(sleep(Duration::ZERO));
         let sample = match which {
             Which::All => None,
-            Which::Sample => Some(Sample { requests: MAX_SAMPLED, stops: MAX_SAMPLED }),
+            Which::Sample => {
+                Some(Sample { requests: MAX_SAMPLED, stops: MAX_SAMPLED, denials: MAX_SAMPLED })
+            }
         };
         Self { events, next_look, written: Instant::now(), has_begun: false, sample }
     }
@@ -107,7 +118,7 @@ impl EventStream {
             match self.events.next() {
                 Next::Event(event) => {
                     if self.sample.as_mut().is_none_or(|sample| sample.takes(event.name)) {
-                        push(&mut text, event.name, &event.data);
+                        push_event(&mut text, &event);
                     }
                 }
                 // A sample is not all there is.
@@ -121,6 +132,14 @@ impl EventStream {
         }
         text
     }
+}
+
+fn push_event(text: &mut String, event: &Event) {
+    if event.number > 0 {
+        // What a browser says it has had, when it comes again.
+        text.push_str(&format!("id: {}\n", event.number));
+    }
+    push(text, event.name, &event.data);
 }
 
 fn push(text: &mut String, name: &str, data: &str) {
@@ -154,25 +173,27 @@ impl Body for EventStream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::events::{Event, Events};
+    use crate::observe::events::Events;
 
     #[tokio::test]
     async fn a_sample_has_some_requests_and_every_swap() {
         let events = Events::default();
-        let stream = |which| EventStream::new(events.subscribe().expect("room"), which);
+        let stream = |which| EventStream::new(events.subscribe(0).expect("room"), which);
         let (mut all, mut sample) = (stream(Which::All), stream(Which::Sample));
-        let event = |name| Event::new(name, &serde_json::json!({}));
+        let event = |name| Event::new(name, serde_json::json!({}));
         let count = |text: &str, name: &str| text.matches(&format!("event: {name}\n")).count();
         for expected in [MAX_SAMPLED, SAMPLED, SAMPLED] {
             for _ in 0..100 {
                 events.publish_request(|| event("request"));
-                events.publish(|| event("stop"));
-                events.publish(|| event("swap"));
+                for name in ["stop", "denial", "swap"] {
+                    events.publish(event(name));
+                }
             }
             for (stream, limit) in [(&mut all, 100), (&mut sample, expected)] {
                 let text = stream.gather();
-                let counts = ["request", "stop", "swap"].map(|name| count(&text, name));
-                assert_eq!(counts, [limit, limit, 100]);
+                let kinds = ["request", "stop", "denial", "swap"];
+                let counts = kinds.map(|name| count(&text, name));
+                assert_eq!(counts, [limit, limit, limit, 100]);
             }
         }
         sample.gather();

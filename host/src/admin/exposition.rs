@@ -178,6 +178,11 @@ fn handlers(status: &Status) -> Vec<Family> {
             ([route(of), layer].concat(), number(*count))
         })
     });
+    let denied = all.iter().flat_map(|of| {
+        of.denied.iter().map(|(layer, count)| {
+            ([route(of), vec![("layer", (*layer).to_owned())]].concat(), number(*count))
+        })
+    });
     let info =
         all.iter().map(|of| ([route(of), vec![("digest", of.digest.clone())]].concat(), 1.0));
     let bytes = || Some(Unit::Bytes);
@@ -196,6 +201,7 @@ fn handlers(status: &Status) -> Vec<Family> {
             each(&|of| Some(number(of.queue.waiting))),
         ),
         counters("swapbox_stopped_calls", "Calls of a handler that a layer has ended", stopped),
+        counters("swapbox_denied_host_calls", "Host calls of a handler that were denied", denied),
         gauges("swapbox_handler_info", None, "The handler that serves", info),
         gauges(
             "swapbox_directory",

@@ -12,6 +12,7 @@ mod dashboard;
 mod event_stream;
 mod exposition;
 pub(crate) mod guard;
+mod idle;
 mod listener;
 mod paths;
 mod server;
@@ -30,7 +31,7 @@ pub(crate) use self::dashboard::page_file;
 pub(crate) use self::listener::Listener;
 #[cfg(feature = "demo")]
 pub(crate) use self::paths::{Body, error, json, text};
-pub(crate) use self::server::CONNECTIONS;
+pub(crate) use self::server::DESCRIPTORS;
 #[cfg(feature = "demo")]
 pub(crate) use self::server::serve_connections;
 pub(crate) use self::state::{Facts, ReloadRequest, State};

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use super::accept;
 use super::dashboard::File;
-use super::event_stream::{EventStream, Which};
+use super::event_stream::{EventStream, Which, last_event};
 use super::exposition::{Format, expose};
 use super::guard::may_change;
 use super::state::{ReloadRequest, State};
@@ -79,7 +79,7 @@ pub(super) async fn respond<B>(
         "/metrics" => metrics(state, Format::asked_for(accept)),
         "/status" => json(StatusCode::OK, &Status::of(state, Scope::Workers)),
         "/events" if request.method() == Method::HEAD => answer(StatusCode::OK, EVENTS, ""),
-        "/events" => events(state, Which::asked_for(request.uri().query())),
+        "/events" => events(state, Which::asked_for(request.uri().query()), last_event(headers)),
         "/reload" | "/drain" if !may_change(headers) => {
             text(StatusCode::FORBIDDEN, "Forbidden: another site's page asks for it\n")
         }
@@ -89,7 +89,7 @@ pub(super) async fn respond<B>(
     }
 }
 
-const EVENTS: &str = "text/event-stream";
+pub(super) const EVENTS: &str = "text/event-stream";
 
 fn health(name: &str, reasons: &[&str]) -> Response<Body> {
     let status = match reasons.is_empty() {
@@ -106,8 +106,8 @@ fn metrics(state: &State, format: Format) -> Response<Body> {
     }
 }
 
-fn events(state: &State, which: Which) -> Response<Body> {
-    match state.events.subscribe() {
+fn events(state: &State, which: Which, after: u64) -> Response<Body> {
+    match state.events.subscribe(after) {
         Some(events) => {
             let mut response = answer(StatusCode::OK, EVENTS, "");
             *response.body_mut() = EventStream::new(events, which).boxed_unsync();

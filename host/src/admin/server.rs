@@ -7,19 +7,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
+use hyper::header::CONTENT_TYPE;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 
+use super::idle::{Connection, IdleConnections};
 use super::listener::{Accepted, Listener};
-use super::paths::Body;
+use super::paths::{Body, EVENTS};
 
-/// Connections at a time. Others wait in the kernel's list.
-pub(crate) const CONNECTIONS: usize = 64;
+/// Connections at a time, and one more that waits until another gives way.
+const CONNECTIONS: usize = 64;
+
+/// Descriptors that they take at most.
+pub(crate) const DESCRIPTORS: usize = CONNECTIONS + 1;
 
 /// Bytes of a request's head.
 const MAX_HEAD: usize = 16 << 10;
@@ -33,7 +38,7 @@ const HEAD: Duration = Duration::from_secs(30);
 /// How long a connection may take none of what is written to it.
 const WRITE: Duration = Duration::from_secs(30);
 
-/// How long accepting pauses after an error.
+/// How long accepting pauses after an error, and while no connection is idle.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers requests by `respond`, which is also given the address of ours that each came by, until it is dropped.
@@ -49,12 +54,14 @@ where
             return;
         }
     };
-    let permits = Arc::new(Semaphore::new(CONNECTIONS));
+    let (permits, idle) = (Arc::new(Semaphore::new(CONNECTIONS)), Arc::default());
     loop {
-        // It is never closed.
-        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         match accepting.accept().await {
-            Ok(accepted) => drop(tokio::spawn(serve(accepted, respond.clone(), permit))),
+            Ok(accepted) => {
+                let permit = permit(&permits, &idle).await;
+                let connection = idle.connection();
+                tokio::spawn(serve(accepted, respond.clone(), connection, permit));
+            }
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 tracing::warn!("accepting the operator's connections pauses: {error}");
@@ -64,17 +71,44 @@ where
     }
 }
 
-async fn serve<F, R>(accepted: Accepted, respond: F, permit: OwnedSemaphorePermit)
-where
+/// Room for one more connection, for which idle ones give way.
+async fn permit(permits: &Arc<Semaphore>, idle: &IdleConnections) -> Option<OwnedSemaphorePermit> {
+    loop {
+        if let Ok(permit) = Arc::clone(permits).try_acquire_owned() {
+            return Some(permit);
+        }
+        idle.close_oldest();
+        if let Ok(permit) = timeout(PAUSE, Arc::clone(permits).acquire_owned()).await {
+            // They are never closed.
+            return permit.ok();
+        }
+    }
+}
+
+async fn serve<F, R>(
+    accepted: Accepted,
+    respond: F,
+    open: Connection,
+    permit: Option<OwnedSemaphorePermit>,
+) where
     F: Fn(Request<Incoming>, Option<IpAddr>) -> R,
     R: Future<Output = Response<Body>>,
 {
     let Accepted { stream, local } = accepted;
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(WRITE));
+    let open = &open;
     let service = service_fn(move |request| {
+        open.is_busy();
         let answered = respond(request, local);
-        async move { Ok::<_, Infallible>(answered.await) }
+        async move {
+            let response = answered.await;
+            // There are few of those that look on, and they stay.
+            if response.headers().get(CONTENT_TYPE).is_none_or(|kind| kind != EVENTS) {
+                open.is_idle();
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -82,7 +116,10 @@ where
         .max_header_size(MAX_HEAD)
         .max_buf_size(MAX_BUFFER)
         .serve_connection(TokioIo::new(Box::pin(stream)), service);
-    // What a connection ends with is its client's business.
-    let _ = connection.await;
+    tokio::select! {
+        // What a connection ends with is its client's business.
+        _ = connection => {}
+        () = open.gives_way() => {}
+    }
     drop(permit);
 }

@@ -97,6 +97,8 @@ pub(super) struct HandlerStatus {
     pub(super) requests: u64,
     /// Calls that a layer has ended, by the layer.
     pub(super) stopped: BTreeMap<&'static str, u64>,
+    /// Host calls that were denied, by what denied them.
+    pub(super) denied: BTreeMap<&'static str, u64>,
     pub(super) directory: DirectoryStatus,
     #[serde(skip)]
     pub(super) series: Vec<SeriesSnapshot>,
@@ -249,6 +251,7 @@ impl HandlerStatus {
                 .into_iter()
                 .map(|layer| (layer.name(), metrics.stops(layer)))
                 .collect(),
+            denied: metrics.denials().into(),
             directory: DirectoryStatus {
                 bytes: usage.map(|usage| usage.bytes),
                 limit_bytes: quota.bytes,

@@ -249,11 +249,9 @@ impl Swapper {
             Err(error) => error,
         };
         self.loading.metrics.swapped(false);
-        self.loading.events.publish(|| {
-            let (prefix, reason) = (route.prefix.to_string(), format!("{error:#}"));
-            let refused = json!({ "prefix": prefix, "outcome": "refused", "reason": reason });
-            Event::new("swap", &refused)
-        });
+        let (prefix, reason) = (route.prefix.to_string(), format!("{error:#}"));
+        let refusal = json!({ "prefix": prefix, "outcome": "refused", "reason": reason });
+        self.loading.events.publish(Event::new("swap", refusal));
         let prefix = &route.prefix;
         let goes_on = match self.routes.current(prefix) {
             Some(current) => format!("{} goes on", current.digest),
@@ -302,14 +300,11 @@ impl Swapper {
         let manifest = manifest.map(tracing::field::display);
         let milliseconds = u64::try_from(began.elapsed().as_millis())?;
         self.loading.metrics.swapped(true);
-        self.loading.events.publish(|| {
-            let (prefix, new) = (prefix.to_string(), digest.to_string());
-            let taken = json!({
-                "prefix": prefix, "outcome": "taken", "old": old, "new": new,
-                "milliseconds": milliseconds,
-            });
-            Event::new("swap", &taken)
+        let taken = json!({
+            "prefix": prefix.to_string(), "outcome": "taken", "old": old, "new": digest.to_string(),
+            "milliseconds": milliseconds,
         });
+        self.loading.events.publish(Event::new("swap", taken));
         tracing::info!(%prefix, %old, new = %digest, reference, manifest, milliseconds, "handler swapped");
         Ok(change)
     }

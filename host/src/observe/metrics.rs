@@ -44,8 +44,10 @@ struct Counters<const KINDS: usize>([AtomicU64; KINDS]);
 /// Why a request got a 503.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// The queue, or the client's share of it, was full.
+    /// The queue was full.
     Queue,
+    /// The client's share of the queue was full.
+    Share,
     /// There was no room in memory for its message.
     Memory,
     /// There was no room in files for its body.
@@ -148,12 +150,14 @@ impl<const KINDS: usize> Counters<KINDS> {
 }
 
 impl Refusal {
-    pub(crate) const ALL: [Self; 4] = [Self::Queue, Self::Memory, Self::Spool, Self::Draining];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Queue, Self::Share, Self::Memory, Self::Spool, Self::Draining];
 
     /// The reason's name among the metrics.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Queue => "queue",
+            Self::Share => "share",
             Self::Memory => "memory",
             Self::Spool => "spool",
             Self::Draining => "draining",

@@ -111,8 +111,11 @@ impl Admission {
                 return Ok(Permit(Arc::clone(self), address));
             }
             let line = state.lines.get(&address).map_or(0, BTreeMap::len);
-            if state.waiting >= self.max_waiting || line >= address.bound(self.max_waiting_each) {
-                return Err(Busy);
+            if state.waiting >= self.max_waiting {
+                return Err(Busy::Queue);
+            }
+            if line >= address.bound(self.max_waiting_each) {
+                return Err(Busy::Share);
             }
             let (ticket, turn) = state.line_up(address);
             Waiting { admission: self, address, ticket, turn: Some(turn) }
@@ -326,9 +329,9 @@ mod tests {
         let admission = Arc::new(Admission::new(1, 1, 5, 3));
         let running: Vec<_> = (0..2).map(|_| permit(&mut enter(&admission, A))).collect();
         let waiting = [enter(&admission, A), enter(&admission, A)];
-        assert!(matches!(poll(&mut enter(&admission, A)), Poll::Ready(Err(Busy))));
+        assert!(matches!(poll(&mut enter(&admission, A)), Poll::Ready(Err(Busy::Share))));
         let others = [enter(&admission, B), enter(&admission, B)];
-        assert!(matches!(poll(&mut enter(&admission, B)), Poll::Ready(Err(Busy))));
+        assert!(matches!(poll(&mut enter(&admission, B)), Poll::Ready(Err(Busy::Queue))));
         assert_eq!(admission.waiting(), 4);
         drop((running, waiting, others));
         let state = admission.lock();
@@ -358,7 +361,7 @@ mod tests {
     fn a_short_queue_has_room_for_a_second_address() {
         let admission = Arc::new(Admission::new(4, 4, 4, 2));
         let flood: Vec<_> = (0..6).map(|_| enter(&admission, A)).collect();
-        assert!(matches!(poll(&mut enter(&admission, A)), Poll::Ready(Err(Busy))));
+        assert!(matches!(poll(&mut enter(&admission, A)), Poll::Ready(Err(Busy::Share))));
         assert!(poll(&mut enter(&admission, B)).is_pending());
         drop(flood);
     }
@@ -368,7 +371,7 @@ mod tests {
         // Two wait: one in the pool, behind the other, and one here.
         let admission = Arc::new(Admission::new(1, 1, 2, 2));
         let mut all: Vec<_> = (0..3).map(|_| enter(&admission, A)).collect();
-        assert!(matches!(poll(&mut enter(&admission, B)), Poll::Ready(Err(Busy))));
+        assert!(matches!(poll(&mut enter(&admission, B)), Poll::Ready(Err(Busy::Queue))));
         assert!(permit(&mut all[0]).is_some());
         assert!(poll(&mut enter(&admission, B)).is_pending());
     }

@@ -170,9 +170,16 @@ pub enum StartupMode {
     OneByOne,
 }
 
-/// Every worker is busy, and the queue or the client's share of it is full.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Busy;
+/// Every worker is busy, and a request may not wait for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Busy {
+    /// As many wait as may.
+    #[error("the queue is full")]
+    Queue,
+    /// As many wait of its client's address as may.
+    #[error("the client's share of the queue is full")]
+    Share,
+}
 
 impl Pool {
     /// Starts workers for the machine code of a route's handler, and waits until every
@@ -225,7 +232,7 @@ impl Pool {
     /// # Errors
     /// How the call failed.
     pub async fn answer(&self, request: Bytes) -> Result<Bytes, CallError> {
-        let permit = self.enter(INTERNAL_CLIENT).await.map_err(|Busy| CallError::WorkerLost)?;
+        let permit = self.enter(INTERNAL_CLIENT).await.map_err(|_: Busy| CallError::WorkerLost)?;
         let origin = Origin { number: 0, client: Some(INTERNAL_ADDRESS), timed: false };
         self.run(permit, origin, request, None).await.call.result.map(Bytes::from)
     }

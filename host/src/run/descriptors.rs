@@ -17,7 +17,7 @@ const SPARE_DESCRIPTORS: u64 = 64;
 pub(super) fn allow_for(config: &Config) -> usize {
     // While a handler is swapped there are the workers of two.
     let workers = config.routes.iter().map(|route| u64::from(route.max_workers + route.workers));
-    let admin = if config.admin.is_some() { admin::CONNECTIONS as u64 } else { 0 };
+    let admin = if config.admin.is_some() { admin::DESCRIPTORS as u64 } else { 0 };
     let reserve = workers.sum::<u64>() * DESCRIPTORS_PER_WORKER + SPARE_DESCRIPTORS + admin;
     let needed = config.client.max_connections as u64 + reserve;
     let limit = getrlimit(Resource::Nofile);

@@ -1,12 +1,15 @@
 //! `--admin`: the operator's listener answers whatever the server is doing.
 
 use std::fs;
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 
 use rustix::process::Signal;
 
 use crate::components;
+use crate::documents::root;
 use crate::support::{Client, Operator, Server, eventually, for_each_pool, host, kill, output};
 
 const ADMIN: [&str; 2] = ["--admin", "127.0.0.1:0"];
@@ -261,6 +264,60 @@ fn what_happens_is_told_to_who_looks_on(pool: &str) {
         operator.sample("swapbox_stopped_calls_total{http_route=\"/\",layer=\"wasm\"}"),
         Some(1.0)
     );
+    // Who comes later is told of what is kept, and a browser that comes again of what it has missed.
+    let mut later = operator.events();
+    later.wait_for("\"refused\"");
+    let swaps = later.all("swap");
+    assert_eq!((later.last("stop"), swaps.len(), &swaps[0]), (stop, 2, &swap));
+    let mut again = operator.events_after(2);
+    again.wait_for("\"refused\"");
+    assert_eq!((again.all("stop").len(), again.all("swap").len()), (0, 1));
+}
+
+for_each_pool!(what_the_monitor_denies_is_told_although_the_call_goes_on);
+fn what_the_monitor_denies_is_told_although_the_call_goes_on(pool: &str) {
+    let hostile = root().join("handlers/hostile.wasm");
+    let quota = ["--handler", hostile.to_str().unwrap(), "--quota", "1MiB"];
+    let mut server = Server::start(pool, &[&ADMIN[..], &quota].concat());
+    let operator = server.operator();
+    let mut events = operator.events();
+    for (target, by, other, first) in [
+        ("/dotdot", "monitor", "quota", "the path leads out of the directory"),
+        ("/fill", "quota", "monitor", "the directory is full"),
+    ] {
+        assert_eq!(server.get(target).status, 200, "{pool}: {target}");
+        events.wait_for(first);
+        let denial = events.last("denial");
+        assert_eq!((&denial["target"], &denial["prefix"]), (&target.into(), &"/".into()));
+        assert!(denial["first"].as_str().unwrap().ends_with(first), "{pool}: {denial}");
+        let count = denial[by].as_f64().unwrap();
+        assert!(count >= 1.0 && denial[other] == 0, "{pool}: {denial}");
+        let labels = format!("{{http_route=\"/\",layer=\"{by}\"}}");
+        operator.wait_for_sample(&format!("swapbox_denied_host_calls_total{labels}"), count);
+        server.wait_for_line(&format!("denied={count} denial=\"wasi:"));
+        assert_eq!(operator.json("/status", 200)["handlers"][0]["denied"][by], count);
+    }
+    assert_eq!(
+        operator.sample("swapbox_stopped_calls_total{http_route=\"/\",layer=\"monitor\"}"),
+        Some(0.0)
+    );
+}
+
+#[test]
+fn who_only_holds_connections_gives_way() {
+    let mut server = Server::start("thread", &ADMIN);
+    let operator = server.operator();
+    let idle: Vec<_> = (0..200)
+        .map(|number| {
+            let mut stream = TcpStream::connect(operator.authority()).unwrap();
+            if number % 2 == 0 {
+                stream.write_all(b"GET /readyz HT").unwrap();
+            }
+            stream
+        })
+        .collect();
+    assert_eq!(operator.get("/readyz").status, 200);
+    drop(idle);
 }
 
 #[test]
@@ -280,7 +337,7 @@ fn who_looks_on_and_does_not_read_delays_nobody_and_is_told_what_is_lost() {
         .collect();
     let mut sender = client.stream.try_clone().unwrap();
     let sending = std::thread::spawn(move || {
-        std::io::Write::write_all(&mut sender, requests.as_bytes()).unwrap();
+        sender.write_all(requests.as_bytes()).unwrap();
     });
     for _ in 0..5_000 {
         assert_eq!(client.response().status, 200);

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, CWD, renameat, unlinkat};
 use rustix::process::{Pid, Signal, kill_process};
 
-use sandbox::{Call, Captured};
+use sandbox::Call;
 use shm::doorbell::Doorbell;
 use shm::ring::Ring;
 
@@ -101,9 +101,7 @@ pub fn attempt(request: &[u8], parent: Option<Parent<'_>>) -> Call {
     let mut response =
         format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n").into_bytes();
     response.extend_from_slice(&body);
-    let result = Ok(response.into());
-    let elapsed = started.elapsed();
-    Call { result, captured: Captured::default(), elapsed, cause: None, timing: None }
+    Call::new(Ok(response.into()), started.elapsed())
 }
 
 /// Which layer an error comes from. What the kernel forbids for another reason, Landlock's too, can

@@ -9,6 +9,7 @@ use wasmtime::component::{ComponentExportIndex, Instance, Resource, WasmList};
 use wasmtime::{CallHook, Store, Trap, UpdateDeadline};
 
 use super::cause::Cause;
+use super::denials::Denials;
 #[cfg(feature = "holes")]
 use super::engine::Deadline;
 use super::engine::{LONG_CALL, Sandbox};
@@ -69,28 +70,31 @@ pub struct Call<R = Response> {
     pub elapsed: Duration,
     /// What else is known of a failure.
     pub cause: Option<Box<Cause>>,
+    /// What the monitor did not allow, if anything.
+    pub denials: Option<Box<Denials>>,
     /// Of a call that is timed.
     pub timing: Option<Timing>,
 }
 
 impl<R> Call<R> {
+    /// One of which nothing else is known.
+    #[must_use]
+    pub fn new(result: Result<R, CallError>, elapsed: Duration) -> Self {
+        let captured = Captured::default();
+        Self { result, captured, elapsed, cause: None, denials: None, timing: None }
+    }
+
     /// One that came to nothing.
     #[must_use]
     pub fn failed(error: CallError, elapsed: Duration) -> Self {
-        Self {
-            result: Err(error),
-            captured: Captured::default(),
-            elapsed,
-            cause: None,
-            timing: None,
-        }
+        Self::new(Err(error), elapsed)
     }
 
     /// This call, with what `take` makes of the response.
     #[must_use]
     pub fn and_then<S>(self, take: impl FnOnce(R) -> Result<S, CallError>) -> Call<S> {
-        let Self { result, captured, elapsed, cause, timing } = self;
-        Call { result: result.and_then(take), captured, elapsed, cause, timing }
+        let Self { result, captured, elapsed, cause, denials, timing } = self;
+        Call { result: result.and_then(take), captured, elapsed, cause, denials, timing }
     }
 }
 
@@ -158,13 +162,13 @@ impl Sandbox {
         let answered =
             instance.and_then(|instance| invoke(&mut store, instance, handler, request, deadline));
         let answered = self.judge(answered, &mut store);
-        let captured = store.data_mut().end();
+        let (captured, denials) = store.data_mut().end();
         let (result, cause) = match answered {
             Ok(Answer::Borrowed(list)) => (Ok(Response::borrowed(store, list)), None),
             Ok(Answer::Copied(message)) => (Ok(message.into()), None),
             Err((error, cause)) => (Err(error), cause),
         };
-        Call { result, captured, elapsed: started.elapsed(), cause, timing }
+        Call { result, captured, elapsed: started.elapsed(), cause, denials, timing }
     }
 
     /// A store with nothing in it.

@@ -12,7 +12,7 @@ use super::monitor::State;
 pub(super) const MAX_FRAMES: usize = 16;
 
 /// Bytes of a function's name, or of a reason, that are told.
-const MAX_TEXT: usize = 200;
+pub(super) const MAX_TEXT: usize = 200;
 
 /// Processor time that a guest may take from where it was refused memory to its end, for that
 /// to be the cause.
@@ -74,7 +74,7 @@ impl Cause {
 }
 
 /// As much of a text as is told.
-fn shortened(text: &str) -> String {
+pub(super) fn shortened(text: &str) -> String {
     text.get(..text.floor_char_boundary(MAX_TEXT)).unwrap_or_default().to_owned()
 }
 

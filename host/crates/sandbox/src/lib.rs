@@ -10,12 +10,13 @@
 //! - `monitor` answers every WASI call.
 //! - `call` runs one request under one deadline; `failure` tells how it ended, and `cause` what else is
 //!   known of that; `turns` has calls that compute for long give way; `response` leaves a long
-//!   response where it is.
+//!   response where it is. `denials` is what the monitor did not allow meanwhile.
 //! - `service` is such a call of a handler that has tasks: `waiting` runs them, on `fiber_stacks`.
 
 mod call;
 mod cause;
 mod component;
+mod denials;
 mod denied;
 mod engine;
 mod engine_kind;
@@ -44,6 +45,7 @@ pub use component::adapted::as_component;
 pub use component::declared::takes_streams;
 pub use component::exported::as_http;
 pub use component::kind::Kind;
+pub use denials::Denials;
 pub use engine::{Clock, Sandbox};
 pub use engine_kind::{EngineKind, Memories};
 pub use handler::{Examined, Handler};

@@ -43,7 +43,7 @@ pub(super) fn call(
         Err(error) => (None, Err(error)),
     };
     let answered = sandbox.judge(answered, &mut store);
-    let captured = store.data_mut().end_output();
+    let (captured, denials) = store.data_mut().end_output();
     let (result, cause) = match answered {
         Ok(answer) => {
             let bytes = match answer {
@@ -55,5 +55,5 @@ pub(super) fn call(
         }
         Err((error, cause)) => (Err(error), cause),
     };
-    Call { result, captured, elapsed: started.elapsed(), cause, timing: None }
+    Call { result, captured, elapsed: started.elapsed(), cause, denials, timing: None }
 }

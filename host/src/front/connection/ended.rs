@@ -34,6 +34,7 @@ impl<'a> Connection<'a> {
             pool: self.context.routes.snapshot(&self.context.metrics),
             error: None,
             stopped_by: None,
+            denials: None,
         }
     }
 
@@ -52,9 +53,17 @@ impl<'a> Connection<'a> {
         if let Some(layer) = access.stopped_by {
             route.stopped(layer);
         }
+        if let Some(denials) = &access.denials {
+            route.denied(denials);
+        }
         events.publish_request(|| access.to_event());
-        if let (Some(layer), Some(generation)) = (access.stopped_by, generation) {
-            events.publish(|| access.to_stop(layer, &generation.route.prefix));
+        if let Some(generation) = generation {
+            let prefix = &generation.route.prefix;
+            match (access.stopped_by, &access.denials) {
+                (Some(layer), _) => events.publish(access.to_stop(layer, prefix)),
+                (None, Some(denials)) => events.publish(access.to_denial(denials, prefix)),
+                (None, None) => {}
+            }
         }
         self.end_trace(trace, access, generation);
         access.write();
@@ -81,7 +90,7 @@ impl<'a> Connection<'a> {
                 self.context.metrics.abandoned();
                 return self.next(Err(Stop::Gone), reply.persistence, access);
             }
-            Failure::Busy | Failure::Full | Failure::Spool(SpoolError::Full) => true,
+            Failure::Busy(_) | Failure::Full | Failure::Spool(SpoolError::Full) => true,
             _ => false,
         };
         let response = match failure {

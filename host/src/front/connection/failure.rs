@@ -9,6 +9,7 @@ use crate::front::clients::Full;
 use crate::front::spool::SpoolError;
 use crate::handlers::routing::Redirect;
 use crate::observe::metrics::{Layer, Refusal};
+use crate::pool::Busy;
 
 /// Why a request does not get its handler's answer.
 #[derive(Debug, thiserror::Error)]
@@ -21,8 +22,8 @@ pub(super) enum Failure {
     LateBody,
     #[error("the client broke the connection off")]
     ClientGone,
-    #[error("the queue, or the client's share of it, is full")]
-    Busy,
+    #[error(transparent)]
+    Busy(#[from] Busy),
     #[error("there is no room for the message in --max-buffered, or in the client's share of it")]
     Full,
     #[error(transparent)]
@@ -57,7 +58,7 @@ impl Failure {
             Self::LateHead | Self::LateBody => 408,
             // Nobody is sent it; the log has it, in nginx's way.
             Self::ClientGone => 499,
-            Self::Busy | Self::Full | Self::Spool(SpoolError::Full) | Self::Draining => 503,
+            Self::Busy(_) | Self::Full | Self::Spool(SpoolError::Full) | Self::Draining => 503,
             Self::Spool(SpoolError::NoSpace) => 507,
             Self::Spool(SpoolError::Io(_)) => 500,
             Self::Call(CallError::Deadline) => 504,
@@ -85,7 +86,8 @@ impl Failure {
     /// Why the server has no room for it, where that is the reason.
     pub(super) fn refusal(&self) -> Option<Refusal> {
         Some(match self {
-            Self::Busy => Refusal::Queue,
+            Self::Busy(Busy::Queue) => Refusal::Queue,
+            Self::Busy(Busy::Share) => Refusal::Share,
             Self::Full => Refusal::Memory,
             Self::Spool(SpoolError::Full) => Refusal::Spool,
             Self::Draining => Refusal::Draining,
@@ -103,7 +105,7 @@ impl Failure {
             Self::Moved(_) => "Moved: a slash is missing",
             Self::OtherHost => "Misdirected request: the server does not go by this name",
             Self::NoRoute => "Not found: no handler serves this path",
-            Self::Busy => "All workers are busy: try again in a moment",
+            Self::Busy(_) => "All workers are busy: try again in a moment",
             Self::Full => "The server holds as much as it can: try again in a moment",
             Self::Spool(SpoolError::Full) => {
                 "The server holds as many bodies as it can: try again in a moment"

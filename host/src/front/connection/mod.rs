@@ -324,6 +324,7 @@ impl<'a> Connection<'a> {
                 log::backtrace(number, cause.frames, symbols, &generation.output);
             }
             (access.handler, access.worker) = (done.call.elapsed, done.worker);
+            access.denials = done.call.denials;
             let response = done.call.result?;
             let outgoing = outgoing(&response, &reply)?;
             let overhead = self.stream.overhead(response.len());

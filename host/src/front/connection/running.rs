@@ -13,7 +13,7 @@ use super::{Connection, request_line};
 use crate::handlers::routing::{Generation, hand_on};
 use crate::observe::log;
 use crate::observe::traces::{Stage, Trace};
-use crate::pool::{Busy, Done, Origin};
+use crate::pool::{Done, Origin};
 
 impl Connection<'_> {
     /// Has the pool answer a request, unless the client goes away before.
@@ -43,7 +43,7 @@ impl Connection<'_> {
         enter(trace, Stage::Queue);
         let slot = tokio::select! {
             biased;
-            slot = pool.enter(self.lease.address()) => slot.map_err(|Busy| Failure::Busy)?,
+            slot = pool.enter(self.lease.address()) => slot?,
             () = left(&self.stream, head.version) => return Err(Failure::ClientGone),
         };
         enter(trace, Stage::HandOver);

@@ -5,6 +5,9 @@ use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
+use sandbox::Denials;
+use serde_json::{Value, json};
+
 use super::backlog::Kind;
 use super::{LINES, LineFormat};
 use crate::config::Prefix;
@@ -37,6 +40,8 @@ pub(crate) struct AccessLogEntry<'a> {
     pub(crate) error: Option<String>,
     /// What ended the handler's call.
     pub(crate) stopped_by: Option<Layer>,
+    /// What the monitor did not allow.
+    pub(crate) denials: Option<Box<Denials>>,
 }
 
 impl AccessLogEntry<'_> {
@@ -56,22 +61,34 @@ impl AccessLogEntry<'_> {
 
     /// The request for who looks on: what the log says of it in JSON.
     pub(crate) fn to_event(&self) -> Event {
-        Event { name: "request", data: self.json(SystemTime::now()).trim_end().into() }
+        Event::unnumbered("request", self.json(SystemTime::now()).trim_end())
     }
 
     /// What ended the handler's call, for who looks on.
     pub(crate) fn to_stop(&self, layer: Layer, prefix: &Prefix) -> Event {
-        let (request, error, stopped_by) = (self.number, &self.error, layer.name());
-        let (prefix, target) = (prefix.to_string(), shown(self.target));
-        let stop = serde_json::json!({
-            "request": request, "method": shown(self.method), "target": target, "prefix": prefix,
-            "stopped_by": stopped_by, "error": error,
+        let more = json!({ "stopped_by": layer.name(), "error": self.error });
+        self.to_remark("stop", prefix, more)
+    }
+
+    /// What the monitor did not allow, for who looks on.
+    pub(crate) fn to_denial(&self, denials: &Denials, prefix: &Prefix) -> Event {
+        self.to_remark("denial", prefix, json!(denials))
+    }
+
+    fn to_remark(&self, name: &'static str, prefix: &Prefix, more: Value) -> Event {
+        let mut remark = json!({
+            "request": self.number,
+            "method": shown(self.method),
+            "target": shown(self.target),
+            "prefix": prefix.to_string(),
         });
-        Event::new("stop", &stop)
+        if let (Value::Object(remark), Value::Object(more)) = (&mut remark, more) {
+            remark.extend(more);
+        }
+        Event::new(name, remark)
     }
 
     fn event(&self) {
-        let error = self.error.as_deref().map(tracing::field::display);
         tracing::info!(
             target: "access",
             request = self.number,
@@ -85,8 +102,10 @@ impl AccessLogEntry<'_> {
             running = self.pool.running,
             pending = self.pool.pending,
             done = self.pool.done,
-            error,
+            error = self.error.as_deref(),
             stopped_by = self.stopped_by.map(Layer::name),
+            denied = self.denials.as_ref().map(|denials| denials.count()),
+            denial = self.denials.as_ref().map(|denials| denials.first.as_str()),
         );
     }
 
@@ -123,11 +142,14 @@ impl AccessLogEntry<'_> {
             push(&mut line, number);
         }
         if let Some(error) = &self.error {
-            line.push_str(" error=");
-            line.push_str(&printable::line(error));
+            push_quoted(&mut line, "error", error);
         }
         if let Some(stopped_by) = self.stopped_by.map(Layer::name) {
             let _ = write!(line, " stopped_by={stopped_by:?}");
+        }
+        if let Some(denials) = &self.denials {
+            let _ = write!(line, " denied={}", denials.count());
+            push_quoted(&mut line, "denial", &denials.first);
         }
         line.push('\n');
         line
@@ -169,9 +191,18 @@ impl AccessLogEntry<'_> {
                 push_text(&mut line, name, text);
             }
         }
+        if let Some(denials) = &self.denials {
+            push_number(&mut line, "denied", denials.count());
+            push_text(&mut line, "denial", &denials.first);
+        }
         line.push_str("}\n");
         printable::json(&line).into_owned()
     }
+}
+
+/// Appends a field whose text has spaces.
+fn push_quoted(line: &mut String, name: &str, text: &str) {
+    let _ = write!(line, " {name}={}", printable::line(&format!("{text:?}")));
 }
 
 /// Appends a member of a JSON object.
@@ -277,7 +308,12 @@ mod tests {
             pool: Snapshot { running: 1, pending: 2, done: 3 },
             error: None,
             stopped_by: None,
+            denials: None,
         }
+    }
+
+    fn denials() -> Option<Box<Denials>> {
+        Some(Box::new(Denials { monitor: 2, quota: 1, first: "a call: it is \n denied".into() }))
     }
 
     #[test]
@@ -295,6 +331,7 @@ mod tests {
             handler: Duration::from_nanos(4_000),
             error: Some("the handler \"crashed\":\n\u{202e}trap".into()),
             stopped_by: Some(Layer::Deadline),
+            denials: denials(),
             ..usual()
         };
         let line = failed.json(time);
@@ -304,6 +341,8 @@ mod tests {
         assert_eq!(object["target"], "/a\n\x1b[31m\u{fffd}\"b\" c\u{9b}\u{202e}");
         assert_eq!(object["error"], "the handler \"crashed\":\n\u{202e}trap");
         assert_eq!(object["stopped_by"], "deadline");
+        assert_eq!(object["denied"], 3);
+        assert_eq!(object["denial"], "a call: it is \n denied");
     }
 
     #[test]
@@ -313,23 +352,23 @@ mod tests {
         let lines = tracing_subscriber::fmt().with_ansi(false);
         let lines = lines.fmt_fields(debug_fn(write_field).delimited(" "));
         let lines = lines.with_writer(move || writer.clone()).finish();
-        let usual = usual();
-        let failed = AccessLogEntry {
+        let failed = || AccessLogEntry {
             client: "[::1]:1",
             method: b"",
             target: b"/a\n\x1b[31m\xff\"b\" c\xc2\x9b\xe2\x80\xae",
             handler: Duration::from_nanos(9),
             error: Some("the handler \"crashed\":\n\u{202e}trap".into()),
             stopped_by: Some(Layer::Deadline),
-            ..usual
+            ..usual()
         };
-        let whole = AccessLogEntry { handler: Duration::from_secs(10), error: None, ..failed };
-        let all = [&usual, &failed, &whole];
-        tracing::subscriber::with_default(lines, || all.iter().for_each(|access| access.event()));
+        let whole = AccessLogEntry { handler: Duration::from_secs(10), error: None, ..failed() };
+        let denied = AccessLogEntry { denials: denials(), ..usual() };
+        let all = [usual(), failed(), whole, denied];
+        tracing::subscriber::with_default(lines, || all.iter().for_each(AccessLogEntry::event));
         let seen = String::from_utf8(seen.0.lock().expect("not poisoned").clone()).expect("text");
         let events: Vec<_> = seen.split_inclusive('\n').collect();
         let time = |line: &str| line.split_once(' ').map(|(time, _)| time.to_owned());
-        let plain = all.map(|access| {
+        let plain = all.each_ref().map(|access| {
             let time = humantime::parse_rfc3339("2026-11-27T01:02:03.000456Z").expect("a time");
             access.plain(time)
         });

@@ -8,6 +8,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use sandbox::Denials;
+
 use super::{Counters, Layer};
 
 /// The upper bounds of the histogram's buckets, in milliseconds; there is one more for all that takes longer.
@@ -79,6 +81,8 @@ pub(crate) struct RouteMetrics {
     /// Of each method those of each status, made for the first request.
     series: Box<[OnceLock<Box<Series>>]>,
     stopped: Counters<{ Layer::ALL.len() }>,
+    denied_by_monitor: AtomicU64,
+    denied_by_quota: AtomicU64,
 }
 
 /// Requests with one method and one status.
@@ -109,7 +113,12 @@ impl SeriesSnapshot {
 impl Default for RouteMetrics {
     fn default() -> Self {
         let series = (0..METHODS.len() * WIDTH).map(|_| OnceLock::new()).collect();
-        Self { series, stopped: Counters::default() }
+        Self {
+            series,
+            stopped: Counters::default(),
+            denied_by_monitor: AtomicU64::default(),
+            denied_by_quota: AtomicU64::default(),
+        }
     }
 }
 
@@ -136,6 +145,19 @@ impl RouteMetrics {
     /// Calls that a layer has ended.
     pub(crate) fn stops(&self, by: Layer) -> u64 {
         self.stopped.get(by as usize)
+    }
+
+    /// Counts host calls that were denied.
+    pub(crate) fn denied(&self, denials: &Denials) {
+        self.denied_by_monitor.fetch_add(denials.monitor.into(), Ordering::Relaxed);
+        self.denied_by_quota.fetch_add(denials.quota.into(), Ordering::Relaxed);
+    }
+
+    /// Host calls that were denied, by what denied them.
+    pub(crate) fn denials(&self) -> [(&'static str, u64); 2] {
+        let [monitor, quota] = [&self.denied_by_monitor, &self.denied_by_quota];
+        [("monitor", monitor), ("quota", quota)]
+            .map(|(by, count)| (by, count.load(Ordering::Relaxed)))
     }
 
     /// The series of which there is a request.

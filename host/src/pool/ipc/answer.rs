@@ -1,20 +1,28 @@
-//! Answers: what a call came to, as its worker tells it. The parts of files in a response are told of behind its cause,
-//! and the files themselves go with the first datagram.
+//! Answers: what a call came to, as its worker tells it. The parts of files in a response are told of behind what else is
+//! known of the call, and the files themselves go with the first datagram.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
-use sandbox::{Call, CallError, Captured, Cause, FileRange, MAX_FILE_RANGES, OpenFile, Timing};
+use sandbox::{
+    Call, CallError, Captured, Cause, Denials, FileRange, MAX_FILE_RANGES, OpenFile, Timing,
+};
 use shm::ring::Answer;
 use wasmtime::Trap;
 
 use crate::pool::payload::{FilePart, Payload};
 use crate::pool::sent_files::SentFile;
 
-/// Bytes before an answer's parts: outcome, detail, the length of the cause, the time, when its parts were, and how many
+/// Bytes before an answer's parts: outcome, detail, the length of what else is known, the time, when its parts were, and how many
 /// parts of files there are.
 pub(crate) const ANSWER_HEAD: usize = 2 + 4 + 8 + TIMING + 1;
+
+/// Bytes of what else may be known of a call, as JSON.
+const MAX_REMARKS: usize = Cause::MAX_JSON + Denials::MAX_JSON + 8;
+
+/// What else is known of a call: of most, nothing.
+type Remarks = (Option<Box<Cause>>, Option<Box<Denials>>);
 
 /// Bytes that say when the parts of a call were: nothing but zeros, if it was not timed.
 const TIMING: usize = 8 + 8;
@@ -24,7 +32,7 @@ const RANGE: usize = 8 + 1 + 8 + 8;
 
 /// Bytes of the longest answer, with a response of at most that many.
 pub(crate) fn max_answer(max_response: usize) -> usize {
-    ANSWER_HEAD + Cause::MAX_JSON.max(max_response.saturating_add(MAX_FILE_RANGES * RANGE))
+    ANSWER_HEAD + MAX_REMARKS + max_response.saturating_add(MAX_FILE_RANGES * RANGE)
 }
 
 /// The files of a response, each once.
@@ -75,19 +83,19 @@ pub(crate) fn answer_head<R>(call: &Call<R>, files: &[FileRange]) -> Option<Vec<
         Ok(_) => (0, 0),
         Err(error) => encode_error(*error),
     };
-    let cause = match &call.cause {
-        None => Vec::new(),
-        Some(cause) => serde_json::to_vec(cause).ok()?,
+    let remarks = match (&call.cause, &call.denials) {
+        (None, None) => Vec::new(),
+        remarks => serde_json::to_vec(&remarks).ok()?,
     };
-    let mut head = Vec::with_capacity(ANSWER_HEAD + cause.len());
+    let mut head = Vec::with_capacity(ANSWER_HEAD + remarks.len());
     head.extend_from_slice(&[outcome, detail]);
-    head.extend_from_slice(&u32::try_from(cause.len()).ok()?.to_le_bytes());
+    head.extend_from_slice(&u32::try_from(remarks.len()).ok()?.to_le_bytes());
     head.extend_from_slice(&nanoseconds(call.elapsed));
     let times =
         call.timing.map_or([Duration::ZERO; 2], |timing| [timing.began, timing.instantiated]);
     times.into_iter().for_each(|time| head.extend_from_slice(&nanoseconds(time)));
     head.push(u8::try_from(files.len()).ok()?);
-    head.extend_from_slice(&cause);
+    head.extend_from_slice(&remarks);
     encode_ranges(files, &mut head)?;
     Some(head)
 }
@@ -110,13 +118,13 @@ pub(crate) fn decode_answer(
     let [elapsed, began, instantiated] =
         [nanos, began, instantiated].map(|nanos| Duration::from_nanos(u64::from_le_bytes(*nanos)));
     let timing = (began > Duration::ZERO).then_some(Timing { began, instantiated });
-    if length > Cause::MAX_JSON || bytes.len().checked_sub(ANSWER_HEAD)? < length {
+    if length > MAX_REMARKS || bytes.len().checked_sub(ANSWER_HEAD)? < length {
         return None;
     }
     bytes.advance(ANSWER_HEAD);
-    let cause = match length {
-        0 => None,
-        _ => Some(serde_json::from_slice(&bytes.split_to(length)).ok()?),
+    let (cause, denials): Remarks = match length {
+        0 => (None, None),
+        _ => serde_json::from_slice(&bytes.split_to(length)).ok()?,
     };
     let parts = decode_ranges(ranges, &mut bytes, files)?;
     let response = match answer.response {
@@ -131,7 +139,7 @@ pub(crate) fn decode_answer(
         0 => Ok(response),
         _ => Err(decode_error(outcome, detail)?),
     };
-    Some(Call { result, captured, elapsed, cause, timing })
+    Some(Call { result, captured, elapsed, cause, denials, timing })
 }
 
 fn nanoseconds(time: Duration) -> [u8; 8] {

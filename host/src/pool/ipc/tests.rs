@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sandbox::{Call, CallError, Captured, Cause, FileRange, Frame, Timing};
+use sandbox::{Call, CallError, Captured, Cause, Denials, FileRange, Frame, Timing};
 use shm::message::Start;
 use shm::ring::{Answer, ProtocolError};
 use wasmtime::Trap;
@@ -44,16 +44,17 @@ fn check(result: Result<Vec<u8>, CallError>) {
             Some(Box::new(Cause { host_call, reason, frames: vec![frame] }))
         }
     };
-    let (captured, elapsed) = (Captured::default(), Duration::from_micros(3));
+    let denials = Denials { monitor: 2, quota: 1, first: "a call: a reason".into() };
     let timing = Timing { began: Duration::from_nanos(5), instantiated: Duration::from_nanos(2) };
     let timing = result.is_ok().then_some(timing);
-    let call = Call { result, captured, elapsed, cause, timing };
+    let called = Call::new(result, Duration::from_micros(3));
+    let call = Call { cause, denials: Some(Box::new(denials)), timing, ..called };
     let message = answer(9, &call);
     let (id, payload) = assemble(&message, 1 << 20).expect("sense").expect("whole");
     assert_eq!(id, 9);
     let decoded = decode(payload, 1 << 20).expect("decodes");
     assert_eq!(decoded.result.map(|payload| Vec::from(Bytes::from(payload))), call.result);
-    assert_eq!(decoded.cause, call.cause);
+    assert_eq!((decoded.cause, decoded.denials), (call.cause, call.denials));
     assert_eq!((decoded.elapsed, decoded.timing), (call.elapsed, call.timing));
 }
 
@@ -99,9 +100,7 @@ use proptest::prelude::{any, proptest};
 #[test]
 fn an_answer_has_no_longer_response_than_it_may() {
     let payload = |response: usize| {
-        let (captured, elapsed) = (Captured::default(), Duration::ZERO);
-        let result = Ok(vec![0; response]);
-        let call = Call { result, captured, elapsed, cause: None, timing: None };
+        let call = Call::new(Ok(vec![0; response]), Duration::ZERO);
         answer(1, &call)[Start::BYTES..].to_vec()
     };
     assert!(decode(payload(100), 100).is_some());
@@ -123,8 +122,7 @@ fn parts_of_files_survive_the_way_and_make_sense() {
         FileRange { at, file, start, length }
     };
     let told = |ranges: &[FileRange], files: &[Arc<SentFile>], bytes: &[u8]| {
-        let (captured, elapsed) = (Captured::default(), Duration::ZERO);
-        let call = Call { result: Ok(()), captured, elapsed, cause: None, timing: None };
+        let call = Call::new(Ok(()), Duration::ZERO);
         let head = answer_head(&call, ranges).expect("short");
         let answer = Answer { bytes: [&head, bytes].concat(), response: None };
         decode_answer(answer, Captured::default(), 100, files)

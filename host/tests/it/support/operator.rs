@@ -72,10 +72,21 @@ impl Operator {
         events
     }
 
+    /// The events for who has had those up to that one.
+    pub fn events_after(&self, number: u64) -> Following {
+        let mut events = self.follow(&format!("Last-Event-ID: {number}\r\n"));
+        events.wait_for(": events follow");
+        events
+    }
+
     /// The events from here on, of which nothing is read.
     pub fn events_unread(&self) -> Following {
-        let stream =
-            self.connect(&format!("GET /events HTTP/1.1\r\nHost: {}\r\n\r\n", self.authority()));
+        self.follow("")
+    }
+
+    fn follow(&self, fields: &str) -> Following {
+        let host = self.authority();
+        let stream = self.connect(&format!("GET /events HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n"));
         Following { stream, seen: String::new() }
     }
 
@@ -126,7 +137,13 @@ impl Following {
 
     /// The data of the last event of that kind so far.
     pub fn last(&self, kind: &str) -> serde_json::Value {
-        let (_, rest) = self.seen.rsplit_once(&format!("event: {kind}\ndata: ")).expect(kind);
-        serde_json::from_str(rest.split('\n').next().unwrap()).unwrap()
+        self.all(kind).pop().expect(kind)
+    }
+
+    /// The data of all events of that kind so far.
+    pub fn all(&self, kind: &str) -> Vec<serde_json::Value> {
+        let begins = format!("event: {kind}\ndata: ");
+        let events = self.seen.split(&begins).skip(1);
+        events.map(|event| serde_json::from_str(event.lines().next().unwrap()).unwrap()).collect()
     }
 }

@@ -15,10 +15,14 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use super::DeadlinePassed;
+use crate::denials::DeniedBy;
 
 /// The most bytes of a path that a line repeats. With two of them, each byte escaped by six,
 /// a line is shorter than what a pipe takes in one piece (`PIPE_BUF`, 4,096 bytes).
 const MAX_PATH: usize = 256;
+
+/// The most bytes of a reason that a line repeats, for the same.
+const MAX_REASON: usize = 100;
 
 /// How long the line of a host call that ended its guest may wait for room.
 const LAST_LINE: Duration = Duration::from_millis(20);
@@ -50,11 +54,11 @@ impl Audit {
         line.push('\n');
         loop {
             match rustix::io::write(&self.0, line.as_bytes()) {
-                Ok(_) => return Ok(()),
+                Ok(written) if written == line.len() => return Ok(()),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => self.wait_for_room(until)?,
                 // The server ends.
-                Err(_) => return Err(DeadlinePassed),
+                Ok(_) | Err(_) => return Err(DeadlinePassed),
             }
         }
     }
@@ -120,8 +124,8 @@ pub(super) struct HostCall {
 /// How a host call ended, where not well.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Outcome {
-    /// The monitor did not allow it.
-    Denied,
+    /// The monitor did not allow it, or the quota had no room.
+    Denied(DeniedBy),
     /// The host call was allowed, and failed.
     Failed,
     /// The host call ended the guest.
@@ -131,7 +135,7 @@ pub(super) enum Outcome {
 impl Outcome {
     fn name(self) -> &'static str {
         match self {
-            Self::Denied => "denied",
+            Self::Denied(_) => "denied",
             Self::Failed => "failed",
             Self::Trapped => "trapped",
         }
@@ -151,8 +155,10 @@ impl Trail {
     ) {
         let (paths, bytes) = match argument {
             Argument::None => ([None, None], None),
-            Argument::Path(path) => ([Some(shown(path)), None], None),
-            Argument::Paths(path, other) => ([Some(shown(path)), Some(shown(other))], None),
+            Argument::Path(path) => ([Some(shown(path, MAX_PATH)), None], None),
+            Argument::Paths(path, other) => {
+                ([path, other].map(|path| Some(shown(path, MAX_PATH))), None)
+            }
             Argument::Bytes(bytes) => ([None, None], Some(bytes)),
         };
         let begun = Instant::now();
@@ -175,9 +181,9 @@ impl Trail {
     }
 
     /// The current host call did not end well.
-    pub(super) fn refused(&mut self, outcome: Outcome, reason: String) {
+    pub(super) fn refused(&mut self, outcome: Outcome, reason: &str) {
         if let Some(call) = &mut self.current {
-            call.refused = Some((outcome, reason));
+            call.refused = Some((outcome, shown(reason, MAX_REASON)));
         }
     }
 
@@ -211,20 +217,19 @@ impl Trail {
 impl Drop for Trail {
     fn drop(&mut self) {
         if self.current.as_ref().is_some_and(|call| call.refused.is_none()) {
-            self.refused(Outcome::Trapped, "it ended the handler".into());
+            self.refused(Outcome::Trapped, "it ended the handler");
         }
         // The call has ended: there is nothing more to keep it from.
         let _ = self.end_by(Instant::now() + LAST_LINE);
     }
 }
 
-/// As much of a path as a line has room for.
-fn shown(path: &str) -> String {
-    if path.len() <= MAX_PATH {
-        return path.to_owned();
+/// As much of a text as a line has room for.
+fn shown(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
     }
-    let end = (0..=MAX_PATH).rev().find(|at| path.is_char_boundary(*at)).unwrap_or_default();
-    format!("{}…", path.get(..end).unwrap_or_default())
+    format!("{}…", text.get(..text.floor_char_boundary(most)).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -245,7 +250,7 @@ mod tests {
                 "descriptor.symlink-at",
                 Argument::Paths(&path, &path),
             );
-            trail.refused(Outcome::Denied, "a reason of the longest kind there is".into());
+            trail.refused(Outcome::Denied(DeniedBy::Quota), &c.repeat(5000));
             drop(trail);
             rustix::io::ioctl_fionbio(&read, true).expect("a pipe");
             let line = std::io::read_to_string(read).expect("text, and nobody who could add to it");

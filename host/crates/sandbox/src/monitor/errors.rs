@@ -12,6 +12,7 @@ use super::audit::{Argument, Outcome};
 use super::bindings::wasi::filesystem::types::{self, ErrorCode};
 use super::bindings::wasi::http::types::ErrorCode as HttpErrorCode;
 use super::bindings::wasi::io::{error, streams};
+use crate::denials::DeniedBy;
 use crate::failure::ResponseTooLong;
 
 /// Why the monitor does not allow what a handler asks for.
@@ -41,6 +42,15 @@ pub enum Denial {
 }
 
 impl Denial {
+    fn by(self) -> DeniedBy {
+        match self {
+            Self::Quota | Self::MaxFiles => DeniedBy::Quota,
+            Self::ReadOnly | Self::LeadsOut | Self::LinkOut | Self::NotAFile | Self::OpenFiles => {
+                DeniedBy::Monitor
+            }
+        }
+    }
+
     /// What the guest is told.
     fn code(self) -> ErrorCode {
         match self {
@@ -191,7 +201,7 @@ impl types::Host for State {
     fn convert_error_code(&mut self, error: FsError) -> wasmtime::Result<ErrorCode> {
         match error {
             FsError::Denied(denial) => {
-                self.refused(Outcome::Denied, &denial);
+                self.refused(Outcome::Denied(denial.by()), &denial);
                 Ok(denial.code())
             }
             FsError::Code(code) => {
@@ -212,7 +222,7 @@ impl streams::Host for State {
             // That it has come to its end is what every reader is told; nothing was refused.
             StreamError::Closed => Ok(streams::StreamError::Closed),
             StreamError::Quota => {
-                self.refused(Outcome::Denied, &Denial::Quota);
+                self.refused(Outcome::Denied(DeniedBy::Quota), &Denial::Quota);
                 Ok(streams::StreamError::LastOperationFailed(
                     self.hand_out(IoError::Errno(Errno::DQUOT))?,
                 ))

@@ -39,6 +39,7 @@ use shm::ledger::Ledger;
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable, ResourceTableError};
 
 use super::call::CallContext;
+use super::denials::{Denials, DeniedBy};
 use super::limits::Ceiling;
 use super::turns::Turn;
 #[cfg(feature = "holes")]
@@ -179,6 +180,7 @@ pub(super) struct State {
     seed: Option<(u64, u64)>,
     /// The interface and the function of the host call that runs, once it has got its arguments.
     host_call: Option<(&'static str, &'static str)>,
+    denials: Denials,
     pub(super) ceiling: Ceiling,
     /// The call computes for long, and it is its turn.
     pub(super) turn: Option<Turn>,
@@ -223,6 +225,7 @@ impl State {
             trail: grants.audit.clone().map(|audit| Trail::new(audit, context.request, deadline)),
             seed: None,
             host_call: None,
+            denials: Denials::default(),
             ceiling,
             turn: None,
         }
@@ -233,17 +236,18 @@ impl State {
         self.exchange.has_spooled_body()
     }
 
-    /// The call is over: closes all that it had open, and says what it wrote.
-    pub(super) fn end(&mut self) -> Captured {
+    /// The call is over: closes all that it had open, and says what it wrote and what it was denied.
+    pub(super) fn end(&mut self) -> (Captured, Option<Box<Denials>>) {
         self.table = ResourceTable::new();
         self.end_output()
     }
 
-    /// The last host call is over; what was written by then.
-    pub(super) fn end_output(&mut self) -> Captured {
+    /// The last host call is over; what was written and denied by then.
+    pub(super) fn end_output(&mut self) -> (Captured, Option<Box<Denials>>) {
         self.trail = None;
         self.turn = None;
-        self.output.take()
+        let denials = std::mem::take(&mut self.denials);
+        (self.output.take(), denials.is_any().then(|| Box::new(denials)))
     }
 
     /// The instance is given one more call.
@@ -323,7 +327,7 @@ impl State {
     ) -> Result<Resource<T>, ResourceTableError> {
         let handle = self.table.push(resource);
         if let Err(full) = &handle {
-            self.refused(Outcome::Denied, full);
+            self.refused(Outcome::Denied(DeniedBy::Monitor), full);
         }
         handle
     }
@@ -336,7 +340,7 @@ impl State {
     ) -> Result<Resource<T>, ResourceTableError> {
         let handle = self.table.push_child(resource, parent);
         if let Err(full) = &handle {
-            self.refused(Outcome::Denied, full);
+            self.refused(Outcome::Denied(DeniedBy::Monitor), full);
         }
         handle
     }
@@ -349,8 +353,11 @@ impl State {
 
     /// The host call that runs does not end well.
     fn refused(&mut self, outcome: Outcome, reason: &dyn std::fmt::Display) {
+        if let Outcome::Denied(by) = outcome {
+            self.denials.add(by, self.host_call, reason);
+        }
         if let Some(trail) = &mut self.trail {
-            trail.refused(outcome, reason.to_string());
+            trail.refused(outcome, &reason.to_string());
         }
     }
 
@@ -362,12 +369,12 @@ impl State {
     /// The guest asks for a socket, or an address.
     pub(super) fn deny_network(&mut self, function: (&'static str, &'static str)) {
         self.asks_for_network(function);
-        self.refused(Outcome::Denied, &"there is no network");
+        self.refused(Outcome::Denied(DeniedBy::Monitor), &"there is no network");
     }
 
     /// What a host call asks for ends the handler.
     fn not_allowed(&mut self, reason: &'static str) -> wasmtime::Error {
-        self.refused(Outcome::Denied, &reason);
+        self.refused(Outcome::Denied(DeniedBy::Monitor), &reason);
         NotAllowed(reason).into()
     }
 

@@ -7,6 +7,7 @@ use wasmtime::component::Resource;
 
 use super::outgoing::body::SharedBody;
 use super::{Fields, IncomingBody, OutgoingBody, TYPES};
+use crate::denials::DeniedBy;
 use crate::monitor::State;
 use crate::monitor::audit::{Argument, Outcome};
 use crate::monitor::bindings::wasi::http::outgoing_handler;
@@ -102,7 +103,7 @@ impl outgoing_handler::Host for State {
         if let Some(options) = options {
             self.release(options)?;
         }
-        self.refused(Outcome::Denied, &NO_NETWORK);
+        self.refused(Outcome::Denied(DeniedBy::Monitor), &NO_NETWORK);
         Ok(Err(ErrorCode::HttpRequestDenied))
     }
 }

@@ -5,6 +5,7 @@ use wasmtime::component::{Accessor, Resource};
 use super::bindings::wasi::http::client;
 use super::bindings::wasi::http::types::ErrorCode;
 use super::{Monitor, Request, ServiceResponse};
+use crate::denials::DeniedBy;
 use crate::monitor::State;
 use crate::monitor::audit::{Argument, Outcome};
 use crate::monitor::http::NO_NETWORK;
@@ -19,7 +20,7 @@ impl client::HostWithStore<State> for Monitor {
         monitor.with(|mut access| {
             let state = access.get();
             state.audit("wasi:http/client", "send", Argument::None);
-            state.refused(Outcome::Denied, &NO_NETWORK);
+            state.refused(Outcome::Denied(DeniedBy::Monitor), &NO_NETWORK);
             let request = state.table.delete(request)?;
             request.close(&mut access)?;
             Ok(Err(ErrorCode::HttpRequestDenied))

@@ -5,6 +5,7 @@ use wasmtime::component::Resource;
 use super::bindings::wasi::http::types::{
     HeaderError, HostFields, HostRequestOptions, RequestOptionsError,
 };
+use crate::denials::DeniedBy;
 use crate::monitor::State;
 use crate::monitor::audit::{Argument, Outcome};
 use crate::monitor::bindings::wasi::http::types::HostFields as Old;
@@ -15,7 +16,7 @@ impl State {
     fn changed_fields<T>(&mut self, changed: Result<T, Wrong>) -> Result<T, HeaderError> {
         changed.map_err(|wrong| {
             let outcome = match wrong {
-                Wrong::TooMany => Outcome::Denied,
+                Wrong::TooMany => Outcome::Denied(DeniedBy::Monitor),
                 Wrong::Syntax | Wrong::Forbidden | Wrong::Immutable => Outcome::Failed,
             };
             self.refused(outcome, &wrong);

@@ -17,6 +17,7 @@ use wasmtime::component::{
 };
 use wasmtime::{AsContextMut as _, StoreContextMut};
 
+use crate::denials::DeniedBy;
 #[cfg(feature = "holes")]
 use crate::holes::Layer;
 use crate::monitor::audit::Outcome;
@@ -78,7 +79,7 @@ impl State {
         Ok(match written {
             Ok(value) => Ok(value),
             Err(StreamError::Quota) => {
-                self.refused(Outcome::Denied, &Denial::Quota);
+                self.refused(Outcome::Denied(DeniedBy::Quota), &Denial::Quota);
                 Err(Errno::DQUOT)
             }
             Err(StreamError::Failed(IoError::Errno(errno))) => {
