@@ -88,7 +88,9 @@ fn answer<T>(reply: oneshot::Sender<anyhow::Result<T>>, work: impl FnOnce() -> a
     }
 }
 
+/// The servers that stay. Where one has ended or failed, both are started again.
 fn started(standing: &mut Option<Standing>) -> anyhow::Result<&mut Standing> {
+    drop(standing.take_if(|servers| !servers.is_usable()));
     match standing {
         Some(servers) => Ok(servers),
         None => Ok(standing.insert(Standing::new()?)),

@@ -5,14 +5,17 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use attacks::lab::{Bench, EXERCISES, Exercise, LAYERS};
 use serde::Deserialize;
 
 /// Bytes of a sheet.
 const MAX_SHEET: u64 = 64 << 10;
 
-/// Predictions by the number of the exercise, from 1 on.
+/// Predictions by the number of the exercise.
+type Predictions = BTreeMap<usize, Answer>;
+
+/// A sheet as it is written, with the numbers as text.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Sheet {
@@ -21,7 +24,10 @@ struct Sheet {
 
 /// What stops the attack of an exercise.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "an answer is one layer, or one for each pool: { thread = \"…\", process = \"…\" }"
+)]
 enum Answer {
     /// In both pools.
     Both(String),
@@ -61,7 +67,7 @@ pub(super) fn grade(path: &Path) -> anyhow::Result<()> {
                 format!("{attack} without {}", without.join(" and "))
             }
         };
-        let Some(answer) = sheet.get(&number.to_string()) else {
+        let Some(answer) = sheet.get(&number) else {
             say(&format!("{number:2}. {named}: no answer"));
             continue;
         };
@@ -83,23 +89,35 @@ pub(super) fn grade(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn read(path: &Path) -> anyhow::Result<BTreeMap<String, Answer>> {
+fn read(path: &Path) -> anyhow::Result<Predictions> {
     let mut text = String::new();
     File::open(path)?.take(MAX_SHEET + 1).read_to_string(&mut text)?;
     ensure!(text.len() as u64 <= MAX_SHEET, "a sheet has at most {MAX_SHEET} bytes");
-    let Sheet { answers } = toml::from_str(&text)?;
-    for (number, answer) in &answers {
-        let known =
-            number.parse::<usize>().is_ok_and(|number| (1..=EXERCISES.len()).contains(&number));
-        ensure!(known, "there is no exercise {number}, but 1 to {}", EXERCISES.len());
+    let Sheet { answers } = parse(&text)?;
+    let mut predictions = Predictions::new();
+    for (key, answer) in answers {
+        // As it is written there: neither 01 nor +1.
+        let number = (1..=EXERCISES.len()).find(|number| number.to_string() == key);
+        let number = number
+            .with_context(|| format!("there is no exercise {key}, but 1 to {}", EXERCISES.len()))?;
         for pool in ["thread", "process"] {
             let layer = answer.on(pool);
             if !LAYERS.contains(&layer) {
                 bail!("{number}: '{layer}' is none of {}", LAYERS.join(", "));
             }
         }
+        predictions.insert(number, answer);
     }
-    Ok(answers)
+    Ok(predictions)
+}
+
+fn parse(text: &str) -> anyhow::Result<Sheet> {
+    toml::from_str(text).map_err(|fault| {
+        // It shows the line, and points at the place in it: it is not for one line.
+        let fault = fault.to_string();
+        let _ = writeln!(std::io::stderr(), "{}", printable::lines(fault.trim_end()));
+        anyhow!("it is no sheet of predictions")
+    })
 }
 
 fn say(line: &str) {

@@ -9,13 +9,13 @@ mod bench;
 mod check;
 pub mod throw_away;
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::{Listener, serve_connections};
@@ -49,8 +49,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         return check::grade(sheet);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let wanted = SocketAddr::from((Ipv4Addr::LOCALHOST, options.port));
-    let listener = Listener::bind_for("--port", &AdminAddress::Tcp(wanted))?;
+    let listener = listen(options.port)?;
     let url = format!("http://{}/", listener.address());
     let bench = Bench::start()?;
     let api = Arc::new(Api::new(bench.jobs()));
@@ -78,6 +77,20 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Binds the port of the page. Where another program has it, the error says what to do.
+fn listen(port: u16) -> anyhow::Result<Listener> {
+    let wanted = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    Listener::bind_for("--port", &AdminAddress::Tcp(wanted)).map_err(|error| {
+        let cause = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        match cause {
+            Some(io::ErrorKind::AddrInUse) => anyhow!(
+                "{error:#}; `ss -ltnp sport = :{port}` says by whom; --port chooses another, and 0 a free one"
+            ),
+            _ => error,
+        }
+    })
+}
+
 /// Shows the page, where there is a screen and a program for it. Who has none reads the address.
 fn open_browser(url: &str) {
     let has_screen =
@@ -87,5 +100,21 @@ fn open_browser(url: &str) {
         command.arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         // It may last as long as the browser.
         std::thread::spawn(move || command.status());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_taken_is_told_of_with_what_to_do() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bound");
+        let port = taken.local_addr().expect("an address").port();
+        let said = listen(port).err().expect("it is taken").to_string();
+        assert!(said.starts_with(&format!("--port 127.0.0.1:{port}: ")), "{said}");
+        assert!(said.contains("ss -ltnp") && said.contains("--port chooses another"), "{said}");
     }
 }

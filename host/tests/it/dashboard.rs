@@ -6,17 +6,18 @@ use std::io::Write as _;
 use rustix::process::Signal;
 
 use crate::components;
+use crate::documents::root;
 use crate::support::{Browser, Client, Operator, Server, eventually, for_each_pool, skip};
 
-const ADMIN: [&str; 2] = ["--admin", "127.0.0.1:0"];
+pub const ADMIN: [&str; 2] = ["--admin", "127.0.0.1:0"];
 
 /// A handler that answers everything with this status.
-fn status(status: u16) -> String {
+pub fn status(status: u16) -> String {
     components::answer(&format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n"))
 }
 
 /// Opens the dashboard, and waits until the state and events are there.
-fn open(browser: &Browser, operator: &Operator) {
+pub fn open(browser: &Browser, operator: &Operator) {
     browser.open(&format!("http://{}/", operator.authority()));
     eventually("the state is shown", || browser.text().contains(" pool: "));
     let is_open = "return events !== null && events.readyState === EventSource.OPEN";
@@ -34,7 +35,7 @@ fn count(browser: &Browser, selector: &str) -> u64 {
     browser.eval(&script).as_u64().unwrap()
 }
 
-fn shows(browser: &Browser, selector: &str, text: &str) {
+pub fn shows(browser: &Browser, selector: &str, text: &str) {
     eventually(text, || text_of(browser, selector).contains(text));
 }
 
@@ -133,7 +134,8 @@ fn a_person_sees_which_pool_it_is_and_why_a_request_waits(pool: &str) {
     assert_eq!(browser.eval(is_narrow), true, "nothing is cut off");
     assert_eq!(browser.complaints(), [] as [serde_json::Value; 0]);
     server.signal(Signal::KILL);
-    shows(&browser, "#why", "The server does not answer.");
+    shows(&browser, "#why", "The server does not answer. What is below is of ");
+    assert_eq!(browser.eval("return document.body.className"), "gone", "what it shows is dimmed");
 }
 
 for_each_pool!(stops_and_swaps_are_shown_and_the_controls_work);
@@ -142,6 +144,7 @@ fn stops_and_swaps_are_shown_and_the_controls_work(pool: &str) {
     let mut server = Server::with_handler(pool, &components::trap(), &ADMIN);
     let operator = server.operator();
     open(&browser, &operator);
+    shows(&browser, "#no-stops", "None since the server was started.");
     let hostile = "/<img/src=x/onerror=document.title='taken'>";
     server.get(hostile);
     server.get("/%3Cscript%3E");
@@ -173,6 +176,8 @@ fn stops_and_swaps_are_shown_and_the_controls_work(pool: &str) {
 
     browser.click("#reload");
     shows(&browser, "#reloaded", "1 unchanged");
+    // Who pressed it by keyboard goes on from there, although it was disabled meanwhile.
+    browser.until("the focus is where it was", "document.activeElement.id === 'reload'");
     fs::write(server.handler(), wat::parse_str(status(202)).unwrap()).unwrap();
     browser.click("#reload");
     shows(&browser, "#reloaded", "1 swapped");
@@ -186,6 +191,98 @@ fn stops_and_swaps_are_shown_and_the_controls_work(pool: &str) {
     let is_known = |complaint: &serde_json::Value| complaint["message"].to_string().contains("422");
     let complaints = browser.complaints();
     assert!(complaints.iter().all(is_known), "{complaints:?}");
+}
+
+for_each_pool!(what_was_denied_is_shown_and_what_was_before_the_page_was_opened);
+fn what_was_denied_is_shown_and_what_was_before_the_page_was_opened(pool: &str) {
+    let Some(browser) = Browser::start() else { return skip(pool, "chromedriver") };
+    let hostile = root().join("handlers/hostile.wasm");
+    let options = ["--handler", hostile.to_str().unwrap(), "--quota", "1MiB"];
+    let mut server = Server::start(pool, &[&ADMIN[..], &options].concat());
+    let operator = server.operator();
+    assert_eq!(server.get("/dotdot").status, 200);
+    assert_eq!(server.get("/unreachable").status, 500);
+    open(&browser, &operator);
+    let has_rows = |rows: u64| eventually("the rows", || count(&browser, "#stops tr") == rows);
+    let newest_has = |layer: &str| {
+        eventually(layer, || text_of(&browser, "#stops tr:first-child td:nth-child(4)") == layer);
+    };
+    has_rows(2);
+    newest_has("wasm");
+    assert_eq!(text_of(&browser, "#stops tr.denied td:nth-child(4)"), "monitor");
+    shows(&browser, "#stops tr.denied", "denied, the call went on: wasi:filesystem/types ");
+    shows(&browser, "#stops tr.denied", "the path leads out of the directory");
+    let title = "return document.querySelector('#stops tr.denied td').title";
+    assert!(browser.eval(title).as_str().unwrap().ends_with("Z (UTC)"), "{pool}");
+    assert_eq!(count(&browser, "#log tr"), 0, "requests before it was opened are not kept");
+
+    assert_eq!(server.get("/fill").status, 200);
+    newest_has("quota");
+    shows(&browser, "article .facts", "host call");
+    shows(&browser, "article .facts", ", quota ");
+    assert_eq!(server.get("/ok").status, 200);
+    shows(&browser, "#log", "/ok");
+    browser.click("#stopped");
+    eventually("stopped or denied only", || !text_of(&browser, "#log").contains("/ok"));
+    shows(&browser, "#log tr.denied", "denied: wasi:");
+
+    // What is told again is not shown twice.
+    has_rows(3);
+    open(&browser, &operator);
+    has_rows(3);
+    browser.click("#pause");
+    browser.click("#pause");
+    browser.until("events come", "events.readyState === EventSource.OPEN");
+    assert_eq!(server.get("/dotdot").status, 200);
+    newest_has("monitor");
+    has_rows(4);
+    // A long target does not make its row long.
+    let long = format!("/{}", "long-".repeat(90));
+    assert_eq!(server.get(&long).status, 404);
+    shows(&browser, "#log tr:first-child", "long-long-");
+    let row = "const row = document.querySelector('#log tr');
+        return [row.offsetHeight < 100, row.children[3].title]";
+    assert_eq!(browser.eval(row), serde_json::json!([true, format!("GET {long}")]));
+
+    // Another server at this address has a history of its own.
+    let mut other = operator.json("/status", 200);
+    other["started_at"] = 1.into();
+    let script =
+        format!("const last = events; draw({other}); return [last.readyState, last === events]");
+    assert_eq!(browser.eval(&script), serde_json::json!([2, false]));
+    browser.until("events come", "events.readyState === EventSource.OPEN");
+    has_rows(4);
+    assert_eq!(browser.complaints(), [] as [serde_json::Value; 0]);
+}
+
+#[test]
+fn curves_have_names_a_legend_and_gaps() {
+    let Some(browser) = Browser::start() else { return skip("thread", "chromedriver") };
+    let mut server = Server::with_handler("thread", &status(200), &ADMIN);
+    let operator = server.operator();
+    open(&browser, &operator);
+    assert_eq!(server.get("/").status, 200);
+    for (figure, name) in [
+        ("rate", "Requests a second: "),
+        ("latency", "Time in the handler, without waiting: "),
+        ("waiting", "Requests that wait: 0 now, 0 at most"),
+    ] {
+        let label =
+            format!("return document.querySelector('#{figure} svg').getAttribute('aria-label')");
+        eventually(name, || {
+            let label = browser.eval(&label).as_str().unwrap_or_default().to_owned();
+            label.starts_with(name) && label.contains(" at most")
+        });
+    }
+    // Of a second in which no call ended the scale is that of those before.
+    shows(&browser, "#latency .now", "no call ended in this second; ");
+    assert_ne!(text_of(&browser, "#latency .top"), "");
+    assert_eq!(text_of(&browser, "#latency .keys"), "median 99th percentile");
+    let curve = "const line = document.createElement('p');
+        drawCurve(line, [1, 2, null, 3, null, 4, 4], 4);
+        return line.getAttribute('d')";
+    let expected = "M113 29.50L114 20.00M115.5 10.50h1M118 1.00L119 1.00";
+    assert_eq!(browser.eval(curve), expected);
 }
 
 #[test]
@@ -252,54 +349,6 @@ fn a_flood_is_sampled_and_what_comes_later_is_shown(pool: &str) {
     assert!(count(&browser, "#log tr") <= 200);
     shows(&browser, "article .facts", "20,0");
     assert_eq!(browser.complaints(), [] as [serde_json::Value; 0]);
-}
-
-#[test]
-fn each_reason_to_wait_has_its_sentence() {
-    let Some(browser) = Browser::start() else { return skip("thread", "chromedriver") };
-    let mut server = Server::with_handler("thread", &status(200), &ADMIN);
-    let operator = server.operator();
-    open(&browser, &operator);
-    let calm = operator.json("/status", 200);
-    let waits = |count: u64| ("/handlers/0/queue/waiting", count.into());
-    let state = |worker: usize| format!("/handlers/0/workers/all/{worker}/state");
-    let states = [0, 1, 2].map(state);
-    let all = |state: &'static str| states.each_ref().map(|path| (path.as_str(), state.into()));
-    let client = serde_json::json!([{ "client": "10.0.0.1", "waiting": 507 }]);
-    let share = ("/handlers/0/queue/shares/limit", 507.into());
-    let largest = ("/handlers/0/queue/shares/largest", client);
-    let with = |state, more: &[(&'static str, serde_json::Value)]| [&all(state), more].concat();
-    for (changes, expected) in [
-        (vec![], "No request waits. All 3 workers are idle."),
-        (vec![(states[1].as_str(), "running".into())], "1 of 3 workers is busy."),
-        (vec![waits(2)], "for a moment: short calls stay on as many workers as there are"),
-        (
-            vec![waits(2), ("/handlers/0/queue/shares/most_held", 1000.into())],
-            "one address has all the workers that it may have (--client-share)",
-        ),
-        (with("starting", &[waits(1)]), "1 request waits for /: its workers are being started."),
-        (with("running", &[waits(1024)]), "The queue is full (--queue): more get a 503."),
-        (
-            with("running", &[waits(600), share, largest]),
-            "10.0.0.1 has its whole share of the queue (--client-share)",
-        ),
-        (vec![("/connections/open", 1_000_000.into())], "connections are open (--max-connections)"),
-        (
-            vec![("/requests/refused/memory", 5.into())],
-            "5 requests got a 503 for want of room (--max-buffered).",
-        ),
-        (
-            vec![("/ready", false.into()), ("/reasons", serde_json::json!(["it is over"]))],
-            "No request is served: it is over.",
-        ),
-    ] {
-        let mut changed = calm.clone();
-        for (path, value) in changes {
-            *changed.pointer_mut(path).expect(path) = value;
-        }
-        let text = browser.eval(&format!("return explain({changed}, {calm}).text"));
-        assert!(text.as_str().unwrap().contains(expected), "{text} and not {expected}");
-    }
 }
 
 /// The relative luminance of a colour such as `#1b1f27` (WCAG 2.2).

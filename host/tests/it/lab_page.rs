@@ -3,10 +3,11 @@
 use std::fs;
 
 use attacks::lab::EXERCISES;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::lab::Lab;
-use crate::support::{Browser, eventually, skip};
+use crate::lab::{Lab, has_ended};
+use crate::support::{Browser, eventually, kill, skip};
 
 fn text_of(browser: &Browser, selector: &str) -> String {
     let script = format!("return document.querySelector({selector:?})?.innerText ?? ''");
@@ -69,8 +70,17 @@ fn every_control_of_the_laboratory_works() {
     shows(&browser, "article:nth-child(1) .ended", "kernel: landlock");
     shows(&browser, "article:nth-child(1) .missing", "monitor (no paths)");
     shows(&browser, "article:nth-child(1) table", "EACCES");
+    shows(&browser, "article:nth-child(1) thead", "Path");
+    shows(&browser, "article:nth-child(1) tbody", "swap/secret");
     shows(&browser, "article:nth-child(1) .facts", "in the median");
     shows(&browser, "#why", "The monitor now follows the link.");
+
+    // Of two layers only a part can be taken away, and this is said.
+    shows(&browser, "#layers", "a path with .. is still refused");
+    shows(&browser, "#layers", "compiled code that loops is still ended");
+    let described = "return document.getElementById(
+        document.getElementById('without-deadline').getAttribute('aria-describedby')).innerText";
+    assert!(browser.eval(described).as_str().unwrap().contains("host calls"));
 
     // Every layer can be taken away, and put back.
     for layer in ["paths", "quota", "deadline", "landlock", "seccomp"] {
@@ -85,6 +95,14 @@ fn every_control_of_the_laboratory_works() {
     shows(&browser, "#state", "Thread pool: wasm. Process pool: wasm.");
     assert_eq!(text_of(&browser, "#why"), "", "it is no exercise");
 
+    // Native code meets neither instance nor monitor, and a server that died answers nobody.
+    choose(&browser, "exercise", "17");
+    browser.click("#run");
+    shows(&browser, "#state", "native-die was tried. Thread pool: nothing.");
+    shows(&browser, "article:nth-child(1) .unmet", "instance: not met");
+    shows(&browser, "article:nth-child(1) .ended", "response: none came");
+    shows(&browser, "article:nth-child(2) .ended", "worker: worker replaced");
+
     // Servers that stay, and their dashboards.
     choose(&browser, "attack", "grow");
     browser.click("#send");
@@ -92,14 +110,27 @@ fn every_control_of_the_laboratory_works() {
     browser.click("#watch");
     shows(&browser, "#live-state", "Both serve.");
     shows(&browser, "#dashboards li:nth-child(2)", "Process pool: dashboard");
-    let dashboards = "return [...document.querySelectorAll('#dashboards a')].map((a) => a.href)";
-    let dashboards = browser.eval(dashboards);
+    let links = "return [...document.querySelectorAll('#dashboards a')].map((a) => a.href)";
+    let dashboards = browser.eval(links);
     assert_eq!(dashboards.as_array().unwrap().len(), 2);
+
+    // One of them ends, and makes room for another.
+    let servers = lab.servers();
+    kill(servers[0], Signal::KILL);
+    eventually("it ends", || has_ended(servers[0]));
+    browser.click("#send");
+    shows(&browser, "#live-state", "Thread pool: ceiling");
+    shows(&browser, "#live-state", "One had ended, and both were started again.");
+    let again = browser.eval(links);
+    assert_ne!(again, dashboards);
+    let dashboards = again;
 
     // The editor: a fault, a swap, and back.
     browser.type_into("#text", ")");
     browser.click("#swap");
     shows(&browser, "#swap-state.error", "extra tokens");
+    let text = text_of(&browser, "#swap-state");
+    assert!(text.lines().count() > 3 && text.contains("\n      |"), "as it was written: {text}");
     browser.click("#reset");
     browser.click("#swap");
     shows(&browser, "#swap-state", "Both servers were told.");

@@ -15,6 +15,7 @@ mod client;
 mod components;
 mod crowd;
 mod dashboard;
+mod dashboard_sentences;
 mod demo;
 mod directory;
 mod documents;
@@ -35,6 +36,8 @@ mod kubelet;
 mod lab;
 #[cfg(feature = "demo")]
 mod lab_page;
+#[cfg(feature = "demo")]
+mod lab_sheet;
 mod large_bodies;
 mod large_files;
 mod layers;

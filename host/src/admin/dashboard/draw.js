@@ -24,20 +24,35 @@ function children(parent, count, makeOne) {
   return parent.children;
 }
 
-// Rows of a table, each of as many cells, with these texts.
+// Characters from which on a text may be clipped, and so is in its title, too.
+const LONG = 60;
+
+function setTitle(node, title) {
+  if (node.title !== title) node.title = title;
+}
+
+// A cell with what others wrote, of whatever length.
+function long(text) {
+  return { text, className: 'long', title: text.length < LONG ? '' : text };
+}
+
+// Rows of a table, each of as many cells: texts, or texts with a class and a title.
 function drawRows(body, rows) {
   const columns = rows.length > 0 ? rows[0].cells.length : 0;
   const nodes = children(body, rows.length, () => {
     const row = make('tr');
     for (let at = 0; at < columns; at += 1) row.append(make('td'));
+    for (const cell of row.children) cell.append(make('span'));
     return row;
   });
   rows.forEach((row, at) => {
     setClass(nodes[at], row.className ?? '');
     row.cells.forEach((cell, column) => {
       const node = nodes[at].children[column];
-      setText(node, cell.text ?? cell);
-      if (cell.className) setClass(node, cell.className);
+      const { text, className = '', title = '' } = typeof cell === 'string' ? { text: cell } : cell;
+      setText(node.firstElementChild, text);
+      setClass(node, className);
+      setTitle(node, title);
     });
   });
 }
@@ -60,13 +75,27 @@ function drawFacts(list, facts) {
   });
 }
 
-// A curve of the last values, the newest at the right; a value that is null is a gap that is closed.
+// A curve of the last values, the newest at the right. Where a value is null there is a gap, and one between two gaps is a
+// line of its own, a second long.
 function drawCurve(line, values, most) {
-  const points = [];
-  values.forEach((value, at) => {
-    if (value !== null) points.push(`${SECONDS - values.length + at},${(39 - 38 * value / (most || 1)).toFixed(2)}`);
+  const isGap = at => (values[at] ?? null) === null;
+  const parts = values.map((value, at) => {
+    if (isGap(at)) return '';
+    const [x, y] = [SECONDS - values.length + at, (39 - 38 * value / (most || 1)).toFixed(2)];
+    if (!isGap(at - 1)) return `L${x} ${y}`;
+    return isGap(at + 1) ? `M${x - 0.5} ${y}h1` : `M${x} ${y}`;
   });
-  line.setAttribute('points', points.join(' '));
+  line.setAttribute('d', parts.join(''));
+}
+
+// A figure: what it shows now in words, the most that it has shown in words and as a number, and its curves.
+function drawFigure(id, now, top, most, ...curves) {
+  const figure = byId(id);
+  const part = name => figure.querySelector(name);
+  setText(part('.now'), now);
+  setText(part('.top'), most > 0 ? top : '');
+  part('svg').setAttribute('aria-label', `${part('.title').textContent}: ${now}`);
+  curves.forEach((values, at) => drawCurve(part('svg').children[at], values, most));
 }
 
 function drawCell(cell, worker, handler, status) {
@@ -83,7 +112,7 @@ function drawCell(cell, worker, handler, status) {
   const asked = isRunning ? `${worker.method} ${worker.target}` : '';
   setText(call, isRunning ? `#${worker.request}${behind}, ${worker.client}` : '');
   setText(target, asked);
-  target.title = asked;
+  setTitle(target, asked);
   const isProcess = worker.pid !== undefined;
   setText(process, isProcess ? `pid ${worker.pid}, ${bytes(worker.resident_bytes)}` : '');
   part.style.width = `${100 * share}%`;
@@ -133,6 +162,17 @@ function directoryFact({ bytes: held, limit_bytes: limit, entries, limit_entries
   return { term: 'Directory', text, value: Math.max(held / limit, entries / most), limit: 1 };
 }
 
+// What there is some of, and how much.
+function countsText(counts) {
+  const some = Object.entries(counts).filter(([, count]) => count > 0);
+  return some.map(([name, count]) => `${name} ${number(count)}`).join(', ');
+}
+
+function deniedText(denied) {
+  const count = Object.values(denied).reduce((a, b) => a + b, 0);
+  return count === 0 ? 'nothing yet' : `${several(count, 'host call')}: ${countsText(denied)}`;
+}
+
 function drawHandler(article, handler, status) {
   const part = name => article.querySelector(`.${name}`);
   const isThread = status.pool === 'thread';
@@ -142,7 +182,7 @@ function drawHandler(article, handler, status) {
   const { generation, workers, queue } = handler;
   const since = new Date(1000 * generation.swapped_at);
   const age = time(Math.max(0, status.started_at + status.uptime_seconds - generation.swapped_at));
-  const which = `Generation ${generation.number}, ${handler.digest}, since ${clock(since)} (${age})`;
+  const which = `Generation ${generation.number}, ${handler.digest}, since ${clock(since)} UTC (${age})`;
   setText(part('generation'), `${which}; sandbox ${handler.sandbox}`);
   const states = byState(workers.all);
   const counts = `${number(states.running)} busy, ${number(states.idle)} idle, ${number(workers.limit)} at most`;
@@ -151,14 +191,13 @@ function drawHandler(article, handler, status) {
     : `Each in a process of its own: ${counts}`);
   const cells = children(part('workers'), workers.all.length, () => make('li'));
   workers.all.forEach((worker, at) => drawCell(cells[at], worker, handler, status));
-  const stopped = Object.entries(handler.stopped).filter(([, count]) => count > 0)
-    .map(([layer, count]) => `${layer} ${number(count)}`).join(', ');
   drawFacts(part('facts'), [
     { term: 'Queue', text: queueText(queue), value: queue.waiting, limit: queue.limit },
     memoryFact(handler, status),
     directoryFact(handler.directory),
     { term: 'Requests', text: number(handler.requests) },
-    { term: 'Stopped by', text: stopped || 'nothing yet' },
+    { term: 'Stopped by', text: countsText(handler.stopped) || 'nothing yet' },
+    { term: 'Denied', text: deniedText(handler.denied) },
   ]);
 }
 
@@ -166,8 +205,7 @@ function drawServer(status, before) {
   const { connections, memory, requests, process, code_cache: cache, swaps } = status;
   const elapsed = before ? status.uptime_seconds - before.uptime_seconds : 0;
   const cpu = elapsed > 0 ? (process.cpu_seconds - before.process.cpu_seconds) / elapsed : 0;
-  const refused = Object.entries(requests.refused).filter(([, count]) => count > 0)
-    .map(([reason, count]) => `${reason} ${number(count)}`).join(', ');
+  const refused = countsText(requests.refused);
   const total = `${number(requests.total)}, ${number(requests.active)} under way`;
   const left = `${number(requests.abandoned)} left by their clients`;
   const percent = Math.round(100 * cpu);
@@ -184,10 +222,10 @@ function drawServer(status, before) {
   ]);
 }
 
-// The time of day, to the second or to the millisecond.
+// The time of day in UTC, as the log has it, to the second or to the millisecond; with the day unless that is today.
 function clock(date, isExact = false) {
-  const two = value => String(value).padStart(2, '0');
-  const text = [date.getHours(), date.getMinutes(), date.getSeconds()].map(two).join(':');
-  return isExact ? `${text}.${String(date.getMilliseconds()).padStart(3, '0')}` : text;
+  const [day, rest] = date.toISOString().split('T');
+  const text = rest.slice(0, isExact ? 12 : 8);
+  return day === new Date().toISOString().slice(0, day.length) ? text : `${day} ${text}`;
 }
 

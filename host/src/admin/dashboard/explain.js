@@ -93,32 +93,47 @@ function whyAtHandler(handler) {
   return { kind, text: said.join(' '), warns: states.idle === 0 };
 }
 
-// What must be refused, between two states; `before` may be null.
+// Why requests got a 503, by the reason that the state has for it.
+const REFUSED = {
+  queue: ': the queue was full (--queue)',
+  share: ': one client had its whole share of the queue (--client-share)',
+  memory: ' for want of room (--max-buffered)',
+  spool: ' for want of room (--max-spooled)',
+  draining: ': the server is shutting down',
+};
+
+// What was refused between two states; `before` may be null.
 function refusals(status, before) {
-  const options = { queue: null, memory: '--max-buffered', spool: '--max-spooled', draining: null };
   const said = [];
-  for (const [reason, option] of Object.entries(options)) {
-    const more = before ? status.requests.refused[reason] - before.requests.refused[reason] : 0;
-    if (more > 0 && option) said.push(`${several(more, 'request')} got a 503 for want of room (${option}).`);
+  for (const [reason, count] of Object.entries(status.requests.refused)) {
+    const more = before ? count - (before.requests.refused[reason] ?? 0) : 0;
+    if (more > 0) said.push({ reason, text: `${several(more, 'request')} got a 503${REFUSED[reason] ?? ` (${reason})`}.` });
   }
   return said;
 }
 
+// What becomes of requests while the server is not ready. Only before it serves and while it ends are new ones not served.
+function whileUnready({ reasons, requests }) {
+  if (reasons.includes('the server is starting')) return 'No request is served yet.';
+  if (!reasons.includes('the server is shutting down')) return 'It still serves what comes.';
+  if (requests.active === 0) return 'No request is served.';
+  return `No new request is served; ${several(requests.active, 'request')} ${are(requests.active)} being finished.`;
+}
+
 // The sentence at the top: why a request waits, or that none does. `kind` is the same while it is about the same.
 function explain(status, before) {
-  if (!status.ready) {
-    return { kind: 'unready', text: `No request is served: ${status.reasons.join(', ')}.`, fails: true };
-  }
+  const unready = status.ready ? [] : [`The server is not ready: ${status.reasons.join(', ')}. ${whileUnready(status)}`];
   const waits = status.handlers.map(whyAtHandler).filter(why => why !== null);
   const refused = refusals(status, before);
   const { connections } = status;
   if (connections.open >= connections.limit) {
-    refused.push(`All ${number(connections.limit)} connections are open (--max-connections): others wait.`);
+    const text = `All ${number(connections.limit)} connections are open (--max-connections): others wait.`;
+    refused.push({ reason: 'connections', text });
   }
-  if (waits.length > 0 || refused.length > 0) {
-    const text = [...waits.slice(0, 3).map(why => why.text), ...refused].join(' ');
-    const kind = [...waits.map(why => why.kind), refused.length].join(';');
-    return { kind, text, warns: refused.length > 0 || waits.some(why => why.warns) };
+  if (unready.length > 0 || waits.length > 0 || refused.length > 0) {
+    const text = [...unready, ...[...waits.slice(0, 3), ...refused].map(why => why.text)].join(' ');
+    const kind = [...status.reasons, ...waits.map(why => why.kind), ...refused.map(why => why.reason)].join(';');
+    return { kind, text, fails: !status.ready, warns: refused.length > 0 || waits.some(why => why.warns) };
   }
   const states = byState(status.handlers.flatMap(handler => handler.workers.all));
   const all = states.idle + states.running;

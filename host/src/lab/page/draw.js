@@ -20,24 +20,39 @@ function option(value, text) {
 
 const pools = { thread: "Thread pool", process: "Process pool" };
 
-const milliseconds = (number) => number == null ? "none" : `${number < 10 ? number.toFixed(1) : Math.round(number)} ms`;
+/** A time that was measured to a part of a millisecond. */
+const milliseconds = (number) => `${number < 10 ? number.toFixed(1) : Math.round(number)} ms`;
+
+/** A time that was counted in whole milliseconds. */
+const wholeMilliseconds = (number) => number === 0 ? "less than 1 ms" : `${number} ms`;
 
 /** What is taken away, in words. */
 const without = (layers) => layers.length ? ` without ${layers.join(" and ")}` : "";
 
 /** Where on its way each missing layer would have been. */
-const stepOfLayer = { paths: "monitor", quota: "monitor", deadline: "worker", landlock: "kernel", seccomp: "kernel" };
+const stepOfLayer = { paths: "monitor", quota: "monitor", deadline: "monitor", landlock: "kernel", seccomp: "kernel" };
 
-/** The steps that a request went through, and where it ended. */
+/** What goes where a layer is only partly taken away. */
+const partOfLayer = {
+  paths: "only the check of symbolic links: a path with .. is still refused",
+  deadline: "only the look at the clock in host calls: compiled code that loops is still ended",
+};
+
+/** The steps that a request passed, and where it ended. Without an answer the last one is its end. */
 function drawWay(list, steps, outcome, missing) {
-  const end = outcome.step ? steps.indexOf(outcome.step) : steps.length;
+  const end = outcome.step ?? (outcome.passed.includes(steps.at(-1)) ? null : steps.at(-1));
+  const isBehindEnd = (at) => end !== null && at > steps.indexOf(end);
   steps.forEach((step, at) => {
     const item = element("li", step);
-    if (at < end) item.classList.add("passed");
-    if (at === end) {
+    if (step === end) {
       item.classList.add("ended");
-      item.textContent = `${step}: ${outcome.layer}`;
+      item.textContent = `${step}: ${outcome.step ? outcome.layer : "none came"}`;
       item.setAttribute("aria-current", "step");
+    } else if (outcome.passed.includes(step)) {
+      item.classList.add("passed");
+    } else if (!isBehindEnd(at)) {
+      item.classList.add("unmet");
+      item.textContent = `${step}: not met`;
     }
     const lacks = missing.filter((layer) => stepOfLayer[layer] === step);
     if (lacks.length) {
@@ -59,31 +74,40 @@ function drawOutcome(outcome, predicted, steps, missing) {
   const card = byId("outcome").content.cloneNode(true);
   const find = (selector) => card.querySelector(selector);
   const isRight = predicted === outcome.layer;
-  const ended = outcome.layer === "nothing" ? "nothing stopped it" : `stopped by: ${outcome.layer}`;
+  const unstopped = { nothing: "nothing stopped it", "not applicable": "there is nothing to attack" };
+  const ended = unstopped[outcome.layer] ?? `stopped by: ${outcome.layer}`;
   find(".pool").textContent = `${pools[outcome.pool]}:`;
   find(".verdict").textContent = predicted === "" ? ended : `${ended}. ${isRight ? "As predicted" : `Predicted: ${predicted}`}`;
   if (predicted !== "") find(".verdict").classList.add(isRight ? "right" : "wrong");
   drawWay(find(".way"), steps, outcome, missing);
   find(".got").textContent = outcome.got;
   const { answered, median, slowest, unserved } = outcome.others;
-  const times = `${milliseconds(median)} in the median, ${milliseconds(slowest)} at most`;
+  const served = answered === 0 ? "none answered"
+    : `${answered} answered, ${milliseconds(median)} in the median, ${milliseconds(slowest)} at most`;
   drawFacts(find(".facts"), [
-    ["Took", milliseconds(outcome.milliseconds)],
-    ["Other clients", `${answered} answered, ${times}${unserved ? `; ${unserved}` : ""}`],
+    ["Took", wholeMilliseconds(outcome.milliseconds)],
+    ["Other clients", unserved ? `${served}; ${unserved}` : served],
     ["The server", outcome.lives ? "lives" : "died"],
     ["Outside", outcome.changed_outside ? "a file outside the directory has changed" : "unchanged"],
     ["Workers have", outcome.sandbox],
     ["Evidence", outcome.observed.join("; ")],
   ]);
-  if (outcome.audit.length) {
-    find(".scroll").hidden = false;
-    for (const call of outcome.audit) {
-      const row = document.createElement("tr");
-      row.append(element("td", call.function), element("td", call.outcome), element("td", call.reason));
-      find("tbody").append(row);
-    }
-  }
+  drawAudit(find(".scroll"), outcome.audit);
   return card;
+}
+
+/** Host calls that did not end well, with their paths where one has any. */
+function drawAudit(region, calls) {
+  region.hidden = calls.length === 0;
+  const hasPath = calls.some(({ path }) => path !== null);
+  region.querySelector(".path").hidden = !hasPath;
+  for (const { function: name, path, other_path: other, outcome, reason } of calls) {
+    const row = document.createElement("tr");
+    const paths = [path, other].filter((part) => part !== null).join(" → ");
+    row.append(element("td", name), element("td", outcome), element("td", reason));
+    if (hasPath) row.firstElementChild.after(element("td", paths, "path"));
+    region.querySelector("tbody").append(row);
+  }
 }
 
 /** Where a server is watched. */
@@ -101,7 +125,7 @@ function drawSwap(swap) {
   const facts = element("dl", "", "facts");
   drawFacts(facts, [
     ["The server", swap.said],
-    ["Then GET /edited", `${swap.status ?? "no answer"}, ${milliseconds(swap.milliseconds)}`],
+    ["Then GET /edited", `${swap.status ?? "no answer"}, ${wholeMilliseconds(swap.milliseconds)}`],
     ["Stopped by", swap.stopped_by ?? ""],
     ["Body", swap.body],
   ]);

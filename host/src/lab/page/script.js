@@ -70,13 +70,21 @@ async function attack() {
   }
 }
 
-/** Starts the servers that stay, unless they run, and shows where they are watched. */
+/** Has the servers that stay started, unless both run, and shows where they are watched. Says whether others had run before. */
+async function start() {
+  const { dashboards } = await ask("watch", {});
+  const links = dashboards.map(drawDashboard);
+  const addresses = (items) => [...items].map((item) => item.firstElementChild.href).join();
+  const shown = addresses(byId("dashboards").children);
+  if (shown === addresses(links)) return "";
+  byId("dashboards").replaceChildren(...links);
+  return shown && " One had ended, and both were started again.";
+}
+
 async function watch() {
   say("live-state", "Two servers are started …");
   try {
-    const { dashboards } = await ask("watch", {});
-    byId("dashboards").replaceChildren(...dashboards.map(drawDashboard));
-    say("live-state", "Both serve.");
+    say("live-state", `Both serve.${await start()}`);
   } catch (error) {
     say("live-state", `They were not started: ${error.message}`, true);
   }
@@ -84,23 +92,24 @@ async function watch() {
 
 async function send() {
   const attack = byId("attack").value;
-  if (!byId("dashboards").children.length) await watch();
   say("live-state", `${attack} is sent …`);
   try {
+    const restarted = await start();
     const { sent } = await ask("send", { attack });
-    const ends = sent.map(({ pool, layer, milliseconds: took }) => `${pools[pool]}: ${layer}, ${milliseconds(took)}`).join(". ");
-    say("live-state", `${attack} was sent. ${ends}.`);
+    const ends = sent.map(({ pool, layer, milliseconds: took }) => `${pools[pool]}: ${layer}, ${wholeMilliseconds(took)}`).join(". ");
+    say("live-state", `${attack} was sent. ${ends}.${restarted}`);
   } catch (error) {
-    say("live-state", `${attack} was not sent: ${error.message}`, true);
+    say("live-state", `${attack} came to nothing: ${error.message}`, true);
   }
 }
 
 async function swap() {
   say("swap-state", "It is compiled …");
   try {
+    const restarted = await start();
     const { swaps } = await ask("handler", { text: byId("text").value });
     byId("swaps").replaceChildren(...swaps.map(drawSwap));
-    say("swap-state", "Both servers were told.");
+    say("swap-state", `Both servers were told.${restarted}`);
   } catch (error) {
     byId("swaps").replaceChildren();
     say("swap-state", error.message, true);
@@ -114,11 +123,19 @@ function fill() {
     byId(`predict-${pool}`).append(option("", "no prediction"), ...catalogue.layers.map((layer) => option(layer, layer)));
   }
   for (const layer of catalogue.removable) {
-    const [label, box] = [element("label", ""), document.createElement("input")];
+    const [item, label, box] = ["li", "label", "input"].map((name) => element(name, ""));
     Object.assign(box, { type: "checkbox", value: layer, id: `without-${layer}` });
     box.addEventListener("change", findExercise);
     label.append(box, ` ${layer}`);
-    byId("layers").append(label);
+    item.append(label);
+    const part = partOfLayer[layer];
+    if (part) {
+      const hint = element("small", part);
+      hint.id = `part-of-${layer}`;
+      box.setAttribute("aria-describedby", hint.id);
+      item.append(" ", hint);
+    }
+    byId("layers").append(item);
   }
   byId("text").value = catalogue.example;
   byId("exercise").value = 0;

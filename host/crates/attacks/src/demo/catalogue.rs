@@ -84,7 +84,7 @@ const fn shown_by(mut attack: Attack, sign: &'static str) -> Attack {
 }
 
 /// How the monitor ends a host call that would sleep for too long.
-const SLEPT: &str = "the deadline of the handler call passed in a host call";
+pub(crate) const SLEPT: &str = "the deadline of the handler call passed in a host call";
 
 /// The same of a task.
 const WAITED: &str = "the deadline of the handler call passed while it waited";

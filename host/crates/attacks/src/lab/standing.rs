@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use serde::Serialize;
 
 use super::trial::{find, layer};
-use crate::demo::attack::{Attack, Kind, On, Way};
+use crate::demo::attack::{Attack, Got, Kind, On, Way};
 use crate::demo::server::{Server, get, throw_away};
 use crate::demo::surroundings::Surroundings;
 use crate::demo::verdict::judge;
@@ -48,7 +48,11 @@ pub const EXAMPLE: &str = r#";; A handler of bytes: handle(request) -> response.
 const PREFIX: &str = "edited";
 
 /// A server of each pool.
-pub struct Standing([Watched; 2]);
+pub struct Standing {
+    watched: [Watched; 2],
+    /// One of them did not do what it was asked for.
+    has_failed: bool,
+}
 
 /// A server, and all that is around it.
 struct Watched {
@@ -102,35 +106,47 @@ impl Standing {
     /// # Errors
     /// When they cannot be started.
     pub fn new() -> anyhow::Result<Self> {
-        Ok(Self([Watched::start("thread")?, Watched::start("process")?]))
+        let watched = [Watched::start("thread")?, Watched::start("process")?];
+        Ok(Self { watched, has_failed: false })
+    }
+
+    /// Whether both live, and have done what they were asked for.
+    pub fn is_usable(&mut self) -> bool {
+        !self.has_failed && self.watched.iter_mut().all(|watched| watched.server.is_alive())
     }
 
     /// Where they are watched.
     #[must_use]
     pub fn dashboards(&self) -> Vec<Dashboard> {
-        self.0.iter().map(|watched| watched.dashboard.clone()).collect()
+        self.watched.iter().map(|watched| watched.dashboard.clone()).collect()
     }
 
     /// Sends an attack to each.
     ///
     /// # Errors
-    /// When there is no such attack, or none that a handler makes.
+    /// When there is no such attack, or none that a handler makes; and when a server dies, whoever has ended it.
     pub fn attack(&mut self, name: &str) -> anyhow::Result<Vec<Sent>> {
         let attack = find(name)?;
         let Way::Request(on @ On::Hostile, _) = attack.way else {
             bail!("native code makes this attack, and these servers run handlers alone");
         };
-        self.0.iter_mut().map(|watched| watched.attack(attack, on)).collect()
+        let sent: anyhow::Result<_> =
+            self.watched.iter_mut().map(|watched| watched.attack(attack, on)).collect();
+        self.has_failed |= sent.is_err();
+        sent
     }
 
     /// Swaps a handler in, and asks it once in each pool.
     ///
     /// # Errors
-    /// When it is no text of a WebAssembly component, with the line where it is wrong.
+    /// When it is no text of a WebAssembly component, with the line where it is wrong; and when a server does not answer.
     pub fn swap(&mut self, text: &str) -> anyhow::Result<Vec<Swap>> {
         anyhow::ensure!(text.len() <= MAX_TEXT, "a handler's text has at most {MAX_TEXT} bytes");
         let wasm = wat::parse_str(text)?;
-        self.0.iter_mut().map(|watched| watched.swap(&wasm)).collect()
+        let swaps: anyhow::Result<_> =
+            self.watched.iter_mut().map(|watched| watched.swap(&wasm)).collect();
+        self.has_failed |= swaps.is_err();
+        swaps
     }
 }
 
@@ -155,6 +171,9 @@ impl Watched {
         let answer = get(self.server.address(), &target, PATIENCE);
         let milliseconds = milliseconds(began.elapsed());
         let verdict = judge(answer, &mut self.server, on.witness());
+        if verdict.got == Got::Gone {
+            bail!("the server of the {} pool has ended", self.dashboard.pool);
+        }
         let layer = layer(&verdict, &[]);
         Ok(Sent { pool: self.dashboard.pool, layer, got: verdict.text, milliseconds })
     }
