@@ -9,6 +9,8 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, roman};
 
 use crate::config::{Config, Reference, Route, Settings, Source, TraceSettings, describe};
 use crate::environment::Environment;
@@ -178,7 +180,7 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Usage> {
     let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = cli.map_err(|error| match error.use_stderr() {
         false => Usage::Help(error.render().to_string()),
-        true => Usage::Error(one_line(&error) + &origin(&error, &command, &args)),
+        true => Usage::Error(one_line(&error) + &origin(&error, &command, &args) + &advice(&error)),
     })?;
     let configured = |settings| {
         Config::new(settings).map(Box::new).map_err(|error| Usage::Error(format!("{error:#}")))
@@ -251,7 +253,16 @@ fn configure(cli: Cli, environment: Environment) -> anyhow::Result<Task> {
         Some(path) => Settings::from_file(path)?,
         None => Settings::default(),
     };
-    let mut config = Config::new(cli.settings.or(file))?;
+    let given = cli.settings;
+    let mut config = Config::new(given.clone().or(file)).map_err(|error| {
+        let is_right_without_it = Config::new(given).is_ok();
+        match &cli.config {
+            Some(path) if is_right_without_it => {
+                error.context(format!("--config: {}", path.display()))
+            }
+            _ => error,
+        }
+    })?;
     config.passed_over = environment.warnings;
     config.traces = TraceSettings::of_environment(&|name| std::env::var_os(name))?;
     config.passed_over.extend(config.traces.iter().flat_map(|traces| traces.warnings.clone()));
@@ -298,10 +309,33 @@ fn public_command() -> clap::Command {
 }
 
 fn manual_page(called: String) -> std::io::Result<Vec<u8>> {
-    let mut page = Vec::new();
-    let command = public_command().display_name(called.clone()).bin_name(called);
-    clap_mangen::Man::new(command).render(&mut page)?;
-    Ok(page)
+    let command = public_command().subcommand_value_name("COMMAND");
+    let commands = commands_section(&command, &called);
+    let command = command.display_name(called.clone()).bin_name(called.clone());
+    let page = Man::new(command).source(format!("{called} {}", env!("CARGO_PKG_VERSION")));
+    let mut text = Vec::new();
+    page.render_title(&mut text)?;
+    page.render_name_section(&mut text)?;
+    page.render_synopsis_section(&mut text)?;
+    page.render_description_section(&mut text)?;
+    page.render_options_section(&mut text)?;
+    commands.to_writer(&mut text)?;
+    page.render_version_section(&mut text)?;
+    Ok(text)
+}
+
+/// The section of the manual page on the commands, of which none has a page of its own.
+fn commands_section(command: &clap::Command, called: &str) -> Roff {
+    let mut section = Roff::new();
+    section.control("SH", ["COMMANDS"]);
+    section.text([roman(format!("{called} COMMAND --help explains each of them."))]);
+    for one in command.get_subcommands() {
+        let about = one.get_about().map(ToString::to_string).unwrap_or_default();
+        section.control("TP", []);
+        section.text([bold(format!("{called} {}", one.get_name()))]);
+        section.text([roman(about)]);
+    }
+    section
 }
 
 /// Which variable a bad value comes from, if it is not on the command line.
@@ -319,6 +353,18 @@ fn origin(error: &clap::Error, command: &clap::Command, args: &[OsString]) -> St
     }
 }
 
+/// How a handler is given, where one was given as if it were a command.
+fn advice(error: &clap::Error) -> String {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
+        return String::new();
+    };
+    let is_file = Path::new(word).extension().is_some_and(|extension| extension == "wasm");
+    match is_file || matches!(word.parse::<Source>(), Ok(Source::Registry(_))) {
+        true => format!("; a handler is given as --handler {word}"),
+        false => String::new(),
+    }
+}
+
 /// Clap's message without its frame, on one line.
 fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
@@ -332,60 +378,4 @@ fn one_line(error: &clap::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse_args(args: &[&str]) -> Result<Task, Usage> {
-        parse(std::iter::once("host").chain(args.iter().copied()).map(Into::into))
-    }
-
-    fn check(args: &[&str], expected: &str) {
-        match parse_args(args) {
-            Err(Usage::Error(line)) => {
-                assert!(line.contains(expected), "{args:?}: {line}");
-                assert!(!line.contains('\n'), "{args:?}: {line}");
-            }
-            other => panic!("{args:?}: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        command().debug_assert();
-    }
-
-    #[test]
-    fn errors_name_the_option_and_the_reason_on_one_line() {
-        check(&["--pool", "fiber"], "--pool");
-        check(&["--pool", "fiber"], "[possible values: thread, process]");
-        check(&["--timeout", "10"], "--timeout");
-        check(&["--memory", "big"], "--memory");
-        check(&["--workers", "0"], "--workers <N>': a whole number from 1 to");
-        check(&["--addr", "localhost"], "an address is written as");
-        check(&["demo", "--only", "nothing"], "no attack 'nothing', but these: loop, ");
-        check(&["--nonsense"], "--nonsense");
-        check(&["--max-response", "1"], "--max-response");
-        check(&["--config", "/nonexistent.toml"], "/nonexistent.toml");
-        check(&["--dir", "::x"], "--dir");
-        check(&["serve"], "serve");
-        check(&["export", "x.wasm"], "--output <FILE>");
-        check(&["--handler", "oci://r/n"], "has neither a tag nor a digest");
-        check(&["inspect", "oci://r/N:1"], "has a name that is not of small letters");
-        check(&["push", "x.wasm", "r/n:1"], "oci://REGISTRY/NAME:TAG");
-        check(
-            &["push", "x.wasm", &format!("oci://r/n@sha256:{}", "0".repeat(64))],
-            "pushed to a tag",
-        );
-    }
-
-    #[test]
-    fn flags_win_over_defaults() {
-        match parse_args(&["--pool", "process", "--port", "7", "--read-only"]) {
-            Ok(Task::Serve(config)) => {
-                assert_eq!(config.addr.port(), 7);
-                assert!(config.routes[0].dir.read_only);
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-}
+mod tests;

@@ -50,8 +50,8 @@ impl Environment {
         if !of_services.is_empty() {
             let names: Vec<_> = of_services.into_iter().collect();
             all.warnings.push(format!(
-                "{} are passed over: Kubernetes sets them for a service of that name; \
-                 `enableServiceLinks: false` has it set none",
+                "passed over, since Kubernetes sets such variables for a service: {}; \
+                 with `enableServiceLinks: false` in the pod it sets none",
                 names.join(", ")
             ));
         }

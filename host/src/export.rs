@@ -2,9 +2,9 @@
 //!
 //! What a server would refuse is refused here, too, and is not composed.
 
-use std::fs::Permissions;
+use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -63,10 +63,12 @@ fn write(path: &Path, component: &[u8], handler: &Source) -> anyhow::Result<()> 
         Some(parent) if parent != Path::new("") => PathBuf::from(parent),
         _ => ".".into(),
     };
-    // As any new file: the mask of the user says what of that there is.
-    let mut builder = tempfile::Builder::new();
-    let mut file = builder.permissions(Permissions::from_mode(0o666)).tempfile_in(directory)?;
-    file.write_all(component)?;
+    // As any new file: the mask of the user says what of that there is. An error is told of without the name that the
+    // file has until it is whole.
+    let mut file = tempfile::Builder::new().make_in(directory, |path| {
+        OpenOptions::new().write(true).create_new(true).mode(0o666).open(path)
+    })?;
+    file.as_file_mut().write_all(component)?;
     file.persist(path).map_err(|error| error.error)?;
     Ok(())
 }

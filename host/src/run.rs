@@ -319,11 +319,13 @@ impl Reloading {
     /// Why the configuration is refused.
     async fn reload(&mut self, asked: &'static str) -> anyhow::Result<Outcome> {
         self.manager.reloading().await;
-        if let Some(tls) = self.tls.clone() {
+        let certificate = match self.tls.clone() {
             // Files may take their time.
-            let _ = spawn_blocking(move || tls.reload(asked)).await;
-        }
+            Some(tls) => spawn_blocking(move || tls.reload(asked)).await.ok().and_then(Result::err),
+            None => None,
+        };
         let outcome = self.reload_handlers(asked).await;
+        let outcome = outcome.map(|outcome| Outcome { certificate, ..outcome });
         self.manager.ready().await;
         outcome
     }

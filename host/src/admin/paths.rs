@@ -137,8 +137,8 @@ async fn reload(state: &State) -> Response<Body> {
         return unavailable("others wait for theirs already");
     }
     match outcome.await {
-        Ok(Ok(outcome)) if outcome.refused == 0 => json(StatusCode::OK, &outcome),
-        Ok(Ok(outcome)) => json(StatusCode::UNPROCESSABLE_ENTITY, &outcome),
+        Ok(Ok(outcome)) if outcome.is_refusal() => json(StatusCode::UNPROCESSABLE_ENTITY, &outcome),
+        Ok(Ok(outcome)) => json(StatusCode::OK, &outcome),
         Ok(Err(why)) => error(StatusCode::UNPROCESSABLE_ENTITY, &format!("{why:#}")),
         Err(_) => unavailable("the server is shutting down"),
     }

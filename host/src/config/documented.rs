@@ -80,13 +80,17 @@ fn in_file(text: &str) -> Settings {
     toml::from_str(text).expect(text)
 }
 
-fn config(mut settings: Settings) -> String {
+fn completed(mut settings: Settings) -> Config {
     // A certificate and its key are a pair.
     if settings.tls_cert.is_some() || settings.tls_key.is_some() {
         settings.tls_cert.get_or_insert("a certificate".into());
         settings.tls_key.get_or_insert("its key".into());
     }
-    format!("{:?}", Config::new(settings).expect("valid"))
+    Config::new(settings).expect("valid")
+}
+
+fn config(settings: Settings) -> String {
+    format!("{:?}", completed(settings))
 }
 
 /// The options of the command line that are keys of the file, too.
@@ -216,6 +220,26 @@ fn the_page_of_limits_has_the_defaults() {
         }
     }
     assert!(found > 15, "{found}");
+}
+
+#[test]
+fn the_table_of_reloads_has_what_the_routes_are_made_of() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operations.md");
+    let page = std::fs::read_to_string(path).expect("the page");
+    let keys = |begin: &str| -> BTreeSet<String> {
+        let line = page.lines().find(|line| line.starts_with(begin)).expect(begin);
+        line.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    };
+    // A reload takes up nothing else.
+    let routes = completed(Settings::default()).routes;
+    let (mut reloaded, mut rest) = (BTreeSet::new(), BTreeSet::new());
+    for sample in &SAMPLES {
+        let is_reloaded = completed(given(&[flag(sample)])).routes != routes;
+        let set = if is_reloaded { &mut reloaded } else { &mut rest };
+        set.insert(sample[0].to_owned());
+    }
+    assert_eq!(keys("| at a reload |"), reloaded);
+    assert_eq!(keys("| at a restart |"), rest);
 }
 
 /// The page with this between the markers of that name.

@@ -4,6 +4,7 @@
 //! `docs/configuration.md` have them from here.
 
 use std::fmt::Display;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -11,7 +12,7 @@ use sandbox::Ledger;
 
 use super::address::Address;
 use super::file_mode::FileMode;
-use super::values::{CacheDir, Size, Span};
+use super::values::{CacheDir, Size, Span, count_up_to};
 use super::{LogFormat, PoolKind, Wasi03};
 
 /// The most workers that one pool may have; each reserves address space.
@@ -97,6 +98,15 @@ impl<T: Copy + PartialOrd + Display> Bounded<T> {
     fn facts(&self) -> Facts {
         let range = format!("{} to {}", self.least, self.most);
         Facts { range: Some(range), ..facts(self.name, self.default) }
+    }
+}
+
+impl Bounded<u32> {
+    /// Reads the option's number as text, and says the range of what is not in it.
+    pub(super) fn parser(
+        self,
+    ) -> impl Fn(&str) -> Result<NonZeroU32, String> + Clone + Send + Sync + 'static {
+        count_up_to(self.most)
     }
 }
 

@@ -123,9 +123,10 @@ impl FromStr for Reference {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let refuse = |why: &str| Err(format!("'{text}' {why}: {FORM}"));
-        let Some((registry, rest)) =
-            text.strip_prefix(SCHEME).and_then(|rest| rest.split_once('/'))
-        else {
+        let Some(rest) = text.strip_prefix(SCHEME) else {
+            return refuse("does not begin with oci://");
+        };
+        let Some((registry, rest)) = rest.split_once('/') else {
             return refuse("has no registry and name");
         };
         let Some(registry) = registry_of(registry) else {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::options::DIR;
 use super::source::Source;
-use super::values::{EnvPair, Size, Span};
+use super::values::{self, EnvPair, Size, Span};
 use super::{DirConfig, HandlerLimits, Settings, limits};
 
 /// The most bytes of a prefix.
@@ -50,10 +50,12 @@ pub struct HandlerSettings {
     /// `--quota`
     pub quota: Option<Size>,
     /// `--max-files`
+    #[serde(deserialize_with = "values::count_in_file")]
     pub max_files: Option<NonZeroU32>,
     /// `--max-response`
     pub max_response: Option<Size>,
     /// Workers at most, ready or more; default: those of the pool.
+    #[serde(deserialize_with = "values::count_in_file")]
     pub max_concurrent: Option<NonZeroU32>,
 }
 

@@ -12,8 +12,9 @@ use super::address::Address;
 use super::admin::AdminAddress;
 use super::file_mode::FileMode;
 use super::host_name::HostName;
+use super::options;
 use super::routes::{self, HandlerSettings};
-use super::values::{AuditTo, CacheDir, EnvPair, Probe, Size, Span, positive};
+use super::values::{self, AuditTo, CacheDir, EnvPair, Probe, Size, Span, count_up_to};
 use super::{LogFormat, PoolKind, Wasi03};
 
 /// The options as they were given, each with its name on the command line, its
@@ -72,6 +73,7 @@ pub struct Settings {
     pub addr: Option<Address>,
     /// Only the port of the listen address
     #[arg(long, env = "SWAPBOX_PORT", hide_env = true)]
+    #[serde(deserialize_with = "values::port_in_file")]
     pub port: Option<u16>,
     /// Who may connect to the Unix socket of --addr, as a file's mode
     ///
@@ -102,26 +104,46 @@ pub struct Settings {
     #[arg(long, env = "SWAPBOX_HOST", hide_env = true, value_name = "NAME")]
     pub host: Option<Vec<HostName>>,
     /// Handler threads or processes kept ready, for each handler
-    #[arg(long, env = "SWAPBOX_WORKERS", hide_env = true, value_name = "N", value_parser = positive)]
+    #[arg(
+        long, env = "SWAPBOX_WORKERS", hide_env = true, value_name = "N",
+        value_parser = options::WORKERS.parser()
+    )]
+    #[serde(deserialize_with = "values::count_in_file")]
     pub workers: Option<NonZeroU32>,
     /// Workers of a handler at most
     ///
     /// There are more than --workers while every one is held up for 100 ms and requests wait.
-    #[arg(long, env = "SWAPBOX_MAX_WORKERS", hide_env = true, value_name = "N", value_parser = positive)]
+    #[arg(
+        long, env = "SWAPBOX_MAX_WORKERS", hide_env = true, value_name = "N",
+        value_parser = count_up_to(options::MOST_WORKERS)
+    )]
+    #[serde(deserialize_with = "values::count_in_file")]
     pub max_workers: Option<NonZeroU32>,
     /// Requests that may wait for a handler's workers before clients get 503
-    #[arg(long, env = "SWAPBOX_QUEUE", hide_env = true, value_name = "N", value_parser = positive)]
+    #[arg(
+        long, env = "SWAPBOX_QUEUE", hide_env = true, value_name = "N",
+        value_parser = options::QUEUE.parser()
+    )]
+    #[serde(deserialize_with = "values::count_in_file")]
     pub queue: Option<NonZeroU32>,
     /// Open client connections
     ///
     /// For one more, the one that has been idle for longest is closed.
-    #[arg(long, env = "SWAPBOX_MAX_CONNECTIONS", hide_env = true, value_name = "N", value_parser = positive)]
+    #[arg(
+        long, env = "SWAPBOX_MAX_CONNECTIONS", hide_env = true, value_name = "N",
+        value_parser = options::MAX_CONNECTIONS.parser()
+    )]
+    #[serde(deserialize_with = "values::count_in_file")]
     pub max_connections: Option<NonZeroU32>,
     /// The most of --queue, --max-connections and --max-buffered that one client address may hold,
     /// in percent; 100 behind a proxy
     ///
     /// With IPv6, a network of 64 bits counts as one address.
-    #[arg(long, env = "SWAPBOX_CLIENT_SHARE", hide_env = true, value_name = "PERCENT", value_parser = positive)]
+    #[arg(
+        long, env = "SWAPBOX_CLIENT_SHARE", hide_env = true, value_name = "PERCENT",
+        value_parser = options::CLIENT_SHARE.parser()
+    )]
+    #[serde(deserialize_with = "values::count_in_file")]
     pub client_share: Option<NonZeroU32>,
     /// Bytes of requests and responses in memory, of all clients together
     #[arg(long, env = "SWAPBOX_MAX_BUFFERED", hide_env = true, value_name = "SIZE")]
@@ -152,7 +174,11 @@ pub struct Settings {
     #[arg(long, env = "SWAPBOX_QUOTA", hide_env = true, value_name = "SIZE")]
     pub quota: Option<Size>,
     /// Files, directories and links that the directory may hold
-    #[arg(long, env = "SWAPBOX_MAX_FILES", hide_env = true, value_name = "N", value_parser = positive)]
+    #[arg(
+        long, env = "SWAPBOX_MAX_FILES", hide_env = true, value_name = "N",
+        value_parser = options::MAX_FILES.parser()
+    )]
+    #[serde(deserialize_with = "values::count_in_file")]
     pub max_files: Option<NonZeroU32>,
     /// Largest request body
     #[arg(long, env = "SWAPBOX_MAX_REQUEST", hide_env = true, value_name = "SIZE")]
@@ -327,7 +353,12 @@ mod tests {
     fn errors_of_the_file_name_line_and_key() {
         for (text, expected) in [
             ("pool = 'thread'\nworkers = 'many'", "line 2, workers: invalid type"),
-            ("workers = 0", "line 1, workers: "),
+            ("workers = 0", "line 1, workers: invalid value: integer `0`, expected a whole number"),
+            ("workers = '5'", "expected a whole number from 1 on, without quotes"),
+            ("max-files = -1", "expected a whole number from 1 on"),
+            ("queue = 4294967296", "expected a whole number from 1 on"),
+            ("port = 65536", "expected a whole number from 0 to 65535"),
+            ("memory = 1.5", "line 1, memory: text in quotes, or a whole number, is needed"),
             ("timeout = 'soon'", "line 1, timeout: a duration is written as"),
             ("watch = 'yes'", "line 1, watch: invalid type"),
             ("[[handler]]\n[[handler]]\nmemory = true", "handler[1].memory: "),

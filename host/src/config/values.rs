@@ -8,14 +8,16 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::{Error, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
 
-/// A size in bytes, written as `64KiB`, `16MiB`, `1GiB` or a plain number.
+/// A size in bytes, written as `64KiB`, `16MiB`, `1GiB` or a plain number. Without the `i`, as in `64KB`, a unit is a power of
+/// 1,000.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Deserialize)]
 #[serde(try_from = "Scalar")]
 pub struct Size(pub u64);
 
-/// A duration, written as `500ms`, `10s` or `2m`.
+/// A duration, written as `500ms`, `10s`, `2m` or `2m30s`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Deserialize)]
 #[serde(try_from = "Scalar")]
 pub struct Span(pub Duration);
@@ -135,9 +137,63 @@ impl fmt::Display for CacheDir {
     }
 }
 
-/// Reads a number of things of which there must be one.
-pub(super) fn positive(text: &str) -> Result<NonZeroU32, String> {
-    text.parse().map_err(|_| format!("a whole number from 1 to {} is needed", u32::MAX))
+/// Reads a number of things as text: there must be one, and may be so many.
+pub(super) fn count_up_to(
+    most: u32,
+) -> impl Fn(&str) -> Result<NonZeroU32, String> + Clone + Send + Sync + 'static {
+    move |text: &str| {
+        let number = text.parse().ok().filter(|number: &NonZeroU32| number.get() <= most);
+        number.ok_or_else(|| format!("a whole number from 1 to {most} is needed"))
+    }
+}
+
+/// Reads a number of things, of which there must be one, from the file.
+pub(super) fn count_in_file<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<NonZeroU32>, D::Error> {
+    in_file(deserializer, "a whole number from 1 on, without quotes", |number| {
+        u32::try_from(number).ok().and_then(NonZeroU32::new)
+    })
+}
+
+/// Reads a port from the file.
+pub(super) fn port_in_file<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<u16>, D::Error> {
+    in_file(deserializer, "a whole number from 0 to 65535, without quotes", |number| {
+        u16::try_from(number).ok()
+    })
+}
+
+/// Reads a whole number from the file; `expected` tells a person what it may be.
+fn in_file<'de, D: Deserializer<'de>, N>(
+    deserializer: D,
+    expected: &'static str,
+    of: fn(i64) -> Option<N>,
+) -> Result<Option<N>, D::Error> {
+    struct Whole<N> {
+        expected: &'static str,
+        of: fn(i64) -> Option<N>,
+    }
+
+    impl<N> Visitor<'_> for Whole<N> {
+        type Value = N;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.expected)
+        }
+
+        fn visit_i64<E: Error>(self, number: i64) -> Result<N, E> {
+            (self.of)(number).ok_or_else(|| E::invalid_value(Unexpected::Signed(number), &self))
+        }
+
+        fn visit_u64<E: Error>(self, number: u64) -> Result<N, E> {
+            let small = i64::try_from(number).ok().and_then(self.of);
+            small.ok_or_else(|| E::invalid_value(Unexpected::Unsigned(number), &self))
+        }
+    }
+
+    deserializer.deserialize_any(Whole { expected, of }).map(Some)
 }
 
 impl FromStr for Size {
@@ -197,7 +253,7 @@ impl FromStr for EnvPair {
 
 /// What TOML may hold where the command line has text.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "text in quotes, or a whole number, is needed")]
 enum Scalar {
     Number(u64),
     Text(String),
@@ -242,9 +298,15 @@ mod tests {
 
     #[test]
     fn sizes_are_bytes_or_have_a_unit() {
-        for (text, expected) in
-            [("64KiB", 65536), ("16MiB", 16 << 20), ("1GiB", 1 << 30), ("77", 77)]
-        {
+        for (text, expected) in [
+            ("64KiB", 65536),
+            ("16MiB", 16 << 20),
+            ("1GiB", 1 << 30),
+            ("77", 77),
+            ("10M", 10_000_000),
+            ("10MB", 10_000_000),
+            ("1.5 kib", 1536),
+        ] {
             assert_eq!(text.parse(), Ok(Size(expected)), "{text}");
         }
         for text in ["", "-1", "MiB", "12 parsecs", "0x10", "99999999999999999999"] {
@@ -267,6 +329,8 @@ mod tests {
     fn durations_need_a_unit() {
         assert_eq!("500ms".parse(), Ok(Span(Duration::from_millis(500))));
         assert_eq!("2m".parse(), Ok(Span(Duration::from_secs(120))));
+        assert_eq!("2m30s".parse(), Ok(Span(Duration::from_secs(150))));
+        assert_eq!("1.5s".parse(), Ok(Span(Duration::from_millis(1500))));
         for text in ["", "10", "-1s", "soon"] {
             assert!(text.parse::<Span>().is_err(), "{text}");
         }

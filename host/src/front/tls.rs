@@ -65,7 +65,10 @@ impl Tls {
     }
 
     /// Reads both files again, for connections that begin from now on. Says in one line what came of it.
-    pub(crate) fn reload(&self, asked: &str) {
+    ///
+    /// # Errors
+    /// Why they are refused.
+    pub(crate) fn reload(&self, asked: &str) -> Result<(), String> {
         match read(&self.files, &self.tickets) {
             Ok((config, warning)) => {
                 self.config.store(config);
@@ -73,9 +76,11 @@ impl Tls {
                 if let Some(warning) = warning {
                     tracing::warn!("{warning}");
                 }
+                Ok(())
             }
             Err(why) => {
                 tracing::warn!("{asked}: the certificate is refused, the old one goes on: {why:#}");
+                Err(format!("{why:#}"))
             }
         }
     }

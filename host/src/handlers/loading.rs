@@ -61,7 +61,10 @@ impl Known {
         let kinds = Kind::exported_by(component);
         let is_service = kinds.as_ref().is_some_and(|kinds| kinds.contains(&Kind::Service));
         if is_service && !takes_wasi_03 {
-            bail!("--wasi-03: a handler of WASI 0.3 is not taken here");
+            bail!(
+                "--wasi-03: it is a handler of WASI 0.3, which is not taken here: --wasi-03 process takes it with \
+                 --pool process, --wasi-03 on in either pool"
+            );
         }
         let symbols = Symbols::of(component).map(Arc::new);
         Ok(Self { digest, symbols, takes_streams: takes_streams(kinds.as_deref()) })

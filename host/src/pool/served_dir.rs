@@ -124,6 +124,7 @@ fn create(path: &Path) -> anyhow::Result<()> {
                 "there is no directory {above} to create it in: if it is right, `mkdir -p {above}`"
             )
         }
+        _ if path.exists() => bail!("it is no directory"),
         _ => Err(error.into()),
     }
 }

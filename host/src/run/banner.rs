@@ -34,7 +34,14 @@ pub(super) fn print(config: &Config, addresses: &[BoundAddress], level: Level) {
     });
     let workers = list(&|route| route.workers.to_string());
     let is_encrypted = config.tls.is_some();
-    let urls: Vec<_> = addresses.iter().map(|address| url(address, is_encrypted)).collect();
+    let mut prefixes = config.routes.iter().map(|route| route.prefix.to_string());
+    // Most have a handler for all paths; else what is below the first prefix is answered.
+    let prefix = match prefixes.clone().find(|prefix| prefix == "/") {
+        Some(root) => root,
+        None => prefixes.next().unwrap_or_default() + "/",
+    };
+    let urls: Vec<_> =
+        addresses.iter().map(|address| url(address, is_encrypted, &prefix)).collect();
     let url = urls.join(" ");
     let second = format!(
         "handler {handlers} | directory {directories} | workers {workers} | sandbox {level} | {url}"
@@ -50,11 +57,11 @@ pub(super) fn print(config: &Config, addresses: &[BoundAddress], level: Level) {
     }
 }
 
-/// How a client reaches an address.
-fn url(address: &BoundAddress, is_encrypted: bool) -> String {
+/// How a client reaches what an address has below a prefix.
+fn url(address: &BoundAddress, is_encrypted: bool, prefix: &str) -> String {
     match address {
-        BoundAddress::Tcp(address) if is_encrypted => format!("https://{address}/"),
-        BoundAddress::Tcp(address) => format!("http://{address}/"),
+        BoundAddress::Tcp(address) if is_encrypted => format!("https://{address}{prefix}"),
+        BoundAddress::Tcp(address) => format!("http://{address}{prefix}"),
         BoundAddress::Unix(_) => address.to_string(),
     }
 }

@@ -50,7 +50,8 @@ fn files_go_there_and_back(pool: &str) {
     assert!(std::fs::read(server.scratch().join("copy")).unwrap() == content);
     assert!(run(&server, &["download", "b", "-o", "-"]).stdout == content);
     assert_eq!(stdout(&server, &["delete", "b"]), "File b deleted successfully\n");
-    assert!(stdout(&server, &["ping"]).contains("answers"));
+    let said = stdout(&server, &["ping"]);
+    assert!(said.starts_with(&format!("127.0.0.1:{} answers (", server.port)), "{said}");
 }
 
 #[test]
@@ -131,9 +132,16 @@ fn the_server_may_be_given_as_it_names_itself() {
         let output = output(command.args(["--server", &address, "ping"]));
         assert!(output.status.success(), "{address}: {output:?}");
     }
-    let mut command = clean(env!("CARGO_BIN_EXE_client"));
-    let output = output(command.args(["--server", "https://127.0.0.1:1/", "ping"]));
-    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    for (address, advice) in [
+        ("https://127.0.0.1:1/", "the client speaks no TLS: `curl https://"),
+        ("unix:/run/swapbox/socket", "the client connects to no Unix socket: `curl --unix-socket"),
+    ] {
+        let mut command = clean(env!("CARGO_BIN_EXE_client"));
+        let output = output(command.args(["--server", address, "ping"]));
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains(advice), "{stderr}");
+    }
 }
 
 #[test]

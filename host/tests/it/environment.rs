@@ -32,6 +32,7 @@ fn variables_that_are_no_options_are_passed_over_with_a_warning() {
     server.wait_for_line("SWAPBOX_WORKRES is the variable of no option; is SWAPBOX_WORKERS meant?");
     let line = server.wait_for_line("Kubernetes");
     assert!(line.contains("SWAPBOX_PORT, SWAPBOX_PORT_8885_TCP, SWAPBOX_SERVICE_HOST"), "{line}");
+    assert!(line.contains("passed over, since Kubernetes sets such variables"), "{line}");
     assert_eq!(server.get("/").status, 200);
 }
 
@@ -41,7 +42,12 @@ fn a_bad_value_says_which_variable_it_comes_from() {
     assert!(line.contains("'many' for '--workers <N>'"), "{line}");
     assert!(line.contains("(from the variable SWAPBOX_WORKERS)"), "{line}");
     let line = said(&["--workers", "0"], &[("SWAPBOX_WORKERS", "3")]);
-    assert!(line.contains("a whole number from 1") && !line.contains("variable"), "{line}");
+    assert!(line.contains("a whole number from 1 to 1024"), "{line}");
+    assert!(!line.contains("variable"), "{line}");
+    let line = said(&[], &[("SWAPBOX_CLIENT_SHARE", "50%")]);
+    assert!(line.contains("a whole number from 1 to 100 is needed (from the variable"), "{line}");
+    let line = said(&[], &[("SWAPBOX_WATCH", "yes")]);
+    assert!(line.contains("[possible values: true, false] (from the variable"), "{line}");
 }
 
 #[test]
@@ -90,7 +96,8 @@ fn the_program_has_the_name_by_which_it_is_called() {
     assert!(printed(&["--version"]).starts_with("swapbox 0."));
     assert!(printed(&["--help"]).contains("Usage: swapbox [OPTIONS]"));
     assert!(printed(&["inspect", "--help"]).contains("Usage: swapbox inspect"));
-    assert!(printed(&["man"]).contains(".TH swapbox 1"));
+    let page = printed(&["man"]);
+    assert!(page.contains(".TH swapbox 1") && page.contains("\"swapbox 0."), "{page}");
     assert!(printed(&["completions", "bash"]).contains("complete -F _swapbox "));
     // A server starts itself again, whatever its name.
     let server = Server::with_command(clean_for_host(&link), "process", &["--cache-dir", "none"]);

@@ -109,7 +109,7 @@ fn no_half_response_is_sent(pool: &str) {
         ("/unfinished", 502, none, "it did not finish the response's body"),
         ("/short", 502, none, "it did not finish the response's body"),
         ("/long", 502, none, "it did not finish the response's body"),
-        ("/error", 500, "The handler failed", "InternalError(Some(\"by intent\"))"),
+        ("/error", 500, "The handler failed", r#"InternalError(Some(\"by intent\"))"#),
         ("/trap", 500, "The handler failed", "unreachable"),
         ("/parent-first", 500, "The handler failed", "wasi:http/types outgoing-body.finish: "),
         ("/many-fields", 500, "The handler failed", "more than 64 KiB of header fields"),

@@ -250,6 +250,20 @@ fn a_new_certificate_is_taken_up_and_a_bad_one_is_not(pool: &str) {
 }
 
 #[test]
+fn who_asks_for_a_reload_is_told_that_the_certificate_is_refused() {
+    let files = Files::new();
+    let mut server = files.serve("thread", &["--admin", "127.0.0.1:0"]);
+    let operator = server.operator();
+    let reloaded = operator.request("POST", "/reload", "");
+    assert!(reloaded.status == 200 && !reloaded.text().contains("certificate"));
+    fs::write(files.path("cert.pem"), "nothing").unwrap();
+    let refused = operator.request("POST", "/reload", "");
+    assert_eq!(refused.status, 422);
+    assert!(refused.text().contains("there is no certificate in it"), "{}", refused.text());
+    assert!(is_ok(&files.ask(&server, "GET", "/", b"")), "the old one goes on");
+}
+
+#[test]
 fn what_is_wrong_with_the_files_is_told_in_one_line() {
     let files = Files::new();
     write(files.dir.path(), "other-", |_| ());

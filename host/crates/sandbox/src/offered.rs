@@ -5,7 +5,7 @@ use super::denied;
 /// What a handler may import, at version 0.2.x, and what each comes to here.
 const OFFERED: &[(&str, &str)] = &[
     ("wasi:cli/environment", "the variables given with --env, and a command's meta-variables"),
-    ("wasi:cli/exit", "ends the call, whose client gets a 500"),
+    ("wasi:cli/exit", "ends the call: well if a command exits with 0, else with a 500"),
     ("wasi:cli/stdin", "the body of a command's request; empty for other handlers"),
     ("wasi:cli/stdout", "a command's response; else into the log, up to 64 KiB a call"),
     ("wasi:cli/stderr", "into the log, up to 64 KiB a call"),

@@ -29,7 +29,7 @@ struct Cli {
     #[arg(long = "host", value_name = "HOST", global = true)]
     hosts: Vec<String>,
     /// The server, instead of looking for one: as it names itself (http://HOST:PORT/), or without the
-    /// scheme
+    /// scheme; neither https nor a Unix socket
     #[arg(long, value_name = "HOST:PORT", global = true)]
     server: Option<Address>,
     #[command(subcommand)]
@@ -128,7 +128,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Delete { names } => {
             each(&server.matching(names)?, |name| print(&server.delete(name)?))
         }
-        Command::Ping => print(&format!("{} answers", server.describe(server.ping(CONNECT)?))),
+        Command::Ping => print(&server.ping(CONNECT)?),
     }
 }
 

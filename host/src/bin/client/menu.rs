@@ -33,7 +33,7 @@ pub(crate) fn run(address: Option<&Address>, hosts: &[String]) -> anyhow::Result
                 let Some(name) = input.ask("Enter filename to delete: ")? else { return Ok(()) };
                 server.delete(name.trim())
             }
-            "4" => server.ping(CONNECT).map(|took| format!("{} answers", server.describe(took))),
+            "4" => server.ping(CONNECT),
             "5" => match find(address, hosts) {
                 Ok(found) => {
                     server = found;

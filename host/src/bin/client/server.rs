@@ -39,8 +39,15 @@ impl FromStr for Address {
 
     /// Takes it with a scheme and a slash at the end, too, as a server names itself.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.starts_with("unix:") {
+            return Err("the client connects to no Unix socket: \
+                        `curl --unix-socket PATH http://localhost/listdir` does");
+        }
         let rest = match text.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
+            Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
+                return Err("the client speaks no TLS: `curl https://HOST:PORT/listdir` does");
+            }
             Some(_) => return Err("a server speaks http, as in http://127.0.0.1:8885/"),
             None => text,
         };
@@ -90,16 +97,14 @@ impl Server {
         format!("http://{}/{route}/{name}", self.address)
     }
 
-    pub(crate) fn describe(&self, took: Duration) -> String {
-        format!("{} on {} ({:.1} ms)", self.kind, self.address, took.as_secs_f64() * 1e3)
-    }
-
-    pub(crate) fn ping(&self, patience: Duration) -> anyhow::Result<Duration> {
+    /// Asks the server for its greeting. Returns that it answers, and how long that took.
+    pub(crate) fn ping(&self, patience: Duration) -> anyhow::Result<String> {
         let started = Instant::now();
         let request = self.agent.get(format!("http://{}/", self.address));
         let response = request.config().timeout_global(Some(patience)).build().call();
         text(&mut response.with_context(|| format!("{} does not answer", self.address))?)?;
-        Ok(started.elapsed())
+        let milliseconds = started.elapsed().as_secs_f64() * 1e3;
+        Ok(format!("{} answers ({milliseconds:.1} ms)", self.address))
     }
 
     pub(crate) fn list(&self) -> anyhow::Result<String> {
@@ -254,8 +259,17 @@ mod tests {
         ] {
             assert_eq!(text.parse(), Ok(Address(expected.into())), "{text}");
         }
-        for text in ["https://127.0.0.1:8885/", "", "http://", "a b", "a/?x"] {
-            assert!(text.parse::<Address>().is_err(), "{text}");
+        for (text, expected) in [
+            ("https://127.0.0.1:8885/", "the client speaks no TLS: `curl https://"),
+            ("unix:/run/swapbox/socket", "to no Unix socket: `curl --unix-socket"),
+            ("ftp://a", "a server speaks http"),
+            ("", "a server is HOST:PORT"),
+            ("http://", "a server is HOST:PORT"),
+            ("a b", "a server is HOST:PORT"),
+            ("a/?x", "a server is HOST:PORT"),
+        ] {
+            let why = text.parse::<Address>().expect_err(text);
+            assert!(why.contains(expected), "{text}: {why}");
         }
     }
 }

@@ -17,6 +17,9 @@ pub struct Outcome {
     pub refused: usize,
     /// Why each of these was.
     pub refusals: Vec<Refused>,
+    /// Why the certificate was refused, if it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
 }
 
 /// A handler that was refused.
@@ -41,6 +44,12 @@ impl Outcome {
     #[must_use]
     pub fn is_nothing(&self) -> bool {
         *self == Self { unchanged: self.unchanged, ..Self::default() }
+    }
+
+    /// Whether something was refused.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        self.refused > 0 || self.certificate.is_some()
     }
 
     pub(super) fn count(&mut self, change: Change) {
