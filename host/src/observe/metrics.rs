@@ -215,7 +215,7 @@ impl Metrics {
 
     /// A request that had a number has ended.
     pub(crate) fn request_ended(&self) {
-        self.ended.fetch_add(1, Ordering::Relaxed);
+        self.ended.fetch_add(1, Ordering::Release);
     }
 
     pub(crate) fn finished(&self) {

@@ -48,6 +48,23 @@ fn a_body_of_any_length_becomes_a_file(pool: &str) {
     assert_eq!(server.get("/listdir").status, 200);
 }
 
+for_each_pool!(an_upload_that_is_broken_off_is_in_the_log);
+fn an_upload_that_is_broken_off_is_in_the_log(pool: &str) {
+    let mut server = Server::start(pool, &[]);
+    for (target, length) in [("/upload/short", 1000), ("/upload/long", 50 << 20)] {
+        let mut client = begin(&server, target, length);
+        client.send("the first of it");
+        drop(client);
+        let line = server.wait_for_line(&format!("target={target} status=499"));
+        assert!(line.contains("error=\"the client broke the connection off\""), "{pool}: {line}");
+    }
+    // A connection on which nothing was asked for is none.
+    drop(server.connect());
+    server.signal(Signal::TERM);
+    let line = server.wait_for_line("abandoned=");
+    assert!(line.contains("requests=2 ") && line.contains("abandoned=2"), "{pool}: {line}");
+}
+
 for_each_pool!(handlers_of_each_kind_get_a_long_body);
 fn handlers_of_each_kind_get_a_long_body(pool: &str) {
     let content = noise(5 << 20, 22);

@@ -133,7 +133,7 @@ impl Sandbox {
         move || engine.increment_epoch()
     }
 
-    /// Gives back memories that no instance has needed since this was called before.
+    /// Gives back memories that no instance has needed since this was called before, and stacks that no task has.
     pub fn trim(&self) {
         self.memories.trim();
         self.imaged.trim();

@@ -46,7 +46,7 @@ impl Free {
 }
 
 impl FiberStacks {
-    /// Gives back all that no task has.
+    /// Gives back all that no task has: making one anew takes microseconds.
     pub(super) fn trim(&self) {
         let unused = std::mem::take(&mut *self.0.lock());
         drop(unused);
@@ -125,7 +125,7 @@ struct Mapping {
 #[expect(unsafe_code, reason = "it owns what it points to")]
 unsafe impl Send for Mapping {}
 
-// SAFETY: nothing is read or written by way of a shared reference.
+// SAFETY: nothing is read or written by way of a shared reference: a task that runs has its stack alone.
 #[expect(unsafe_code, reason = "it owns what it points to")]
 unsafe impl Sync for Mapping {}
 

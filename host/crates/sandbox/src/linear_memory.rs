@@ -173,7 +173,7 @@ struct Mapping {
 #[expect(unsafe_code, reason = "it owns what it points to")]
 unsafe impl Send for Mapping {}
 
-// SAFETY: nothing is read or written by way of a shared reference.
+// SAFETY: by way of a shared reference it is only read, and only while no instance runs in it.
 #[expect(unsafe_code, reason = "it owns what it points to")]
 unsafe impl Sync for Mapping {}
 

@@ -89,6 +89,9 @@ pub(crate) async fn serve(
     loop {
         let next = match connection.read_request().await {
             Ok((request, body)) => connection.answer(request, body).await,
+            Err(Unserved::Gone) if connection.is_in_body() => {
+                connection.reject(Failure::ClientGone).await
+            }
             Err(Unserved::Gone) => Next::Close,
             Err(Unserved::Failed(failure)) => connection.reject(failure).await,
         };
@@ -150,8 +153,7 @@ struct Connection<'a> {
 
 /// Why there is no request to serve.
 enum Unserved {
-    /// The client closed, broke off or fell silent between two requests, and is not
-    /// told anything.
+    /// The client closed, broke off or fell silent, and is not told anything.
     Gone,
     /// The client is told so, and the connection closes.
     Failed(Failure),
@@ -238,6 +240,11 @@ impl<'a> Connection<'a> {
             }
             self.began.get_or_insert_with(Instant::now);
         }
+    }
+
+    /// Whether a request's head is there, and not all of its body.
+    fn is_in_body(&self) -> bool {
+        self.framing.awaited(&self.buffer) == Awaited::Body
     }
 
     /// Waits for bytes and takes what there is. While nothing comes, an idle connection
