@@ -13,7 +13,7 @@ use hyper::HeaderMap;
 use hyper::body::{Body, Bytes, Frame};
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::observe::events::{Event, Next, Subscription};
+use crate::observe::events::{Next, Subscription};
 
 /// How often events are looked for.
 const GATHER: Duration = Duration::from_millis(50);
@@ -24,8 +24,8 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Bytes after which no more events are gathered.
 const PIECE: usize = 64 << 10;
 
-/// Requests that a sample may have, as many stops, and as many denials: of each 12 in a look, thus 240 a second. What a look leaves
-/// is there for the next, as far as 60.
+/// Requests that a sample may have, as many stops, and as many denials: of each 12 in a look, thus 240 a second. What
+/// a look leaves is there for the next, as far as 60.
 const SAMPLED: usize = 12;
 const MAX_SAMPLED: usize = 60;
 
@@ -65,10 +65,9 @@ impl Which {
     }
 }
 
-/// The number of the last event that a client has had, as it says (HTML, 9.2.4), or 0.
-pub(super) fn last_event(headers: &HeaderMap) -> u64 {
-    let number = headers.get("last-event-id").and_then(|number| number.to_str().ok()?.parse().ok());
-    number.unwrap_or_default()
+/// The `id` of the last event that a client has had, as it says (HTML, 9.2.4).
+pub(super) fn last_event(headers: &HeaderMap) -> Option<&str> {
+    headers.get("last-event-id")?.to_str().ok()
 }
 
 impl Sample {
@@ -118,7 +117,11 @@ impl EventStream {
             match self.events.next() {
                 Next::Event(event) => {
                     if self.sample.as_mut().is_none_or(|sample| sample.takes(event.name)) {
-                        push_event(&mut text, &event);
+                        if let Some(id) = self.events.id(&event) {
+                            // What a browser says it has had, when it comes again.
+                            text.push_str(&format!("id: {id}\n"));
+                        }
+                        push(&mut text, event.name, &event.data);
                     }
                 }
                 // A sample is not all there is.
@@ -132,14 +135,6 @@ impl EventStream {
         }
         text
     }
-}
-
-fn push_event(text: &mut String, event: &Event) {
-    if event.number > 0 {
-        // What a browser says it has had, when it comes again.
-        text.push_str(&format!("id: {}\n", event.number));
-    }
-    push(text, event.name, &event.data);
 }
 
 fn push(text: &mut String, name: &str, data: &str) {
@@ -173,12 +168,12 @@ impl Body for EventStream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::events::Events;
+    use crate::observe::events::{Event, Events};
 
     #[tokio::test]
     async fn a_sample_has_some_requests_and_every_swap() {
         let events = Events::default();
-        let stream = |which| EventStream::new(events.subscribe(0).expect("room"), which);
+        let stream = |which| EventStream::new(events.subscribe(None).expect("room"), which);
         let (mut all, mut sample) = (stream(Which::All), stream(Which::Sample));
         let event = |name| Event::new(name, serde_json::json!({}));
         let count = |text: &str, name: &str| text.matches(&format!("event: {name}\n")).count();

@@ -56,6 +56,11 @@ impl Connection {
         *lock(&self.idle) = Some(number);
     }
 
+    /// Whether nobody asks.
+    pub(super) fn is_at_rest(&self) -> bool {
+        lock(&self.idle).is_some()
+    }
+
     /// Waits until the connection has to give way.
     pub(super) async fn gives_way(&self) {
         self.close.notified().await;

@@ -106,7 +106,7 @@ fn metrics(state: &State, format: Format) -> Response<Body> {
     }
 }
 
-fn events(state: &State, which: Which, after: u64) -> Response<Body> {
+fn events(state: &State, which: Which, after: Option<&str>) -> Response<Body> {
     match state.events.subscribe(after) {
         Some(events) => {
             let mut response = answer(StatusCode::OK, EVENTS, "");

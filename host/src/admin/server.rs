@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::header::CONTENT_TYPE;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
@@ -100,11 +101,13 @@ async fn serve<F, R>(
     let open = &open;
     let service = service_fn(move |request| {
         open.is_busy();
+        let is_head = request.method() == Method::HEAD;
         let answered = respond(request, local);
         async move {
             let response = answered.await;
             // There are few of those that look on, and they stay.
-            if response.headers().get(CONTENT_TYPE).is_none_or(|kind| kind != EVENTS) {
+            let kind = response.headers().get(CONTENT_TYPE);
+            if is_head || kind.is_none_or(|kind| kind != EVENTS) {
                 open.is_idle();
             }
             Ok::<_, Infallible>(response)
@@ -116,10 +119,15 @@ async fn serve<F, R>(
         .max_header_size(MAX_HEAD)
         .max_buf_size(MAX_BUFFER)
         .serve_connection(TokioIo::new(Box::pin(stream)), service);
+    let mut connection = pin!(connection);
     tokio::select! {
         // What a connection ends with is its client's business.
-        _ = connection => {}
-        () = open.gives_way() => {}
+        _ = &mut connection => {}
+        () = open.gives_way() => {
+            connection.as_mut().graceful_shutdown();
+            // An answer may still be on its way, and a request may just have come.
+            while timeout(PAUSE, &mut connection).await.is_err() && !open.is_at_rest() {}
+        }
     }
     drop(permit);
 }

@@ -30,6 +30,8 @@ pub(crate) struct Events {
     requests: Sender<Event>,
     others: Sender<Event>,
     kept: Mutex<Kept>,
+    /// Milliseconds from 1970 to when the server was started: what its numbers are of.
+    since: u128,
     subscribers: Arc<AtomicUsize>,
 }
 
@@ -59,6 +61,7 @@ pub(crate) struct Subscription {
     earlier: std::vec::IntoIter<Event>,
     requests: Receiver<Event>,
     others: Receiver<Event>,
+    since: u128,
     subscribers: Arc<AtomicUsize>,
 }
 
@@ -75,7 +78,14 @@ pub(crate) enum Next {
 impl Default for Events {
     fn default() -> Self {
         let [requests, others] = [(); 2].map(|()| channel(RING).0);
-        Self { requests, others, kept: Mutex::default(), subscribers: Arc::default() }
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self {
+            requests,
+            others,
+            kept: Mutex::default(),
+            since: since.as_millis(),
+            subscribers: Arc::default(),
+        }
     }
 }
 
@@ -106,22 +116,26 @@ impl Events {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Somebody looks on from here on, who has had all up to that number, and is told first of what is kept of the rest;
-    /// `None` when there are as many as may.
-    pub(crate) fn subscribe(&self, after: u64) -> Option<Subscription> {
+    /// Somebody looks on from here on, who has had all up to the event of that `id`, if any of this server, and is told
+    /// first of what is kept of the rest; `None` when there are as many as may.
+    pub(crate) fn subscribe(&self, after: Option<&str>) -> Option<Subscription> {
         let order = Ordering::Relaxed;
         let more = |count: usize| (count < MAX_SUBSCRIBERS).then_some(count + 1);
         self.subscribers.try_update(order, order, more).ok()?;
+        let number = after.and_then(|id| {
+            let (since, number) = id.split_once('-')?;
+            let is_ours = since.parse() == Ok(self.since);
+            number.parse::<u64>().ok().filter(|_| is_ours)
+        });
+        let is_new = |event: &&Event| event.number > number.unwrap_or(0);
         let kept = self.kept();
-        // A number that there was not is one of an earlier server.
-        let after = if after > kept.last { 0 } else { after };
-        let is_new = |event: &&Event| event.number > after;
         let mut earlier: Vec<_> = kept.kinds.values().flatten().filter(is_new).cloned().collect();
-        earlier.sort_by_key(|event| event.number);
-        let (earlier, others) = (earlier.into_iter(), self.others.subscribe());
+        let others = self.others.subscribe();
         drop(kept);
-        let (requests, subscribers) = (self.requests.subscribe(), Arc::clone(&self.subscribers));
-        Some(Subscription { earlier, requests, others, subscribers })
+        earlier.sort_by_key(|event| event.number);
+        let (earlier, requests) = (earlier.into_iter(), self.requests.subscribe());
+        let (since, subscribers) = (self.since, Arc::clone(&self.subscribers));
+        Some(Subscription { earlier, requests, others, since, subscribers })
     }
 }
 
@@ -143,6 +157,11 @@ impl Event {
 }
 
 impl Subscription {
+    /// An event's number in words, which no other server has for another event; nothing of a request.
+    pub(crate) fn id(&self, event: &Event) -> Option<String> {
+        (event.number > 0).then(|| format!("{}-{}", self.since, event.number))
+    }
+
     /// What is next, without waiting for it: of requests only when there is nothing else.
     pub(crate) fn next(&mut self) -> Next {
         if let Some(event) = self.earlier.next() {
@@ -191,7 +210,7 @@ mod tests {
     fn no_request_is_told_to_nobody() {
         let events = Events::default();
         events.publish_request(|| panic!("nobody looks on"));
-        let mut one = events.subscribe(0).expect("room");
+        let mut one = events.subscribe(None).expect("room");
         events.publish_request(|| request(1));
         assert_eq!((one.next(), one.next()), (Next::Event(request(1)), Next::Nothing));
         drop(one);
@@ -202,7 +221,7 @@ mod tests {
     fn who_is_slow_is_told_what_is_lost_and_delays_nobody() {
         let events = Events::default();
         let (mut slow, mut quick) =
-            (events.subscribe(0).expect("room"), events.subscribe(0).expect("room"));
+            (events.subscribe(None).expect("room"), events.subscribe(None).expect("room"));
         for number in 0..RING + 10 {
             events.publish_request(|| request(number));
             assert_eq!(quick.next(), Next::Event(request(number)));
@@ -214,7 +233,7 @@ mod tests {
     #[test]
     fn no_flood_of_requests_hides_a_stop() {
         let events = Events::default();
-        let mut one = events.subscribe(0).expect("room");
+        let mut one = events.subscribe(None).expect("room");
         events.publish(Event::new("stop", json!({})));
         (0..2 * RING).for_each(|number| events.publish_request(|| request(number)));
         let Next::Event(Event { number: 1, name: "stop", data }) = one.next() else {
@@ -234,13 +253,19 @@ mod tests {
         let stops = last - KEPT as u64 + 1..=last;
         let expected: Vec<_> =
             [("swap", 1)].into_iter().chain(stops.map(|number| ("stop", number))).collect();
+        let id = |number| {
+            let any = events.subscribe(None).expect("room");
+            any.id(&Event { number, ..request(0) })
+        };
         for (after, told) in [(0, &expected[..]), (last - 2, &expected[KEPT - 1..]), (last, &[])] {
-            let mut one = events.subscribe(after).expect("room");
+            let mut one = events.subscribe(id(after).as_deref()).expect("room");
             assert_eq!(names_and_numbers(&mut one), told, "after {after}");
         }
-        // It had that number from an earlier server.
-        let mut one = events.subscribe(last + 1).expect("room");
-        assert_eq!(names_and_numbers(&mut one), expected);
+        for of_another in [format!("1-{last}"), last.to_string(), "x-y".into()] {
+            let mut one = events.subscribe(Some(&of_another)).expect("room");
+            assert_eq!(names_and_numbers(&mut one), expected, "{of_another}");
+        }
+        let mut one = events.subscribe(id(last).as_deref()).expect("room");
         events.publish(Event::new("swap", json!({})));
         assert_eq!(names_and_numbers(&mut one), [("swap", last + 1)]);
     }
@@ -248,9 +273,9 @@ mod tests {
     #[test]
     fn as_many_look_on_as_may() {
         let events = Events::default();
-        let mut all: Vec<_> = (0..MAX_SUBSCRIBERS).map(|_| events.subscribe(0)).collect();
-        assert!(all.iter().all(Option::is_some) && events.subscribe(0).is_none());
+        let mut all: Vec<_> = (0..MAX_SUBSCRIBERS).map(|_| events.subscribe(None)).collect();
+        assert!(all.iter().all(Option::is_some) && events.subscribe(None).is_none());
         all.pop();
-        assert!(events.subscribe(0).is_some());
+        assert!(events.subscribe(None).is_some());
     }
 }

@@ -12,19 +12,18 @@ use rustix::fs::{OFlags, fcntl_getfl, fstat};
 use sandbox::OpenFile;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
 
 use super::served_dir::{ServedDir, Slot};
 
-/// How many deleted files of one directory are closed at a time: each takes a thread.
+/// How many deleted files of one directory are closed aside at a time: each takes a thread.
 const CLOSED_AT_A_TIME: usize = 4;
 
 /// The files of one directory that are being sent.
 pub(super) struct SentFiles {
     dir: Arc<ServedDir>,
     state: Mutex<State>,
-    /// For deleted files to be closed.
-    turns: Semaphore,
+    /// For deleted files to be closed aside.
+    turns: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -46,7 +45,7 @@ pub(crate) struct SentFile {
 impl SentFiles {
     /// None yet.
     pub(super) fn new(dir: Arc<ServedDir>) -> Arc<Self> {
-        let turns = Semaphore::new(CLOSED_AT_A_TIME);
+        let turns = Arc::new(Semaphore::new(CLOSED_AT_A_TIME));
         Arc::new(Self { dir, state: Mutex::default(), turns })
     }
 
@@ -95,29 +94,29 @@ impl SentFiles {
     }
 
     /// Closes a file. To close one that was deleted gives back all of its blocks, which takes time: no thread of the
-    /// runtime does so.
+    /// runtime does so, unless it is one of many.
     fn close(self: Arc<Self>, file: OpenFile) {
         let is_deleted = fstat(&file).is_ok_and(|stat| stat.st_nlink == 0);
-        match Handle::try_current() {
-            Ok(runtime) if is_deleted => {
-                runtime.spawn(async move {
-                    let _turn = self.turns.acquire().await;
-                    let owner = Arc::clone(&self);
-                    spawn_blocking(move || owner.close_here(file)).await
-                });
-            }
-            _ => self.close_here(file),
+        let aside = || {
+            let turn = Arc::clone(&self.turns).try_acquire_owned().ok()?;
+            Some((Handle::try_current().ok()?, turn))
+        };
+        match is_deleted.then(aside).flatten() {
+            Some((runtime, turn)) => drop(runtime.spawn_blocking(move || {
+                self.close_here(file);
+                drop(turn);
+            })),
+            None => self.close_here(file),
         }
     }
 
     fn close_here(&self, file: OpenFile) {
-        // With another descriptor the last is not closed under the lock, for which all that is sent would wait.
-        let last = file.as_fd().try_clone_to_owned();
+        // All that is sent would wait for it under the lock.
+        let register = file.close();
         // A slot of the ledger is one owner's at a time.
         let state = self.lock();
-        drop(file);
+        drop(register);
         drop(state);
-        drop(last);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -269,7 +269,7 @@ fn what_happens_is_told_to_who_looks_on(pool: &str) {
     later.wait_for("\"refused\"");
     let swaps = later.all("swap");
     assert_eq!((later.last("stop"), swaps.len(), &swaps[0]), (stop, 2, &swap));
-    let mut again = operator.events_after(2);
+    let mut again = operator.events_after(later.id("\"taken\""));
     again.wait_for("\"refused\"");
     assert_eq!((again.all("stop").len(), again.all("swap").len()), (0, 1));
 }
@@ -286,6 +286,7 @@ fn what_the_monitor_denies_is_told_although_the_call_goes_on(pool: &str) {
         ("/fill", "quota", "monitor", "the directory is full"),
     ] {
         assert_eq!(server.get(target).status, 200, "{pool}: {target}");
+        events.wait_for("event: denial\n");
         events.wait_for(first);
         let denial = events.last("denial");
         assert_eq!((&denial["target"], &denial["prefix"]), (&target.into(), &"/".into()));

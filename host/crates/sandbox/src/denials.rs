@@ -9,7 +9,8 @@ use super::cause::{MAX_TEXT, shortened};
 /// Host calls of one handler call that were denied.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Denials {
-    /// Those that the handler may not make: a path that leads out, a change where there is to be none, the network.
+    /// Those that the handler may not make: a path that leads out, a change where there is to be none, the network, one
+    /// handle or open file more than there may be.
     pub monitor: u32,
     /// Those for which the quota of bytes or entries had no room.
     pub quota: u32,
@@ -27,6 +28,12 @@ pub(super) enum DeniedBy {
 impl Denials {
     /// Bytes of the longest, as JSON in which each byte of the text may become six.
     pub const MAX_JSON: usize = 6 * MAX_TEXT + 64;
+
+    /// Whether a call can have had them: what a worker says of a call need not be true.
+    #[must_use]
+    pub fn are_possible(&self) -> bool {
+        self.is_any() && self.first.len() <= MAX_TEXT
+    }
 
     /// How many there are.
     #[must_use]
@@ -82,6 +89,7 @@ mod tests {
         let mut denials = Denials { monitor: 0, quota: 0, first: String::new() };
         denials.add(DeniedBy::Monitor, None, &"\u{1}".repeat(1000));
         let longest = Denials { monitor: u32::MAX, quota: u32::MAX, ..denials };
+        assert!(longest.are_possible() && !Denials::default().are_possible());
         assert!(serde_json::to_vec(&longest).expect("JSON").len() <= Denials::MAX_JSON);
     }
 }

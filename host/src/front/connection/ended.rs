@@ -56,7 +56,6 @@ impl<'a> Connection<'a> {
         if let Some(denials) = &access.denials {
             route.denied(denials);
         }
-        events.publish_request(|| access.to_event());
         if let Some(generation) = generation {
             let prefix = &generation.route.prefix;
             match (access.stopped_by, &access.denials) {
@@ -65,6 +64,7 @@ impl<'a> Connection<'a> {
                 (None, None) => {}
             }
         }
+        events.publish_request(|| access.to_event());
         self.end_trace(trace, access, generation);
         access.write();
     }

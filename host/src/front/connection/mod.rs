@@ -370,7 +370,9 @@ impl<'a> Connection<'a> {
         let (line, mut trace) = (RequestLine::of(start), self.trace(&[], began));
         let mut access = self.access(&line, self.context.metrics.next_request());
         let reply = last_reply(line.method() == b"HEAD");
-        enter(&mut trace, Stage::Write);
+        if !matches!(failure, Failure::ClientGone) {
+            enter(&mut trace, Stage::Write);
+        }
         let next = self.fail(&failure, &reply, &mut access).await;
         self.ended(&access, began, None, trace);
         next

@@ -66,7 +66,11 @@ impl AccessLogEntry<'_> {
 
     /// What ended the handler's call, for who looks on.
     pub(crate) fn to_stop(&self, layer: Layer, prefix: &Prefix) -> Event {
-        let more = json!({ "stopped_by": layer.name(), "error": self.error });
+        let mut more = json!({ "stopped_by": layer.name(), "error": self.error });
+        if let (Some(more), Some(denials)) = (more.as_object_mut(), &self.denials) {
+            more.insert("denied".into(), denials.count().into());
+            more.insert("denial".into(), denials.first.as_str().into());
+        }
         self.to_remark("stop", prefix, more)
     }
 

@@ -126,6 +126,9 @@ pub(crate) fn decode_answer(
         0 => (None, None),
         _ => serde_json::from_slice(&bytes.split_to(length)).ok()?,
     };
+    if denials.as_ref().is_some_and(|denials| !denials.are_possible()) {
+        return None;
+    }
     let parts = decode_ranges(ranges, &mut bytes, files)?;
     let response = match answer.response {
         None => Payload::with_files(bytes, parts)?,

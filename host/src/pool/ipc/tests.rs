@@ -108,6 +108,19 @@ fn an_answer_has_no_longer_response_than_it_may() {
 }
 
 #[test]
+fn denials_are_no_longer_than_a_call_has_them() {
+    let told = |denials: Denials| {
+        let call =
+            Call { denials: Some(Box::new(denials)), ..Call::new(Ok(Vec::new()), Duration::ZERO) };
+        decode(answer(1, &call)[Start::BYTES..].to_vec(), 100)
+    };
+    let denials =
+        |count: u32, length: usize| Denials { monitor: count, quota: 0, first: "x".repeat(length) };
+    assert!(told(denials(1, 200)).is_some());
+    assert!(told(denials(1, 201)).is_none() && told(denials(0, 1)).is_none());
+}
+
+#[test]
 fn parts_of_files_survive_the_way_and_make_sense() {
     let dir = tempfile::tempdir().expect("a directory");
     let sent = |name| SentFile::in_directory(dir.path(), name).expect("kept");

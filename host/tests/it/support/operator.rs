@@ -72,9 +72,9 @@ impl Operator {
         events
     }
 
-    /// The events for who has had those up to that one.
-    pub fn events_after(&self, number: u64) -> Following {
-        let mut events = self.follow(&format!("Last-Event-ID: {number}\r\n"));
+    /// The events for who has had those up to the one of that id.
+    pub fn events_after(&self, id: &str) -> Following {
+        let mut events = self.follow(&format!("Last-Event-ID: {id}\r\n"));
         events.wait_for(": events follow");
         events
     }
@@ -138,6 +138,12 @@ impl Following {
     /// The data of the last event of that kind so far.
     pub fn last(&self, kind: &str) -> serde_json::Value {
         self.all(kind).pop().expect(kind)
+    }
+
+    /// The id of the first event with this text.
+    pub fn id(&self, text: &str) -> &str {
+        let event = self.seen.split("\n\n").find(|event| event.contains(text)).expect(text);
+        event.lines().find_map(|line| line.strip_prefix("id: ")).expect("an id")
     }
 
     /// The data of all events of that kind so far.

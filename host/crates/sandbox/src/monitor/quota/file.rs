@@ -90,6 +90,24 @@ impl OpenFile {
         Self { fd, adopted: OnceLock::new(), register, created_as: None }
     }
 
+    /// Closes the file, which gives back its blocks if it was deleted. The ledger has it as open until the result is dropped.
+    #[must_use]
+    pub fn close(mut self) -> Option<Register> {
+        self.note_end();
+        self.register.take()
+    }
+
+    /// Has the ledger be told at the end of a file that goes when it is closed.
+    fn note_end(&self) {
+        // Of one that was only read, the next count hears soon enough.
+        if let Some(register) = &self.register
+            && register.grown.load(Ordering::Relaxed)
+            && fstat(self).is_ok_and(|stat| stat.st_nlink == 0)
+        {
+            register.goes.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Notes the name in the served directory by which it has just been created.
     pub(in super::super) fn note_name(&mut self, name: &str) {
         self.created_as = Some(name.into());
@@ -165,13 +183,7 @@ impl OpenFile {
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
-        // Of one that was only read, the next count hears soon enough.
-        if let Some(register) = &self.register
-            && register.grown.load(Ordering::Relaxed)
-            && fstat(&*self).is_ok_and(|stat| stat.st_nlink == 0)
-        {
-            register.goes.store(true, Ordering::Relaxed);
-        }
+        self.note_end();
     }
 }
 

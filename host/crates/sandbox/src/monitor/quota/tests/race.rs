@@ -37,7 +37,7 @@ fn the_directory_is_nearly_full_when_all_have_been_refused() {
     // A machine that does much else holds up whoever counts, and others do not wait for ever.
     let mut rounds = [(); 5].map(|()| race());
     rounds.sort_unstable();
-    let (most, quota) = rounds[2];
+    let (most, quota) = rounds[1];
     assert!(most >= quota * 9 / 10, "{rounds:?}");
 }
 
