@@ -19,7 +19,7 @@ pub(super) struct IdleConnections {
 pub(super) struct Connection {
     all: Arc<IdleConnections>,
     close: Arc<Notify>,
-    /// Its number while it is idle.
+    /// The connection's number among those that are idle, while it is one.
     idle: Mutex<Option<u64>>,
 }
 
@@ -28,7 +28,7 @@ impl IdleConnections {
     pub(super) fn connection(self: &Arc<Self>) -> Connection {
         let connection =
             Connection { all: Arc::clone(self), close: Arc::default(), idle: Mutex::default() };
-        connection.is_idle();
+        connection.rest();
         connection
     }
 
@@ -41,23 +41,23 @@ impl IdleConnections {
 }
 
 impl Connection {
-    /// Somebody asks, and is being answered.
-    pub(super) fn is_busy(&self) {
+    /// Notes that somebody asks.
+    pub(super) fn begin(&self) {
         if let Some(number) = lock(&self.idle).take() {
             lock(&self.all.closing).remove(&number);
         }
     }
 
-    /// Nobody asks from here on.
-    pub(super) fn is_idle(&self) {
-        self.is_busy();
+    /// Notes that nobody asks from here on.
+    pub(super) fn rest(&self) {
+        self.begin();
         let number = self.all.last.fetch_add(1, Ordering::Relaxed);
         lock(&self.all.closing).insert(number, Arc::clone(&self.close));
         *lock(&self.idle) = Some(number);
     }
 
     /// Whether nobody asks.
-    pub(super) fn is_at_rest(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         lock(&self.idle).is_some()
     }
 
@@ -69,7 +69,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.is_busy();
+        self.begin();
     }
 }
 
@@ -93,14 +93,14 @@ mod tests {
     fn the_oldest_that_is_idle_gives_way() {
         let all = Arc::<IdleConnections>::default();
         let [first, second, third] = [(); 3].map(|()| all.connection());
-        first.is_busy();
-        second.is_busy();
-        second.is_idle();
+        first.begin();
+        second.begin();
+        second.rest();
         all.close_oldest();
         assert_eq!([&first, &second, &third].map(has_to_close), [false, false, true]);
         all.close_oldest();
         assert_eq!([&first, &second].map(has_to_close), [false, true]);
-        first.is_idle();
+        first.rest();
         drop(first);
         all.close_oldest();
         assert!(lock(&all.closing).is_empty());

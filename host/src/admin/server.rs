@@ -100,7 +100,7 @@ async fn serve<F, R>(
     stream.set_write_timeout(Some(WRITE));
     let open = &open;
     let service = service_fn(move |request| {
-        open.is_busy();
+        open.begin();
         let is_head = request.method() == Method::HEAD;
         let answered = respond(request, local);
         async move {
@@ -108,7 +108,7 @@ async fn serve<F, R>(
             // There are few of those that look on, and they stay.
             let kind = response.headers().get(CONTENT_TYPE);
             if is_head || kind.is_none_or(|kind| kind != EVENTS) {
-                open.is_idle();
+                open.rest();
             }
             Ok::<_, Infallible>(response)
         }
@@ -126,7 +126,7 @@ async fn serve<F, R>(
         () = open.gives_way() => {
             connection.as_mut().graceful_shutdown();
             // An answer may still be on its way, and a request may just have come.
-            while timeout(PAUSE, &mut connection).await.is_err() && !open.is_at_rest() {}
+            while timeout(PAUSE, &mut connection).await.is_err() && !open.is_idle() {}
         }
     }
     drop(permit);

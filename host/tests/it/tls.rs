@@ -186,14 +186,11 @@ fn who_took_much_at_first_and_little_then_is_late_by_https(pool: &str) {
     let mut client = files.connect(&server);
     sockopt::set_socket_recv_buffer_size(&client.sock, 64 << 10).unwrap();
     send(&mut client, "GET", "/download/large", b"");
-    let (mut taken, mut piece) = (0, vec![0; 16 << 10]);
-    while let Ok(read @ 1..) = client.read(&mut piece) {
-        taken += read;
-        if taken > 2 << 20 {
-            // A quarter of the rate from here on.
-            std::thread::sleep(Duration::from_millis(64));
-        }
-    }
+    let mut first = vec![0; 2 << 20];
+    client.read_exact(&mut first).unwrap();
+    // A quarter of the rate from here on: TLS hands out 16 KiB at a time.
+    let rest = Client::over(client).rest_slowly(Duration::from_millis(64));
+    let taken = first.len() + rest;
     assert!(taken < large.len(), "{pool}: what it took at first counts again and again");
     let line = server.wait_for_line("the client took too long");
     assert!(line.contains("/download/large"), "{pool}: {line}");

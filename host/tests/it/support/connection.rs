@@ -1,6 +1,6 @@
 //! A client that speaks raw bytes.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -133,12 +133,24 @@ impl<S: Read + Write> Client<S> {
         self.read.is_empty() && !self.read_more()
     }
 
+    /// Takes what comes, with a pause before each piece, until the server ends the connection, well or not. Says how many
+    /// bytes that were.
+    pub fn rest_slowly(&mut self, pause: Duration) -> usize {
+        self.pause = pause;
+        while let Ok(1..) = self.read_piece() {}
+        self.read.len()
+    }
+
     fn read_more(&mut self) -> bool {
+        self.read_piece().unwrap() > 0
+    }
+
+    fn read_piece(&mut self) -> io::Result<usize> {
         let mut buffer = [0; 64 << 10];
         std::thread::sleep(self.pause);
-        let read = self.stream.read(&mut buffer).unwrap();
+        let read = self.stream.read(&mut buffer)?;
         self.read.extend_from_slice(&buffer[..read]);
-        read > 0
+        Ok(read)
     }
 
     fn shown(&self) -> String {

@@ -86,7 +86,7 @@ const fn shown_by(mut attack: Attack, sign: &'static str) -> Attack {
 /// How the monitor ends a host call that would sleep for too long.
 pub(crate) const SLEPT: &str = "the deadline of the handler call passed in a host call";
 
-/// The same of a task.
+/// How the host ends the tasks of a call that wait for too long.
 const WAITED: &str = "the deadline of the handler call passed while it waited";
 
 use Got::{Blocked, Cut, Gone, NotApplicable, Nothing, Status, Through};
