@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::Write as _;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -12,7 +12,8 @@ use tempfile::TempDir;
 
 use crate::components;
 use crate::support::{
-    Client, Server, clean, eventually, eventually_ok, for_each_pool, host, noise, output,
+    Client, ReservedPort, Server, clean, eventually, eventually_ok, for_each_pool, host, noise,
+    output,
 };
 
 const HANDLERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../handlers");
@@ -268,21 +269,19 @@ fn a_component_goes_to_a_file_as_any_or_to_standard_output() {
 /// `wasmtime serve`, until this is dropped.
 struct Wasmtime {
     child: Child,
-    port: u16,
+    port: ReservedPort,
 }
 
 impl Wasmtime {
     fn serve(wasmtime: &OsStr, handler: &Path, dir: &Path) -> Self {
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
+        let port = ReservedPort::new();
         let (_dir, path) = exported(handler);
         let mut command = clean(wasmtime);
-        command.args(["serve", "-Scli", "--addr", &format!("127.0.0.1:{port}"), "--dir"]);
+        command.args(["serve", "-Scli", "--addr", &format!("127.0.0.1:{}", port.number), "--dir"]);
         command.arg(format!("{}::folder", dir.display())).arg(path);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let server = Self { child, port };
-        eventually_ok(|| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map(drop));
+        eventually_ok(|| TcpStream::connect((Ipv4Addr::LOCALHOST, server.port.number)).map(drop));
         server
     }
 }
@@ -302,18 +301,18 @@ fn wasmtime_serves_what_is_exported() {
     };
     let original = Server::start("thread", &[]);
     let served = Wasmtime::serve(&wasmtime, &built("fileops.wasm"), &original.dir);
-    compare(original.port, served.port, &original.dir);
+    compare(original.port, served.port.number, &original.dir);
 
     let served = Wasmtime::serve(&wasmtime, &built("hello.wasm"), &original.dir);
-    let (status, _, body) = answered(served.port, "GET", "/", "", b"");
+    let (status, _, body) = answered(served.port.number, "GET", "/", "", b"");
     assert_eq!((status, &*body), (200, &b"Hello!\n"[..]));
     for name in ["tutorial.wasm", "work.wasm", "hostile.wasm"] {
         let served = Wasmtime::serve(&wasmtime, &built(name), &original.dir);
-        let (status, ..) = answered(served.port, "GET", "/nothing-of-the-kind", "", b"");
+        let (status, ..) = answered(served.port.number, "GET", "/nothing-of-the-kind", "", b"");
         assert!((200..500).contains(&status), "{name}: {status}");
     }
     let bad = original.scratch().join("bad.wasm");
     std::fs::write(&bad, wat::parse_str(components::answer("garbage")).unwrap()).unwrap();
     let served = Wasmtime::serve(&wasmtime, &bad, &original.dir);
-    assert_eq!(answered(served.port, "GET", "/", "", b"").0, 500);
+    assert_eq!(answered(served.port.number, "GET", "/", "", b"").0, 500);
 }

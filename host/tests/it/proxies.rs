@@ -1,13 +1,14 @@
 //! The configurations of `docs/behind-a-proxy.md`, word for word, in the proxies they are for.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use crate::support::{
-    Browser, Client, Server, eventually, for_each_pool, has_program, noise, output, skip,
+    Browser, Client, ReservedPort, Server, eventually, for_each_pool, has_program, noise, output,
+    skip,
 };
 
 const DOCUMENT: &str = include_str!("../../../docs/behind-a-proxy.md");
@@ -15,7 +16,7 @@ const DOCUMENT: &str = include_str!("../../../docs/behind-a-proxy.md");
 /// A proxy that runs until this is dropped.
 struct Proxy {
     child: Child,
-    port: u16,
+    port: ReservedPort,
     _scratch: tempfile::TempDir,
 }
 
@@ -43,10 +44,9 @@ impl Proxy {
         command: impl Fn(&Path, &Path) -> Command,
     ) -> Self {
         let scratch = tempfile::tempdir().unwrap();
-        let port =
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let port = ReservedPort::new();
         let file = scratch.path().join("configuration");
-        let configuration = configuration(language, server.port, port);
+        let configuration = configuration(language, server.port, port.number);
         fs::write(&file, around(scratch.path(), &configuration)).unwrap();
         let log = fs::File::create(scratch.path().join("log")).unwrap();
         let mut command = command(scratch.path(), &file);
@@ -55,13 +55,13 @@ impl Proxy {
         eventually("the proxy listens", || {
             let log = || fs::read_to_string(scratch.path().join("log"));
             assert!(child.try_wait().unwrap().is_none(), "{language}: {:?}", log());
-            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+            TcpStream::connect((Ipv4Addr::LOCALHOST, port.number)).is_ok()
         });
         Self { child, port, _scratch: scratch }
     }
 
     fn client(&self) -> Client {
-        Client::connect(self.port)
+        Client::connect(self.port.number)
     }
 }
 
@@ -98,7 +98,7 @@ fn check(pool: &str, server: &Server, proxy: &Proxy, refusals: usize) {
         assert!(ask("GET", "download/chunked", b"").body == large[..2_000_000], "{context}");
 
         // What Swapbox refuses is refused with its words.
-        let upload = format!("http://127.0.0.1:{}{base}upload/x", proxy.port);
+        let upload = format!("http://127.0.0.1:{}{base}upload/x", proxy.port.number);
         let refused = (0..refusals).any(|_| {
             let mut curl = Command::new("curl");
             let told = output(curl.args(["-s", "--noproxy", "*", "-T"]).arg(&sparse).arg(&upload));
@@ -121,7 +121,7 @@ fn check(pool: &str, server: &Server, proxy: &Proxy, refusals: usize) {
     for base in ["", "files/"] {
         let file = server.scratch().join("holiday.bin");
         fs::write(&file, &large[..300_000]).unwrap();
-        browser.open(&format!("http://127.0.0.1:{}/{base}", proxy.port));
+        browser.open(&format!("http://127.0.0.1:{}/{base}", proxy.port.number));
         eventually("an empty list", || browser.text().contains("Nothing here yet"));
         browser.type_into("#pick", file.to_str().unwrap());
         eventually("the file in the list", || browser.text().contains("293 KiB"));

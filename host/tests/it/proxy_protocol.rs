@@ -1,13 +1,13 @@
 //! Connections that begin with a PROXY header: the client that it names is the one that counts.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
-use crate::support::{Client, Server, eventually, for_each_pool, has_program};
+use crate::support::{Client, ReservedPort, Server, eventually, for_each_pool, has_program};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -103,8 +103,8 @@ fn haproxy_names_its_clients() {
     }
     for word in ["send-proxy", "send-proxy-v2"] {
         let mut server = Server::start("thread", &["--proxy-protocol"]);
-        let port =
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let reserved = ReservedPort::new();
+        let port = reserved.number;
         let file = server.scratch().join("haproxy.cfg");
         let configuration = format!(
             "defaults\n mode http\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n\

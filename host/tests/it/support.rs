@@ -10,10 +10,11 @@ mod processes;
 mod programs;
 mod proxy;
 mod registry;
+mod reserved_port;
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -37,6 +38,7 @@ pub use self::registry::{
     Answer, FakeRegistry, RealRegistry, Stream, digest, manifest, manifest_of, read_head, respond,
     with_handler, write_credentials,
 };
+pub use self::reserved_port::ReservedPort;
 
 /// Makes two tests of a function, one for each kind of pool: every promise holds on both.
 macro_rules! for_each_pool {
@@ -217,7 +219,8 @@ impl Server {
     /// Starts a pool on a free port that says nothing of itself, with the embedded handler unless
     /// the arguments name another, which is then not waited for.
     pub fn silent(pool: &str, args: &[&str]) -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let reserved = ReservedPort::new();
+        let free = reserved.number;
         let mut server = Self::spawn(host(), pool, None, args, &free.to_string());
         server.port = free;
         let listens = || std::net::TcpStream::connect(("127.0.0.1", free)).is_ok();

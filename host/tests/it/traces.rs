@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::components;
 use crate::support::{
-    Collector, FakeRegistry, Server, Span, eventually, for_each_pool, host_with_traces, kill,
-    output, respond,
+    Collector, FakeRegistry, ReservedPort, Server, Span, eventually, for_each_pool,
+    host_with_traces, kill, output, respond,
 };
 
 const ADMIN: [&str; 2] = ["--admin", "127.0.0.1:0"];
@@ -270,7 +270,7 @@ for_each_pool!(a_collector_that_hangs_or_refuses_holds_nothing_up);
 fn a_collector_that_hangs_or_refuses_holds_nothing_up(pool: &str) {
     // Connections wait in the backlog for ever.
     let hanging = TcpListener::bind("127.0.0.1:0").unwrap();
-    let refusing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let refusing = ReservedPort::new();
     let garbage = FakeRegistry::start(Arc::new(|_, client| {
         client.write_all(b"\x00\xffnonsense\r\n\r\n").unwrap();
     }));
@@ -279,7 +279,7 @@ fn a_collector_that_hangs_or_refuses_holds_nothing_up(pool: &str) {
     }));
     let hanging_port = hanging.local_addr().unwrap().port();
     for (port, is_told) in
-        [(hanging_port, false), (refusing, true), (garbage.port, true), (unable.port, true)]
+        [(hanging_port, false), (refusing.number, true), (garbage.port, true), (unable.port, true)]
     {
         let command = host_with_traces(port);
         let handler = components::mirror();

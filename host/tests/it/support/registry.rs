@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
+use super::reserved_port::ReservedPort;
 use super::{clean, eventually, has_program};
 
 /// A `docker-registry` with a directory of its own; it is killed when this is dropped.
@@ -17,6 +18,8 @@ pub struct RealRegistry {
     child: Option<Child>,
     pub port: u16,
     dir: TempDir,
+    /// While it is stopped, nobody else is asked in its place.
+    _reserved: ReservedPort,
 }
 
 impl RealRegistry {
@@ -26,8 +29,10 @@ impl RealRegistry {
         if !has_program(pool, "docker-registry") {
             return None;
         }
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut registry = Self { child: None, port, dir: tempfile::tempdir().unwrap() };
+        let reserved = ReservedPort::new();
+        let port = reserved.number;
+        let mut registry =
+            Self { child: None, port, dir: tempfile::tempdir().unwrap(), _reserved: reserved };
         let dir = registry.dir.path();
         let mut config = format!(
             "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\

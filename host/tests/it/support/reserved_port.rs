@@ -1,0 +1,39 @@
+//! Ports that belong to a test while nobody listens there.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use rustix::net::sockopt::set_socket_reuseaddr;
+use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
+
+/// A port of 127.0.0.1 that the kernel gives to nobody who asks for any port, and from which nobody connects. Whoever asks
+/// for this one can listen there, and another after it. While nobody does, connections are refused.
+pub struct ReservedPort {
+    pub number: u16,
+    _bound: OwnedFd,
+}
+
+impl ReservedPort {
+    pub fn new() -> Self {
+        let bound = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        set_socket_reuseaddr(&bound, true).unwrap();
+        bind(&bound, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = SocketAddr::try_from(getsockname(&bound).unwrap()).unwrap();
+        Self { number: address.port(), _bound: bound }
+    }
+}
+
+#[test]
+fn a_reserved_port_refuses_connections_until_somebody_listens_there() {
+    use std::net::{TcpListener, TcpStream};
+
+    let reserved = ReservedPort::new();
+    let connect = || TcpStream::connect(("127.0.0.1", reserved.number)).map(|_| ());
+    let refused = Err(std::io::ErrorKind::ConnectionRefused);
+    for _ in 0..2 {
+        assert_eq!(connect().map_err(|error| error.kind()), refused);
+        let listener = TcpListener::bind(("127.0.0.1", reserved.number)).unwrap();
+        connect().unwrap();
+        drop(listener);
+    }
+}
