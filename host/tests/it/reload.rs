@@ -118,7 +118,8 @@ for_each_pool!(what_fails_for_a_passing_reason_is_tried_again);
 fn what_fails_for_a_passing_reason_is_tried_again(pool: &str) {
     let args = [&WATCHED[..], &["--compile-timeout", "6500ms"]].concat();
     let mut server = Server::with_handler(pool, &status(201), &args);
-    change("in place", &server.handler(), &slow(202));
+    // Each change that is noticed begins anew, and this is noticed once.
+    change("renamed", &server.handler(), &slow(202));
     // As the kernel ends one that has had its time, and one for which there is no memory.
     for (signal, why, next) in [
         (Signal::XCPU, "more than 7 s of processor time", "tried again in 1 s"),

@@ -3,6 +3,9 @@
 use super::Bounds;
 use super::verdict::{Verdict, Witness};
 
+/// The layer that ends what takes too long.
+const DEADLINE: &str = "deadline";
+
 /// The kind of the handler that makes those attacks which any kind can make.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Kind {
@@ -128,6 +131,11 @@ impl Expected {
             (_, Some((got, by))) if kind == Kind::Command => Self::new(got, by),
             _ => self,
         }
+    }
+
+    /// Whether the deadline ended what another layer was to stop: on a busy machine, before it got there.
+    pub(crate) fn is_cut_off(&self, stopped_by: &str) -> bool {
+        !self.by.is_empty() && self.by != DEADLINE && stopped_by == DEADLINE
     }
 
     /// What is not as expected.
