@@ -134,8 +134,9 @@ impl Expected {
     }
 
     /// Whether the deadline ended what another layer was to stop: on a busy machine, before it got there.
-    pub(crate) fn is_cut_off(&self, stopped_by: &str) -> bool {
-        !self.by.is_empty() && self.by != DEADLINE && stopped_by == DEADLINE
+    pub(crate) fn is_cut_off(&self, verdict: &Verdict) -> bool {
+        let is_other = !self.by.is_empty() && self.by != DEADLINE;
+        is_other && verdict.stopped_by.as_deref() == Some(DEADLINE)
     }
 
     /// What is not as expected.

@@ -97,6 +97,7 @@ impl Loader {
             not_applicable: false,
             fault,
             late: (took > bounds.cpu + REPRIEVE).then(|| "it took too long".into()),
+            is_cut_off: false,
             is_check: false,
         })
     }

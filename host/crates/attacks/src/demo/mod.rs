@@ -140,6 +140,9 @@ struct Row {
     fault: Option<String>,
     /// What took longer than it may, which on a busy machine need not be a fault.
     late: Option<String>,
+    /// Whether the deadline ended it before what was to stop it.
+    #[serde(skip)]
+    is_cut_off: bool,
     /// Whether it is no attack, but a look at what several have left.
     #[serde(skip)]
     is_check: bool,

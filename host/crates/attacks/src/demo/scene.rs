@@ -20,7 +20,7 @@ use super::{PATIENCE, REPRIEVE, Row, milliseconds, name_of};
 /// The servers' `--timeout`.
 const DEADLINE: Duration = Duration::from_secs(1);
 
-/// How often an attack is made again that the deadline ended too soon.
+/// How often an attack is made again that the deadline ended too soon: the machine may have been busy.
 const MORE_TRIES: usize = 2;
 
 /// How long a good request may take while an attack runs.
@@ -104,8 +104,7 @@ impl Scene {
             let expected = expected.on(self.pool, self.kind);
             let mut row = self.attack(attack, on, expected, &mut running.server);
             for _ in 0..MORE_TRIES {
-                // Without a layer that is what comes of it.
-                if !self.without.is_empty() || !expected.is_cut_off(&row.stopped_by) {
+                if !row.is_cut_off {
                     break;
                 }
                 self.around.plant()?;
@@ -150,6 +149,7 @@ impl Scene {
             not_applicable: false,
             fault: kept.then(|| format!("it held {at_first} before them")).or(good.unserved),
             late: None,
+            is_cut_off: false,
             is_check: true,
         })
     }
@@ -218,7 +218,12 @@ impl Scene {
         if let Some(why) = lacks {
             verdicts.push(Verdict::of(Got::NotApplicable, why.into()));
         }
-        faults.extend(verdicts.iter().filter_map(|verdict| expected.fault(verdict)));
+        // Without a layer, that is what comes of it.
+        let may_be_cut_off = self.without.is_empty();
+        let (cut_off, others): (Vec<_>, Vec<_>) =
+            verdicts.iter().partition(|verdict| may_be_cut_off && expected.is_cut_off(verdict));
+        let is_cut_off = !cut_off.is_empty();
+        faults.extend(others.into_iter().filter_map(|verdict| expected.fault(verdict)));
         let shown = match attack.way {
             Way::Planted(_) => planted(&mut verdicts, &mut faults),
             _ => verdicts.into_iter().next(),
@@ -236,11 +241,12 @@ impl Scene {
             faults.push("something outside the directory has changed".into());
         }
         let slowest = good.slowest.unwrap_or_default();
-        let late = match slowest > GOOD {
-            true => Some(format!("a good request took {} ms", milliseconds(slowest))),
-            false => {
-                (took > DEADLINE + REPRIEVE).then(|| format!("it took {} ms", milliseconds(took)))
-            }
+        let late = if slowest > GOOD {
+            Some(format!("a good request took {} ms", milliseconds(slowest)))
+        } else if took > DEADLINE + REPRIEVE {
+            Some(format!("it took {} ms", milliseconds(took)))
+        } else {
+            is_cut_off.then(|| "the deadline came before what was to stop it".into())
         };
         let mut verdict = shown.unwrap_or_else(Verdict::gone);
         verdict.observed.extend(good.lost);
@@ -261,6 +267,7 @@ impl Scene {
             got: verdict.text,
             fault: (!faults.is_empty()).then(|| faults.join("; ")),
             late,
+            is_cut_off,
             is_check: false,
         }
     }
