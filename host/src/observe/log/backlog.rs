@@ -36,7 +36,7 @@ pub(super) enum Kind {
 
 /// Lines that were not written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Dropped {
+pub(super) struct DroppedLines {
     /// All of them.
     pub(super) lines: usize,
     /// Those of handlers' output.
@@ -55,7 +55,7 @@ pub(super) struct Backlog {
     /// Lines of handlers' output, those that were taken too.
     output: Held,
     /// Lines that found no room, gave way, or could not be written.
-    dropped: Dropped,
+    dropped: DroppedLines,
 }
 
 /// Lines, and their bytes.
@@ -83,7 +83,7 @@ impl Backlog {
             true => self.append(line, kind),
             false => {
                 let output = usize::from(kind == Kind::Output);
-                self.dropped.add(Dropped { lines: 1, output });
+                self.dropped.add(DroppedLines { lines: 1, output });
             }
         }
         has_room
@@ -115,7 +115,7 @@ impl Backlog {
     }
 
     /// Lines that were dropped so far.
-    pub(super) fn dropped(&self) -> Dropped {
+    pub(super) fn dropped(&self) -> DroppedLines {
         self.dropped
     }
 
@@ -146,7 +146,7 @@ impl Backlog {
     fn evict(&mut self) {
         for chunk in self.waiting.iter_mut().filter(|chunk| !chunk.output.is_empty()) {
             let output = chunk.output();
-            self.dropped.add(Dropped { lines: output.lines, output: output.lines });
+            self.dropped.add(DroppedLines { lines: output.lines, output: output.lines });
             self.output.remove(output);
             chunk.evict();
         }
@@ -222,9 +222,9 @@ impl Chunk {
     }
 
     /// What is lost if no more than so many of its bytes are written.
-    fn lost(&self, written: usize) -> Dropped {
+    fn lost(&self, written: usize) -> DroppedLines {
         let rest = self.bytes.get(written..).unwrap_or_default();
-        Dropped {
+        DroppedLines {
             lines: memchr::memchr_iter(b'\n', rest).count(),
             output: self.output.iter().filter(|line| line.end > written).count(),
         }
@@ -238,7 +238,7 @@ impl Chunk {
     }
 }
 
-impl Dropped {
+impl DroppedLines {
     fn add(&mut self, other: Self) {
         self.lines += other.lines;
         self.output += other.output;
@@ -260,7 +260,7 @@ mod tests {
         for (written, lines, output) in
             [(0, 3, 1), (3, 3, 1), (4, 2, 1), (7, 2, 1), (8, 1, 0), (13, 1, 0), (14, 0, 0)]
         {
-            assert_eq!(chunk.lost(written), Dropped { lines, output }, "{written}");
+            assert_eq!(chunk.lost(written), DroppedLines { lines, output }, "{written}");
         }
     }
 
@@ -274,6 +274,6 @@ mod tests {
         let mut backlog = Backlog::default();
         assert_eq!((0..4).filter(|_| backlog.push(&line, Kind::Output)).count(), 4);
         assert_eq!((0..20).filter(|_| backlog.push(&line, Kind::Event)).count(), 16);
-        assert_eq!(backlog.dropped(), Dropped { lines: 8, output: 4 });
+        assert_eq!(backlog.dropped(), DroppedLines { lines: 8, output: 4 });
     }
 }

@@ -39,7 +39,7 @@ impl Bucket {
 
 /// What was not logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Dropped {
+struct DroppedOutput {
     lines: u64,
     bytes: u64,
 }
@@ -56,7 +56,7 @@ pub(crate) struct Budget {
 struct State {
     lines: Bucket,
     bytes: Bucket,
-    dropped: Dropped,
+    dropped: DroppedOutput,
     /// The log will be told of what was dropped.
     is_due: bool,
 }
@@ -78,10 +78,10 @@ impl State {
     }
 
     /// What was dropped and not told of.
-    fn untold(&mut self) -> Option<Dropped> {
+    fn untold(&mut self) -> Option<DroppedOutput> {
         self.is_due = false;
         let dropped = std::mem::take(&mut self.dropped);
-        (dropped != Dropped::default()).then_some(dropped)
+        (dropped != DroppedOutput::default()).then_some(dropped)
     }
 }
 
@@ -91,7 +91,7 @@ impl Budget {
         let state = State {
             lines: Bucket::new(LINES),
             bytes: Bucket::new(BYTES),
-            dropped: Dropped::default(),
+            dropped: DroppedOutput::default(),
             is_due: false,
         };
         Arc::new(Self { prefix, state: Mutex::new(state) })
@@ -116,7 +116,7 @@ impl Budget {
 
     /// Logs how much was dropped that has not been told of.
     pub(crate) fn report(&self) {
-        if let Some(Dropped { lines, bytes }) = self.with(State::untold) {
+        if let Some(DroppedOutput { lines, bytes }) = self.with(State::untold) {
             let prefix = &self.prefix;
             tracing::warn!(%prefix, lines, bytes, "output beyond its route's budget was dropped");
         }
@@ -135,7 +135,7 @@ mod tests {
         State {
             lines: Bucket::new(lines),
             bytes: Bucket::new(bytes),
-            dropped: Dropped::default(),
+            dropped: DroppedOutput::default(),
             is_due: false,
         }
     }
@@ -184,9 +184,9 @@ mod tests {
         assert_eq!(state.untold(), None);
         assert!(state.refuse(1, 10), "a report is due");
         assert!(!state.refuse(2, 20), "it is due already");
-        assert_eq!(state.untold(), Some(Dropped { lines: 3, bytes: 30 }));
+        assert_eq!(state.untold(), Some(DroppedOutput { lines: 3, bytes: 30 }));
         assert_eq!(state.untold(), None);
         assert!(state.refuse(0, 5), "bytes of which the lines are unknown");
-        assert_eq!(state.untold(), Some(Dropped { lines: 0, bytes: 5 }));
+        assert_eq!(state.untold(), Some(DroppedOutput { lines: 0, bytes: 5 }));
     }
 }

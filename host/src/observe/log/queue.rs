@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::backlog::{Backlog, CHUNK, Chunk, Dropped, Kind};
+use super::backlog::{Backlog, CHUNK, Chunk, DroppedLines, Kind};
 
 /// How long lines gather after some were written, so that the thread is not woken for each. What
 /// gathers in a longer time keeps it, and whoever needs its processor, busy for longer.
@@ -55,7 +55,7 @@ impl Queue {
     }
 
     /// Lines that were dropped so far.
-    pub(super) fn dropped(&self) -> Dropped {
+    pub(super) fn dropped(&self) -> DroppedLines {
         self.0.lock().backlog.dropped()
     }
 
@@ -114,7 +114,7 @@ struct Sink<W> {
 impl<W: Write> Sink<W> {
     fn run(mut self) {
         let shared = Arc::clone(&self.queue.0);
-        let mut reported = Dropped::default();
+        let mut reported = DroppedLines::default();
         while let Some(chunk) = shared.take() {
             let written = self.write_out(&chunk.bytes);
             let is_whole = written == chunk.bytes.len();
@@ -225,7 +225,7 @@ mod tests {
                 queue.push(line, kind);
             }
             let output = if kind == Kind::Output { 100 } else { 0 };
-            assert_eq!(queue.dropped(), Dropped { lines: 100, output });
+            assert_eq!(queue.dropped(), DroppedLines { lines: 100, output });
             drop(unblock);
             let line = String::from_utf8(line.clone()).expect("text");
             assert!(written(&queue, &out) == "first\n".to_owned() + &line.repeat(fit));
@@ -242,7 +242,7 @@ mod tests {
             queue.push(line.as_bytes(), Kind::Event);
             expected += &line;
         }
-        assert_eq!(queue.dropped(), Dropped::default());
+        assert_eq!(queue.dropped(), DroppedLines::default());
         let halfway = expected.replace("event", "output\nevent");
         for n in MAX_OUTPUT_LINES..MAX_LINES - 1 {
             let line = format!("event {n}\n");
@@ -250,11 +250,11 @@ mod tests {
             expected += &line;
             let all = 1 + n + 1 + MAX_OUTPUT_LINES;
             let output = if all > MAX_LINES { MAX_OUTPUT_LINES } else { 0 };
-            assert_eq!(queue.dropped(), Dropped { lines: output, output }, "no event");
+            assert_eq!(queue.dropped(), DroppedLines { lines: output, output }, "no event");
         }
         queue.push(b"output\n", Kind::Output);
         queue.push(b"event\n", Kind::Event);
-        let dropped = Dropped { lines: MAX_OUTPUT_LINES + 2, output: MAX_OUTPUT_LINES + 1 };
+        let dropped = DroppedLines { lines: MAX_OUTPUT_LINES + 2, output: MAX_OUTPUT_LINES + 1 };
         assert_eq!(queue.dropped(), dropped, "there is no room for either");
         queue.push(b"loss\n", Kind::Loss);
         drop(unblock);

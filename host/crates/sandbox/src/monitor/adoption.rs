@@ -40,23 +40,26 @@ impl State {
         // A body that has a name was stored before.
         let is_free = new.st_nlink == 0 && new.st_dev == old.st_dev && size(&new) == body.length;
         let is_empty = old.st_nlink == 1 && size(&old) == 0;
-        let place = Place { dir: &self.grants.preopen.dir, name, new: &new, old: &old };
+        let replacement = Replacement { dir: &self.grants.preopen.dir, name, new: &new, old: &old };
         is_free
             && is_empty
-            && self.account.adopting(file, body.length, || place.take(&body.file, file)).is_ok()
+            && self
+                .account
+                .adopting(file, body.length, || replacement.make(&body.file, file))
+                .is_ok()
     }
 }
 
 /// What takes the place of what.
-struct Place<'a> {
+struct Replacement<'a> {
     dir: &'a OpenFile,
     name: &'a str,
     new: &'a Stat,
     old: &'a Stat,
 }
 
-impl Place<'_> {
-    fn take(&self, body: &OwnedFd, file: &OpenFile) -> Result<(), FsError> {
+impl Replacement<'_> {
+    fn make(&self, body: &OwnedFd, file: &OpenFile) -> Result<(), FsError> {
         // Only its owner, or who may do anything, may name a file by its descriptor; by this path anybody may.
         let path = format!("/proc/self/fd/{}", body.as_raw_fd());
         let beside = format!("{}.body", self.name);

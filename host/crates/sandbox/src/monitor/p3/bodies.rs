@@ -28,22 +28,58 @@ pub(super) type Handled = Result<(), ErrorCode>;
 /// What follows a body.
 pub(super) type Trailers = Result<Option<Resource<Fields>>, ErrorCode>;
 
-/// A body that nobody has read.
-pub(super) enum Body {
-    /// The request's.
+/// The body of a request, which nobody has read.
+pub(super) enum RequestBody {
+    /// Of the one that came.
     Received(InputStream),
-    /// A guest's own.
-    Made {
-        contents: Option<StreamReader<u8>>,
-        trailers: FutureReader<Trailers>,
-        /// Says to the guest how it was sent.
-        sent: Sender<Handled>,
-    },
+    /// Of one that a guest makes.
+    Made(Body),
+}
+
+impl RequestBody {
+    /// The body as a stream, and what follows it, for a guest.
+    pub(super) fn consume(
+        self,
+        mut access: Access<'_, State, Monitor>,
+        handled: FutureReader<Handled>,
+    ) -> wasmtime::Result<(StreamReader<u8>, FutureReader<Trailers>)> {
+        let stream = match self {
+            Self::Received(stream) => stream,
+            Self::Made(body) => return body.consume(access, handled),
+        };
+        handled.pipe(&mut access, Ignored(PhantomData))?;
+        let permit = access.get().stream_permit()?;
+        let (reading, ended) = Reading::new(stream, None, permit);
+        let stream = StreamReader::new(&mut access, reading)?;
+        let trailers = async {
+            Ok::<_, wasmtime::Error>(match ended.await {
+                Ok(Err(_)) => Err(ErrorCode::InternalError(None)),
+                _ => Ok(None),
+            })
+        };
+        Ok((stream, FutureReader::new(&mut access, trailers)?))
+    }
+
+    /// Says to a guest that nobody wants its body.
+    pub(super) fn close(self, access: &mut Access<'_, State, Monitor>) -> wasmtime::Result<()> {
+        match self {
+            Self::Received(_) => Ok(()),
+            Self::Made(body) => body.close(access),
+        }
+    }
+}
+
+/// A body that a guest makes, and that nobody has read.
+pub(super) struct Body {
+    pub(super) contents: Option<StreamReader<u8>>,
+    pub(super) trailers: FutureReader<Trailers>,
+    /// Says to the guest how it was sent.
+    pub(super) sent: Sender<Handled>,
 }
 
 impl Body {
-    /// A body that a guest makes, and what will say how it was sent.
-    pub(super) fn made(
+    /// A body, and what will say how it was sent.
+    pub(super) fn new(
         access: &mut Access<'_, State, Monitor>,
         contents: Option<StreamReader<u8>>,
         trailers: FutureReader<Trailers>,
@@ -51,7 +87,7 @@ impl Body {
         let (sent, was_sent) = channel();
         // What is dropped and never sent has not failed.
         let said = async { Ok::<_, wasmtime::Error>(was_sent.await.unwrap_or(Ok(()))) };
-        Ok((Self::Made { contents, trailers, sent }, FutureReader::new(access, said)?))
+        Ok((Self { contents, trailers, sent }, FutureReader::new(access, said)?))
     }
 
     /// The body as a stream, and what follows it, for a guest.
@@ -61,38 +97,20 @@ impl Body {
         handled: FutureReader<Handled>,
     ) -> wasmtime::Result<(StreamReader<u8>, FutureReader<Trailers>)> {
         handled.pipe(&mut access, Ignored(PhantomData))?;
-        match self {
-            Self::Received(stream) => {
-                let place = access.get().stream_place()?;
-                let (reading, ended) = Reading::new(stream, None, place);
-                let stream = StreamReader::new(&mut access, reading)?;
-                let trailers = async {
-                    Ok::<_, wasmtime::Error>(match ended.await {
-                        Ok(Err(_)) => Err(ErrorCode::InternalError(None)),
-                        _ => Ok(None),
-                    })
-                };
-                Ok((stream, FutureReader::new(&mut access, trailers)?))
-            }
-            Self::Made { contents, trailers, .. } => {
-                let stream = match contents {
-                    Some(stream) => stream,
-                    None => StreamReader::new(&mut access, iter::empty())?,
-                };
-                Ok((stream, trailers))
-            }
-        }
+        let stream = match self.contents {
+            Some(stream) => stream,
+            None => StreamReader::new(&mut access, iter::empty())?,
+        };
+        Ok((stream, self.trailers))
     }
 
     /// Says to a guest that nobody wants its body.
     pub(super) fn close(self, access: &mut Access<'_, State, Monitor>) -> wasmtime::Result<()> {
-        if let Self::Made { contents, mut trailers, .. } = self {
-            if let Some(mut contents) = contents {
-                contents.close(&mut *access)?;
-            }
-            trailers.close(access)?;
+        let Self { contents, mut trailers, .. } = self;
+        if let Some(mut contents) = contents {
+            contents.close(&mut *access)?;
         }
-        Ok(())
+        trailers.close(access)
     }
 }
 
@@ -128,19 +146,19 @@ impl Open {
 }
 
 /// What follows a response's body: dropped, unless it is an error.
-pub(super) struct Dropped {
+pub(super) struct DroppedTrailers {
     body: SharedBody,
     /// There until the trailers are known, or can never be: not until the guest lets go of the future.
     known: Option<Open>,
 }
 
-impl Dropped {
+impl DroppedTrailers {
     pub(super) fn new(body: SharedBody, known: Open) -> Self {
         Self { body, known: Some(known) }
     }
 }
 
-impl FutureConsumer<State> for Dropped {
+impl FutureConsumer<State> for DroppedTrailers {
     type Item = Trailers;
 
     fn poll_consume(
@@ -171,7 +189,7 @@ pub(super) struct Filling {
     is_head: bool,
     /// Says to the guest how it was sent.
     sent: Option<Sender<Handled>>,
-    /// Dropped when all of it is there.
+    /// DroppedTrailers when all of it is there.
     _ended: Open,
 }
 

@@ -31,8 +31,8 @@ fn capture(
 ) -> wasmtime::Result<Ending> {
     let state = access.get();
     state.audit(of.0, of.1, Argument::None);
-    let place = state.stream_place()?;
-    let (writing, ended) = Writing::new(OutputStream::Captured, of, place);
+    let permit = state.stream_permit()?;
+    let (writing, ended) = Writing::new(OutputStream::Captured, of, permit);
     data.pipe(&mut access, writing)?;
     FutureReader::new(&mut access, said(ended))
 }
@@ -49,8 +49,8 @@ impl stdin::HostWithStore<State> for Monitor {
     ) -> wasmtime::Result<(StreamReader<u8>, Ending)> {
         let state = access.get();
         state.audit("wasi:cli/stdin", "read-via-stream", Argument::None);
-        let place = state.stream_place()?;
-        let (reading, ended) = Reading::new(InputStream::Empty, None, place);
+        let permit = state.stream_permit()?;
+        let (reading, ended) = Reading::new(InputStream::Empty, None, permit);
         let stream = StreamReader::new(&mut access, reading)?;
         Ok((stream, FutureReader::new(&mut access, said(ended))?))
     }

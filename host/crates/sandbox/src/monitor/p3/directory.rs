@@ -9,7 +9,7 @@ use wasmtime::component::{Destination, StreamProducer, StreamResult, VecBuffer};
 use wasmtime::{AsContextMut as _, StoreContextMut};
 
 use super::bindings::wasi::filesystem::types::{DirectoryEntry, ErrorCode, Host as _};
-use super::streams::{EndSender, Place};
+use super::streams::{EndSender, StreamPermit};
 use crate::monitor::listing::DirectoryEntryStream;
 use crate::monitor::{Grants, State, filesystem};
 
@@ -23,7 +23,7 @@ pub(super) struct Listing {
     entries: Option<DirectoryEntryStream>,
     grants: Arc<Grants>,
     ended: EndSender<ErrorCode>,
-    _place: Place,
+    _permit: StreamPermit,
 }
 
 impl Listing {
@@ -31,10 +31,10 @@ impl Listing {
     pub(super) fn new(
         entries: DirectoryEntryStream,
         grants: Arc<Grants>,
-        place: Place,
+        permit: StreamPermit,
     ) -> (Self, Receiver<Result<(), ErrorCode>>) {
         let (ended, receiver) = EndSender::new();
-        (Self { entries: Some(entries), grants, ended, _place: place }, receiver)
+        (Self { entries: Some(entries), grants, ended, _permit: permit }, receiver)
     }
 }
 

@@ -76,7 +76,7 @@ fn write(
             return failed(&mut access, error);
         }
     };
-    let place = access.get().stream_place()?;
+    let permit = access.get().stream_permit()?;
     let of = (TYPES, function);
     // What the host has given the guest may come back as it is.
     let data = match data.try_into::<Reading>(&mut access) {
@@ -89,7 +89,7 @@ fn write(
         },
         Err(data) => data,
     };
-    let (writing, ended) = Writing::new(stream, of, place);
+    let (writing, ended) = Writing::new(stream, of, permit);
     data.pipe(&mut access, writing)?;
     FutureReader::new(&mut access, said(ended))
 }
@@ -102,9 +102,9 @@ impl HostDescriptorWithStore<State> for Monitor {
     ) -> wasmtime::Result<(StreamReader<u8>, Ending)> {
         match access.get().reading(&fd, offset) {
             Ok(stream) => {
-                let place = access.get().stream_place()?;
+                let permit = access.get().stream_permit()?;
                 let of = (TYPES, "descriptor.read-via-stream");
-                let (reading, ended) = Reading::new(stream, Some(of), place);
+                let (reading, ended) = Reading::new(stream, Some(of), permit);
                 let stream = StreamReader::new(&mut access, reading)?;
                 Ok((stream, FutureReader::new(&mut access, said(ended))?))
             }
@@ -139,8 +139,8 @@ impl HostDescriptorWithStore<State> for Monitor {
         match access.get().listing(&fd) {
             Ok(entries) => {
                 let state = access.get();
-                let (grants, place) = (state.grants.clone(), state.stream_place()?);
-                let (listing, ended) = Listing::new(entries, grants, place);
+                let (grants, permit) = (state.grants.clone(), state.stream_permit()?);
+                let (listing, ended) = Listing::new(entries, grants, permit);
                 let stream = StreamReader::new(&mut access, listing)?;
                 let said = async { Ok::<_, wasmtime::Error>(ended.await.unwrap_or(Ok(()))) };
                 Ok((stream, FutureReader::new(&mut access, said)?))

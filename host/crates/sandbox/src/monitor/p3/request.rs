@@ -6,7 +6,7 @@ use super::Monitor;
 use super::bindings::wasi::http::types::{
     self, ErrorCode, HostRequest, HostRequestWithStore, Method, Scheme,
 };
-use super::bodies::{Body, Handled, Trailers};
+use super::bodies::{Body, Handled, RequestBody, Trailers};
 use crate::monitor::State;
 use crate::monitor::audit::Argument;
 use crate::monitor::http::{Fields, IncomingRequest, RequestHead, RequestOptions, TYPES};
@@ -15,7 +15,7 @@ use crate::monitor::http::{Fields, IncomingRequest, RequestHead, RequestOptions,
 pub struct Request {
     head: RequestHead,
     options: Option<RequestOptions>,
-    body: Body,
+    body: RequestBody,
 }
 
 impl State {
@@ -24,7 +24,7 @@ impl State {
         let incoming = IncomingRequest::new(message, self.exchange.spooled());
         self.exchange.is_head = incoming.is_head();
         let head = incoming.request_head(self.grants.encrypted);
-        let body = Body::Received(incoming.body());
+        let body = RequestBody::Received(incoming.body());
         Ok(self.hand_out(Request { head, options: None, body })?)
     }
 }
@@ -51,7 +51,8 @@ impl HostRequestWithStore<State> for Monitor {
         let head = RequestHead::new(state.table.delete(fields)?.frozen());
         let options = options.map(|options| state.table.delete(options)).transpose()?;
         let options = options.map(|options| RequestOptions { is_immutable: true, ..options });
-        let (body, sent) = Body::made(&mut access, contents, trailers)?;
+        let (body, sent) = Body::new(&mut access, contents, trailers)?;
+        let body = RequestBody::Made(body);
         Ok((access.get().hand_out(Request { head, options, body })?, sent))
     }
 

@@ -8,7 +8,7 @@ use wasmtime::component::{Access, FutureReader, Resource, StreamReader};
 
 use super::Monitor;
 use super::bindings::wasi::http::types::{ErrorCode, HostResponse, HostResponseWithStore};
-use super::bodies::{Body, Dropped, Filling, Handled, Open, Trailers, say_sent};
+use super::bodies::{Body, DroppedTrailers, Filling, Handled, Open, Trailers, say_sent};
 use super::streams::{READ, Reading};
 use crate::failure::NotAnswered;
 use crate::monitor::State;
@@ -53,7 +53,7 @@ impl State {
             Ok(response) => access.get().table.delete(response)?,
             Err(code) => return Err(NotAnswered::Error(code.to_string()).into()),
         };
-        let Response { status, fields, body } = response;
+        let Response { status, fields, body: Body { contents, trailers, sent } } = response;
         let shared = messages::Body::shared(fields.content_length());
         let open = Arc::new(());
         access.get().tasks.answer = Some(Answer {
@@ -66,26 +66,18 @@ impl State {
         let is_head = access.get().exchange.is_head;
         let ((ended, has_ended), (known, are_known)) = (channel(), channel());
         let [ended, known] = [ended, known].map(|sender| Open::new(sender, &open));
-        match body {
-            Body::Received(stream) => {
+        trailers.pipe(&mut access, DroppedTrailers::new(SharedBody::clone(&shared), known))?;
+        match contents.map(|contents| contents.try_into::<Reading>(&mut access)) {
+            // It is what the host has given the guest.
+            Some(Ok(mut reading)) => {
+                let stream = std::mem::replace(&mut reading.stream, InputStream::Empty);
                 access.get().send_all(stream, &shared)?;
-                let _ = lock(&shared).finish(is_head);
+                say_sent(sent, lock(&shared).finish(is_head));
             }
-            Body::Made { contents, trailers, sent } => {
-                trailers.pipe(&mut access, Dropped::new(SharedBody::clone(&shared), known))?;
-                match contents.map(|contents| contents.try_into::<Reading>(&mut access)) {
-                    // It is what the host has given the guest.
-                    Some(Ok(mut reading)) => {
-                        let stream = std::mem::replace(&mut reading.stream, InputStream::Empty);
-                        access.get().send_all(stream, &shared)?;
-                        say_sent(sent, lock(&shared).finish(is_head));
-                    }
-                    Some(Err(contents)) => {
-                        contents.pipe(&mut access, Filling::new(shared, is_head, sent, ended))?;
-                    }
-                    None => say_sent(sent, lock(&shared).finish(is_head)),
-                }
+            Some(Err(contents)) => {
+                contents.pipe(&mut access, Filling::new(shared, is_head, sent, ended))?;
             }
+            None => say_sent(sent, lock(&shared).finish(is_head)),
         }
         Ok([has_ended, are_known])
     }
@@ -156,7 +148,7 @@ impl HostResponseWithStore<State> for Monitor {
         let state = access.get();
         state.audit(TYPES, "response.new", Argument::None);
         let fields = state.table.delete(fields)?.frozen();
-        let (body, sent) = Body::made(&mut access, contents, trailers)?;
+        let (body, sent) = Body::new(&mut access, contents, trailers)?;
         let response = Response { status: StatusCode::OK, fields, body };
         Ok((access.get().hand_out(response)?, sent))
     }

@@ -61,15 +61,17 @@ impl<E> Drop for EndSender<E> {
     }
 }
 
-/// A stream that the host reads or writes, of at most [`MAX_HANDLES`].
-pub(super) struct Place(#[expect(dead_code, reason = "it counts while it is there")] Arc<()>);
+/// Held by a stream that the host reads or writes, of which there are at most [`MAX_HANDLES`].
+pub(super) struct StreamPermit(
+    #[expect(dead_code, reason = "it counts while it is there")] Arc<()>,
+);
 
 impl State {
-    /// A place for one more stream.
-    pub(super) fn stream_place(&mut self) -> wasmtime::Result<Place> {
+    /// What one more stream needs.
+    pub(super) fn stream_permit(&mut self) -> wasmtime::Result<StreamPermit> {
         let streams = self.tasks.streams.get_or_insert_default();
         if Arc::strong_count(streams) <= MAX_HANDLES {
-            return Ok(Place(Arc::clone(streams)));
+            return Ok(StreamPermit(Arc::clone(streams)));
         }
         Err(self.not_allowed("more than 256 streams that the host reads or writes, at a time"))
     }
@@ -142,7 +144,7 @@ pub(super) struct Reading {
     /// The function that gave it to the guest, if its parts are told of.
     of: Option<Function>,
     ended: EndSender<Errno>,
-    _place: Place,
+    _permit: StreamPermit,
 }
 
 impl Reading {
@@ -150,10 +152,10 @@ impl Reading {
     pub(super) fn new(
         stream: InputStream,
         of: Option<Function>,
-        place: Place,
+        permit: StreamPermit,
     ) -> (Self, Receiver<Ended>) {
         let (ended, receiver) = EndSender::new();
-        (Self { stream, of, ended, _place: place }, receiver)
+        (Self { stream, of, ended, _permit: permit }, receiver)
     }
 }
 
@@ -215,14 +217,18 @@ pub(super) struct Writing {
     stream: OutputStream,
     of: Function,
     ended: EndSender<Errno>,
-    _place: Place,
+    _permit: StreamPermit,
 }
 
 impl Writing {
     /// A stream that a guest gives to a function, and what says how it ended.
-    pub(super) fn new(stream: OutputStream, of: Function, place: Place) -> (Self, Receiver<Ended>) {
+    pub(super) fn new(
+        stream: OutputStream,
+        of: Function,
+        permit: StreamPermit,
+    ) -> (Self, Receiver<Ended>) {
         let (ended, receiver) = EndSender::new();
-        (Self { stream, of, ended, _place: place }, receiver)
+        (Self { stream, of, ended, _permit: permit }, receiver)
     }
 }
 

@@ -58,11 +58,11 @@ struct Placed {
     parameter: Parameter,
     /// The first of its numbers.
     local: u32,
-    place: Place,
+    place: PointerPlace,
 }
 
 #[derive(Clone, Copy)]
-enum Place {
+enum PointerPlace {
     /// A parameter that points to nothing.
     None,
     Fixed(u32),
@@ -74,14 +74,14 @@ fn placed(parameters: &[Parameter], locals: Locals) -> Vec<Placed> {
     let (mut local, mut results, mut others) = (0, RESULTS, locals.places());
     let place = |&parameter: &Parameter| {
         let place = match parameter {
-            Parameter::I32 | Parameter::I64 => Place::None,
+            Parameter::I32 | Parameter::I64 => PointerPlace::None,
             Parameter::Result(_) => {
                 results += RESULT_BYTES;
-                Place::Fixed(results - RESULT_BYTES)
+                PointerPlace::Fixed(results - RESULT_BYTES)
             }
             _ => {
                 others += 1;
-                Place::Local(others - 1)
+                PointerPlace::Local(others - 1)
             }
         };
         let placed = Placed { parameter, local, place };
@@ -150,7 +150,7 @@ impl Bounce<'_> {
         let (needed, counter) = (self.locals.needed(), self.locals.counter());
         let in_locals = || {
             placed.iter().filter_map(|part| match part.place {
-                Place::Local(place) => Some((part, place)),
+                PointerPlace::Local(place) => Some((part, place)),
                 _ => None,
             })
         };
@@ -200,7 +200,7 @@ impl Bounce<'_> {
 
     fn copy_in(&mut self, part: &Placed) {
         let Memories { program, adapter } = self.memories;
-        let Place::Local(place) = part.place else { return };
+        let PointerPlace::Local(place) = part.place else { return };
         let (first, second) = (part.local, part.local + 1);
         match part.parameter {
             // The function may write less than all of a buffer, which then goes back as it was.
@@ -229,13 +229,13 @@ impl Bounce<'_> {
     /// Pushes what the adapter has in place of a parameter.
     fn pass(&mut self, part: &Placed) {
         match part.place {
-            Place::None => {
+            PointerPlace::None => {
                 self.code.local_get(part.local);
             }
-            Place::Fixed(address) => {
+            PointerPlace::Fixed(address) => {
                 self.code.i32_const(signed(address));
             }
-            Place::Local(place) => match part.parameter {
+            PointerPlace::Local(place) => match part.parameter {
                 Parameter::Gather | Parameter::Scatter => {
                     self.code.i32_const(signed(PIECE)).i32_const(1);
                 }
@@ -269,25 +269,27 @@ impl Bounce<'_> {
     fn copy_out(&mut self, part: &Placed) {
         let Memories { program, adapter } = self.memories;
         match (part.parameter, part.place) {
-            (Parameter::Result(bytes), Place::Fixed(address)) => {
+            (Parameter::Result(bytes), PointerPlace::Fixed(address)) => {
                 self.copy_result(part.local, address, bytes);
             }
-            (Parameter::Buffer, Place::Local(place)) => {
+            (Parameter::Buffer, PointerPlace::Local(place)) => {
                 self.code.local_get(part.local).local_get(place).local_get(part.local + 1);
                 self.code.memory_copy(program, adapter);
             }
-            (Parameter::Scatter, Place::Local(place)) => {
+            (Parameter::Scatter, PointerPlace::Local(place)) => {
                 self.code.local_get(part.local).local_get(part.local + 1).local_get(place);
                 self.load_result(0);
                 self.code.call(self.shared.scatter()).drop();
             }
-            (Parameter::Events, Place::Local(place)) => {
+            (Parameter::Events, PointerPlace::Local(place)) => {
                 self.code.local_get(part.local + 1);
                 self.events(part, place);
                 self.load_result(0);
                 self.code.i32_const(signed(EVENT)).i32_mul().memory_copy(program, adapter);
             }
-            (Parameter::Strings(_), Place::Local(place)) => self.copy_strings(part.local, place),
+            (Parameter::Strings(_), PointerPlace::Local(place)) => {
+                self.copy_strings(part.local, place)
+            }
             _ => {}
         }
     }
