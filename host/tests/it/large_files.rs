@@ -3,8 +3,9 @@
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::FileExt as _;
+use std::process::Command;
 
-use crate::support::{Client, Server, eventually, for_each_pool, noise};
+use crate::support::{Client, Server, eventually, for_each_pool, has_program, noise, output};
 
 /// More than a response may have that passes through memory (`--max-response`), and than an instance has.
 const LONG: usize = 90 << 20;
@@ -40,6 +41,45 @@ fn a_file_of_any_size_is_had_whole_and_in_ranges(pool: &str) {
         let expected = format!("bytes {start}-{}/{LONG}", end - 1);
         assert_eq!(part.field("content-range"), Some(&*expected));
         assert!(part.body == content[start..end], "{range}");
+    }
+}
+
+for_each_pool!(common_tools_go_on_with_a_download);
+fn common_tools_go_on_with_a_download(pool: &str) {
+    const NAME: &str = "film.mp4";
+    let mut server = Server::start(pool, &[]);
+    let content = noise(LONG, 6);
+    fs::write(server.dir.join(NAME), &content).unwrap();
+    let base = format!("http://127.0.0.1:{}/", server.port);
+    let url = format!("{base}download/{NAME}");
+    let tools: [(&str, &[&str]); 3] = [
+        ("wget", &["-c", "-q", "--no-proxy", &url]),
+        ("curl", &["-sSf", "--noproxy", "*", "-C", "-", "-O", &url]),
+        // By four connections.
+        ("aria2c", &["--no-conf", "-q", "-c", "-x4", "-s4", "-k1M", "--all-proxy=", &url]),
+    ];
+    for (tool, arguments) in tools {
+        if !has_program(pool, tool) {
+            continue;
+        }
+        let dir = server.scratch().join(tool);
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join(NAME), &content[..LONG / 3]).unwrap();
+        let output = output(Command::new(tool).args(arguments).current_dir(&dir));
+        assert!(output.status.success(), "{pool}: {tool}: {output:?}");
+        assert!(fs::read(dir.join(NAME)).unwrap() == content, "{pool}: {tool}");
+        let line = server.wait_for_line("status=206");
+        assert!(line.contains(NAME), "{pool}: {tool}: {line}");
+    }
+    if has_program(pool, "rclone") {
+        let target = server.scratch().join("rclone");
+        let mut command = Command::new("rclone");
+        command.env("RCLONE_CONFIG", server.scratch().join("rclone.conf")).env("no_proxy", "*");
+        command.args(["--multi-thread-cutoff", "1M", "--multi-thread-streams", "4", "--http-url"]);
+        let from = format!(":http:download/{NAME}");
+        let output = output(command.args([&base, "copyto", &from]).arg(&target));
+        assert!(output.status.success(), "{pool}: {output:?}");
+        assert!(fs::read(target).unwrap() == content, "{pool}: rclone");
     }
 }
 
