@@ -3,6 +3,8 @@
 #![cfg(target_family = "wasm")]
 
 use wasip2::exports::http::incoming_handler::Guest;
+use wasip2::filesystem::preopens::get_directories;
+use wasip2::filesystem::types::{Descriptor, DescriptorFlags, OpenFlags, PathFlags};
 use wasip2::http::outgoing_handler;
 use wasip2::http::types::{
     ErrorCode, Fields, IncomingBody, IncomingRequest, Method, OutgoingBody, OutgoingRequest,
@@ -77,6 +79,12 @@ impl Guest for Exchange {
                 let stream = body.write().unwrap();
                 while stream.blocking_write_and_flush(&[b'a'; 4096]).is_ok() {}
             }
+            "sent-shortened" => send(out, |_, file| file.set_size(1).unwrap()),
+            "sent-unlinked" => send(out, |dir, _| dir.unlink_file_at(SENT).unwrap()),
+            "sent-replaced" => send(out, |dir, _| {
+                create(dir, "other", "through: it is another file");
+                dir.rename_at("other", dir, SENT).unwrap();
+            }),
             _ => answer(out, "Hello from wasi:http\n"),
         }
     }
@@ -102,6 +110,33 @@ fn answer(out: ResponseOutparam, text: &str) {
     write(&body, text.as_bytes()).unwrap();
     let trailers = Fields::from_list(&[("x-trailer".into(), "dropped".into())]).unwrap();
     OutgoingBody::finish(body, Some(trailers)).unwrap();
+}
+
+/// The name of a file that is sent, and its length in bytes: two have room in the quota of the attack catalogue.
+const SENT: &str = "sent";
+const LENGTH: usize = 100 << 10;
+
+/// Answers with a file to which something happens before it is sent.
+fn send(out: ResponseOutparam, happens: impl FnOnce(&Descriptor, &Descriptor)) {
+    let (dir, _) = get_directories().swap_remove(0);
+    let file = create(&dir, SENT, "nothing: each byte is of the file that was sent");
+    let (response, to) = response(&[]);
+    ResponseOutparam::set(out, Ok(response));
+    let (stream, from) = (to.write().unwrap(), file.read_via_stream(0).unwrap());
+    while stream.blocking_splice(&from, LENGTH as u64).is_ok() {}
+    drop(stream);
+    happens(&dir, &file);
+    OutgoingBody::finish(to, None).unwrap();
+    let _ = dir.unlink_file_at(SENT);
+}
+
+/// A file whose lines all say the same.
+fn create(dir: &Descriptor, name: &str, line: &str) -> Descriptor {
+    let flags = DescriptorFlags::READ | DescriptorFlags::WRITE;
+    let file = dir.open_at(PathFlags::empty(), name, OpenFlags::CREATE, flags).unwrap();
+    let lines = format!("{line}\n").repeat(LENGTH / (line.len() + 1));
+    file.write(lines.as_bytes(), 0).unwrap();
+    file
 }
 
 fn described(request: &IncomingRequest) -> String {

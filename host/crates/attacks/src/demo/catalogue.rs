@@ -239,6 +239,9 @@ pub(crate) const ATTACKS: &[Attack] = &[
     http("http-parent-first", "ends a body before its stream", Status(500), "monitor"),
     http("http-many-fields", "makes fields without end", Status(500), "monitor"),
     http("http-many-handles", "makes a million sets of fields", Status(500), "monitor"),
+    http("http-sent-shortened", "shortens a file that is being sent", Cut, "front"),
+    http("http-sent-unlinked", "unlinks a file that is being sent", Nothing, NOTHING_TO_FIND),
+    http("http-sent-replaced", "replaces a file that is being sent", Nothing, NOTHING_TO_FIND),
     http("http-inject", "begins another response in a field", Nothing, NOTHING_TO_FIND),
     // Handlers of wasi:http 0.3, with tasks, streams and futures.
     service("service-never", "waits for a future that nobody writes", Status(504), "deadline"),
