@@ -3,85 +3,19 @@
 use std::time::Duration;
 
 use super::Bounds;
-use super::attack::{Attack, Expected, Got, Make, NOTHING_TO_FIND, On, Way};
+use super::attack::{Attack, Expected, Got, NOTHING_TO_FIND, On, Way};
 use super::components as make;
 use super::fibers::fibers;
 
-const fn on(on: On, name: &'static str, tries: &'static str, got: Got, by: &'static str) -> Attack {
-    Attack { name, tries, way: Way::Request(on, Expected::new(got, by)) }
-}
+mod row;
 
-const fn hostile(name: &'static str, tries: &'static str, got: Got, by: &'static str) -> Attack {
-    on(On::Hostile, name, tries, got, by)
-}
-
-const fn read_only(name: &'static str, tries: &'static str) -> Attack {
-    on(On::ReadOnly, name, tries, Got::Blocked, "monitor")
-}
-
-const fn http(name: &'static str, tries: &'static str, got: Got, by: &'static str) -> Attack {
-    on(On::Http, name, tries, got, by)
-}
-
-const fn service(name: &'static str, tries: &'static str, got: Got, by: &'static str) -> Attack {
-    on(On::Service, name, tries, got, by)
-}
-
-const fn command(name: &'static str, tries: &'static str, got: Got, by: &'static str) -> Attack {
-    on(On::Command, name, tries, got, by)
-}
-
-/// One that is refused nothing, and finds nothing.
-const fn looks(name: &'static str, tries: &'static str) -> Attack {
-    hostile(name, tries, Nothing, NOTHING_TO_FIND)
-}
-
-/// One that looks for what it planted in an earlier request.
-const fn planted(name: &'static str, tries: &'static str) -> Attack {
-    Attack { name, tries, way: Way::Planted(Expected::new(Nothing, NOTHING_TO_FIND)) }
-}
-
-const fn load(name: &'static str, tries: &'static str, make: Make, why: &'static str) -> Attack {
-    Attack { name, tries, way: Way::Load(make, why) }
-}
-
-const fn compile(name: &'static str, tries: &'static str, make: Make, why: &'static str) -> Attack {
-    Attack { name, tries, way: Way::Compile(make, LITTLE, why) }
-}
+use self::row::{
+    by_process, command, command_differs, compile, escaped, hostile, http, load, looks, on,
+    planted, read_only, service, shown_by, thread_differs,
+};
 
 /// Little time, so that the demo does not last for long.
 pub(crate) const LITTLE: Bounds = Bounds { cpu: Duration::from_secs(2), memory: 4 << 30 };
-
-const fn escaped(name: &'static str, tries: &'static str, by: &'static str) -> Attack {
-    on(On::Escaped, name, tries, Got::Blocked, by)
-}
-
-const fn thread_differs(mut attack: Attack, got: Got, by: &'static str) -> Attack {
-    if let Way::Request(_, expected) = &mut attack.way {
-        expected.thread = Some((got, by));
-    }
-    attack
-}
-
-const fn command_differs(mut attack: Attack, got: Got, by: &'static str) -> Attack {
-    if let Way::Request(_, expected) = &mut attack.way {
-        expected.command = Some((got, by));
-    }
-    attack
-}
-
-/// One that only a worker process can make: a thread shares no socket with anybody.
-const fn by_process(name: &'static str, tries: &'static str, got: Got, by: &'static str) -> Attack {
-    thread_differs(on(On::Escaped, name, tries, got, by), NotApplicable, "")
-}
-
-/// One of which this must be seen, too.
-const fn shown_by(mut attack: Attack, sign: &'static str) -> Attack {
-    if let Way::Request(_, expected) = &mut attack.way {
-        expected.sign = sign;
-    }
-    attack
-}
 
 /// How the monitor ends a host call that would sleep for too long.
 pub(crate) const SLEPT: &str = "the deadline of the handler call passed in a host call";
@@ -89,7 +23,7 @@ pub(crate) const SLEPT: &str = "the deadline of the handler call passed in a hos
 /// How the host ends the tasks of a call that wait for too long.
 const WAITED: &str = "the deadline of the handler call passed while it waited";
 
-use Got::{Blocked, Cut, Gone, NotApplicable, Nothing, Status, Through};
+use Got::{Blocked, Cut, Gone, Nothing, Status, Through};
 
 /// All of them, in the order in which they are made.
 pub(crate) const ATTACKS: &[Attack] = &[
