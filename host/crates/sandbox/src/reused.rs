@@ -46,12 +46,12 @@ pub(super) fn call(
     let (captured, denials) = store.data_mut().end_output();
     let (result, cause) = match answered {
         Ok(answer) => {
-            let bytes = match answer {
-                Answer::Borrowed(list) => list.as_le_slice(&store).to_vec(),
-                Answer::Copied(message) => message.bytes,
+            let response = match answer {
+                Answer::Borrowed(list) => list.as_le_slice(&store).to_vec().into(),
+                Answer::Copied(message) => message.into(),
             };
             KEPT.set(instance.map(|instance| (store, instance)));
-            (Ok(bytes.into()), None)
+            (Ok(response), None)
         }
         Err((error, cause)) => (Err(error), cause),
     };

@@ -189,7 +189,7 @@ pub(super) struct Filling {
     is_head: bool,
     /// Says to the guest how it was sent.
     sent: Option<Sender<Handled>>,
-    /// DroppedTrailers when all of it is there.
+    /// Dropped when all of it is there.
     _ended: Open,
 }
 
