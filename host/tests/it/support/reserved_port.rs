@@ -24,13 +24,19 @@ impl ReservedPort {
 }
 
 #[test]
-fn a_reserved_port_refuses_connections_until_somebody_listens_there() {
+fn a_reserved_port_is_taken_and_refuses_connections_until_somebody_listens_there() {
     use std::io::ErrorKind;
     use std::net::{TcpListener, TcpStream};
+
+    use rustix::io::Errno;
 
     use super::eventually;
 
     let reserved = ReservedPort::new();
+    // Who would share it has to say so.
+    let other = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    let address = SocketAddr::from(([127, 0, 0, 1], reserved.number));
+    assert_eq!(bind(&other, &address), Err(Errno::ADDRINUSE));
     let connect = || TcpStream::connect(("127.0.0.1", reserved.number)).map(|_| ());
     for _ in 0..2 {
         // A process that another test starts may have the listener until it runs its program.

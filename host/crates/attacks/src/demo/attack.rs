@@ -4,7 +4,7 @@ use super::Bounds;
 use super::verdict::{Verdict, Witness};
 
 /// The layer that ends what takes too long.
-const DEADLINE: &str = "deadline";
+const DEADLINE_LAYER: &str = "deadline";
 
 /// The kind of the handler that makes those attacks which any kind can make.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -135,8 +135,8 @@ impl Expected {
 
     /// Whether the deadline ended what another layer was to stop: on a busy machine, before it got there.
     pub(crate) fn is_cut_off(&self, verdict: &Verdict) -> bool {
-        let is_other = !self.by.is_empty() && self.by != DEADLINE;
-        is_other && verdict.stopped_by.as_deref() == Some(DEADLINE)
+        let is_other = !self.by.is_empty() && self.by != DEADLINE_LAYER;
+        is_other && verdict.stopped_by.as_deref() == Some(DEADLINE_LAYER)
     }
 
     /// What is not as expected.
