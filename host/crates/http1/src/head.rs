@@ -100,7 +100,7 @@ pub struct Head {
     pub expects_continue: bool,
     /// Whether the method is HEAD.
     pub is_head: bool,
-    /// Whether fields must be taken out before a handler sees the head.
+    /// Whether the head must be changed before a handler sees it.
     pub(super) rewrite: bool,
 }
 
@@ -169,7 +169,10 @@ fn parse(head: &[u8], max_request: usize) -> Result<Head, Reject> {
     match request.parse_with_uninit_headers(head, &mut fields) {
         Ok(httparse::Status::Complete(length)) if length == head.len() => {}
         Ok(_) => return Err(Reject::Bad("the head is not well-formed")),
-        Err(httparse::Error::Version) => return parse(&as_http11(head)?, max_request),
+        Err(httparse::Error::Version) => {
+            let head = parse(&as_http11(head)?, max_request)?;
+            return Ok(Head { rewrite: true, ..head });
+        }
         Err(error) => return Err(reject(error)),
     }
     let (Some(method), Some(target)) = (request.method, request.path) else {

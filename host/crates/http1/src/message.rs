@@ -7,7 +7,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 
 use super::HOP_BY_HOP;
 use super::framing::READ;
-use super::head::{BodyLength, Head};
+use super::head::{BodyLength, Head, Version};
 
 /// Fields that the host deals with, besides those between neighbours.
 const DROPPED: &[&str] = &["expect"];
@@ -73,6 +73,13 @@ impl Head {
             if !dropped {
                 request.extend_from_slice(line);
             }
+            // A later HTTP/1.x is served as HTTP/1.1, and the handler need not know that there are any.
+            if number == 0
+                && self.version == Version::Http11
+                && let Some(minor) = request.iter_mut().nth_back(b"\r\n".len())
+            {
+                *minor = b'1';
+            }
         }
     }
 }
@@ -117,6 +124,14 @@ mod tests {
     fn a_plain_head_reaches_the_handler_as_it_was_sent() {
         let text = "POST /x HTTP/1.1\r\nhOst:  a \r\nContent-Length: 2\r\nX:\ty\r\n\r\n";
         assert_eq!(request(text, "ab"), format!("{text}ab"));
+    }
+
+    #[test]
+    fn a_later_version_reaches_the_handler_as_the_one_that_is_served() {
+        let text = "GET /HTTP/1.2 HTTP/1.2\r\nHost: a\r\n\r\n";
+        assert_eq!(request(text, ""), "GET /HTTP/1.2 HTTP/1.1\r\nHost: a\r\n\r\n");
+        let text = "GET / HTTP/1.0\r\nHost: a\r\nTE: x\r\n\r\n";
+        assert_eq!(request(text, ""), "GET / HTTP/1.0\r\nHost: a\r\n\r\n");
     }
 
     #[test]
