@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use anyhow::{Context as _, ensure};
-use rustix::fs::{OFlags, fcntl_getfl, fstat};
+use anyhow::Context as _;
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
 use sandbox::OpenFile;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -42,6 +42,17 @@ pub(crate) struct SentFile {
     owner: Arc<SentFiles>,
 }
 
+/// Why a file is not sent.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotHeld {
+    /// It is no regular file of the directory's file system, or cannot be read like one.
+    #[error("it is no file of the directory")]
+    NoSuchFile,
+    /// Nobody can keep count of it, or it is deleted and has no room in the quota.
+    #[error("it cannot be kept: {0}")]
+    NotKept(#[from] anyhow::Error),
+}
+
 impl SentFiles {
     /// None yet.
     pub(super) fn new(dir: Arc<ServedDir>) -> Arc<Self> {
@@ -52,8 +63,8 @@ impl SentFiles {
     /// Keeps a file for as long as the result lives.
     ///
     /// # Errors
-    /// When it is no regular file of the directory's file system, or nobody can keep count of it.
-    pub(super) fn hold(self: &Arc<Self>, fd: OwnedFd) -> anyhow::Result<Arc<SentFile>> {
+    /// Why it is not to be sent, or cannot be kept.
+    pub(super) fn hold(self: &Arc<Self>, fd: OwnedFd) -> Result<Arc<SentFile>, NotHeld> {
         let sent = self.find_or_open(&fd);
         if sent.is_err() {
             // Nobody else may have it open any more.
@@ -62,14 +73,9 @@ impl SentFiles {
         sent
     }
 
-    fn find_or_open(self: &Arc<Self>, fd: &OwnedFd) -> anyhow::Result<Arc<SentFile>> {
-        let stat = fstat(fd)?;
-        let is_here = stat.st_dev == fstat(self.dir.fd())?.st_dev;
-        ensure!(is_here, "a file from elsewhere");
-        let flags = fcntl_getfl(fd)?;
-        let is_readable = !flags.intersects(OFlags::WRONLY | OFlags::PATH | OFlags::DIRECT);
-        ensure!(is_readable, "a file that cannot be read like any other");
-        let inode = stat.st_ino;
+    fn find_or_open(self: &Arc<Self>, fd: &OwnedFd) -> Result<Arc<SentFile>, NotHeld> {
+        let inode = self.inode_of(fd).map_err(anyhow::Error::from)?;
+        let inode = inode.ok_or(NotHeld::NoSuchFile)?;
         let mut state = self.lock();
         if let Some(known) = state.files.get(&inode).and_then(Weak::upgrade) {
             return Ok(known);
@@ -78,6 +84,16 @@ impl SentFiles {
         let sent = Arc::new(SentFile { file: Some(file), inode, owner: Arc::clone(self) });
         state.files.insert(inode, Arc::downgrade(&sent));
         Ok(sent)
+    }
+
+    /// The inode, if it is a regular file of the directory's file system that can be read like any other.
+    fn inode_of(&self, fd: &OwnedFd) -> rustix::io::Result<Option<u64>> {
+        let stat = fstat(fd)?;
+        let is_here = stat.st_dev == fstat(self.dir.fd())?.st_dev;
+        let is_regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        let flags = fcntl_getfl(fd)?;
+        let is_readable = !flags.intersects(OFlags::WRONLY | OFlags::PATH | OFlags::DIRECT);
+        Ok((is_here && is_regular && is_readable).then_some(stat.st_ino))
     }
 
     fn open(&self, state: &mut State, fd: &OwnedFd) -> anyhow::Result<OpenFile> {
@@ -156,7 +172,7 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
-    use rustix::fs::{FileType, Mode, mknodat};
+    use rustix::fs::{Mode, mknodat};
     use sandbox::Usage;
     use tokio::time::{sleep, timeout};
 
@@ -170,7 +186,7 @@ mod tests {
             let sent_files = sent_files(dir, 1 << 20);
             let path = dir.join("folder").join(name);
             std::fs::write(&path, "")?;
-            sent_files.hold(std::fs::File::open(path)?.into())
+            Ok(sent_files.hold(std::fs::File::open(path)?.into())?)
         }
 
         /// One of `folder` below a directory of which nothing can be read.
@@ -259,6 +275,17 @@ mod tests {
     }
 
     #[test]
+    fn a_deleted_file_without_room_is_not_kept() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let sent_files = sent_files(dir.path(), 1 << 20);
+        let path = dir.path().join("folder/file");
+        std::fs::write(&path, vec![1; 2 << 20]).expect("written");
+        let file = open(dir.path(), "folder/file");
+        std::fs::remove_file(&path).expect("removed");
+        assert!(matches!(sent_files.hold(file), Err(NotHeld::NotKept(_))));
+    }
+
+    #[test]
     fn only_regular_files_of_the_directory_are_sent() {
         let dir = tempfile::tempdir().expect("a directory");
         let sent_files = sent_files(dir.path(), 1 << 20);
@@ -273,7 +300,7 @@ mod tests {
         std::fs::write(&path, "x").expect("written");
         let written = std::fs::File::options().append(true).open(path).expect("opened");
         for wrong in [folder, fifo.into(), ours.into(), elsewhere, written.into()] {
-            assert!(sent_files.hold(wrong).is_err());
+            assert!(matches!(sent_files.hold(wrong), Err(NotHeld::NoSuchFile)));
         }
         assert!(sent_files.lock().files.is_empty());
     }

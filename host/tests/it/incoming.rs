@@ -100,6 +100,18 @@ fn what_has_no_body_is_sent_none(pool: &str) {
     }
 }
 
+for_each_pool!(a_deleted_file_that_has_no_room_costs_one_response);
+fn a_deleted_file_that_has_no_room_costs_one_response(pool: &str) {
+    // For the file once, and not for what is deleted and still being sent, too.
+    let mut server = start(pool, &["--quota", "150KiB", "--workers", "1", "--max-workers", "1"]);
+    let workers = server.workers();
+    for _ in 0..3 {
+        assert_eq!(server.get("/sent-unlinked").status, 500, "{pool}");
+    }
+    server.wait_for_line("a file of the handler's response is gone");
+    assert_eq!(server.workers(), workers, "{pool}: it is not the worker's fault");
+}
+
 for_each_pool!(no_half_response_is_sent);
 fn no_half_response_is_sent(pool: &str) {
     let mut server = start(pool, &["--max-response", "1MiB"]);

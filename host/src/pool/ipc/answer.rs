@@ -60,19 +60,28 @@ fn encode_ranges(ranges: &[FileRange], head: &mut Vec<u8>) -> Option<()> {
 }
 
 /// Parts of files, as `bytes` begin with that tells of them, of the files that came with the answer.
-fn decode_ranges(count: u8, bytes: &mut Bytes, files: &[Arc<SentFile>]) -> Option<Vec<FilePart>> {
-    let mut parts = Vec::new();
+fn decode_ranges(
+    count: u8,
+    bytes: &mut Bytes,
+    files: &[Option<Arc<SentFile>>],
+) -> Option<Result<Vec<FilePart>, CallError>> {
+    let mut parts = Ok(Vec::new());
     for _ in 0..count {
         if bytes.len() < RANGE {
             return None;
         }
         let at = usize::try_from(bytes.get_u64_le()).ok()?;
-        let file = Arc::clone(files.get(usize::from(bytes.get_u8()))?);
+        let file = files.get(usize::from(bytes.get_u8()))?;
         let (start, length) = (bytes.get_u64_le(), bytes.get_u64_le());
         // What the kernel takes for a position.
         let end = start.checked_add(length).and_then(|end| i64::try_from(end).ok());
         end.filter(|_| length > 0)?;
-        parts.push(FilePart { at, file, start, length });
+        match (file, &mut parts) {
+            (Some(file), Ok(parts)) => {
+                parts.push(FilePart { at, file: Arc::clone(file), start, length });
+            }
+            _ => parts = Err(CallError::FileLost),
+        }
     }
     Some(parts)
 }
@@ -100,12 +109,13 @@ pub(crate) fn answer_head<R>(call: &Call<R>, files: &[FileRange]) -> Option<Vec<
     Some(head)
 }
 
-/// An answer as a call, with what that has written, and the files that came with it; `None` for what no worker says.
+/// An answer as a call, with what that has written, and the files that came with it, of which `None` was lost; `None` for
+/// what no worker says.
 pub(crate) fn decode_answer(
     answer: Answer,
     captured: Captured,
     max_response: usize,
-    files: &[Arc<SentFile>],
+    files: &[Option<Arc<SentFile>>],
 ) -> Option<Call<Payload>> {
     let mut bytes = Bytes::from(answer.bytes);
     let (&[outcome, detail], rest) = bytes.split_first_chunk()?;
@@ -130,16 +140,17 @@ pub(crate) fn decode_answer(
         return None;
     }
     let parts = decode_ranges(ranges, &mut bytes, files)?;
-    let response = match answer.response {
-        None => Payload::with_files(bytes, parts)?,
-        Some(region) if bytes.is_empty() && parts.is_empty() => region.into(),
-        Some(_) => return None,
+    let response = match (answer.response, parts) {
+        (None, Ok(parts)) => Ok(Payload::with_files(bytes, parts)?),
+        (None, Err(lost)) => Err(lost),
+        (Some(region), Ok(parts)) if bytes.is_empty() && parts.is_empty() => Ok(region.into()),
+        (Some(_), _) => return None,
     };
-    if response.held() > max_response {
+    if response.as_ref().is_ok_and(|response| response.held() > max_response) {
         return None;
     }
     let result = match outcome {
-        0 => Ok(response),
+        0 => response,
         _ => Err(decode_error(outcome, detail)?),
     };
     Some(Call { result, captured, elapsed, cause, denials, timing })

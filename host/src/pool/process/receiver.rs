@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::super::ipc::{self, Assembler};
-use super::super::sent_files::SentFile;
+use super::super::sent_files::{NotHeld, SentFile};
 use super::super::{Done, Job};
 use super::Shared;
 
@@ -45,8 +45,8 @@ pub(super) struct WorkerReceiver {
     by_socket: bool,
     assembler: Assembler,
     datagram: Vec<u8>,
-    /// Files that came with what there is of the next answer.
-    files: Vec<Arc<SentFile>>,
+    /// Files that came with what there is of the next answer; `None` for one that cannot be kept.
+    files: Vec<Option<Arc<SentFile>>>,
     max_response: usize,
     /// How often the worker may still ring.
     rings: u64,
@@ -158,8 +158,11 @@ impl WorkerReceiver {
             return Err(ProtocolError);
         }
         for file in files {
-            let sent_files = &worker.shared.launcher.sent_files;
-            self.files.push(sent_files.hold(file).map_err(|_| ProtocolError)?);
+            self.files.push(match worker.shared.launcher.sent_files.hold(file) {
+                Ok(file) => Some(file),
+                Err(NotHeld::NotKept(_)) => None,
+                Err(NotHeld::NoSuchFile) => return Err(ProtocolError),
+            });
         }
         match self.assembler.push(datagram)? {
             Some((number, bytes)) if number == self.next => {
