@@ -330,6 +330,25 @@ fn what_a_task_waits_for_at_the_end_of_its_call_is_in_the_audit(pool: &str) {
     }
 }
 
+for_each_pool!(a_stream_that_is_moved_at_the_deadline_is_in_the_audit);
+fn a_stream_that_is_moved_at_the_deadline_is_in_the_audit(pool: &str) {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("audit");
+    let audit = path.to_str().unwrap();
+    let options = ["--timeout", "100ms", "--quota", "1TiB", "--audit", audit];
+    let mut server = hostile(pool, &options);
+    // A file is appended to itself, part by part.
+    assert_eq!(server.get("/self-append").status, 504, "{pool}");
+    server.signal(Signal::TERM);
+    server.wait();
+    let lines = lines(&path);
+    let trapped: Vec<_> = lines.iter().filter(|line| line["outcome"] == "trapped").collect();
+    let [line] = *trapped else { panic!("{pool}: {trapped:#?}") };
+    assert_eq!(line["interface"], "wasi:filesystem/types", "{pool}");
+    let passed = "the deadline of the handler call passed in a host call";
+    assert_eq!(line["reason"], passed, "{pool}");
+}
+
 for_each_pool!(what_a_handler_prints_is_in_the_log);
 fn what_a_handler_prints_is_in_the_log(pool: &str) {
     let mut server = start(pool, &[]);
