@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
@@ -19,6 +20,9 @@ const STATUS: Duration = Duration::from_secs(5);
 
 /// How long the manager may take to take what it is told.
 const TAKE: Duration = Duration::from_secs(5);
+
+/// For who tells it something: one that reads nothing holds up one thread, and no more.
+static TURN: Semaphore = Semaphore::const_new(1);
 
 /// How long after the deadline of a call its end may come: its worker may have to be replaced.
 const OVERDUE: Duration = Duration::from_secs(10);
@@ -90,7 +94,15 @@ impl ServiceManager {
         if !self.is_there {
             return;
         }
-        let told = spawn_blocking(move || sd_notify::notify(&[NotifyState::Custom(&states)]));
+        let told = async {
+            let turn = TURN.acquire().await;
+            let tell = move || {
+                let told = sd_notify::notify(&[NotifyState::Custom(&states)]);
+                drop(turn);
+                told
+            };
+            spawn_blocking(tell).await
+        };
         match timeout(TAKE, told).await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => tracing::warn!("the service manager is not told: {error}"),

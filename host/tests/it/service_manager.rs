@@ -10,7 +10,7 @@ use std::process::Command;
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::Signal;
 
-use crate::support::{Client, PATIENCE, Server, clean_for_host, for_each_pool, output};
+use crate::support::{Client, PATIENCE, Server, clean_for_host, eventually, for_each_pool, output};
 
 /// A descriptor that processes inherit, with a number from `least` on.
 fn inherited(socket: impl AsFd, least: i32) -> OwnedFd {
@@ -135,5 +135,30 @@ fn a_service_manager_that_is_not_there_holds_up_nothing() {
     let mut command = clean_for_host(env!("CARGO_BIN_EXE_host"));
     command.env("NOTIFY_SOCKET", "/nowhere/notify");
     let server = Server::with_command(command, "thread", &[]);
+    assert_eq!(server.get("/").status, 200);
+}
+
+#[test]
+fn a_service_manager_that_reads_nothing_holds_up_one_thread() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("notify");
+    let _manager = UnixDatagram::bind(&path).unwrap();
+    let other = UnixDatagram::unbound().unwrap();
+    other.set_nonblocking(true).unwrap();
+    while other.send_to(b"STATUS=not read", &path).is_ok() {}
+    let mut command = clean_for_host("sh");
+    let run = "WATCHDOG_PID=$$ exec \"$0\" \"$@\"";
+    command.args(["-c", run, env!("CARGO_BIN_EXE_host")]);
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
+    let mut server = Server::with_command(command, "thread", &[]);
+    let threads =
+        |server: &Server| fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap().count();
+    // That it is ready, and what it does.
+    for _ in 0..2 {
+        server.wait_for_line("the service manager is not told in time");
+    }
+    let before = threads(&server);
+    server.wait_for_line("the service manager is not told in time");
+    eventually("no thread more", || threads(&server) <= before);
     assert_eq!(server.get("/").status, 200);
 }
