@@ -10,14 +10,16 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, ensure};
 use rustix::fs::{
     AtFlags, Dir, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, fstat, futimens, openat,
     renameat, statat, unlinkat,
 };
+use rustix::io::Errno;
 use rustix::process::geteuid;
+use rustix::rand::{GetRandomFlags, getrandom};
+use rustix::time::{ClockId, clock_gettime};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::CacheDir;
@@ -40,6 +42,9 @@ const MAX_ENTRY: u64 = 256 << 20;
 const ENTRY: &str = ".code";
 const UNFINISHED: &str = ".part";
 
+/// Seconds after which nobody still writes a file.
+const LONGEST_WRITE: i64 = 3600;
+
 /// How the names of all files end that are counted, and deleted when there are too many.
 const KEPT: [&str; 4] = [ENTRY, UNFINISHED, blob_cache::BLOB, blob_cache::TAG];
 
@@ -47,8 +52,6 @@ const KEPT: [&str; 4] = [ENTRY, UNFINISHED, blob_cache::BLOB, blob_cache::TAG];
 #[derive(Debug)]
 pub struct Cache {
     dir: OwnedFd,
-    /// Numbers the files that this process is writing.
-    unfinished: AtomicU64,
 }
 
 /// What an entry is kept under.
@@ -94,7 +97,7 @@ impl Cache {
         let stat = fstat(&dir)?;
         ensure!(stat.st_uid == geteuid().as_raw(), "it belongs to another user");
         ensure!(stat.st_mode & 0o077 == 0, "others may enter it: its mode must be 0700");
-        Ok(Self { dir, unfinished: AtomicU64::new(0) })
+        Ok(Self { dir })
     }
 
     /// The machine code that is kept under a key, sealed in memory; `None` if there is none
@@ -140,8 +143,10 @@ impl Cache {
 
     /// Writes a file of the cache, in the place of the one that was there.
     pub(super) fn write(&self, target: &str, parts: &[&[u8]]) -> anyhow::Result<()> {
-        let number = self.unfinished.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{}-{number}{UNFINISHED}", std::process::id());
+        // Another server, or an earlier one, may have the same process id.
+        let mut random = [0; 8];
+        getrandom(&mut random, GetRandomFlags::empty())?;
+        let name = format!("{:016x}{UNFINISHED}", u64::from_le_bytes(random));
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let mut file = File::from(openat(&self.dir, &name, flags, Mode::RUSR | Mode::WUSR)?);
         let written = parts
@@ -156,8 +161,8 @@ impl Cache {
         self.trim()
     }
 
-    /// Deletes the entries that were not used for longest, until the rest is small enough,
-    /// and what others did not finish.
+    /// Deletes the entries that were not used for longest, until the rest is small enough, and what nobody can still be
+    /// writing.
     fn trim(&self) -> anyhow::Result<()> {
         let mut entries = Vec::new();
         for entry in Dir::read_from(&self.dir)? {
@@ -170,13 +175,16 @@ impl Cache {
             }
         }
         entries.sort();
+        let abandoned = clock_gettime(ClockId::Realtime).tv_sec - LONGEST_WRITE;
         let mut bytes: u64 = entries.iter().map(|(_, _, size, _)| *size).sum();
-        for (_, _, size, name) in entries {
-            if bytes <= MAX_BYTES {
-                break;
+        for (modified, _, size, name) in entries {
+            if bytes > MAX_BYTES || (name.ends_with(UNFINISHED) && modified < abandoned) {
+                match unlinkat(&self.dir, &name, AtFlags::empty()) {
+                    // Another server deletes them, too.
+                    Ok(()) | Err(Errno::NOENT) => bytes -= size,
+                    Err(error) => return Err(error.into()),
+                }
             }
-            unlinkat(&self.dir, &name, AtFlags::empty())?;
-            bytes -= size;
         }
         Ok(())
     }
@@ -316,5 +324,22 @@ mod tests {
         cache.put(key(4), &code).expect("written");
         let left = |n| path.join(key(n).name()).exists();
         assert_eq!([1, 2, 3, 4].map(left), [false, false, true, true]);
+    }
+
+    #[test]
+    fn what_an_earlier_server_did_not_finish_is_in_nobodys_way_and_goes() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("cache");
+        let cache = Cache::at(&path).expect("a cache");
+        // One of the same process id, as in a container.
+        let (id, old) = (std::process::id(), std::time::UNIX_EPOCH);
+        let [abandoned, written] = [0, 1].map(|number| path.join(format!("{id}-{number}.part")));
+        let file = File::create(&abandoned).expect("written");
+        file.set_modified(old).expect("older");
+        fs::write(&written, "half").expect("written");
+        let code = compiler::sealed(b"code").expect("memory");
+        cache.put(key(1), &code).expect("written");
+        assert!(cache.get(key(1)).is_some());
+        assert_eq!([&abandoned, &written].map(|path| path.exists()), [false, true]);
     }
 }
