@@ -322,6 +322,7 @@ impl Swapper {
             None => (Budget::new(route.prefix.to_string()), Arc::default()),
         };
         let number = current.map_or(0, |current| current.number) + 1;
+        pool.served_dir().set_quota(route.limits.quota);
         let (route, Known { digest, symbols, takes_streams }) = (route.clone(), known);
         self.routes.put(&Arc::new(Generation {
             route,

@@ -63,7 +63,7 @@ pub struct Slot {
 }
 
 impl Directories {
-    /// Opens a directory, creating it, but none above it, if it is missing.
+    /// Opens a directory, creating it, but none above it, if it is missing. One that is served already keeps its quota.
     ///
     /// # Errors
     /// An error that names the option, the path and the reason.
@@ -85,12 +85,6 @@ impl Directories {
                 Directory::new(path.clone(), fd, ledger).with_context(context)?
             }
         };
-        let mut state = directory.lock();
-        if state.quota != quota {
-            state.quota = quota;
-            directory.ledger.set_quota(quota);
-        }
-        drop(state);
         open.insert((stat.st_dev, stat.st_ino), Arc::downgrade(&directory));
         Ok(ServedDir { directory, config: config.clone() })
     }
@@ -178,6 +172,15 @@ impl ServedDir {
     pub fn path(&self) -> PathBuf {
         use std::os::fd::AsRawFd as _;
         format!("/proc/self/fd/{}", self.fd().as_fd().as_raw_fd()).into()
+    }
+
+    /// Changes what it may hold, for all handlers that see it.
+    pub fn set_quota(&self, quota: Usage) {
+        let mut state = self.directory.lock();
+        if state.quota != quota {
+            state.quota = quota;
+            self.directory.ledger.set_quota(quota);
+        }
     }
 
     /// What all workers write down of it.
@@ -274,7 +277,9 @@ mod tests {
         let quota = |bytes| Usage { bytes, entries: 10 };
         let one = directories.open(&config(&path), quota(1)).expect("opened");
         let same = directories.open(&config(&link), quota(2)).expect("opened");
-        assert_eq!(one.ledger().quota(), quota(2), "what was said last counts");
+        assert_eq!(one.ledger().quota(), quota(1), "it may never serve");
+        same.set_quota(quota(2));
+        assert_eq!(one.ledger().quota(), quota(2));
         let slots = [&one, &same, &one].map(|dir| dir.enlist().expect("a slot"));
         assert_eq!(slots.each_ref().map(Slot::number), [0, 1, 2]);
         drop(slots);

@@ -8,6 +8,8 @@ use rustix::process::Signal;
 use crate::components;
 use crate::support::{Server, eventually, for_each_pool, kill};
 
+const FILEOPS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../handlers/fileops.wasm");
+
 /// A handler that answers everything with this status.
 fn status(status: u16) -> String {
     components::answer(&format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n"))
@@ -160,4 +162,33 @@ fn what_is_no_handler_is_told_once_and_not_tried_again() {
     change("renamed", &server.handler(), &status(202));
     server.wait_for_line("handler swapped");
     assert_eq!(server.count_said("handler refused"), 2, "once of itself, once as it was asked");
+}
+
+for_each_pool!(a_quota_changes_with_the_handler_and_not_before);
+fn a_quota_changes_with_the_handler_and_not_before(pool: &str) {
+    let scratch = tempfile::tempdir().unwrap();
+    let config = scratch.path().join("config.toml");
+    let write = |path: &str, quota: &str| {
+        let dir = scratch.path().join("folder").display().to_string();
+        let table = format!("[[handler]]\nprefix = '/upload'\ndir = '{dir}'\n");
+        fs::write(&config, format!("{table}path = '{path}'\nquota = '{quota}'\n")).unwrap();
+    };
+    write(FILEOPS, "1MiB");
+    let mut server = Server::with_config(pool, &config);
+    let bad = scratch.path().join("bad.wasm");
+    fs::write(&bad, "no handler").unwrap();
+    write(bad.to_str().unwrap(), "4KiB");
+    server.signal(Signal::HUP);
+    server.wait_for_line("handler refused");
+    let trap_at_start = components::endless_start().replace("(loop $l br $l)", "unreachable");
+    fs::write(&bad, component(&trap_at_start)).unwrap();
+    server.signal(Signal::HUP);
+    server.wait_for_line("it cannot be instantiated");
+    let upload = |name| server.request("PUT", name, &[b'x'; 100 << 10]).status;
+    assert_eq!(upload("/upload/x"), 200, "{pool}: the old one goes on, and its quota too");
+    write(FILEOPS, "4KiB");
+    server.signal(Signal::HUP);
+    server.wait_for_line("handler swapped");
+    let status = server.request("PUT", "/upload/y", &[b'y'; 100 << 10]).status;
+    assert_eq!(status, 507, "{pool}");
 }
