@@ -318,6 +318,8 @@ async fn watch(shared: Arc<Shared>) {
             for slot in state.supervisor.schedule.overrun(shared.timeout + KILL_AFTER, now) {
                 state.end_overrun(slot, now);
             }
+            // Others are mostly there in milliseconds.
+            state.supervisor.serve_nobody(shared.timeout, now);
             state.take_turns(shared.timeout, now);
             state.recv_late();
             state.supervisor.promote(now);
@@ -330,7 +332,8 @@ async fn watch(shared: Arc<Shared>) {
                     tokio::spawn(begin(Arc::clone(&shared), slot));
                 }
             }
-            state.supervisor.pause(0)
+            let missing = state.supervisor.missing().len();
+            state.supervisor.pause(missing)
         };
         rest(pause, &busier).await;
     }

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sandbox::CallError;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
@@ -15,7 +16,7 @@ use super::admission::Admission;
 use super::autoscale::{self, Autoscaler, HELD_UP};
 use super::schedule::{Assignment, InHand, SLOW_CALL, Schedule, Shape};
 use super::worker_status::{RequestStart, RunningCall, WorkerActivity, WorkerStatus};
-use super::{Job, Origin};
+use super::{Done, Job, Origin};
 use crate::observe::metrics::Load;
 
 /// How long after a worker could not be started it is tried again.
@@ -45,6 +46,8 @@ pub(super) struct Supervisor<H> {
     pause: Option<Duration>,
     /// The pool must be looked at sooner.
     busier: Arc<Notify>,
+    /// Since when there has been no worker.
+    deserted: Option<Instant>,
     /// The pool is over: all its requests are dealt with.
     is_closed: bool,
 }
@@ -96,6 +99,7 @@ impl<H: WorkerHandle> Supervisor<H> {
             admission: Arc::clone(admission),
             pause: None,
             busier: Arc::default(),
+            deserted: None,
             is_closed: false,
         }
     }
@@ -248,6 +252,20 @@ impl<H: WorkerHandle> Supervisor<H> {
         let is_missing =
             |slot: &WorkerSlot<H>| slot.state == SlotState::Kept && slot.handle.is_none();
         (0..).zip(&self.slots).filter(|(_, slot)| is_missing(slot)).map(|(at, _)| at).collect()
+    }
+
+    /// Nobody may wait for ever: once there has been no worker for so long, what waits for one has no answer.
+    pub(super) fn serve_nobody(&mut self, patience: Duration, now: Instant) {
+        if self.workers().next().is_some() {
+            self.deserted = None;
+            return;
+        }
+        let since = *self.deserted.get_or_insert(now);
+        if now.saturating_duration_since(since) >= patience {
+            for job in self.schedule.abandon() {
+                let _ = job.reply.send(Done::lost(0, CallError::WorkerLost, Duration::ZERO));
+            }
+        }
     }
 
     /// Wants more workers while all are held up, and has them end again when they are no longer

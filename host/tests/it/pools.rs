@@ -187,6 +187,16 @@ fn a_killed_zygote_is_replaced_when_workers_are_wanted() {
 }
 
 #[test]
+fn nobody_waits_for_ever_where_no_worker_can_be_started() {
+    let server = Server::start("process", &["--timeout", "300ms", "--workers", "1"]);
+    kill(server.zygotes()[0], Signal::STOP);
+    kill(server.workers()[0], Signal::KILL);
+    for _ in 0..3 {
+        assert_eq!(server.get("/").status, 500);
+    }
+}
+
+#[test]
 fn a_stopped_worker_is_replaced_at_its_deadline() {
     let server = Server::start("process", &["--timeout", "300ms", "--workers", "1"]);
     let worker = server.workers()[0];

@@ -160,6 +160,8 @@ fn lose(shared: &Shared, slot: usize, number: u32, death: Death) {
         let _ = lost.task.reply.send(Done::of(call, number));
     }
     state.supervisor.settle();
+    // It may have been the last.
+    state.supervisor.wake();
 }
 
 /// Starts another worker for a slot, unless that is over.

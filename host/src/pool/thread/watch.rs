@@ -29,7 +29,7 @@ pub(super) async fn watch(shared: Arc<Shared>) {
             }
             give_up_stuck(&shared, &mut state, now);
             replace(&shared, &mut state, now);
-            serve_nobody(&mut state);
+            state.supervisor.serve_nobody(Duration::ZERO, now);
             state.supervisor.promote(now);
             // Those that are stuck and not replaced are held up for ever.
             let missing = state.supervisor.missing().len();
@@ -62,6 +62,7 @@ fn give_up_stuck(shared: &Shared, state: &mut State, now: Instant) {
             let _ = lost.task.reply.send(done);
         }
         state.stuck.extend(state.supervisor.take(slot).map(|handle| handle.thread));
+        tracing::error!(worker = number(slot), "a worker is stuck and is given up");
     }
 }
 
@@ -77,22 +78,12 @@ fn replace(shared: &Arc<Shared>, state: &mut State, now: Instant) {
     for slot in missing.into_iter().take(shared.usual.saturating_sub(replaced)) {
         let worker = number(slot);
         match state.start_worker(shared, slot) {
-            Ok(_) => tracing::error!(worker, "a worker is stuck and was replaced"),
+            Ok(_) => tracing::info!(worker, "a worker is started in the place of one that is gone"),
             Err(error) => {
                 tracing::error!(worker, "no replacement: {error:#}");
                 break;
             }
         }
-    }
-}
-
-/// Nobody may wait for ever: when there is no worker, what waits for one has no answer.
-fn serve_nobody(state: &mut State) {
-    if state.supervisor.workers().next().is_some() {
-        return;
-    }
-    for job in state.supervisor.schedule.abandon() {
-        let _ = job.reply.send(Done::lost(0, CallError::WorkerLost, Duration::ZERO));
     }
 }
 
