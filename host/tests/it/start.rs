@@ -332,6 +332,33 @@ fn a_connection_that_idles_after_an_upload_does_not_delay_the_end(pool: &str) {
     assert!(server.wait().success(), "{pool}: within the grace");
 }
 
+for_each_pool!(uploads_in_flight_are_finished);
+fn uploads_in_flight_are_finished(pool: &str) {
+    let mut server = Server::start(pool, &["--grace", "60s"]);
+    // The second waits in a file.
+    let lengths = [100_000, 3 << 20];
+    let mut clients = lengths.map(|length| {
+        let mut client = server.connect();
+        client.send(format!(
+            "PUT /upload/{length} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\
+             Expect: 100-continue\r\n\r\n"
+        ));
+        assert_eq!(client.response().status, 100, "{pool}: {length}");
+        client.send(vec![b'x'; length / 2]);
+        client
+    });
+    server.signal(Signal::TERM);
+    server.wait_for_line("finishing the requests in flight");
+    for (client, length) in clients.iter_mut().zip(lengths) {
+        client.send(vec![b'x'; length / 2]);
+        let answer = client.response();
+        assert_eq!((answer.status, answer.field("connection")), (200, Some("close")), "{pool}");
+        let stored = std::fs::metadata(server.dir.join(length.to_string())).unwrap();
+        assert_eq!(stored.len(), length as u64, "{pool}");
+    }
+    assert!(server.wait().success(), "{pool}");
+}
+
 for_each_pool!(a_second_signal_ends_at_once_and_says_so);
 fn a_second_signal_ends_at_once_and_says_so(pool: &str) {
     let args = ["--grace", "1h", "--timeout", "1h"];

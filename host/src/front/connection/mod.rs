@@ -304,7 +304,7 @@ impl<'a> Connection<'a> {
         let number = self.context.metrics.next_request();
         let generation = self.context.routes.find(request_line::target(&message));
         let mut trace = self.trace(&message, began);
-        let outcome = match self.timer.is_draining() {
+        let outcome = match self.timer.refuses() {
             true => Err(Failure::Draining),
             false => {
                 self.run(generation.as_deref(), &head, number, message, body, &mut trace).await

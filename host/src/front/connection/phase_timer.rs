@@ -79,6 +79,8 @@ pub(super) struct PhaseTimer<'a> {
     taken: usize,
     /// Whether draining has shortened the phase already.
     hurried: bool,
+    /// Whether the head of the request was there before the server began to drain.
+    in_flight: bool,
 }
 
 impl<'a> PhaseTimer<'a> {
@@ -87,7 +89,8 @@ impl<'a> PhaseTimer<'a> {
         let began = Instant::now();
         let by = began + limits.idle_timeout;
         let phase = Phase::Idle;
-        Self { limits, draining, phase, began, by, moved: 0, taken: 0, hurried: false }
+        let (hurried, in_flight) = (false, false);
+        Self { limits, draining, phase, began, by, moved: 0, taken: 0, hurried, in_flight }
     }
 
     /// Begins a phase; to be in it already changes nothing.
@@ -98,6 +101,11 @@ impl<'a> PhaseTimer<'a> {
             self.by = self.began + self.time();
             self.moved = 0;
             self.taken = 0;
+            match phase {
+                Phase::Body => self.in_flight = !self.is_draining(),
+                Phase::Idle | Phase::Head => self.in_flight = false,
+                Phase::Answer | Phase::Linger => {}
+            }
         }
     }
 
@@ -137,6 +145,20 @@ impl<'a> PhaseTimer<'a> {
         *self.draining.borrow()
     }
 
+    /// Whether a request comes too late to be served.
+    pub(super) fn refuses(&self) -> bool {
+        self.is_draining() && !self.in_flight
+    }
+
+    /// Whether what the phase is for would be refused while the server drains.
+    fn waits_in_vain(&self) -> bool {
+        match self.phase {
+            Phase::Idle | Phase::Head => true,
+            Phase::Body => !self.in_flight,
+            Phase::Answer | Phase::Linger => false,
+        }
+    }
+
     /// Waits for the client, but no longer than the phase lasts.
     pub(super) async fn wait<T>(
         &mut self,
@@ -146,12 +168,13 @@ impl<'a> PhaseTimer<'a> {
         if Instant::now() >= self.by && !self.extend() {
             return Err(Stop::Late(self.phase));
         }
-        if matches!(self.phase, Phase::Idle | Phase::Head | Phase::Body) && self.is_draining() {
+        if self.waits_in_vain() && self.is_draining() {
             return Err(Stop::Draining(self.phase));
         }
         let mut io = pin!(io);
         loop {
-            let interruptible = self.phase != Phase::Answer && !self.hurried;
+            let interruptible =
+                self.waits_in_vain() || (self.phase == Phase::Linger && !self.hurried);
             let drains = tokio::select! {
                 biased;
                 done = &mut io => return done.map_err(|_| Stop::Gone),
