@@ -100,6 +100,22 @@ fn what_has_no_body_is_sent_none(pool: &str) {
     }
 }
 
+for_each_pool!(a_head_counts_as_a_part_of_the_response);
+fn a_head_counts_as_a_part_of_the_response(pool: &str) {
+    for kind in ["exchange", "cgi", "service"] {
+        let handler = format!("{}/../handlers/{kind}.wasm", env!("CARGO_MANIFEST_DIR"));
+        let args = ["--handler", &handler, "--max-response", "64KiB"];
+        let server =
+            Server::start(pool, &[&args[..], &["--workers", "1", "--max-workers", "1"]].concat());
+        let workers = server.workers();
+        for (less, status) in [(1000, 200), (40, 502), (1, 502), (0, 502)] {
+            let response = server.request("POST", "/echo", &vec![b'x'; (64 << 10) - less]);
+            assert_eq!(response.status, status, "{pool}: {kind}: {less} bytes less");
+        }
+        assert_eq!(server.workers(), workers, "{pool}: {kind}");
+    }
+}
+
 for_each_pool!(a_deleted_file_that_has_no_room_costs_one_response);
 fn a_deleted_file_that_has_no_room_costs_one_response(pool: &str) {
     // For the file once, and not for what is deleted and still being sent, too.

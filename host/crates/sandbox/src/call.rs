@@ -232,9 +232,7 @@ impl Sandbox {
         store: &mut Store<State>,
     ) -> Result<Answer, Failed> {
         match answered.map_err(|error| classify(&error, store))? {
-            Answer::Borrowed(list) if list.len() > self.limits.max_response => {
-                Err((CallError::TooLong, None))
-            }
+            answer if answer.len() > self.limits.max_response => Err((CallError::TooLong, None)),
             answer => Ok(answer),
         }
     }
@@ -282,11 +280,16 @@ pub(super) enum Answer {
 }
 
 impl Answer {
-    fn is_empty(&self) -> bool {
+    /// Bytes of the message, without those of files.
+    fn len(&self) -> usize {
         match self {
-            Self::Borrowed(list) => list.len() == 0,
-            Self::Copied(message) => message.bytes.is_empty(),
+            Self::Borrowed(list) => list.len(),
+            Self::Copied(message) => message.bytes.len(),
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
 

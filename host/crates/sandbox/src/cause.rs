@@ -1,5 +1,6 @@
 //! What is known of how a call failed, for whoever runs the server. The client learns none of it.
 
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -73,9 +74,24 @@ impl Cause {
     }
 }
 
-/// As much of a text as is told.
-pub(super) fn shortened(text: &str) -> String {
-    text.get(..text.floor_char_boundary(MAX_TEXT)).unwrap_or_default().to_owned()
+/// As much as is told of what may say more of itself, by the word of a guest even megabytes.
+pub(super) fn shortened(text: impl fmt::Display) -> String {
+    let mut start = Start(String::new());
+    // That there was more is no failure.
+    let _ = write!(start, "{text}");
+    start.0
+}
+
+/// Takes the first [`MAX_TEXT`] bytes that are written, and no more.
+struct Start(String);
+
+impl fmt::Write for Start {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let left = MAX_TEXT.saturating_sub(self.0.len());
+        let taken = text.get(..text.floor_char_boundary(left)).unwrap_or_default();
+        self.0.push_str(taken);
+        if taken.len() < text.len() { Err(fmt::Error) } else { Ok(()) }
+    }
 }
 
 /// A refusal of memory, by the thread's processor time.
@@ -120,6 +136,19 @@ pub(super) fn trap(error: &wasmtime::Error, trap: Trap, store: &mut Store<State>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_would_say_no_end_is_cut_short() {
+        struct Endless;
+        impl fmt::Display for Endless {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                loop {
+                    f.write_str("abc")?;
+                }
+            }
+        }
+        assert_eq!(shortened(Endless).len(), MAX_TEXT);
+    }
 
     #[test]
     fn the_longest_cause_is_no_longer_than_it_may_be() {

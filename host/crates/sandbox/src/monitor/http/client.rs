@@ -14,6 +14,9 @@ use crate::monitor::bindings::wasi::http::outgoing_handler;
 use crate::monitor::bindings::wasi::http::types::{self, ErrorCode, Method, Scheme};
 use crate::monitor::clocks::Pollable;
 
+/// The longest method, target, scheme or authority of such a request, in bytes: they are in no ceiling.
+const MAX_WORD: usize = 8 << 10;
+
 /// A request to another server: `wasi:http/types.outgoing-request`.
 pub struct OutgoingRequest {
     head: RequestHead,
@@ -38,7 +41,7 @@ impl RequestHead {
 
     pub(in crate::monitor) fn set_method(&mut self, method: Method) -> Result<(), ()> {
         if let Method::Other(name) = &method
-            && ::http::Method::from_bytes(name.as_bytes()).is_err()
+            && (name.len() > MAX_WORD || ::http::Method::from_bytes(name.as_bytes()).is_err())
         {
             return Err(());
         }
@@ -47,7 +50,7 @@ impl RequestHead {
     }
 
     pub(in crate::monitor) fn set_path(&mut self, path: Option<String>) -> Result<(), ()> {
-        if path.as_deref().is_some_and(|path| !is_path_with_query(path)) {
+        if path.as_deref().is_some_and(|path| path.len() > MAX_WORD || !is_path_with_query(path)) {
             return Err(());
         }
         self.path_with_query = path;
@@ -56,7 +59,7 @@ impl RequestHead {
 
     pub(in crate::monitor) fn set_scheme(&mut self, scheme: Option<Scheme>) -> Result<(), ()> {
         if let Some(Scheme::Other(name)) = &scheme
-            && name.parse::<UriScheme>().is_err()
+            && (name.len() > MAX_WORD || name.parse::<UriScheme>().is_err())
         {
             return Err(());
         }
@@ -65,7 +68,8 @@ impl RequestHead {
     }
 
     pub(in crate::monitor) fn set_authority(&mut self, name: Option<String>) -> Result<(), ()> {
-        if name.as_deref().is_some_and(|name| name.parse::<Authority>().is_err()) {
+        let is_none = |name: &str| name.len() > MAX_WORD || name.parse::<Authority>().is_err();
+        if name.as_deref().is_some_and(is_none) {
             return Err(());
         }
         self.authority = name;
@@ -317,5 +321,23 @@ impl types::HostFutureIncomingResponse for State {
 
     fn drop(&mut self, response: Resource<FutureIncomingResponse>) -> wasmtime::Result<()> {
         self.release(response)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_cannot_keep_much_in_the_head_of_a_request() {
+        let mut head = RequestHead::new(Fields::empty());
+        for (bytes, kept) in [(MAX_WORD, Ok(())), (MAX_WORD + 1, Err(()))] {
+            let word = "a".repeat(bytes);
+            assert_eq!(head.set_method(Method::Other(word.clone())), kept, "{bytes}");
+            assert_eq!(head.set_authority(Some(word.clone())), kept, "{bytes}");
+            assert_eq!(head.set_path(Some(format!("/{}", &word[1..]))), kept, "{bytes}");
+        }
+        let word = "a".repeat(MAX_WORD + 1);
+        assert!(head.set_scheme(Some(Scheme::Other(word))).is_err());
     }
 }

@@ -14,8 +14,8 @@ use crate::monitor::clocks::Pollable;
 use crate::monitor::streams::InputStream;
 use crate::spooled::SpooledBody;
 
-/// Fields of a request; more does not pass the server.
-const MAX_FIELDS: usize = 128;
+/// Fields of a request: the server lets 128 pass, and adds some of its own.
+const MAX_FIELDS: usize = 160;
 
 /// A whole request: `wasi:http/types.incoming-request`. What a guest does not ask for is not looked at.
 pub struct IncomingRequest {
@@ -265,6 +265,15 @@ impl types::HostFutureTrailers for State {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_fields_are_seen_also_those_that_the_server_adds() {
+        let fields: String = (0..130).map(|number| format!("x-{number}: a\r\n")).collect();
+        let message = format!("GET / HTTP/1.1\r\n{fields}\r\n");
+        let mut seen = 0;
+        IncomingRequest::new(message.as_bytes(), None).for_each_field(|_, _| seen += 1);
+        assert_eq!(seen, 130);
+    }
 
     #[test]
     fn a_target_in_any_form_has_a_path_and_an_authority() {

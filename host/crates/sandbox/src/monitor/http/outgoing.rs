@@ -7,6 +7,7 @@ use wasmtime::component::Resource;
 use self::body::{Body, SharedBody};
 use super::head::Head;
 use super::{Fields, IncomingRequest, TYPES};
+use crate::cause::shortened;
 use crate::failure::NotAnswered;
 use crate::monitor::State;
 use crate::monitor::audit::{Argument, Outcome};
@@ -74,7 +75,7 @@ impl State {
             Some(Ok(OutgoingResponse { status, fields, body })) => {
                 message(status, &fields, body.as_ref(), self.exchange.is_head)
             }
-            Some(Err(code)) => Err(NotAnswered::Error(code.to_string())),
+            Some(Err(code)) => Err(NotAnswered::Error(shortened(&code))),
             None => Err(NotAnswered::Unset),
         }
     }

@@ -10,6 +10,7 @@ use super::Monitor;
 use super::bindings::wasi::http::types::{ErrorCode, HostResponse, HostResponseWithStore};
 use super::bodies::{Body, DroppedTrailers, Filling, Handled, Open, Trailers, say_sent};
 use super::streams::{READ, Reading};
+use crate::cause::shortened;
 use crate::failure::NotAnswered;
 use crate::monitor::State;
 use crate::monitor::audit::Argument;
@@ -51,7 +52,7 @@ impl State {
     ) -> wasmtime::Result<[Part; 2]> {
         let response = match answer {
             Ok(response) => access.get().table.delete(response)?,
-            Err(code) => return Err(NotAnswered::Error(code.to_string()).into()),
+            Err(code) => return Err(NotAnswered::Error(shortened(&code)).into()),
         };
         let Response { status, fields, body: Body { contents, trailers, sent } } = response;
         let shared = messages::Body::shared(fields.content_length());
@@ -118,7 +119,7 @@ impl State {
     /// The handler gave an error in place of what follows the response's body.
     pub(super) fn fail_answer(&mut self, code: &ErrorCode) {
         if let Some(answer) = &mut self.tasks.answer {
-            answer.error = Some(code.to_string());
+            answer.error = Some(shortened(code));
         }
     }
 
