@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use sandbox::{Audit, measure};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep_until;
 
@@ -77,7 +77,9 @@ pub fn serve(config: &Config, reread: Reread) -> anyhow::Result<()> {
     malloc::tune();
     let asked = config.client.max_connections;
     let mut config = config.clone();
-    config.client.max_connections = descriptors::allow_for(&config);
+    let sufficient = descriptors::allow_for(&config);
+    config.client.max_connections = sufficient.connections;
+    let files = Arc::new(Semaphore::new(sufficient.files));
     let config = &config;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -92,7 +94,7 @@ pub fn serve(config: &Config, reread: Reread) -> anyhow::Result<()> {
     let auditor = config.audit.as_ref().map(Auditor::start).transpose()?;
     let audit = auditor.as_ref().map(Auditor::audit);
     let drained =
-        runtime.block_on(serve_until_stopped(config, asked, passed, reread, audit, &log))?;
+        runtime.block_on(serve_until_stopped(config, asked, passed, files, reread, audit, &log))?;
     // Connections that outlived the grace end here.
     runtime.shutdown_background();
     if let Some(auditor) = auditor {
@@ -121,11 +123,13 @@ enum Drained {
     SecondSignal(Duration),
 }
 
-/// `asked` is how many connections were wanted, where `config` has what is possible.
+/// `asked` is how many connections were wanted, where `config` has what is possible. Of `files`, each that waits or is sent
+/// takes one.
 async fn serve_until_stopped(
     config: &Config,
     asked: usize,
     passed: PassedSockets,
+    files: Arc<Semaphore>,
     reread: Reread,
     audit: Option<Arc<Audit>>,
     log: &Log,
@@ -135,13 +139,13 @@ async fn serve_until_stopped(
     // From here on a SIGHUP no longer ends the process.
     let hangup = signal(SignalKind::hangup())?;
     let is_passed = !passed.is_empty();
-    let server = Server::bind(config, passed)?;
+    let server = Server::bind(config, passed, &files)?;
     let (manager, tls) = (ServiceManager::of_environment(), server.tls());
     let directories = Arc::<Directories>::default();
     let (metrics, events) = (Arc::<Metrics>::default(), Arc::<Events>::default());
     let tracer = config.traces.as_ref().map(|to| Tracer::start(to, &metrics)).transpose()?;
     let loading = loading(config, Arc::clone(&metrics), Arc::clone(&events));
-    let mut swapper = swapper(config, loading, Arc::clone(&directories), audit);
+    let mut swapper = swapper(config, loading, Arc::clone(&directories), files, audit);
     let routes = swapper.routes();
     let (reload, reloads) = mpsc::channel(WAITING_RELOADS);
     let state = Arc::new(admin::State {
@@ -247,6 +251,7 @@ fn swapper(
     config: &Config,
     loading: Loading,
     directories: Arc<Directories>,
+    files: Arc<Semaphore>,
     audit: Option<Arc<Audit>>,
 ) -> Swapper {
     let common = Common {
@@ -255,6 +260,7 @@ fn swapper(
         share: config.client.share.of(config.queue),
         max_message: config.client.max_message,
         directories,
+        files,
         encrypted: config.tls.is_some(),
         audit,
         substitute: SUBSTITUTE.filter(|_| config.compromised),

@@ -36,7 +36,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How long an idle connection that gives way may take to close.
 const SHORT_PAUSE: Duration = Duration::from_millis(1);
 
-/// How often it is reported at most.
+/// How often it is reported at most that accepting pauses.
 const REPORT: Duration = Duration::from_secs(10);
 
 /// For each so many connections that there may be, one more is told at a time that
@@ -86,13 +86,17 @@ impl Server {
     ///
     /// # Errors
     /// An error that names the option, the address and the reason.
-    pub fn bind(config: &Config, passed: PassedSockets) -> anyhow::Result<Self> {
+    pub fn bind(
+        config: &Config,
+        passed: PassedSockets,
+        files: &Arc<Semaphore>,
+    ) -> anyhow::Result<Self> {
         let listener = match passed.is_empty() {
             true => Listener::bind(&config.addr, config.socket_mode)?,
             false => Listener::passed(passed)?,
         };
         let tls = config.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
-        let spool = spool(config)?;
+        let spool = spool(config, files)?;
         let clients = Arc::new(Clients::new(&config.client));
         let (hosts, limits) = (config.hosts.clone(), config.client);
         let (proxy_protocol, grace, phase) = (config.proxy_protocol, config.grace, Arc::default());
@@ -166,8 +170,8 @@ impl Server {
 }
 
 /// Where long bodies wait. Without the option, a server without room for them serves all other requests.
-fn spool(config: &Config) -> anyhow::Result<Arc<Spool>> {
-    let spool = Spool::new(config.spool_dir.clone(), &config.client);
+fn spool(config: &Config, files: &Arc<Semaphore>) -> anyhow::Result<Arc<Spool>> {
+    let spool = Spool::new(config.spool_dir.clone(), &config.client, files);
     let tried = spool.try_out();
     match &config.spool_dir {
         Some(dir) => {

@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use sandbox::SpooledBody;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
 use crate::config::ClientLimits;
@@ -47,6 +47,8 @@ pub(crate) struct Spool {
     most_each: usize,
     held: Mutex<Held>,
     turns: Semaphore,
+    /// Of these, each file takes one.
+    files: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +68,7 @@ pub(crate) struct SpoolFile {
 struct Kept {
     file: File,
     count: Count,
+    _permit: OwnedSemaphorePermit,
 }
 
 /// Bytes that count for an address, until this is dropped.
@@ -82,8 +85,8 @@ struct Lease(Option<Arc<Kept>>);
 /// Why a body cannot wait.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SpoolError {
-    /// There is as much as there may be, in all or of that address.
-    #[error("there is no room in --max-spooled, or in the client's share of it")]
+    /// There is as much as there may be, in all or of that address, or there are as many files.
+    #[error("there is no room in --max-spooled or in the client's share of it, or no descriptor")]
     Full,
     /// The disk is full.
     #[error("the disk of --spool-dir is full")]
@@ -104,7 +107,11 @@ impl From<io::Error> for SpoolError {
 
 impl Spool {
     /// An empty one.
-    pub(crate) fn new(dir: Option<PathBuf>, limits: &ClientLimits) -> Arc<Self> {
+    pub(crate) fn new(
+        dir: Option<PathBuf>,
+        limits: &ClientLimits,
+        files: &Arc<Semaphore>,
+    ) -> Arc<Self> {
         let (most, most_each) = (limits.max_spooled, limits.share.of(limits.max_spooled));
         Arc::new(Self {
             dir,
@@ -112,6 +119,7 @@ impl Spool {
             most_each,
             held: Mutex::default(),
             turns: Semaphore::new(BODIES_AT_A_TIME),
+            files: Arc::clone(files),
         })
     }
 
@@ -122,10 +130,11 @@ impl Spool {
         address: ClientKey,
         served: Option<OwnedFd>,
     ) -> Result<SpoolFile, SpoolError> {
+        let permit = Arc::clone(&self.files).try_acquire_owned().map_err(|_| SpoolError::Full)?;
         let spool = Arc::clone(self);
         let file = self.aside(move || Ok(spool.file(served)?)).await?;
         let count = Count { spool: Arc::clone(self), address, bytes: AtomicU64::new(0) };
-        let kept = Arc::new(Kept { file, count });
+        let kept = Arc::new(Kept { file, count, _permit: permit });
         Ok(SpoolFile { lease: Lease(Some(Arc::clone(&kept))), kept })
     }
 
@@ -292,7 +301,8 @@ mod tests {
 
     fn spool(dir: &std::path::Path, max_spooled: usize) -> Arc<Spool> {
         let limits = Config::new(Settings::default()).expect("valid").client;
-        Spool::new(Some(dir.into()), &ClientLimits { max_spooled, ..limits })
+        let files = Arc::new(Semaphore::new(100));
+        Spool::new(Some(dir.into()), &ClientLimits { max_spooled, ..limits }, &files)
     }
 
     fn ip(host: u8) -> ClientKey {

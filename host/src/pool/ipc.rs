@@ -27,7 +27,7 @@ pub(crate) use shm::message::{Assembler, DATAGRAM, message};
 #[cfg(feature = "demo")]
 pub(crate) use self::answer::ANSWER_HEAD;
 pub(crate) use self::answer::{answer_head, decode_answer, files_of, max_answer};
-pub(crate) use self::descriptors::{receive_descriptors, send_descriptors};
+pub(crate) use self::descriptors::{ReceivedDatagram, receive_descriptors, send_descriptors};
 use super::Origin;
 use crate::config::DirConfig;
 
@@ -118,9 +118,10 @@ pub(crate) fn receive(
 ) -> anyhow::Result<(u64, Vec<u8>, Option<OwnedFd>)> {
     let mut file = None;
     loop {
-        let (length, files) = receive_descriptors(socket, datagram)?;
-        file = file.or(files.into_iter().next());
-        if let Some((id, message)) = assembler.push(datagram.get(..length).unwrap_or_default())? {
+        let received = receive_descriptors(socket, datagram)?;
+        file = file.or(received.descriptors.into_iter().next());
+        let datagram = datagram.get(..received.bytes).unwrap_or_default();
+        if let Some((id, message)) = assembler.push(datagram)? {
             return Ok((id, message, file));
         }
     }

@@ -80,7 +80,7 @@ impl Launcher {
     /// For workers with this machine code.
     pub(super) fn new(common: &Common, route: &Route, code: OwnedFd) -> anyhow::Result<Self> {
         let dir = Arc::new(common.directories.open(&route.dir, route.limits.quota)?);
-        let sent_files = SentFiles::new(Arc::clone(&dir));
+        let sent_files = SentFiles::new(Arc::clone(&dir), &common.files);
         let init = Init {
             limits: route.limits,
             dir: route.dir.clone(),

@@ -30,7 +30,7 @@ use bytes::Bytes;
 use sandbox::{Audit, Call, CallError, SpooledBody, Usage};
 use shm::doorbell::Doorbell;
 use shm::ring::Ring;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::block_in_place;
 
 use self::admission::Admission;
@@ -59,14 +59,16 @@ const OVERDUE: Duration = Duration::from_millis(500);
 pub struct Common {
     /// Where handlers run.
     pub kind: PoolKind,
-    /// Requests that may wait for one pool, and of these of one address.
+    /// Requests that may wait for one pool.
     pub queue: usize,
-    /// The most of these that one address may have.
+    /// Requests of one address that may wait for one pool.
     pub share: usize,
     /// Bytes of a request body that is a part of its message.
     pub max_message: usize,
     /// The directories that are served.
     pub directories: Arc<Directories>,
+    /// Of these, each file that is sent takes one, and each in which a body waits.
+    pub files: Arc<Semaphore>,
     /// Whether clients use TLS.
     pub encrypted: bool,
     /// Where host calls are told of.

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
 use sandbox::OpenFile;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::served_dir::{ServedDir, Slot};
 
@@ -21,6 +21,8 @@ const CLOSED_AT_A_TIME: usize = 4;
 /// The files of one directory that are being sent.
 pub(super) struct SentFiles {
     dir: Arc<ServedDir>,
+    /// Of these, each file takes one.
+    permits: Arc<Semaphore>,
     state: Mutex<State>,
     /// For deleted files to be closed aside.
     turns: Arc<Semaphore>,
@@ -40,6 +42,7 @@ pub(crate) struct SentFile {
     file: Option<OpenFile>,
     inode: u64,
     owner: Arc<SentFiles>,
+    _permit: OwnedSemaphorePermit,
 }
 
 /// Why a file is not sent.
@@ -55,9 +58,10 @@ pub(super) enum NotHeld {
 
 impl SentFiles {
     /// None yet.
-    pub(super) fn new(dir: Arc<ServedDir>) -> Arc<Self> {
+    pub(super) fn new(dir: Arc<ServedDir>, permits: &Arc<Semaphore>) -> Arc<Self> {
+        let permits = Arc::clone(permits);
         let turns = Arc::new(Semaphore::new(CLOSED_AT_A_TIME));
-        Arc::new(Self { dir, state: Mutex::default(), turns })
+        Arc::new(Self { dir, permits, state: Mutex::default(), turns })
     }
 
     /// Keeps a file for as long as the result lives.
@@ -80,8 +84,10 @@ impl SentFiles {
         if let Some(known) = state.files.get(&inode).and_then(Weak::upgrade) {
             return Ok(known);
         }
-        let file = self.open(&mut state, fd)?;
-        let sent = Arc::new(SentFile { file: Some(file), inode, owner: Arc::clone(self) });
+        let permit = Arc::clone(&self.permits).try_acquire_owned();
+        let permit = permit.context("too many files are being sent")?;
+        let (file, owner) = (Some(self.open(&mut state, fd)?), Arc::clone(self));
+        let sent = Arc::new(SentFile { file, inode, owner, _permit: permit });
         state.files.insert(inode, Arc::downgrade(&sent));
         Ok(sent)
     }
@@ -180,6 +186,9 @@ mod tests {
     use super::*;
     use crate::config::DirConfig;
 
+    /// Files that are sent at a time.
+    const MOST: usize = 200;
+
     impl SentFile {
         /// An empty file of that name in `folder` below a directory.
         pub(in crate::pool) fn in_directory(dir: &Path, name: &str) -> anyhow::Result<Arc<Self>> {
@@ -193,7 +202,8 @@ mod tests {
         pub(crate) fn unreadable(dir: &Path) -> Arc<Self> {
             let owner = sent_files(dir, 1 << 20);
             let file = Some(open(dir, "folder").into());
-            Arc::new(Self { file, inode: 0, owner })
+            let permit = Arc::clone(&owner.permits).try_acquire_owned().expect("there are many");
+            Arc::new(Self { file, inode: 0, owner, _permit: permit })
         }
     }
 
@@ -201,7 +211,8 @@ mod tests {
         let host = dir.join("folder");
         let config = DirConfig { host, guest: "folder".into(), read_only: false };
         let quota = Usage { bytes: quota, entries: 1000 };
-        SentFiles::new(Arc::new(Directories::default().open(&config, quota).expect("opened")))
+        let dir = Directories::default().open(&config, quota).expect("opened");
+        SentFiles::new(Arc::new(dir), &Arc::new(Semaphore::new(MOST)))
     }
 
     fn open(dir: &Path, name: &str) -> OwnedFd {
@@ -236,10 +247,13 @@ mod tests {
             std::fs::write(dir.path().join(&name), "x").expect("written");
             sent_files.hold(open(dir.path(), &name)).expect("kept")
         };
-        let all: Vec<_> = (0..200).map(hold).collect();
+        let all: Vec<_> = (0..MOST).map(hold).collect();
         let slots = sent_files.lock().slots.len();
+        std::fs::write(dir.path().join("folder/more"), "x").expect("written");
+        let more = sent_files.hold(open(dir.path(), "folder/more"));
+        assert!(matches!(more, Err(NotHeld::NotKept(_))), "so many may be sent, and no more");
         drop(all);
-        let all: Vec<_> = (0..200).map(hold).collect();
+        let all: Vec<_> = (0..MOST).map(hold).collect();
         assert_eq!(sent_files.lock().slots.len(), slots, "places are used again");
         drop(all);
     }

@@ -32,7 +32,7 @@ struct Directory {
     /// The path by which it was opened first.
     path: PathBuf,
     fd: Arc<OpenFile>,
-    /// It is known to have been deleted.
+    /// Whether the directory is known to have been deleted.
     gone: AtomicBool,
     ledger: Arc<Ledger>,
     state: Mutex<State>,
@@ -237,7 +237,7 @@ impl ServedDir {
 }
 
 impl Slot {
-    /// Its number in the ledger.
+    /// The slot's number in the ledger.
     #[must_use]
     pub fn number(&self) -> u32 {
         self.number
@@ -255,7 +255,7 @@ impl Drop for Slot {
         self.directory.ledger.forget(self.number);
         state.taken.remove(&self.number);
         if self.suspect {
-            self.directory.ledger.distrust(state.quota, &state.taken);
+            self.directory.ledger.reset_untrusted(state.quota, &state.taken);
         }
     }
 }

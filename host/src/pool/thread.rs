@@ -82,7 +82,7 @@ impl ThreadPool {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let shape = Shape { slots, max_hot: cores, shards: cores.min(usual), ahead: 0 };
         let dir = Arc::new(common.directories.open(&route.dir, route.limits.quota)?);
-        let sent_files = SentFiles::new(Arc::clone(&dir));
+        let sent_files = SentFiles::new(Arc::clone(&dir), &common.files);
         let count = if Trick::Shards.is_left_out() { 1 } else { shape.shards };
         let shard = || {
             let grants = dir.grants(route.env.clone(), common.encrypted, common.audit.clone());

@@ -55,7 +55,7 @@ pub(crate) struct RequestStart {
 const SHOWN: usize = 200;
 
 impl RequestStart {
-    /// That of a whole request.
+    /// The start of a whole request.
     pub(super) fn of(message: &[u8]) -> Self {
         let mut words = message.splitn(3, |byte| *byte == b' ');
         let mut word = |most: usize| {

@@ -65,6 +65,42 @@ fn an_upload_that_is_broken_off_is_in_the_log(pool: &str) {
     assert!(line.contains("requests=2 ") && line.contains("abandoned=2"), "{pool}: {line}");
 }
 
+for_each_pool!(bodies_that_wait_in_files_leave_descriptors_for_the_rest);
+fn bodies_that_wait_in_files_leave_descriptors_for_the_rest(pool: &str) {
+    const LENGTH: usize = 2 << 20;
+    let args = ["--workers", "2", "--max-workers", "2", "--client-share", "100"];
+    let mut server = Server::with_descriptors(pool, 400, &args);
+    let line = server.wait_for_line("the limit on file descriptors allows for");
+    let mut words = line.split("allows for ").nth(1).unwrap().split(' ');
+    let connections: usize = words.next().unwrap().parse().unwrap();
+    // Two thirds of the descriptors are for connections, and a third is for files.
+    let mut clients: Vec<_> = (0..connections / 2)
+        .map(|number| {
+            let mut client = begin(&server, &format!("/upload/{number}"), LENGTH);
+            client.send("x");
+            client
+        })
+        .collect();
+    eventually("a file for each", || server.descriptors() > connections);
+    let mut more: Vec<_> = (0..3).map(|_| begin(&server, "/upload/more", LENGTH)).collect();
+    for client in &mut more {
+        client.send("x");
+    }
+    assert_eq!(more[2].response().status, 503, "{pool}: no file more");
+    for worker in server.workers() {
+        kill(worker, Signal::KILL);
+    }
+    for client in &mut clients[..3] {
+        client.send(vec![b'x'; LENGTH - 1]);
+        assert_eq!(client.response().status, 200, "{pool}");
+        assert_eq!(server.get("/listdir").status, 200, "{pool}");
+    }
+    server.signal(Signal::TERM);
+    drop((clients, more));
+    server.wait_for_line("ended");
+    assert!(!server.has_said("Too many open files"), "{pool}");
+}
+
 for_each_pool!(handlers_of_each_kind_get_a_long_body);
 fn handlers_of_each_kind_get_a_long_body(pool: &str) {
     let content = noise(5 << 20, 22);

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::retry_on_intr;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use sandbox::MAX_RESPONSE_FILES;
@@ -33,14 +33,24 @@ pub(crate) fn send_descriptors(
     Ok(())
 }
 
-/// Receives a datagram, and the descriptors that came with it. Says how many bytes: none when the other end is closed.
+/// A datagram that came.
+pub(crate) struct ReceivedDatagram {
+    /// Its length; 0 when the other end is closed.
+    pub(crate) bytes: usize,
+    /// What came with it.
+    pub(crate) descriptors: Vec<OwnedFd>,
+    /// Whether more were sent than this process may have open.
+    pub(crate) is_cut: bool,
+}
+
+/// Receives a datagram, and the descriptors that came with it.
 ///
 /// # Errors
 /// Those of the system call.
 pub(crate) fn receive_descriptors(
     socket: impl AsFd,
     datagram: &mut [u8],
-) -> io::Result<(usize, Vec<OwnedFd>)> {
+) -> io::Result<ReceivedDatagram> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let bytes = &mut [IoSliceMut::new(datagram)];
@@ -50,5 +60,32 @@ pub(crate) fn receive_descriptors(
         RecvAncillaryMessage::ScmRights(rights) => Some(rights),
         _ => None,
     });
-    Ok((received.bytes, rights.flatten().collect()))
+    Ok(ReceivedDatagram {
+        bytes: received.bytes,
+        descriptors: rights.flatten().collect(),
+        is_cut: received.flags.contains(ReturnFlags::CTRUNC),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+
+    use super::*;
+
+    #[test]
+    fn descriptors_that_find_no_place_are_missed() {
+        const MORE: usize = 2 * DESCRIPTORS;
+        let (one, other) = UnixDatagram::pair().expect("sockets");
+        for (count, is_cut) in [(0, false), (DESCRIPTORS, false), (MORE, true)] {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MORE))];
+            let mut ancillary = SendAncillaryBuffer::new(&mut space);
+            let descriptors = vec![one.as_fd(); count];
+            assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
+            sendmsg(&one, &[IoSlice::new(b"x")], &mut ancillary, SendFlags::empty()).expect("sent");
+            let received = receive_descriptors(&other, &mut [0; 8]).expect("received");
+            assert_eq!((received.bytes, received.is_cut), (1, is_cut), "{count}");
+            assert_eq!(received.descriptors.len() < count, is_cut, "{count}");
+        }
+    }
 }

@@ -137,16 +137,17 @@ impl WorkerReceiver {
         }
         let datagram = &mut self.datagram;
         let receive = || ipc::receive_descriptors(worker.socket, datagram);
-        let (length, files) = match worker.socket.try_io(Interest::READABLE, receive) {
+        let ended = || ipc::ReceivedDatagram { bytes: 0, descriptors: Vec::new(), is_cut: false };
+        let received = match worker.socket.try_io(Interest::READABLE, receive) {
             Ok(received) => received,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return Ok(Received::Nothing);
             }
             // It ended with something unread.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => (0, Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => ended(),
             Err(_) => return Err(ProtocolError),
         };
-        let datagram = self.datagram.get(..length).unwrap_or_default();
+        let datagram = self.datagram.get(..received.bytes).unwrap_or_default();
         if datagram.is_empty() {
             self.ended = true;
             return Ok(Received::Nothing);
@@ -154,15 +155,19 @@ impl WorkerReceiver {
         if !self.by_socket {
             return Err(ProtocolError);
         }
-        if self.files.len() + files.len() > MAX_RESPONSE_FILES {
+        if self.files.len() + received.descriptors.len() > MAX_RESPONSE_FILES {
             return Err(ProtocolError);
         }
-        for file in files {
+        for file in received.descriptors {
             self.files.push(match worker.shared.launcher.sent_files.hold(file) {
                 Ok(file) => Some(file),
                 Err(NotHeld::NotKept(_)) => None,
                 Err(NotHeld::NoSuchFile) => return Err(ProtocolError),
             });
+        }
+        if received.is_cut {
+            // Which of them did not come is not known.
+            self.files = vec![None; MAX_RESPONSE_FILES];
         }
         match self.assembler.push(datagram)? {
             Some((number, bytes)) if number == self.next => {

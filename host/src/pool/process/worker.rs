@@ -40,10 +40,10 @@ pub(crate) struct Prepared {
 
 /// What a worker shares with its parent alone.
 pub(crate) struct WorkerResources {
-    /// Its slot in the ledger.
+    /// The worker's slot in the ledger.
     pub(crate) slot: u32,
     pub(crate) socket: UnixDatagram,
-    /// That of its ring.
+    /// The memory of its ring.
     pub(crate) memory: OwnedFd,
     pub(crate) doorbell: Doorbell,
 }

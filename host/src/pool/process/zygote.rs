@@ -52,7 +52,7 @@ pub(crate) fn run(parent: i32, substitute: Option<Substitute>) -> anyhow::Result
     let code = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
     close_standard_streams()?;
 
-    let (_, descriptors) = ipc::receive_descriptors(&socket, &mut [0; size_of::<u32>()])?;
+    let descriptors = ipc::receive_descriptors(&socket, &mut [0; size_of::<u32>()])?.descriptors;
     let mut hellos = Assembler::new(ipc::MAX_HELLO);
     let (_, init, _) = ipc::receive(&socket, &mut hellos, &mut vec![0; ipc::DATAGRAM])?;
     let init = serde_json::from_slice(&init).context("the parent's first message")?;
@@ -127,11 +127,12 @@ fn interrupt_calls(sandbox: &Sandbox) -> anyhow::Result<()> {
 /// What the next worker has to itself; `None` when the parent wants no more of them.
 fn receive_request(socket: &UnixDatagram) -> anyhow::Result<Option<WorkerResources>> {
     let mut slot = [0; size_of::<u32>()];
-    let (length, descriptors) = ipc::receive_descriptors(socket, &mut slot)?;
-    if length == 0 {
+    let ipc::ReceivedDatagram { bytes, descriptors, .. } =
+        ipc::receive_descriptors(socket, &mut slot)?;
+    if bytes == 0 {
         return Ok(None);
     }
-    anyhow::ensure!(length == slot.len(), "not a slot's number");
+    anyhow::ensure!(bytes == slot.len(), "not a slot's number");
     let slot = u32::from_le_bytes(slot);
     let [socket, memory, doorbell] = <[OwnedFd; 3]>::try_from(descriptors)
         .map_err(|_| anyhow::anyhow!("the parent sent no descriptors for a worker"))?;

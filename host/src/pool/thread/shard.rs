@@ -1,4 +1,4 @@
-//! a shard: what those workers share of which one at a time is kept busy with short calls.
+//! A shard: an engine, its machine code, and the workers that share them. One of them at a time is kept busy with short calls.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ const LONG_RESPONSE: usize = 64 << 10;
 /// back holds up the I/O thread.
 const MOST_KEPT: usize = 4;
 
-/// What those workers share of which one at a time is kept busy with short calls.
+/// An engine and its machine code, for workers of which one at a time is kept busy with short calls.
 pub(super) struct Shard {
     pub(super) sandbox: Sandbox,
     pub(super) handler: Handler,
