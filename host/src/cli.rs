@@ -353,14 +353,17 @@ fn origin(error: &clap::Error, command: &clap::Command, args: &[OsString]) -> St
     }
 }
 
-/// How a handler is given, where one was given as if it were a command.
+/// How a handler or a directory is given, where one was given as if it were a command.
 fn advice(error: &clap::Error) -> String {
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
         return String::new();
     };
     let is_file = Path::new(word).extension().is_some_and(|extension| extension == "wasm");
-    match is_file || matches!(word.parse::<Source>(), Ok(Source::Registry(_))) {
-        true => format!("; a handler is given as --handler {word}"),
+    if is_file || matches!(word.parse::<Source>(), Ok(Source::Registry(_))) {
+        return format!("; a handler is given as --handler {word}");
+    }
+    match Path::new(word).is_dir() {
+        true => format!("; a directory is given as --dir {word}"),
         false => String::new(),
     }
 }

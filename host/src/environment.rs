@@ -7,11 +7,10 @@
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 
+use crate::config::nearest;
+
 /// How the variables of options begin.
 const OURS: &str = "SWAPBOX_";
-
-/// How similar two names are that may have been mixed up, from 0 to 1: clap's own measure.
-const SIMILAR: f64 = 0.7;
 
 /// The protocols of Kubernetes' services.
 const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
@@ -93,13 +92,11 @@ fn is_of_service(rest: &str, value: &OsStr) -> bool {
 /// That no option has a variable, and which may have been meant.
 fn unknown(rest: &str, options: &BTreeSet<OsString>) -> String {
     let names = options.iter().filter_map(|name| name.to_str()?.strip_prefix(OURS));
-    let similar = names.map(|name| (strsim::jaro(rest, name), name));
-    let nearest = similar.max_by(|(one, _), (other, _)| one.total_cmp(other));
-    match nearest {
-        Some((how, name)) if how > SIMILAR => {
-            format!("{OURS}{rest} is the variable of no option; is {OURS}{name} meant?")
+    match nearest(rest, names) {
+        Some(name) => format!("{OURS}{rest} is the variable of no option; is {OURS}{name} meant?"),
+        None => {
+            format!("{OURS}{rest} is the variable of no option; `host --help` lists the options")
         }
-        _ => format!("{OURS}{rest} is the variable of no option; `host --help` lists the options"),
     }
 }
 

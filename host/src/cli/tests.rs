@@ -42,6 +42,8 @@ fn errors_name_the_option_and_the_reason_on_one_line() {
     check(&["serve"], "serve");
     check(&["a/b.wasm"], "'a/b.wasm'; a handler is given as --handler a/b.wasm");
     check(&["--port", "1", "b.wasm"], "; a handler is given as --handler b.wasm");
+    check(&["./src"], "; a directory is given as --dir ./src");
+    check(&["--host", "0.0.0.0"], "where it listens is --addr");
     check(&["oci://r/n:1"], "; a handler is given as --handler oci://r/n:1");
     check(&["export", "x.wasm"], "--output <FILE>");
     check(&["--handler", "oci://r/n"], "has neither a tag nor a digest");

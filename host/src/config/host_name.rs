@@ -36,6 +36,9 @@ impl FromStr for HostName {
         if !is_host || host.is_empty() {
             return Err("a host is written as NAME, IP or [IPV6], without a port".into());
         }
+        if ["0.0.0.0", "[::]"].contains(&host) {
+            return Err(format!("no client calls a server {host}; where it listens is --addr"));
+        }
         Ok(Self(host.to_ascii_lowercase()))
     }
 }
@@ -61,6 +64,14 @@ mod tests {
         ] {
             let host: HostName = name.parse().expect(name);
             assert_eq!(host.is_of(authority.as_bytes()), expected, "{name} and {authority}");
+        }
+    }
+
+    #[test]
+    fn all_addresses_are_no_name() {
+        for text in ["0.0.0.0", "[::]"] {
+            let error = text.parse::<HostName>().expect_err(text);
+            assert!(error.contains("--addr"), "{text}: {error}");
         }
     }
 

@@ -14,6 +14,7 @@ use super::file_mode::FileMode;
 use super::host_name::HostName;
 use super::options;
 use super::routes::{self, HandlerSettings};
+use super::spelling::nearest;
 use super::values::{self, AuditTo, CacheDir, EnvPair, Probe, Size, Span, count_up_to};
 use super::{LogFormat, PoolKind, Wasi03};
 
@@ -279,14 +280,17 @@ impl Settings {
             let line = error.span().map_or(1, |span| {
                 1 + text.get(..span.start).unwrap_or_default().matches('\n').count()
             });
-            let message = error.message();
+            let message = in_plain_words(error.message());
             // A key that is not known is in the message.
             match key.is_empty() || message.contains(&format!("`{key}`")) {
                 true => format!("line {line}: {message}"),
                 false => format!("line {line}, {key}: {message}"),
             }
         };
-        let file = toml::Deserializer::parse(text).map_err(|error| told("", &error))?;
+        let file = toml::Deserializer::parse(text).map_err(|error| {
+            let line = error.span().map(|span| line_at(text, span.start)).unwrap_or_default();
+            told("", &error) + if is_bare(line) { "; a text stands in quotes" } else { "" }
+        })?;
         serde_path_to_error::deserialize(file).map_err(|error| {
             let key = error.path().to_string();
             told(key.trim_matches(['.', '?']), error.inner())
@@ -345,6 +349,32 @@ impl Settings {
     }
 }
 
+/// What is said of a value or key, without serde's own terms and without the name of each key that there is.
+fn in_plain_words(message: &str) -> String {
+    let mut names = message.split('`').skip(1).step_by(2);
+    if message.starts_with("unknown field")
+        && let Some(unknown) = names.next()
+        && let Some(name) = nearest(unknown, names)
+    {
+        return format!("unknown field `{unknown}`; is `{name}` meant?");
+    }
+    message.replace("expected a sequence", "expected a list, in brackets")
+}
+
+/// The line of a text that has this byte.
+fn line_at(text: &str, at: usize) -> &str {
+    let (before, after) = text.split_at_checked(at).unwrap_or_default();
+    let start = before.rfind('\n').map_or(0, |end| end + 1);
+    let end = at + after.find('\n').unwrap_or(after.len());
+    text.get(start..end).unwrap_or_default()
+}
+
+/// Whether a line gives a key a value that begins like a text without its quotes.
+fn is_bare(line: &str) -> bool {
+    let value = line.split_once('=').map(|(_, value)| value.trim()).unwrap_or_default();
+    value.starts_with(|first: char| first.is_alphanumeric() || "./:-_".contains(first))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -364,7 +394,16 @@ mod tests {
             ("[[handler]]\n[[handler]]\nmemory = true", "handler[1].memory: "),
             ("env = [\n'A=b',\n'c']", "env[1]: a variable is written as"),
             ("addr = 'localhost'", "line 1, addr: an address is written as"),
-            ("colour = 1", "line 1: unknown field `colour`"),
+            ("colour = 1", "line 1: unknown field `colour`, expected one of"),
+            (
+                "max_request = '1MiB'",
+                "line 1: unknown field `max_request`; is `max-request` meant?",
+            ),
+            ("[[handler]]\nmax_files = 1", "unknown field `max_files`; is `max-files` meant?"),
+            ("env = 'A=b'", "expected a list, in brackets"),
+            ("watch = true\npool = thread\n", "line 2: invalid boolean, expected `true`; a text"),
+            ("dir = ./files", "; a text stands in quotes"),
+            ("admin = 127.0.0.1:9090", "; a text stands in quotes"),
             ("pool = ", "line 1: "),
         ] {
             let error = Settings::from_toml(text).expect_err(text);

@@ -43,16 +43,27 @@ impl FromStr for Address {
             return Err("the client connects to no Unix socket: \
                         `curl --unix-socket PATH http://localhost/listdir` does");
         }
-        let rest = match text.split_once("://") {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
+        let (rest, has_scheme) = match text.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (rest, true),
             Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
                 return Err("the client speaks no TLS: `curl https://HOST:PORT/listdir` does");
             }
             Some(_) => return Err("a server speaks http, as in http://127.0.0.1:8885/"),
-            None => text,
+            None => (text, false),
         };
         let address = rest.trim_end_matches('/');
-        if address.is_empty() || address.contains(['?', '#', ' ', '@']) {
+        // Behind it a prefix may stand, below which a proxy has the server.
+        let authority = address.split('/').next().unwrap_or_default();
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+            _ => (authority, None),
+        };
+        let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
+        // Of a URL without one it is known (RFC 9110, 4.2.1).
+        if host.is_empty()
+            || !port.map_or(has_scheme, is_port)
+            || address.contains(['?', '#', ' ', '@'])
+        {
             return Err("a server is HOST:PORT, or http://HOST:PORT/");
         }
         Ok(Self(address.to_owned()))
@@ -255,6 +266,7 @@ mod tests {
             ("127.0.0.1:8885", "127.0.0.1:8885"),
             ("http://127.0.0.1:8885/", "127.0.0.1:8885"),
             ("HTTP://[::1]:8885", "[::1]:8885"),
+            ("http://[::1]/", "[::1]"),
             ("http://files.example/below/", "files.example/below"),
         ] {
             assert_eq!(text.parse(), Ok(Address(expected.into())), "{text}");
@@ -266,7 +278,12 @@ mod tests {
             ("", "a server is HOST:PORT"),
             ("http://", "a server is HOST:PORT"),
             ("a b", "a server is HOST:PORT"),
-            ("a/?x", "a server is HOST:PORT"),
+            ("http://a/?x", "a server is HOST:PORT"),
+            ("127.0.0.1", "a server is HOST:PORT"),
+            ("127.0.0.1:", "a server is HOST:PORT"),
+            ("127.0.0.1:99999", "a server is HOST:PORT"),
+            ("http://127.0.0.1:x/", "a server is HOST:PORT"),
+            (":8885", "a server is HOST:PORT"),
         ] {
             let why = text.parse::<Address>().expect_err(text);
             assert!(why.contains(expected), "{text}: {why}");

@@ -48,6 +48,9 @@ impl<'a> Output<'a> {
 /// Uploads a file, by its own name if no other is given. Returns the server's answer.
 pub(crate) fn upload(server: &Server, path: &Path, name: Option<&str>) -> anyhow::Result<String> {
     let context = || path.display().to_string();
+    // Before it is opened, for which a FIFO would wait.
+    let is_file = path.metadata().with_context(context)?.is_file();
+    ensure!(is_file, "{} is not a file", path.display());
     let name = match name {
         Some(name) => name,
         None => path
@@ -56,9 +59,7 @@ pub(crate) fn upload(server: &Server, path: &Path, name: Option<&str>) -> anyhow
             .context("the file's name is not text: give one with --as")?,
     };
     let file = File::open(path).with_context(context)?;
-    let metadata = file.metadata().with_context(context)?;
-    ensure!(metadata.is_file(), "{} is not a file", path.display());
-    let length = metadata.len();
+    let length = file.metadata().with_context(context)?.len();
     let progress = Progress::new("uploading", 0, Some(length));
     server.upload(name, progress.wrap_read(file), length)
 }
