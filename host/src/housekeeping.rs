@@ -13,7 +13,7 @@ use crate::observe::metrics::Metrics;
 use crate::orphans;
 use crate::pool::served_dir::Directories;
 
-/// How often it is looked after. What was not needed from one time to the next is given back.
+/// How often pools and directories are looked after. What was not needed from one time to the next is given back.
 const EVERY: Duration = Duration::from_secs(4);
 
 /// Times without a request after which all is given back: what was needed before the first of them is not

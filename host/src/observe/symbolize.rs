@@ -56,7 +56,7 @@ pub struct Symbols {
 }
 
 impl Symbols {
-    /// Those of a component that says it has some.
+    /// The lines of a component, if it says that it has some.
     #[must_use]
     pub fn of(component: &Bytes) -> Option<Self> {
         memchr::memmem::find(component, LINES)?;

@@ -279,7 +279,6 @@ impl Message<'_> {
     }
 }
 
-/// The roots of certificates that the system has, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
 /// How a client encrypts, and whether it can trust nobody for want of root certificates, which are read only if it `is_secure`.
 pub(crate) fn tls(is_secure: bool) -> (TlsConfig, bool) {
     let roots = if is_secure { roots() } else { Vec::new() };
@@ -291,6 +290,7 @@ pub(crate) fn tls(is_secure: bool) -> (TlsConfig, bool) {
     (tls, is_secure && roots.is_empty())
 }
 
+/// The roots of certificates that the system has, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
 fn roots() -> Vec<Certificate<'static>> {
     let found = rustls_native_certs::load_native_certs().certs;
     found.iter().map(|root| Certificate::from_der(root).to_owned()).collect()

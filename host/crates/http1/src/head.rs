@@ -2,7 +2,7 @@
 //!
 //! Strict where leniency would let two readers disagree: two lengths, a bare LF
 //! or a folded line are errors, never a guess. RFC 9112 throughout; the table in
-//! `decisions` has every case.
+//! `conformance` has every case.
 
 use std::mem::MaybeUninit;
 

@@ -205,7 +205,7 @@ impl Ledger {
 
     /// Believes nothing that stands here, but what the workers with `live` slots say of
     /// themselves: one that has ended badly may have written it.
-    pub fn distrust(&self, quota: Usage, live: &BTreeSet<u32>) {
+    pub fn reset_untrusted(&self, quota: Usage, live: &BTreeSet<u32>) {
         for slot in self.used().filter(|slot| !live.contains(slot)) {
             self.close_all(slot, false);
             self.say_nothing(slot);

@@ -14,8 +14,8 @@
 //! Each side sleeps only after it has said so, and is woken only then: the worker by a
 //! futex, the parent, which sleeps in `epoll`, by its doorbell.
 //!
-//! A worker that was taken over can write anything here, at any time. So the parent believes
-//! nothing that it has written itself, copies before it looks, and checks every length.
+//! A worker that was taken over can write anything here, at any time. So the parent does not
+//! rely on finding here what it has written itself, copies before it looks, and checks every length.
 
 mod handover;
 mod output;
@@ -262,14 +262,14 @@ impl Ring {
         self.word(FULL + region).load(Ordering::Acquire) != 0
     }
 
-    /// What a worker that was taken over could do: to deny that it has begun anything.
+    /// Denies, as a worker that was taken over could, that it has begun anything.
     pub fn deny(&self) {
         for slot in 0..SLOTS as u64 {
             self.of(slot, REQUEST).store(EMPTY, Ordering::SeqCst);
         }
     }
 
-    /// The same: to answer whatever it is asked next with more than there is room for.
+    /// Answers, as such a worker could, whatever it is asked next with more than there is room for.
     pub fn garble(&self) {
         for slot in 0..SLOTS as u64 {
             let answered = self.of(slot, ANSWERED);
@@ -282,7 +282,7 @@ impl Ring {
         }
     }
 
-    /// The same: to write anything into the words of a request's slot.
+    /// Writes, as such a worker could, anything into the words of a request's slot.
     pub fn spoil(&self, number: u64, words: &[u64]) {
         for (word, value) in (0..WORDS).zip(words) {
             self.of(number, word).store(*value, Ordering::SeqCst);

@@ -41,15 +41,15 @@ impl Connection<'_> {
         let timed = trace.as_ref().is_some_and(|trace| trace.is_sampled());
         let (pool, origin) = (&generation.pool, Origin { number, client: self.address, timed });
         enter(trace, Stage::Queue);
-        let slot = tokio::select! {
+        let permit = tokio::select! {
             biased;
-            slot = pool.enter(self.lease.address()) => slot?,
+            permit = pool.enter(self.lease.address()) => permit?,
             () = left(&self.stream, head.version) => return Err(Failure::ClientGone),
         };
         enter(trace, Stage::HandOver);
         tokio::select! {
             biased;
-            done = pool.run(slot, origin, message, body) => {
+            done = pool.run(permit, origin, message, body) => {
                 if let Some(trace) = trace {
                     trace.called(done.call.elapsed, done.call.timing);
                 }

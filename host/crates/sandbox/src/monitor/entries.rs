@@ -68,7 +68,7 @@ pub(super) struct Entry {
 }
 
 impl Entries {
-    /// Those of a directory, which is opened anew: two streams do not share a position.
+    /// The entries of a directory, which is opened anew: two streams do not share a position.
     pub(super) fn of(dir: impl AsFd) -> Result<Self, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = fs::openat(dir, ".", flags, Mode::empty())?;

@@ -72,7 +72,7 @@ impl Ledger {
         self.id(place).store(id, Ordering::SeqCst);
     }
 
-    /// It is not a file after all.
+    /// What was opened is no file after all.
     pub fn anonymous(&self, place: OpenFileSlot) {
         self.id(place).store(TAKEN, Ordering::SeqCst);
         self.growing(place).store(0, Ordering::SeqCst);

@@ -61,7 +61,7 @@ fn a_count_from_before_others_is_not_taken_after_a_worker_was_bad() {
     ledger.enlist(1);
     let ((early, _), (late, _)) = (ledger.begin_count(0), ledger.begin_count(1));
     ledger.end_count(late, usage(50, 1));
-    ledger.distrust(usage(100, 10), &[0].into());
+    ledger.reset_untrusted(usage(100, 10), &[0].into());
     ledger.end_count(early, usage(0, 0));
     assert!(!fits(&ledger, usage(1, 0)));
 }
@@ -148,7 +148,7 @@ fn what_a_bad_worker_wrote_is_not_believed() {
         }
         ledger.word(word).store(garbage[word % garbage.len()], Ordering::SeqCst);
     }
-    ledger.distrust(usage(100, 10), &[1].into());
+    ledger.reset_untrusted(usage(100, 10), &[1].into());
     assert_eq!(ledger.quota(), usage(100, 10));
     assert_eq!(ledger.open_files(0).lengths, HashMap::from([(7, 50)]), "that of a live one");
     assert!(!fits(&ledger, usage(1, 0)) && ledger.is_stale(), "it is to be counted");

@@ -69,7 +69,7 @@ impl Fields {
         Self { map: Arc::default(), access: Access::Mutable, size: 0 }
     }
 
-    /// Those of a request; without what a guest does not see.
+    /// The fields of a request, without what a guest does not see.
     pub(super) fn of_request<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> Self {
         let mut all = Self::empty();
         for (name, value) in fields {
@@ -84,13 +84,13 @@ impl Fields {
         all.frozen()
     }
 
-    /// The same, to be changed no more.
+    /// These fields, which the guest can change no more.
     pub(in crate::monitor) fn frozen(mut self) -> Self {
         self.access = Access::Immutable;
         self
     }
 
-    /// The same, to be changed without changing these.
+    /// A copy of these fields, which the guest can change.
     pub(in crate::monitor) fn thawed(&self) -> Self {
         Self { access: Access::Mutable, ..self.clone() }
     }

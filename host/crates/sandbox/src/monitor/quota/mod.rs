@@ -64,7 +64,7 @@ use super::descriptor::size;
 const RECOUNT_EVERY: Duration = Duration::from_secs(10);
 
 /// For this long at most a call waits, all in all, for others that count or make changes.
-const PATIENCE: Duration = Duration::from_secs(1);
+const MAX_WAIT_FOR_OTHERS: Duration = Duration::from_secs(1);
 
 /// Blocks by which a directory may grow for one more name. In ext4 that is a leaf of its tree,
 /// and with it an inner node or another level, or one more block of extents.
@@ -98,7 +98,7 @@ impl Account {
             slot,
             deadline,
             recount_every: RECOUNT_EVERY,
-            patience: Cell::new(PATIENCE),
+            patience: Cell::new(MAX_WAIT_FOR_OTHERS),
             block: grants.preopen.block_size,
         }
     }

@@ -15,7 +15,9 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, linkat, openat, renamea
 use rustix::io::{Errno, pwrite};
 
 use super::reserve::Needs;
-use super::{Account, Ledger, NoRoom, OpenFile, PATIENCE, RECOUNT_EVERY, Usage, measure, size};
+use super::{
+    Account, Ledger, MAX_WAIT_FOR_OTHERS, NoRoom, OpenFile, RECOUNT_EVERY, Usage, measure, size,
+};
 use crate::monitor::streams::append_all;
 use crate::monitor::{DirStreamPool, Grants, Permission, Preopen};
 
@@ -391,7 +393,7 @@ fn change(account: &Account, open: &mut Open, random: &mut Random) -> Result<(),
 
 #[test]
 fn calls_at_the_same_time_never_get_past_the_quota_together() {
-    check_changes_at_the_same_time(PATIENCE);
+    check_changes_at_the_same_time(MAX_WAIT_FOR_OTHERS);
 }
 
 #[test]
