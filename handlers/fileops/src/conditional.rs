@@ -92,7 +92,11 @@ fn names(request: &Request<'_>, field: &str, version: &Version, comparison: Comp
 
 /// The one range of a `Range` field; several, or another unit, mean the whole.
 fn part(range: &str, length: u64) -> Answer {
-    let Some(spec) = range.trim().strip_prefix("bytes=") else { return Answer::Whole };
+    let Some((unit, spec)) = range.trim().split_once('=') else { return Answer::Whole };
+    // Its name has no case (RFC 9110, 14.1).
+    if !unit.eq_ignore_ascii_case("bytes") {
+        return Answer::Whole;
+    }
     let Some((first, last)) = spec.trim().split_once('-') else { return Answer::Whole };
     let number = |digits: &str| {
         let plain = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
@@ -192,6 +196,7 @@ mod tests {
     #[test]
     fn one_range_is_served() {
         check("Range: bytes=0-9\r\n", Answer::Part(0..10));
+        check("Range: BYTES=0-9\r\n", Answer::Part(0..10));
         check("Range: bytes=90-\r\n", Answer::Part(90..100));
         check("Range: bytes=-5\r\n", Answer::Part(95..100));
         check("Range: bytes=-500\r\n", Answer::Part(0..100));

@@ -244,7 +244,7 @@ fn may_change_file(request: &Request<'_>, store: &Store, name: &str) -> Result<b
 }
 
 fn changed_meanwhile(request: &Request<'_>) -> Vec<u8> {
-    Response::new(412).text(request.method, "The file is another version")
+    Response::new(412).text(request.method, "The file is not as the request expects it")
 }
 
 fn download(request: &Request<'_>, store: &Store, name: &str) -> Result<Reply, ErrorCode> {
