@@ -257,11 +257,14 @@ impl HostDescriptor for State {
             FileType::Directory => (None, self.named_if_there(&new)?),
             _ => (hold(&new), None),
         };
-        if let Some(replaced) = &held {
-            take_over_permissions(&old, &file, replaced);
-        }
         self.account.moving(&file, file_type, replaced.as_ref(), || {
-            Ok(fs::renameat(&old.parent, old.given, &new.parent, new.given)?)
+            let taken_over =
+                held.as_ref().and_then(|replaced| take_over_permissions(&old, &file, replaced));
+            let renamed = fs::renameat(&old.parent, old.given, &new.parent, new.given);
+            if let (Err(_), Some(taken_over)) = (renamed, taken_over) {
+                taken_over.give_back();
+            }
+            Ok(renamed?)
         })
     }
 

@@ -23,19 +23,66 @@ pub(super) fn hold(entry: &Entry<'_>) -> Option<OwnedFd> {
 /// must not make it one for all.
 ///
 /// Of a file that is not the server's own the bits stay as they are.
-pub(super) fn take_over_permissions(entry: &Entry<'_>, file: &OpenFile, replaced: &OwnedFd) {
-    let (Ok(new), Ok(old)) = (fstat(file), fstat(replaced)) else { return };
+pub(super) fn take_over_permissions(
+    entry: &Entry<'_>,
+    file: &OpenFile,
+    replaced: &OwnedFd,
+) -> Option<TakenOver> {
+    let (new, old) = (fstat(file).ok()?, fstat(replaced).ok()?);
     let is_regular = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
     if !is_regular(&new) || !is_regular(&old) || permissions(&new) == permissions(&old) {
-        return;
+        return None;
     }
     // What is open by its path alone has no bits to change.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    if let Ok(file) = open_beneath(&entry.parent, entry.name, flags, Mode::empty()) {
-        let _ = fchmod(file, Mode::from_raw_mode(permissions(&old)));
+    let file = open_beneath(&entry.parent, entry.name, flags, Mode::empty()).ok()?;
+    fchmod(&file, Mode::from_raw_mode(permissions(&old))).ok()?;
+    Some(TakenOver { file, before: Mode::from_raw_mode(permissions(&new)) })
+}
+
+/// A file that has the permission bits of one that it is about to replace.
+pub(super) struct TakenOver {
+    file: OwnedFd,
+    before: Mode,
+}
+
+impl TakenOver {
+    /// Gives the file its own bits again: it has replaced nothing.
+    pub(super) fn give_back(self) {
+        let _ = fchmod(self.file, self.before);
     }
 }
 
 fn permissions(stat: &Stat) -> u32 {
     stat.st_mode & PERMISSIONS
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File, Permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn what_replaces_nothing_after_all_has_its_own_bits() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = |name| dir.path().join(name);
+        for (name, mode) in [("new", 0o644), ("old", 0o600)] {
+            fs::write(path(name), name).expect("written");
+            fs::set_permissions(path(name), Permissions::from_mode(mode)).expect("set");
+        }
+        let open = |path| OwnedFd::from(File::open(path).expect("opened"));
+        let top = open(dir.path().to_owned());
+        let entry = Entry::new(&top, "new", Errno::BUSY).expect("an entry");
+        let (new, old) = (OpenFile::from(open(path("new"))), open(path("old")));
+        let mode = || fs::metadata(path("new")).expect("it is there").permissions().mode() & 0o777;
+        let taken_over = take_over_permissions(&entry, &new, &old).expect("they differ");
+        assert_eq!(mode(), 0o600);
+        assert!(take_over_permissions(&entry, &new, &old).is_none(), "it has them already");
+        taken_over.give_back();
+        assert_eq!(mode(), 0o644);
+    }
 }
