@@ -12,7 +12,9 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
-use crate::config::{Config, Reference, Route, Settings, Source, TraceSettings, describe};
+use crate::config::{
+    Config, LogFormat, Reference, Route, Settings, Source, TraceSettings, describe,
+};
 use crate::environment::Environment;
 #[cfg(feature = "demo")]
 use crate::lab;
@@ -163,6 +165,8 @@ pub enum Usage {
     Help(String),
     /// One line that names the option and the reason.
     Error(String),
+    /// The command line is right, and with the file it makes no configuration; with how that is logged.
+    Config(LogFormat, anyhow::Error),
 }
 
 /// Understands the command line, the environment and the configuration file.
@@ -227,7 +231,10 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Usage> {
             let config = configured(Settings::default())?;
             Ok(Task::Export { handler, output, config })
         }
-        None => configure(cli, environment).map_err(|error| Usage::Error(format!("{error:#}"))),
+        None => {
+            let format = cli.settings.log.unwrap_or_default();
+            configure(cli, environment).map_err(|error| Usage::Config(format, error))
+        }
     }
 }
 
@@ -239,6 +246,7 @@ pub fn reread() -> anyhow::Result<Vec<Route>> {
     match parse(std::env::args_os()) {
         Ok(Task::Serve(config)) => Ok(config.routes),
         Err(Usage::Error(why)) => Err(anyhow::Error::msg(why)),
+        Err(Usage::Config(_, error)) => Err(error),
         Ok(_) | Err(Usage::Help(_)) => anyhow::bail!("the command line is not one of a server"),
     }
 }

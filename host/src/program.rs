@@ -59,6 +59,10 @@ pub fn main() -> ExitCode {
             let _ = writeln!(std::io::stderr(), "error: {}", printable::line(&line));
             return USAGE.into();
         }
+        Err(Usage::Config(format, error)) => {
+            log::failure(format, &error);
+            return USAGE.into();
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -12,6 +12,9 @@ fn check(args: &[&str], expected: &str) {
             assert!(line.contains(expected), "{args:?}: {line}");
             assert!(!line.contains('\n'), "{args:?}: {line}");
         }
+        Err(Usage::Config(_, error)) => {
+            assert!(format!("{error:#}").contains(expected), "{args:?}: {error:#}");
+        }
         other => panic!("{args:?}: {other:?}"),
     }
 }
@@ -68,7 +71,9 @@ fn what_a_file_has_out_of_range_names_the_file() {
     // It is not the file's, where the command line alone is wrong.
     std::fs::write(file.path(), "workers = 3").expect("written");
     match parse_args(&["--config", path, "--memory", "5"]) {
-        Err(Usage::Error(line)) => assert!(line.starts_with("--memory: "), "{line}"),
+        Err(Usage::Config(_, error)) => {
+            assert!(error.to_string().starts_with("--memory: "), "{error}");
+        }
         other => panic!("{other:?}"),
     }
 }

@@ -281,6 +281,12 @@ fn a_server_that_does_not_start_says_so_in_its_format(pool: &str) {
     let message = object["message"].as_str().unwrap();
     assert!(message.starts_with("--handler ") && message.contains("not a valid"), "{message}");
     assert!(message.contains(STEERING), "{message}");
+    let file = dir.path().join("config.toml");
+    std::fs::write(&file, "quota = 'much'").unwrap();
+    let output = host().args(["--log", "json", "--config"]).arg(&file).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let object: Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert!(object["message"].as_str().unwrap().contains("line 1, quota: "), "{object}");
 }
 
 fn text(output: &Output) -> [String; 2] {
