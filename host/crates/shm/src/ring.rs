@@ -18,6 +18,7 @@
 //! rely on finding here what it has written itself, copies before it looks, and checks every length.
 
 mod handover;
+mod hostile;
 mod output;
 mod region;
 mod wakeup;
@@ -27,7 +28,6 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use rustix::thread::futex;
 
-use self::handover::EMPTY;
 pub use self::handover::{Handover, Slots, Word};
 pub use self::region::ResponseRegion;
 pub use self::region::{REGION_BYTES, RegionOffset};
@@ -260,33 +260,6 @@ impl Ring {
     /// Whether a response lies in that region with which the parent is not done.
     pub fn is_full(&self, region: usize) -> bool {
         self.word(FULL + region).load(Ordering::Acquire) != 0
-    }
-
-    /// Denies, as a worker that was taken over could, that it has begun anything.
-    pub fn deny(&self) {
-        for slot in 0..SLOTS as u64 {
-            self.of(slot, REQUEST).store(EMPTY, Ordering::SeqCst);
-        }
-    }
-
-    /// Answers, as such a worker could, whatever it is asked next with more than there is room for.
-    pub fn garble(&self) {
-        for slot in 0..SLOTS as u64 {
-            let answered = self.of(slot, ANSWERED);
-            let next = match answered.load(Ordering::SeqCst) {
-                0 => slot + 1,
-                before => before.wrapping_add(SLOTS as u64),
-            };
-            self.of(slot, ANSWER_LENGTH).store(1 << 40, Ordering::SeqCst);
-            answered.store(next, Ordering::SeqCst);
-        }
-    }
-
-    /// Writes, as such a worker could, anything into the words of a request's slot.
-    pub fn spoil(&self, number: u64, words: &[u64]) {
-        for (word, value) in (0..WORDS).zip(words) {
-            self.of(number, word).store(*value, Ordering::SeqCst);
-        }
     }
 
     /// The words by which a request changes hands.
