@@ -20,6 +20,7 @@ use tokio_io_timeout::TimeoutStream;
 use super::idle::{Connection, IdleConnections};
 use super::listener::{Accepted, Listener};
 use super::paths::{Body, EVENTS};
+use crate::observe::log::Throttle;
 
 /// Connections at a time, and one more that waits until another gives way.
 const CONNECTIONS: usize = 64;
@@ -56,6 +57,7 @@ where
         }
     };
     let (permits, idle) = (Arc::new(Semaphore::new(CONNECTIONS)), Arc::default());
+    let reports = Throttle::default();
     loop {
         match accepting.accept().await {
             Ok(accepted) => {
@@ -65,7 +67,9 @@ where
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                tracing::warn!("accepting the operator's connections pauses: {error}");
+                if reports.may_tell().is_some() {
+                    tracing::warn!("accepting the operator's connections pauses: {error}");
+                }
                 sleep(PAUSE).await;
             }
         }

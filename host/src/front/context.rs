@@ -10,10 +10,10 @@ use crate::front::connection;
 use crate::front::phase::Phase;
 use crate::front::socket::{Peer, Socket};
 use crate::front::spool::Spool;
-use crate::front::throttle::Throttle;
 use crate::front::tls::Tls;
 use crate::handlers::routing::Routes;
 use crate::observe::events::Events;
+use crate::observe::log::Throttle;
 use crate::observe::metrics::Metrics;
 use crate::observe::traces::Traces;
 

@@ -14,6 +14,5 @@ pub mod server;
 mod socket;
 pub(crate) mod spool;
 mod stream;
-mod throttle;
 pub(crate) mod tls;
 pub(crate) mod unix_socket;

@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 
 use proxy_header::{Error, ParseConfig, ProxyHeader};
 use rustix::net::{RecvFlags, recv};
-use tokio::io::Interest;
 
 use super::socket::Socket;
 
@@ -73,11 +72,7 @@ pub(super) async fn receive(socket: &Socket) -> Result<Option<SocketAddr>, NoHea
 
 /// Copies what is there and leaves it there. `None` when it was not ready after all.
 fn look(socket: &Socket, room: &mut [u8]) -> Result<Option<usize>, NoHeader> {
-    let looked = socket.try_io(Interest::READABLE, || {
-        let (seen, _) = recv(socket, &mut *room, RecvFlags::PEEK)?;
-        Ok(seen)
-    });
-    match looked {
+    match socket.peek(room) {
         Ok(0) => Err(NoHeader::Ended),
         Ok(seen) => Ok(Some(seen)),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use crate::config::{ClientLimits, Config, HostName};
 use crate::front::clients::Clients;
@@ -21,10 +21,10 @@ use crate::front::listener::{BoundAddress, Listener};
 use crate::front::passed_sockets::PassedSockets;
 use crate::front::phase::Phase;
 use crate::front::spool::Spool;
-use crate::front::throttle::Throttle;
 use crate::front::tls::Tls;
 use crate::handlers::routing::Routes;
 use crate::observe::events::Events;
+use crate::observe::log::Throttle;
 use crate::observe::metrics::Metrics;
 use crate::observe::traces::Traces;
 use crate::pool::ClientKey;
@@ -35,9 +35,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// How long an idle connection that gives way may take to close.
 const SHORT_PAUSE: Duration = Duration::from_millis(1);
-
-/// How often it is reported at most that accepting pauses.
-const REPORT: Duration = Duration::from_secs(10);
 
 /// For each so many connections that there may be, one more is told at a time that
 /// its client has too many, up to a maximum; the rest are closed without a word.
@@ -196,7 +193,7 @@ async fn accept(
     permits: &Arc<Semaphore>,
     context: &Arc<Context>,
 ) -> std::convert::Infallible {
-    let mut reported = None;
+    let reports = Throttle::default();
     loop {
         let error = match listener.accept().await {
             Ok((stream, client)) => {
@@ -221,14 +218,15 @@ async fn accept(
             Trouble::Client => {}
             Trouble::Resources => {
                 let made_room = context.clients.make_room();
-                if reported.is_none_or(|at: Instant| at.elapsed() > REPORT) {
+                if reports.may_tell().is_some() {
                     tracing::error!("accepting pauses: {error}");
-                    reported = Some(Instant::now());
                 }
                 sleep(if made_room { SHORT_PAUSE } else { PAUSE }).await;
             }
             Trouble::Other => {
-                tracing::error!("accept: {error}");
+                if reports.may_tell().is_some() {
+                    tracing::error!("a connection is not accepted: {error}");
+                }
                 sleep(PAUSE).await;
             }
         }

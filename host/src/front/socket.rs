@@ -112,11 +112,11 @@ impl Socket {
         }
     }
 
-    /// Whether there are bytes to read, which stay there; an error when there are none yet.
-    pub(crate) fn has_bytes(&self) -> io::Result<bool> {
+    /// Copies bytes that came, which stay there: 0 of them at the end, and an error when there are none yet.
+    pub(crate) fn peek(&self, room: &mut [u8]) -> io::Result<usize> {
         self.try_io(Interest::READABLE, || {
-            let (bytes, _) = recv(self, &mut [0; 1][..], RecvFlags::PEEK)?;
-            Ok(bytes > 0)
+            let (bytes, _) = recv(self, room, RecvFlags::PEEK)?;
+            Ok(bytes)
         })
     }
 

@@ -10,6 +10,7 @@ mod backlog;
 mod budget;
 mod format;
 mod queue;
+mod throttle;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::{Arc, OnceLock};
@@ -26,6 +27,7 @@ pub(crate) use self::access::AccessLogEntry;
 pub(crate) use self::budget::Budget;
 use self::format::{Lines, OUTPUT, write_field};
 use self::queue::Queue;
+pub(crate) use self::throttle::Throttle;
 use crate::config::{LogFormat, Verbosity};
 use crate::observe::symbolize::Symbols;
 

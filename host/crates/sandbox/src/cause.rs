@@ -158,6 +158,6 @@ mod tests {
         let [host_call, reason] = [(); 2].map(|()| Some(shortened(&text)));
         let cause = Cause { host_call, reason, frames: vec![frame; MAX_FRAMES] };
         assert!(serde_json::to_vec(&cause).expect("JSON").len() <= Cause::MAX_JSON);
-        assert_eq!(shortened(&"é".repeat(150)).chars().count(), MAX_TEXT / 2);
+        assert_eq!(shortened("é".repeat(150)).chars().count(), MAX_TEXT / 2);
     }
 }

@@ -37,11 +37,11 @@ impl Connection<'_> {
         self.lease.hold(self.framing.digested())?;
         let socket = self.stream.socket();
         self.timer.wait(socket.readable()).await?;
-        match socket.has_bytes() {
-            Ok(true) => {}
+        match socket.peek(&mut [0]) {
+            Ok(1..) => {}
             // It was not ready after all.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Ok(false) | Err(_) => return Err(Unserved::Gone),
+            Ok(0) | Err(_) => return Err(Unserved::Gone),
         }
         let file = self.file(spooled).await.map_err(Failure::from)?;
         let received = file.receive(socket, left.min(PIECE)).await.map_err(Failure::from)?;

@@ -4,8 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use http1::error_response;
-use rustix::net::{RecvFlags, recv};
-use tokio::io::{AsyncWriteExt as _, Interest};
+use tokio::io::AsyncWriteExt as _;
 
 use super::answer::{LINGER_BYTES, linger};
 use super::last_reply;
@@ -125,11 +124,7 @@ async fn first_byte(socket: &Socket) -> io::Result<u8> {
     loop {
         socket.readable().await?;
         let mut byte = [0];
-        let looked = socket.try_io(Interest::READABLE, || {
-            let (seen, _) = recv(socket, &mut byte[..], RecvFlags::PEEK)?;
-            Ok(seen)
-        });
-        match looked {
+        match socket.peek(&mut byte) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(_) => return Ok(byte[0]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

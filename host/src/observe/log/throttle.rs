@@ -1,4 +1,4 @@
-//! Lines in the log that clients can cause as often as they like.
+//! Lines in the log that could come as often as somebody likes, or as something fails.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ const EACH: Duration = Duration::from_secs(10);
 
 /// One line every ten seconds; the others are counted.
 #[derive(Debug, Default)]
-pub(super) struct Throttle(Mutex<State>);
+pub(crate) struct Throttle(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -18,7 +18,7 @@ struct State {
 
 impl Throttle {
     /// Whether there may be a line: how many were left out since the last.
-    pub(super) fn may_tell(&self) -> Option<u64> {
+    pub(crate) fn may_tell(&self) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if state.last.is_some_and(|last| last.elapsed() < EACH) {
             state.left_out += 1;
