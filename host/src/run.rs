@@ -157,7 +157,7 @@ async fn serve_until_stopped(
         losses: log.losses(),
         io: Handle::current(),
         reload,
-        phase: server.phase(),
+        lifecycle: server.lifecycle(),
     });
     let listener = config.admin.as_ref().map(admin::Listener::bind).transpose()?;
     let admin_address = listener.as_ref().map(|listener| listener.address().clone());
@@ -174,7 +174,7 @@ async fn serve_until_stopped(
         "--require-sandbox: this kernel offers no more than {level}",
     );
     // Who connects from here on waits for no more than the next lines.
-    state.phase.serve();
+    state.lifecycle.serve();
     let full: Vec<_> = config.routes.iter().filter(|route| is_full(route)).collect();
     banner::print(config, &server.addresses()?, level);
     if is_passed {
@@ -195,7 +195,7 @@ async fn serve_until_stopped(
 
     let stop = async {
         either(&mut interrupt, &mut terminate).await;
-        state.phase.drain();
+        state.lifecycle.drain();
         manager.stopping().await;
         tracing::info!("finishing the requests in flight; a second signal ends at once");
     };

@@ -119,7 +119,7 @@ fn events(state: &State, which: Which, after: Option<&str>) -> Response<Body> {
 
 /// Has clients go elsewhere, for the time until the server is told to end.
 fn drain(state: &State) -> Response<Body> {
-    state.phase.leave();
+    state.lifecycle.leave();
     tracing::info!(
         "POST /drain: not ready from here on; each answer is the last of its connection"
     );
@@ -129,7 +129,7 @@ fn drain(state: &State) -> Response<Body> {
 /// Has handlers taken up, and waits for what comes of it.
 async fn reload(state: &State) -> Response<Body> {
     let unavailable = |why: &str| error(StatusCode::SERVICE_UNAVAILABLE, why);
-    if let Some(reason) = state.phase.reason() {
+    if let Some(reason) = state.lifecycle.reason() {
         return unavailable(reason);
     }
     let (reply, outcome) = oneshot::channel();

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::guard::Names;
 use crate::config::{ClientLimits, Config, PoolKind};
-use crate::front::phase::Phase;
+use crate::front::lifecycle::Lifecycle;
 use crate::front::server::Holdings;
 use crate::handlers::reload::Outcome;
 use crate::handlers::routing::Routes;
@@ -32,7 +32,7 @@ pub(crate) struct State {
     pub(crate) io: Handle,
     /// Whoever takes up handlers.
     pub(crate) reload: mpsc::Sender<ReloadRequest>,
-    pub(crate) phase: Arc<Phase>,
+    pub(crate) lifecycle: Arc<Lifecycle>,
 }
 
 /// What does not change.
@@ -70,7 +70,7 @@ impl State {
         let is_below = routes.iter().any(|generation| !generation.level.is_full());
         let below = (self.facts.require_sandbox && is_below)
             .then_some("the sandbox is below what --require-sandbox asks for");
-        self.phase.reason().into_iter().chain(below).collect()
+        self.lifecycle.reason().into_iter().chain(below).collect()
     }
 
     /// Why the server is dead; nothing when it lives: its I/O threads do what they are given.

@@ -5,10 +5,8 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
 
 use crate::config::{ClientLimits, HostName};
-use crate::front::clients::{Clients, OverShare};
-use crate::front::connection;
-use crate::front::phase::Phase;
-use crate::front::socket::{Peer, Socket};
+use crate::front::clients::Clients;
+use crate::front::lifecycle::Lifecycle;
 use crate::front::spool::Spool;
 use crate::front::tls::Tls;
 use crate::handlers::routing::Routes;
@@ -29,7 +27,7 @@ pub(crate) struct Context {
     pub(crate) events: Arc<Events>,
     /// Without it there are no traces.
     pub(crate) traces: Option<Arc<Traces>>,
-    pub(crate) phase: Arc<Phase>,
+    pub(crate) lifecycle: Arc<Lifecycle>,
     pub(crate) draining: watch::Receiver<bool>,
     /// Whether each connection begins with a PROXY header.
     pub(crate) proxy_protocol: bool,
@@ -39,25 +37,4 @@ pub(crate) struct Context {
     pub(crate) farewells: Arc<Semaphore>,
     /// Lines about connections that do not begin as they should.
     pub(super) complaints: Throttle,
-}
-
-impl Context {
-    /// Tells a client that it has too many connections, if there is nothing in its way: a client that waits for a
-    /// handshake would not understand it.
-    pub(crate) fn turn_away(self: &Arc<Self>, socket: Socket, client: Peer, over: &OverShare) {
-        self.metrics.turned_away();
-        if over.first {
-            let (client, share) = (client.key(), over.share);
-            tracing::warn!(%client, "it has its share of {share} connections; more are turned away");
-        }
-        if self.tls.is_some() {
-            return;
-        }
-        let Ok(permit) = Arc::clone(&self.farewells).try_acquire_owned() else { return };
-        let context = Arc::clone(self);
-        tokio::spawn(async move {
-            connection::turn_away(socket, &context.limits, context.draining.clone()).await;
-            drop(permit);
-        });
-    }
 }

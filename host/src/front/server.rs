@@ -17,9 +17,9 @@ use crate::config::{ClientLimits, Config, HostName};
 use crate::front::clients::Clients;
 use crate::front::connection;
 use crate::front::context::Context;
+use crate::front::lifecycle::Lifecycle;
 use crate::front::listener::{BoundAddress, Listener};
 use crate::front::passed_sockets::PassedSockets;
-use crate::front::phase::Phase;
 use crate::front::spool::Spool;
 use crate::front::tls::Tls;
 use crate::handlers::routing::Routes;
@@ -50,7 +50,7 @@ pub struct Server {
     hosts: Vec<HostName>,
     proxy_protocol: bool,
     tls: Option<Arc<Tls>>,
-    phase: Arc<Phase>,
+    lifecycle: Arc<Lifecycle>,
     grace: Duration,
 }
 
@@ -96,8 +96,9 @@ impl Server {
         let spool = spool(config, files)?;
         let clients = Arc::new(Clients::new(&config.client));
         let (hosts, limits) = (config.hosts.clone(), config.client);
-        let (proxy_protocol, grace, phase) = (config.proxy_protocol, config.grace, Arc::default());
-        Ok(Self { listener, limits, clients, spool, hosts, proxy_protocol, tls, phase, grace })
+        let (proxy_protocol, grace, lifecycle) =
+            (config.proxy_protocol, config.grace, Arc::default());
+        Ok(Self { listener, limits, clients, spool, hosts, proxy_protocol, tls, lifecycle, grace })
     }
 
     /// What says how much clients hold.
@@ -106,8 +107,8 @@ impl Server {
     }
 
     /// How far it is.
-    pub(crate) fn phase(&self) -> Arc<Phase> {
-        Arc::clone(&self.phase)
+    pub(crate) fn lifecycle(&self) -> Arc<Lifecycle> {
+        Arc::clone(&self.lifecycle)
     }
 
     /// The certificate, which can be read again.
@@ -134,7 +135,7 @@ impl Server {
         stop: impl Future<Output = ()>,
     ) -> bool {
         let (drain, draining) = watch::channel(false);
-        let Self { listener, limits, clients, spool, hosts, proxy_protocol, tls, phase, grace } =
+        let Self { listener, limits, clients, spool, hosts, proxy_protocol, tls, lifecycle, grace } =
             self;
         let farewells = limits.max_connections / CONNECTIONS_PER_FAREWELL;
         let context = Arc::new(Context {
@@ -146,7 +147,7 @@ impl Server {
             metrics,
             events,
             traces,
-            phase,
+            lifecycle,
             draining,
             proxy_protocol,
             tls,
@@ -208,7 +209,7 @@ async fn accept(
                             drop(permit);
                         });
                     }
-                    Err(over) => context.turn_away(stream, client, &over),
+                    Err(over) => connection::turn_away(context, stream, client, &over),
                 }
                 continue;
             }

@@ -2,8 +2,6 @@
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
-use super::message::field;
-
 /// The values of all fields of this name, in their order.
 pub fn values<'a>(message: &'a [u8], name: &str) -> impl Iterator<Item = &'a [u8]> {
     let fields = lines(message).filter_map(field);
@@ -37,6 +35,18 @@ fn request_line(message: &[u8]) -> &[u8] {
 fn lines(message: &[u8]) -> impl Iterator<Item = &[u8]> {
     let lines = message.split_inclusive(|byte| *byte == b'\n').skip(1);
     lines.take_while(|line| *line != b"\r\n")
+}
+
+/// A field line as name and value.
+pub(super) fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = line.iter().position(|byte| *byte == b':')?;
+    let (name, value) = line.split_at(colon);
+    Some((name, value.get(1..)?))
+}
+
+/// The elements of a comma-separated field value.
+pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|option| !option.is_empty())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::message::list;
+use super::fields::list;
 use super::{content_length, has_clean_line_ends, is_hop_by_hop};
 
 /// Bytes of a request's head, request line and all.

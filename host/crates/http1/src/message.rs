@@ -6,6 +6,7 @@ use std::ops::Range;
 use bytes::{Buf as _, Bytes, BytesMut};
 
 use super::HOP_BY_HOP;
+use super::fields::{field, list};
 use super::framing::READ;
 use super::head::{BodyLength, Head, Version};
 
@@ -93,18 +94,6 @@ pub fn without(message: Bytes, taken: Range<usize>) -> Bytes {
         message.advance(taken.len());
     }
     message.freeze()
-}
-
-/// A field line as name and value.
-pub(super) fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let colon = line.iter().position(|byte| *byte == b':')?;
-    let (name, value) = line.split_at(colon);
-    Some((name, value.get(1..)?))
-}
-
-/// The elements of a comma-separated field value.
-pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|option| !option.is_empty())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod body;
 mod departure;
 mod ended;
 mod failure;
+mod farewell;
 mod first_read;
 mod opening;
 mod phase_timer;
@@ -20,27 +21,25 @@ use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use bytes::{BufMut as _, BytesMut};
 use http1::{
     Awaited, Framing, MAX_RESPONSE_HEAD, Malformed, Outgoing, Persistence, Reject, Reply, Request,
-    Version, error_response, prepare_start,
+    Version, prepare_start,
 };
 use sandbox::SpooledBody;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::watch;
 use tokio::task::yield_now;
-use tokio::time::timeout;
 
 use self::answer::{LINGER_BYTES, flush, linger, write};
 use self::failure::Failure;
+pub(super) use self::farewell::turn_away;
 use self::first_read::read_first;
 use self::opening::{Opened, open};
 use self::phase_timer::{Phase, PhaseTimer, Stop};
 use self::request_line::RequestLine;
 use self::traced::enter;
-use crate::config::ClientLimits;
 use crate::front::clients::{ConnectionLease, Full};
 use crate::front::context::Context;
 use crate::front::socket::{Peer, Socket};
@@ -55,9 +54,6 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Bytes of a response that mostly hold its head.
 const USUAL_HEAD: usize = 2 << 10;
-
-/// How long a client that has too many connections may take to see that it is told so.
-const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Serves a client until it is done, misbehaves or falls silent.
 pub(crate) async fn serve(
@@ -101,21 +97,6 @@ pub(crate) async fn serve(
             Next::Close => return,
             Next::Linger => return connection.linger().await,
         }
-    }
-}
-
-/// Tells a client that has too many connections that it cannot have this one.
-pub(crate) async fn turn_away(
-    socket: Socket,
-    limits: &ClientLimits,
-    draining: watch::Receiver<bool>,
-) {
-    let text = "There are too many connections from your address: try again in a moment";
-    let response = error_response(503, text, &last_reply(false));
-    if socket.try_write(&response).is_ok() {
-        let mut stream = Stream::Plain(socket);
-        let mut timer = PhaseTimer::new(limits, draining);
-        let _ = timeout(FAREWELL, linger(&mut stream, &mut timer, LINGER_BYTES)).await;
     }
 }
 
@@ -311,7 +292,7 @@ impl<'a> Connection<'a> {
             }
         };
 
-        let keeps = self.context.phase.keeps_connections() && !self.timer.is_draining();
+        let keeps = self.context.lifecycle.keeps_connections() && !self.timer.is_draining();
         let keep_alive = head.keep_alive && keeps;
         let reply = Reply {
             is_head: head.is_head,

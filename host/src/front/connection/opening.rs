@@ -7,6 +7,7 @@ use http1::error_response;
 use tokio::io::AsyncWriteExt as _;
 
 use super::answer::{LINGER_BYTES, linger};
+use super::farewell::turn_away;
 use super::last_reply;
 use super::phase_timer::{Phase, PhaseTimer, Stop};
 use crate::front::clients::ConnectionLease;
@@ -53,7 +54,7 @@ async fn open_with(
         lease = match context.clients.admit(client.key()) {
             Ok(lease) => lease,
             Err(over) => {
-                context.turn_away(socket, client, &over);
+                turn_away(context, socket, client, &over);
                 return None;
             }
         };

@@ -2,15 +2,15 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// The phase of a server; there is no way back to an earlier one.
+/// How far a server is; there is no way back.
 #[derive(Debug, Default)]
-pub(crate) struct Phase(AtomicU8);
+pub(crate) struct Lifecycle(AtomicU8);
 
 const SERVING: u8 = 1;
 const LEAVING: u8 = 2;
 const DRAINING: u8 = 3;
 
-impl Phase {
+impl Lifecycle {
     /// Requests are served from here on.
     pub(crate) fn serve(&self) {
         self.advance(SERVING);
@@ -53,16 +53,16 @@ mod tests {
 
     #[test]
     fn there_is_no_way_back() {
-        let phase = Phase::default();
-        assert!(phase.keeps_connections() && phase.reason().is_some());
-        phase.serve();
-        assert!(phase.keeps_connections() && phase.reason().is_none());
-        phase.leave();
-        phase.serve();
-        assert!(!phase.keeps_connections() && phase.reason().is_some());
-        phase.drain();
-        let reason = phase.reason();
-        phase.leave();
-        assert_eq!(phase.reason(), reason);
+        let lifecycle = Lifecycle::default();
+        assert!(lifecycle.keeps_connections() && lifecycle.reason().is_some());
+        lifecycle.serve();
+        assert!(lifecycle.keeps_connections() && lifecycle.reason().is_none());
+        lifecycle.leave();
+        lifecycle.serve();
+        assert!(!lifecycle.keeps_connections() && lifecycle.reason().is_some());
+        lifecycle.drain();
+        let reason = lifecycle.reason();
+        lifecycle.leave();
+        assert_eq!(lifecycle.reason(), reason);
     }
 }
