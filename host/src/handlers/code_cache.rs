@@ -23,8 +23,9 @@ use rustix::time::{ClockId, clock_gettime};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::CacheDir;
+use crate::handlers::blob_cache;
 use crate::handlers::routing::Digest;
-use crate::handlers::{blob_cache, compiler};
+use crate::isolation::memfd;
 
 /// How every entry begins: its kind and version.
 const MAGIC: &[u8; 16] = b"swapbox code 1\n\0";
@@ -105,7 +106,7 @@ impl Cache {
     #[must_use]
     pub fn get(&self, key: Key) -> Option<OwnedFd> {
         let code = self.read(&key.name(), MAX_ENTRY + HEAD as u64)?;
-        let code = code_in(&code, key).and_then(|code| compiler::sealed(code).ok());
+        let code = code_in(&code, key).and_then(|code| memfd::sealed(code).ok());
         if code.is_none() {
             self.forget(&key.name());
         }
@@ -118,7 +119,7 @@ impl Cache {
     /// When it cannot be written. There is no entry then, or the one that was there.
     pub fn put(&self, key: Key, code: &OwnedFd) -> anyhow::Result<()> {
         let mut bytes = Vec::new();
-        compiler::rewound(code)?.read_to_end(&mut bytes)?;
+        memfd::rewound(code)?.read_to_end(&mut bytes)?;
         if bytes.len() as u64 > MAX_ENTRY {
             return Ok(());
         }
@@ -233,7 +234,7 @@ mod tests {
 
     fn contents(code: &OwnedFd) -> Vec<u8> {
         let mut bytes = Vec::new();
-        compiler::rewound(code).expect("memory").read_to_end(&mut bytes).expect("bytes");
+        memfd::rewound(code).expect("memory").read_to_end(&mut bytes).expect("bytes");
         bytes
     }
 
@@ -247,7 +248,7 @@ mod tests {
         let path = dir.path().join("a/b");
         let cache = Cache::at(&path).expect("a cache");
         assert!(cache.get(key(1)).is_none());
-        cache.put(key(1), &compiler::sealed(b"code").expect("memory")).expect("written");
+        cache.put(key(1), &memfd::sealed(b"code").expect("memory")).expect("written");
         assert_eq!(contents(&cache.get(key(1)).expect("an entry")), b"code");
         assert!(cache.get(key(2)).is_none());
         assert!(cache.get(Key::new(Digest([1; 32]), [1; 32])).is_none(), "other settings");
@@ -260,7 +261,7 @@ mod tests {
         let path = dir.path().join("cache");
         let cache = Cache::at(&path).expect("a cache");
         let entry = path.join(key(1).name());
-        let code = compiler::sealed(&[7; 1000]).expect("memory");
+        let code = memfd::sealed(&[7; 1000]).expect("memory");
         let put = || {
             cache.put(key(1), &code).expect("written");
             fs::read(&entry).expect("the entry")
@@ -311,7 +312,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("cache");
         let cache = Cache::at(&path).expect("a cache");
-        let code = compiler::sealed(b"code").expect("memory");
+        let code = memfd::sealed(b"code").expect("memory");
         for n in 1..=3 {
             cache.put(key(n), &code).expect("written");
             // As if it were that large; a file with a hole costs nothing.
@@ -337,7 +338,7 @@ mod tests {
         let file = File::create(&abandoned).expect("written");
         file.set_modified(old).expect("older");
         fs::write(&written, "half").expect("written");
-        let code = compiler::sealed(b"code").expect("memory");
+        let code = memfd::sealed(b"code").expect("memory");
         cache.put(key(1), &code).expect("written");
         assert!(cache.get(key(1)).is_some());
         assert_eq!([&abandoned, &written].map(|path| path.exists()), [false, true]);

@@ -8,13 +8,12 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::process::{Signal, nice, set_parent_process_death_signal};
 use sandbox::HandlerLimits;
 use sandbox::{Clock, EngineKind, Examined, Sandbox};
@@ -155,7 +154,7 @@ pub async fn compile(
     limits: HandlerLimits,
     bounds: Bounds,
 ) -> anyhow::Result<Compiled> {
-    let code = memory()?;
+    let code = memfd::writable()?;
     let mut command = Command::new("/proc/self/exe");
     command.env_clear();
     #[cfg(feature = "ablation")]
@@ -186,31 +185,8 @@ pub async fn compile(
     let status = status?;
     let findings = serde_json::from_slice(&said).ok().filter(|_| status.success());
     let Some(findings) = findings else { return Err(failure(status, &said, bounds).into()) };
-    seal(&code)?;
+    memfd::seal(&code)?;
     Ok(Compiled { code, findings })
-}
-
-/// Memory that machine code can be written to.
-fn memory() -> anyhow::Result<OwnedFd> {
-    Ok(memfd_create("handler", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?)
-}
-
-fn seal(code: &OwnedFd) -> anyhow::Result<()> {
-    let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-    fcntl_add_seals(code, seals).context("sealing the machine code")
-}
-
-/// Memory with this machine code, which cannot be changed any more.
-pub(crate) fn sealed(bytes: &[u8]) -> anyhow::Result<OwnedFd> {
-    let code = memory()?;
-    File::from(code.try_clone()?).write_all(bytes)?;
-    seal(&code)?;
-    Ok(code)
-}
-
-/// The memory as a file that is read from its beginning, whatever others have read.
-pub(crate) fn rewound(code: &OwnedFd) -> anyhow::Result<File> {
-    Ok(File::open(format!("/proc/self/fd/{}", code.as_raw_fd()))?)
 }
 
 /// Why there are no findings.

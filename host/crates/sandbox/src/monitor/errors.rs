@@ -7,11 +7,11 @@ use rustix::io::Errno;
 use shm::ledger::NoRoom;
 use wasmtime::component::{Resource, ResourceTableError};
 
-use super::State;
 use super::audit::{Argument, Outcome};
 use super::bindings::wasi::filesystem::types::{self, ErrorCode};
 use super::bindings::wasi::http::types::ErrorCode as HttpErrorCode;
 use super::bindings::wasi::io::{error, streams};
+use super::{DeadlinePassed, State};
 use crate::denials::DeniedBy;
 use crate::failure::ResponseTooLong;
 
@@ -107,7 +107,9 @@ impl From<NoRoom> for FsError {
             NoRoom::Bytes => Self::Denied(Denial::Quota),
             NoRoom::Entries => Self::Denied(Denial::MaxFiles),
             // Others moved directories all the time.
-            NoRoom::Uncounted(Errno::AGAIN | Errno::TIME) => Self::Code(ErrorCode::Busy),
+            NoRoom::Uncounted(Errno::AGAIN) => Self::Code(ErrorCode::Busy),
+            // It is the call's own time that was up.
+            NoRoom::Uncounted(Errno::TIME) => Self::Trap(DeadlinePassed.into()),
             NoRoom::Uncounted(errno) => errno.into(),
         }
     }
@@ -169,6 +171,7 @@ impl From<NoRoom> for StreamError {
         match no_room {
             // To write adds no entry.
             NoRoom::Bytes | NoRoom::Entries => Self::Quota,
+            NoRoom::Uncounted(Errno::TIME) => Self::Trap(DeadlinePassed.into()),
             NoRoom::Uncounted(errno) => errno.into(),
         }
     }
@@ -286,5 +289,22 @@ pub(super) fn error_code(errno: Errno) -> ErrorCode {
         Errno::ROFS => ErrorCode::ReadOnly,
         Errno::SPIPE => ErrorCode::InvalidSeek,
         _ => ErrorCode::Io,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_that_the_deadline_cut_off_ends_the_call() {
+        let late = || NoRoom::Uncounted(Errno::TIME);
+        let (FsError::Trap(of_file), StreamError::Trap(of_stream)) = (late().into(), late().into())
+        else {
+            panic!("the call goes on");
+        };
+        assert!(of_file.is::<DeadlinePassed>() && of_stream.is::<DeadlinePassed>());
+        let moved = FsError::from(NoRoom::Uncounted(Errno::AGAIN));
+        assert!(matches!(moved, FsError::Code(ErrorCode::Busy)));
     }
 }
