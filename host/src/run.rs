@@ -123,8 +123,8 @@ enum Drained {
     SecondSignal(Duration),
 }
 
-/// `asked` is how many connections were wanted, where `config` has what is possible. Of `files`, each that waits or is sent
-/// takes one.
+/// `asked` is how many connections were wanted, where `config` has what is possible. Each file in which a
+/// body waits, or that is sent, takes one of `files`.
 async fn serve_until_stopped(
     config: &Config,
     asked: usize,

@@ -289,7 +289,9 @@ impl Settings {
         };
         let file = toml::Deserializer::parse(text).map_err(|error| {
             let line = error.span().map(|span| line_at(text, span.start)).unwrap_or_default();
-            told("", &error) + if is_bare(line) { "; a text stands in quotes" } else { "" }
+            let is_told = error.message().contains("quoted");
+            let advice = if is_bare(line) && !is_told { "; a text stands in quotes" } else { "" };
+            told("", &error) + advice
         })?;
         serde_path_to_error::deserialize(file).map_err(|error| {
             let key = error.path().to_string();
@@ -409,5 +411,7 @@ mod tests {
             let error = Settings::from_toml(text).expect_err(text);
             assert!(error.contains(expected), "{text}: {error}");
         }
+        let error = Settings::from_toml("timeout = 10s").expect_err("no quotes");
+        assert!(error.contains("must be quoted") && !error.contains("a text"), "{error}");
     }
 }

@@ -47,7 +47,7 @@ pub(crate) struct Spool {
     most_each: usize,
     held: Mutex<Held>,
     turns: Semaphore,
-    /// Of these, each file takes one.
+    /// Each file takes one.
     files: Arc<Semaphore>,
 }
 

@@ -67,7 +67,7 @@ pub struct Common {
     pub max_message: usize,
     /// The directories that are served.
     pub directories: Arc<Directories>,
-    /// Of these, each file that is sent takes one, and each in which a body waits.
+    /// Permits: each file that is sent takes one, and each in which a body waits.
     pub files: Arc<Semaphore>,
     /// Whether clients use TLS.
     pub encrypted: bool,

@@ -21,7 +21,7 @@ const CLOSED_AT_A_TIME: usize = 4;
 /// The files of one directory that are being sent.
 pub(super) struct SentFiles {
     dir: Arc<ServedDir>,
-    /// Of these, each file takes one.
+    /// Each file that is sent takes one.
     permits: Arc<Semaphore>,
     state: Mutex<State>,
     /// For deleted files to be closed aside.
@@ -48,10 +48,10 @@ pub(crate) struct SentFile {
 /// Why a file is not sent.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotHeld {
-    /// It is no regular file of the directory's file system, or cannot be read like one.
+    /// The descriptor is that of no regular file of the directory's file system, or cannot be read like one.
     #[error("it is no file of the directory")]
     NoSuchFile,
-    /// Nobody can keep count of it, or it is deleted and has no room in the quota.
+    /// Too many files are sent, or the file is deleted and has no room in the quota, or nobody can keep count of it.
     #[error("it cannot be kept: {0}")]
     NotKept(#[from] anyhow::Error),
 }

@@ -35,11 +35,11 @@ pub(crate) fn send_descriptors(
 
 /// A datagram that came.
 pub(crate) struct ReceivedDatagram {
-    /// Its length; 0 when the other end is closed.
+    /// The datagram's length in bytes; 0 when the other end is closed.
     pub(crate) bytes: usize,
-    /// What came with it.
+    /// The descriptors that came with it.
     pub(crate) descriptors: Vec<OwnedFd>,
-    /// Whether more were sent than this process may have open.
+    /// Whether more descriptors were sent than this process may have open, or than can go with one datagram.
     pub(crate) is_cut: bool,
 }
 
