@@ -123,14 +123,8 @@ impl WorkerReceiver {
 
     /// Takes an answer or a datagram, if there is one.
     fn recv_one(&mut self, worker: &Source<'_>) -> Result<Received, ProtocolError> {
-        if !self.by_socket {
-            match worker.ring.answer(self.next)? {
-                Some(Mail::Here(answer)) => return self.pass_on(worker, answer),
-                // To something that it was asked.
-                Some(Mail::BySocket) if worker.expects() => self.by_socket = true,
-                Some(Mail::BySocket) => return Err(ProtocolError),
-                None => {}
-            }
+        if let Some(answer) = self.look_at_ring(worker)? {
+            return self.pass_on(worker, answer);
         }
         if self.ended {
             return Ok(Received::Nothing);
@@ -147,12 +141,12 @@ impl WorkerReceiver {
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => ended(),
             Err(_) => return Err(ProtocolError),
         };
-        let datagram = self.datagram.get(..received.bytes).unwrap_or_default();
-        if datagram.is_empty() {
+        if received.bytes == 0 {
             self.ended = true;
             return Ok(Received::Nothing);
         }
-        if !self.by_socket {
+        // It may have been announced since the ring was looked at: that is done before it is sent.
+        if self.look_at_ring(worker)?.is_some() || !self.by_socket {
             return Err(ProtocolError);
         }
         if self.files.len() + received.descriptors.len() > MAX_RESPONSE_FILES {
@@ -169,12 +163,30 @@ impl WorkerReceiver {
             // Which of them did not come is not known.
             self.files = vec![None; MAX_RESPONSE_FILES];
         }
+        let datagram = self.datagram.get(..received.bytes).unwrap_or_default();
         match self.assembler.push(datagram)? {
             Some((number, bytes)) if number == self.next => {
                 self.pass_on(worker, Answer { bytes, response: None })
             }
             Some(_) => Err(ProtocolError),
             None => Ok(Received::Something),
+        }
+    }
+
+    /// The next answer, if it is in the ring; or notes that the ring says it comes over the socket.
+    fn look_at_ring(&mut self, worker: &Source<'_>) -> Result<Option<Answer>, ProtocolError> {
+        if self.by_socket {
+            return Ok(None);
+        }
+        match worker.ring.answer(self.next)? {
+            Some(Mail::Here(answer)) => Ok(Some(answer)),
+            // To something that it was asked.
+            Some(Mail::BySocket) if worker.expects() => {
+                self.by_socket = true;
+                Ok(None)
+            }
+            Some(Mail::BySocket) => Err(ProtocolError),
+            None => Ok(None),
         }
     }
 
