@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use shm::ledger::{FileId, Ledger, OpenFileSlot, Usage};
 
 use super::measure::{block_size, identity, occupied};
+use super::reserve::room;
 
 /// How often a file is opened that is replaced meanwhile.
 const ATTEMPTS: usize = 100;
@@ -78,7 +79,7 @@ impl OpenFile {
         ledger.set_growing(register.place, 0);
         if stat.st_nlink == 0 {
             // Nobody may have counted it meanwhile.
-            ledger.reserve(Usage::bytes(occupied(&stat))).map_err(|_| Errno::DQUOT)?;
+            room(ledger, Usage::bytes(occupied(&stat))).map_err(|_| Errno::DQUOT)?;
             ledger.stale();
         }
         // Its end is told of, should it have no name then.

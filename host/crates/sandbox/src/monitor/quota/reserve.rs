@@ -8,7 +8,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use shm::ledger::{NoRoom, Usage};
+use shm::ledger::{Ledger, NoRoom, Usage};
 
 use super::count::Count;
 
@@ -27,6 +27,17 @@ const MAX_CHANGE: Duration = Duration::from_millis(5);
 
 /// Between two looks at what others do.
 const MOMENT: Duration = Duration::from_micros(50);
+
+/// Takes room for `more`.
+///
+/// # Errors
+/// What there is no room for.
+pub(super) fn room(ledger: &Ledger, more: Usage) -> Result<(), NoRoom> {
+    let fits = ledger.reserve(more);
+    #[cfg(feature = "holes")]
+    let fits = fits.or(if Layer::Quota.is_missing() { Ok(()) } else { fits });
+    fits
+}
 
 /// A change that is being made. What it may add is announced until this is dropped.
 pub(super) struct Change<'a>(&'a Account);
@@ -141,10 +152,8 @@ impl Account {
         // What needs no room is done in a directory that is too full, too.
         let fits = match reserved == Usage::default() {
             true => Ok(()),
-            false => self.ledger.reserve(reserved),
+            false => room(&self.ledger, reserved),
         };
-        #[cfg(feature = "holes")]
-        let fits = fits.or(if Layer::Quota.is_missing() { Ok(()) } else { fits });
         Ok(fits.map(|()| (change, guard)))
     }
 
