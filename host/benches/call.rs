@@ -37,7 +37,7 @@ impl Worker {
         let load = |handler: Source| {
             let wasm = read(&handler, None, Offline::Refuse).bytes.expect("a file");
             let kind = EngineKind::suited_to(&wasm);
-            let sandbox = Sandbox::new(LIMITS, kind, Clock::Epoch).expect("an engine");
+            let sandbox = Sandbox::new(LIMITS, kind, Clock::Ticker).expect("an engine");
             let component = sandbox.compile(&wasm).expect("it compiles");
             let grants = dir.grants(Vec::new(), false, audit.clone());
             let handler = sandbox.handler(&component, grants).expect("it is a handler");

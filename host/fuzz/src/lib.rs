@@ -17,6 +17,7 @@ mod component {
     pub(crate) mod properties;
     pub(crate) mod sections;
     pub(crate) mod shim;
+    pub(crate) mod touches;
 }
 
 #[allow(dead_code, reason = "the server uses more of it")]

@@ -65,7 +65,7 @@ impl Symbols {
         Some(Self { component, known, places, turn })
     }
 
-    /// `file:line` of each of these instructions, by where they lie in the component; `None`
+    /// `file:line` of each of these instructions, by where they lie in the component as it was compiled; `None`
     /// where that is not known, or not in time. Nothing, at once, while too many others wait.
     pub async fn lines(&self, offsets: &[usize]) -> Vec<Option<String>> {
         if let Some(known) = self.known().get(offsets) {
@@ -133,7 +133,12 @@ pub fn run(offsets: &[usize]) -> anyhow::Result<()> {
     (&wasm).read_to_end(&mut bytes)?;
     // As the compiler makes it of a core module.
     let component = sandbox::as_component(&bytes).map_err(|why| anyhow::anyhow!("{why}"))?;
-    serde_json::to_writer(std::io::stdout(), &lines::find(&component, offsets))?;
+    // They are of what was compiled, and the lines of what came.
+    let found = sandbox::original_offsets(&component, offsets);
+    let known: Vec<_> = found.iter().copied().flatten().collect();
+    let mut lines = lines::find(&component, &known).into_iter();
+    let lines: Vec<_> = found.iter().map(|at| at.and_then(|_| lines.next()?)).collect();
+    serde_json::to_writer(std::io::stdout(), &lines)?;
     Ok(())
 }
 

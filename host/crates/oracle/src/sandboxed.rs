@@ -38,7 +38,7 @@ impl Sandboxed {
     /// # Errors
     /// When it is none.
     pub fn new(component: &[u8]) -> anyhow::Result<Self> {
-        let sandbox = Sandbox::new(LIMITS, EngineKind::suited_to(component), Clock::Epoch)?;
+        let sandbox = Sandbox::new(LIMITS, EngineKind::suited_to(component), Clock::Ticker)?;
         let program = sandbox.compile(component).map_err(|why| anyhow::anyhow!("{why}"))?;
         Ok(Self { sandbox, program })
     }

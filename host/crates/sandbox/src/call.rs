@@ -6,15 +6,16 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::component::{ComponentExportIndex, Instance, Resource, WasmList};
-use wasmtime::{CallHook, Store, Trap, UpdateDeadline};
+use wasmtime::{CallHook, Store, Trap};
 
 use super::cause::Cause;
 use super::denials::Denials;
 #[cfg(feature = "holes")]
 use super::engine::Deadline;
-use super::engine::{LONG_CALL, Sandbox};
+use super::engine::Sandbox;
 use super::failure::{NotInstantiated, classify};
 use super::handler::{Entry, Handler};
+use super::interruption::RunningCall;
 use super::limits::Ceiling;
 use super::monitor::{
     Captured, DeadlinePassed, Exited, IncomingRequest, ResponseOutparam, State, Supervisor,
@@ -141,10 +142,10 @@ impl Sandbox {
     /// Runs `handler` on one request in an instance of its own. An empty request is a
     /// trial: the handler is instantiated and not called, and its response is empty.
     ///
-    /// Returns within the configured timeout, give or take two ticks of the
-    /// epoch and one host call, unless [`Clock::Parent`](super::Clock::Parent) was chosen: a
-    /// guest that computes for ever then ends when its parent says so
-    /// ([`interrupter`](Self::interrupter)), or kills the process.
+    /// Returns within the configured timeout, give or take two ticks and one host call, or one list that one
+    /// component of the handler's passes to another, unless
+    /// [`Clock::Parent`](super::Clock::Parent) was chosen: a guest that computes for ever then ends when its parent
+    /// says so ([`interrupter`](Self::interrupter)), or kills the process.
     pub fn call(&self, handler: &Handler, context: CallContext<'_>, request: &[u8]) -> Call {
         #[cfg(feature = "holes")]
         if Layer::Instances.is_missing() && !request.is_empty() && !handler.entry.is_command() {
@@ -152,10 +153,10 @@ impl Sandbox {
         }
         let started = Instant::now();
         let began = context.timed.then(monotonic);
-        let _running = self.running();
         let deadline = started + self.limits.timeout;
         let mut store = self.store(handler, context, deadline);
-        self.arm(&mut store, deadline);
+        let running = self.running(&store.data().interruption);
+        self.arm(&mut store, &running, deadline);
         begin(&mut store, handler, request, context.client);
         let instance = instantiate(&mut store, handler, deadline);
         let timing = began.map(|began| Timing { began, instantiated: started.elapsed() });
@@ -190,19 +191,26 @@ impl Sandbox {
     }
 
     /// Bounds what the store's instance does from now on.
-    pub(super) fn arm(&self, store: &mut Store<State>, deadline: Instant) {
-        store.set_epoch_deadline(self.ticks_until_deadline());
+    pub(super) fn arm(&self, store: &mut Store<State>, running: &RunningCall, deadline: Instant) {
         // A response is lifted like a host call's list: its length is checked before
         // anything is copied.
         let response = self.limits.max_response;
         store.set_hostcall_fuel(response);
-        // The epoch is looked at in loops and at function entries only. A guest can
-        // make many slow host calls without either.
+        // A guest is interrupted in its own code only, and can make many slow host calls.
         let time = self.deadline(deadline);
         match self.line() {
-            Some(line) if self.kind.concurrent => service::take_turns(store, line, deadline),
-            Some(line) => take_turns(store, line, deadline),
-            None => wait_for_turns(store, deadline),
+            Some(line) => {
+                running.wait_by(store, move |call| call.turn.take(|| TURNS.wait(line, deadline)));
+            }
+            None => {
+                let supervisor = store.data().supervisor();
+                running.wait_by(store, move |_| {
+                    if let Some(supervisor) = &supervisor {
+                        supervisor.wait_for_turn(deadline);
+                    }
+                    Instant::now() < deadline
+                });
+            }
         }
         #[cfg(feature = "holes")]
         let time = if Layer::Deadline.is_missing() { Deadline::never() } else { time };
@@ -247,29 +255,6 @@ pub fn monotonic() -> Duration {
 
 /// How a call failed, and what else is known of that.
 pub(super) type Failed = (CallError, Option<Box<Cause>>);
-
-/// Has a call that computes for long take turns with others, until its time is up.
-fn take_turns(store: &mut Store<State>, line: usize, deadline: Instant) {
-    store.set_epoch_deadline(LONG_CALL);
-    store.epoch_deadline_callback(move |mut store| {
-        let state = store.data_mut();
-        state.turn = None;
-        state.turn = Some(TURNS.wait(line, deadline).ok_or(DeadlinePassed)?);
-        Ok(UpdateDeadline::Continue(1))
-    });
-}
-
-/// Has a call that is interrupted wait for its turn, until its time is up.
-fn wait_for_turns(store: &mut Store<State>, deadline: Instant) {
-    store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(move |store| {
-        store.data().wait_for_turn(deadline);
-        match Instant::now() < deadline {
-            true => Ok(UpdateDeadline::Continue(1)),
-            false => Err(DeadlinePassed.into()),
-        }
-    });
-}
 
 /// What the handler returned.
 pub(super) enum Answer {

@@ -43,7 +43,7 @@ pub struct Frame {
     pub function: Option<String>,
     /// The function's index in its module.
     pub index: u32,
-    /// Where the instruction lies in the component, in bytes.
+    /// Where the instruction lies in the component as it was compiled, in bytes ([`original_offsets`](crate::original_offsets)).
     pub offset: Option<usize>,
 }
 

@@ -1,4 +1,4 @@
-//! Wasmtime, configured for a handler: compiler, memories of instances, and the epoch ticker
+//! Wasmtime, configured for a handler: compiler, memories of instances, and the ticker
 //! behind the deadline of calls that compute.
 
 use std::hash::{Hash as _, Hasher};
@@ -6,7 +6,7 @@ use std::io;
 use std::num::NonZero;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -21,17 +21,15 @@ use super::component::borrowed_result::BORROWED_RESULT;
 use super::component::rewriting::REWRITING;
 use super::engine_kind::{COMPARE, EngineKind, MAX_RECYCLED, Memories};
 use super::fiber_stacks::{FIBER_STACK, FiberStacks};
+use super::interruption::{Interruption, RunningCall, RunningCalls};
 use super::linear_memory::imaged::ImagedMemories;
 use super::linear_memory::{GUARD, RESERVATION, RecyclingMemories};
 use super::monitor::{self, State};
 use super::program;
 use crate::limits::HandlerLimits;
 
-/// How often a computing guest looks at the clock.
+/// How often a guest that computes can be interrupted.
 pub(super) const TICK: Duration = Duration::from_millis(10);
-
-/// Ticks after which a call has computed for long, and takes turns with others that have.
-pub(super) const LONG_CALL: u64 = 3;
 
 /// The ticker stops after this many ticks without a call, so that an idle
 /// server uses no CPU.
@@ -44,13 +42,13 @@ pub(super) const WASM_STACK: usize = 512 << 10;
 /// Who ends a call that computes past its deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clock {
-    /// A ticker thread in this process advances the engine's epoch: the thread pool.
-    Epoch,
+    /// A ticker thread in this process: the thread pool.
+    Ticker,
     /// The parent process interrupts this one, or kills it: a worker of the process pool.
     Parent,
 }
 
-/// A configured engine with its linker and, for [`Clock::Epoch`], its ticker.
+/// A configured engine with its linker and, for [`Clock::Ticker`], its ticker.
 ///
 /// Cheap to share behind an `Arc`; all methods take `&self`.
 pub struct Sandbox {
@@ -64,6 +62,7 @@ pub struct Sandbox {
     pub(super) imaged: Arc<ImagedMemories>,
     /// The stacks of tasks that wait; none are made where there are no tasks.
     stacks: Arc<FiberStacks>,
+    running: Arc<RunningCalls>,
     ticker: Option<Ticker>,
 }
 
@@ -75,18 +74,20 @@ impl Sandbox {
     pub fn new(limits: HandlerLimits, kind: EngineKind, clock: Clock) -> anyhow::Result<Self> {
         let memories = Arc::new(recycling(kind, limits));
         let imaged = Arc::new(ImagedMemories::new(limits.memory));
-        if clock == Clock::Epoch && kind.memories == Memories::CopyOnWrite {
+        if clock == Clock::Ticker && kind.memories == Memories::CopyOnWrite {
             imaged.look_at_pages();
         }
         let stacks = Arc::default();
         let engine = engine(kind, Arc::clone(&memories), Arc::clone(&imaged), Arc::clone(&stacks))?;
         let mut linker = Linker::new(&engine);
         monitor::add_to_linker(&mut linker, kind.concurrent).map_err(anyhow::Error::from)?;
+        let epoch = (kind.memories == Memories::Compared).then(|| engine.clone());
+        let running = Arc::new(RunningCalls::new(epoch, clock == Clock::Ticker));
         let ticker = match clock {
-            Clock::Epoch => Some(Ticker::start(engine.clone())?),
+            Clock::Ticker => Some(Ticker::start(Arc::clone(&running))?),
             Clock::Parent => None,
         };
-        Ok(Self { engine, linker, limits, kind, memories, imaged, stacks, ticker })
+        Ok(Self { engine, linker, limits, kind, memories, imaged, stacks, running, ticker })
     }
 
     /// A digest of all that decides which machine code comes of a component: wasmtime's
@@ -126,11 +127,12 @@ impl Sandbox {
     }
 
     /// What interrupts the call that runs, so that it looks at its deadline, and waits if it is
-    /// not its turn: for a process with [`Clock::Parent`]. A signal handler may call it.
+    /// not its turn: for a process with [`Clock::Parent`], which runs one call at a time. A signal handler of the thread that runs
+    /// it may call it, and nobody else.
     pub fn interrupter(&self) -> impl Fn() + Send + Sync + use<> {
-        let engine = self.engine.clone();
-        // Nothing but an addition to a number.
-        move || engine.increment_epoch()
+        let running = Arc::clone(&self.running);
+        // Nothing but loads, stores and system calls.
+        move || running.interrupt_last()
     }
 
     /// Gives back memories that no instance has needed since this was called before, and stacks that no task has.
@@ -144,44 +146,44 @@ impl Sandbox {
     /// late as for what computes.
     pub(super) fn deadline(&self, at: Instant) -> Deadline {
         match &self.ticker {
-            Some(ticker) => {
-                let last = ticker.shared.ticks.load(Ordering::Relaxed);
-                let last = last.saturating_add(self.ticks_until_deadline());
-                Deadline::Ticks { shared: Arc::clone(&ticker.shared), last }
+            Some(_) => {
+                let last = self.running.ticks().saturating_add(self.ticks_until_deadline());
+                Deadline::Ticks { running: Arc::clone(&self.running), last }
             }
             None => Deadline::Clock(at),
         }
     }
 
-    /// Marks a call as running until the returned value is dropped, and wakes
+    /// Marks a call as running, on this thread, until the returned value is dropped, and wakes
     /// the ticker if it sleeps.
-    pub(super) fn running(&self) -> Option<Running<'_>> {
-        self.ticker.as_ref().map(Ticker::running)
+    pub(super) fn running(&self, call: &Arc<Interruption>) -> RunningCall {
+        // Either this call sees the ticker asleep and wakes it, or the ticker sees the call and stays up.
+        let running = self.running.begin(call);
+        if let Some(ticker) = &self.ticker
+            && ticker.shared.asleep.load(Ordering::SeqCst)
+        {
+            ticker.wake();
+        }
+        running
     }
 
     /// Which handler's calls take turns with those of others; `None` if no thread of this
-    /// process advances the epoch, for which they would look.
+    /// process interrupts them.
     pub(super) fn line(&self) -> Option<usize> {
-        self.ticker.as_ref().map(|ticker| Arc::as_ptr(&ticker.shared).addr())
+        self.ticker.as_ref().map(|_| Arc::as_ptr(&self.running).addr())
     }
 
-    /// The deadline in ticks of the engine's epoch: never early, late by at
-    /// most two ticks.
-    pub(super) fn ticks_until_deadline(&self) -> u64 {
-        match self.ticker {
-            Some(_) => {
-                let ticks = self.limits.timeout.as_nanos().div_ceil(TICK.as_nanos());
-                u64::try_from(ticks).map_or(MANY_TICKS, |ticks| (ticks + 1).min(MANY_TICKS))
-            }
-            None => MANY_TICKS,
-        }
+    /// The deadline in ticks: never early, late by at most two ticks.
+    fn ticks_until_deadline(&self) -> u64 {
+        let ticks = self.limits.timeout.as_nanos().div_ceil(TICK.as_nanos());
+        u64::try_from(ticks).map_or(u64::MAX, |ticks| ticks.saturating_add(1))
     }
 }
 
 /// When the time of a call is up, for its host calls.
 pub(super) enum Deadline {
     /// When there have been so many ticks: a number is read sooner than the clock.
-    Ticks { shared: Arc<Shared>, last: u64 },
+    Ticks { running: Arc<RunningCalls>, last: u64 },
     /// At that time.
     Clock(Instant),
 }
@@ -195,7 +197,7 @@ impl Deadline {
 
     pub(super) fn has_passed(&self) -> bool {
         match self {
-            Self::Ticks { shared, last } => shared.ticks.load(Ordering::Relaxed) >= *last,
+            Self::Ticks { running, last } => running.ticks() >= *last,
             Self::Clock(at) => Instant::now() >= *at,
         }
     }
@@ -214,9 +216,6 @@ impl Hasher for Sha256Hasher {
     }
 }
 
-/// Ticks that never pass; far from where the engine's counter would overflow.
-const MANY_TICKS: u64 = u64::MAX / 4;
-
 fn recycling(kind: EngineKind, limits: HandlerLimits) -> RecyclingMemories {
     RecyclingMemories::new(limits.memory, kind.memories != Memories::Compared)
 }
@@ -229,7 +228,6 @@ fn engine(
 ) -> anyhow::Result<Engine> {
     let mut config = Config::new();
     config
-        .epoch_interruption(true)
         .max_wasm_stack(WASM_STACK)
         // That there is a frame tells an error of a host call from one of what was returned.
         .wasm_backtrace_max_frames(NonZero::new(MAX_FRAMES))
@@ -238,6 +236,8 @@ fn engine(
         // A trap's globals say whether it was the stack that overflowed.
         .coredump_on_trap(true)
         .wasm_memory64(false)
+        // For touches (`component::touches`). What a handler has of it is refused before (`component::declared`).
+        .wasm_threads(true)
         .wasm_relaxed_simd(false)
         .concurrency_support(kind.concurrent);
     if kind.concurrent {
@@ -246,6 +246,8 @@ fn engine(
             .async_stack_size(FIBER_STACK)
             .with_host_stack(stacks);
     }
+    // Touches would be compared, too.
+    config.epoch_interruption(kind.memories == Memories::Compared);
     // What memories begin with is mapped here, or copied.
     config.memory_init_cow(false);
     match kind.memories {
@@ -266,7 +268,7 @@ fn engine(
     engine.context("setting up the WebAssembly engine")
 }
 
-/// Advances the engine's epoch every [`TICK`] while a call runs, and sleeps
+/// Interrupts calls that compute for long, every [`TICK`] while a call runs, and sleeps
 /// while none has for a while. Joined on drop.
 struct Ticker {
     shared: Arc<Shared>,
@@ -274,44 +276,22 @@ struct Ticker {
 }
 
 #[derive(Default)]
-pub(super) struct Shared {
-    /// How often the epoch was advanced.
-    ticks: AtomicU64,
-    running: AtomicUsize,
+struct Shared {
     asleep: AtomicBool,
     stop: AtomicBool,
 }
 
-/// A call that runs; the ticker stays awake while there is one.
-pub(super) struct Running<'a>(&'a Shared);
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl Ticker {
-    fn start(engine: Engine) -> anyhow::Result<Self> {
+    fn start(running: Arc<RunningCalls>) -> anyhow::Result<Self> {
         let shared = Arc::new(Shared::default());
         let thread = thread::Builder::new()
-            .name("epoch-ticker".into())
+            .name("ticker".into())
             .spawn({
                 let shared = Arc::clone(&shared);
-                move || tick(&engine, &shared)
+                move || tick(&running, &shared)
             })
-            .context("starting the epoch ticker")?;
+            .context("starting the ticker")?;
         Ok(Self { shared, thread: Some(thread) })
-    }
-
-    fn running(&self) -> Running<'_> {
-        // Sequentially consistent with `tick`: either this call sees the
-        // ticker asleep and wakes it, or the ticker sees the call and stays up.
-        self.shared.running.fetch_add(1, Ordering::SeqCst);
-        if self.shared.asleep.load(Ordering::SeqCst) {
-            self.wake();
-        }
-        Running(&self.shared)
     }
 
     fn wake(&self) {
@@ -332,18 +312,14 @@ impl Drop for Ticker {
     }
 }
 
-fn tick(engine: &Engine, shared: &Shared) {
+fn tick(running: &RunningCalls, shared: &Shared) {
     let mut idle = 0;
     let mut next = Instant::now() + TICK;
     while !shared.stop.load(Ordering::SeqCst) {
-        if shared.running.load(Ordering::SeqCst) > 0 {
-            idle = 0;
-        } else {
-            idle += 1;
-        }
+        idle = if running.is_empty() { idle + 1 } else { 0 };
         if idle > IDLE_TICKS {
             shared.asleep.store(true, Ordering::SeqCst);
-            if shared.running.load(Ordering::SeqCst) == 0 && !shared.stop.load(Ordering::SeqCst) {
+            if running.is_empty() && !shared.stop.load(Ordering::SeqCst) {
                 thread::park();
             }
             shared.asleep.store(false, Ordering::SeqCst);
@@ -352,10 +328,11 @@ fn tick(engine: &Engine, shared: &Shared) {
         }
         thread::sleep(next.saturating_duration_since(Instant::now()));
         // By the clock and not by the sleeps, which are always a little longer.
+        let mut ticks = 0;
         while next <= Instant::now() {
-            engine.increment_epoch();
-            shared.ticks.fetch_add(1, Ordering::Relaxed);
+            ticks += 1;
             next += TICK;
         }
+        running.tick(ticks);
     }
 }

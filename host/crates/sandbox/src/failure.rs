@@ -78,7 +78,9 @@ fn kind(error: &wasmtime::Error, store: &mut Store<State>) -> CallError {
     }
     let was_refused = store.data().ceiling.refused.is_some_and(Refused::is_recent);
     match error.downcast_ref::<Trap>() {
-        Some(Trap::Interrupt | Trap::AsyncDeadlock) => CallError::Deadline,
+        Some(Trap::AsyncDeadlock) => CallError::Deadline,
+        // It was not let go on where it touched a page.
+        Some(Trap::MemoryOutOfBounds) if store.data().interruption.stopped() => CallError::Deadline,
         // Guests trap when they are refused memory.
         Some(Trap::UnreachableCodeReached) if was_refused => CallError::OutOfMemory,
         Some(trap) => CallError::Trap(cause::trap(error, *trap, store)),

@@ -5,15 +5,13 @@ use std::sync::Arc;
 
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
 
-use super::component::borrowed_result::{self, BORROWED_RESULT};
+use super::component::borrowed_result::BORROWED_RESULT;
 use super::component::complexity::{Complexity, MODULES, RECORDS, Unknown};
 use super::component::declared::{Declared, why_invalid};
-use super::component::initial_image;
 use super::component::kind::Kind;
-use super::component::shim;
+use super::component::rewriting::Rewritten;
 use super::denied;
 use super::engine::Sandbox;
-use super::engine_kind::{MAX_RECYCLED, Memories};
 use super::limits;
 use super::monitor::{Grants, State};
 use super::program::{Images, Needs, Program};
@@ -137,23 +135,17 @@ impl Sandbox {
                 return Err(Refusal::TooLarge(why));
             }
         }
-        let direct = (!Trick::DirectImports.is_left_out()).then(|| shim::bypass(wasm)).flatten();
-        let direct = direct.as_deref().unwrap_or(wasm);
-        let added = borrowed_result::add(direct, EXPORT);
-        let rewritten = added.as_deref().unwrap_or(direct);
-        let imaged = (self.kind.memories == Memories::CopyOnWrite)
-            .then(|| initial_image::take_out(rewritten, MAX_RECYCLED))
-            .flatten();
-        let (imaged, images) = imaged.unzip();
-        let component =
-            Component::from_binary(&self.engine, imaged.as_deref().unwrap_or(rewritten))
-                .map_err(|error| why_invalid(wasm, first_line(&error)))?;
-        if component.get_export_index(None, BORROWED_RESULT).is_some() && added.is_none() {
+        let invalid = |said| why_invalid(wasm, said);
+        let rewritten = Rewritten::of(wasm, self.kind.memories);
+        let Rewritten { component, images, borrows } =
+            rewritten.ok_or_else(|| invalid("it cannot be rewritten".into()))?;
+        let component = Component::from_binary(&self.engine, &component)
+            .map_err(|error| invalid(first_line(&error)))?;
+        if component.get_export_index(None, BORROWED_RESULT).is_some() && !borrows {
             return Err(Refusal::Reserved);
         }
         let needs = Needs::new(complexity, self.kind);
-        let program =
-            Program { component, needs, images: Images::Taken(images.unwrap_or_default()) };
+        let program = Program { component, needs, images: Images::Taken(images) };
         self.has_room(&program)?;
         Ok(program)
     }

@@ -9,7 +9,7 @@
 //! - `linear_memory` has what instances compute in, `limits` caps it.
 //! - `monitor` answers every WASI call.
 //! - `call` runs one request under one deadline; `failure` tells how it ended, and `cause` what else is
-//!   known of that; `turns` has calls that compute for long give way; `response` leaves a long
+//!   known of that; `interruption` stops a guest that computes, and `turns` has calls that do so for long give way; `response` leaves a long
 //!   response where it is. `denials` is what the monitor did not allow meanwhile.
 //! - `service` is such a call of a handler that has tasks: `waiting` runs them, on `fiber_stacks`.
 
@@ -25,6 +25,7 @@ mod fiber_stacks;
 mod handler;
 #[cfg(feature = "holes")]
 pub mod holes;
+mod interruption;
 mod limits;
 mod linear_memory;
 mod monitor;
@@ -45,6 +46,7 @@ pub use component::adapted::as_component;
 pub use component::declared::takes_streams;
 pub use component::exported::as_http;
 pub use component::kind::Kind;
+pub use component::rewriting::original_offsets;
 pub use denials::Denials;
 pub use engine::{Clock, Sandbox};
 pub use engine_kind::{EngineKind, Memories};

@@ -5,7 +5,7 @@
 //! is takes a system call, of which one kind interrupts every core on which this process runs. So
 //! a memory is given to an instance that starts with as much as the one before, accessible as
 //! it is, and zeros are written over what is left of the one before. Only an instance that grows
-//! pays for system calls. With [`Memories::Compared`](super::engine::Memories) none does, and
+//! pays for system calls. With [`Memories::Compared`](super::engine_kind::Memories) none does, and
 //! machine code compares addresses.
 //!
 //! It is not the one before that clears it: that may have ended on another core, which would then
@@ -28,6 +28,9 @@ use rustix::mm::{
 use shm::ring::{REGION_BYTES, RegionOffset};
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
+use crate::component::touches::TOUCHED;
+use crate::interruption::Interruption;
+
 /// Bytes of a memory that stay accessible, and are cleared by writing to them. What lies beyond
 /// goes back to the kernel when its instance ends.
 const KEPT: usize = 2 << 20;
@@ -48,9 +51,14 @@ pub(super) const GUARD: usize = 32 << 20;
 /// Address space of one memory with what lies around it, in bytes.
 const MAPPED: usize = GUARD + RESERVATION + GUARD;
 
+/// How many bytes a memory can have, if it is to have so many at most: whole pages, before the one that guests touch.
+fn within_reservation(capacity: usize) -> usize {
+    capacity.min(TOUCHED as usize).next_multiple_of(PAGE)
+}
+
 /// Makes the memories of an engine's instances, out of those that ended.
 pub(super) struct RecyclingMemories {
-    /// How large each of them may become, in bytes; at most [`RESERVATION`].
+    /// How large each of them may become, in bytes.
     capacity: usize,
     /// Whether no more of a memory is accessible than its instance has.
     is_exact: bool,
@@ -62,7 +70,7 @@ pub(super) struct RecyclingMemories {
 impl RecyclingMemories {
     /// Memories of up to so many bytes.
     pub(super) fn new(capacity: usize, is_exact: bool) -> Self {
-        let capacity = capacity.next_multiple_of(PAGE);
+        let capacity = within_reservation(capacity);
         Self { capacity, is_exact, free: Arc::default(), shared: OnceLock::new() }
     }
 
@@ -187,7 +195,10 @@ impl Mapping {
                 .cast::<u8>()
                 .add(GUARD)
         };
-        Ok(Self { base, reserved, accessible: 0, dirty: 0, stays: false })
+        let mapping = Self { base, reserved, accessible: 0, dirty: 0, stays: false };
+        // SAFETY: it lies in what is reserved, behind all that is given to an instance.
+        unsafe { mprotect(base.add(TOUCHED as usize).cast(), 1, MprotectFlags::READ) }?;
+        Ok(mapping)
     }
 
     /// A mapping that begins in the memory of a file, all zero.
@@ -345,6 +356,7 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
+        Interruption::remove(self.mapping.base);
         let mut mapping = std::mem::take(&mut self.mapping);
         if self.is_imaged || mapping.give_back(self.size).is_ok() {
             self.free.lock().mappings.push(mapping);
@@ -364,13 +376,14 @@ unsafe impl MemoryCreator for RecyclingMemories {
         _: usize,
     ) -> Result<Box<dyn LinearMemory>, String> {
         let memory = self.memory(minimum).map_err(|error| error.to_string())?;
+        Interruption::add(memory.as_ptr());
         Ok(Box::new(memory))
     }
 }
 
 // SAFETY: all bytes up to the size are accessible, the base never changes, what comes into being by
 // growing is zero (it was cleared, or never written to), and what lies behind all that a memory
-// can grow to is not accessible.
+// can grow to is not accessible, but for one page that can only be read, and has nothing but zeros.
 #[expect(unsafe_code, reason = "wasmtime relies on what it says")]
 unsafe impl LinearMemory for Memory {
     fn byte_size(&self) -> usize {

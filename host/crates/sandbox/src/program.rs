@@ -25,7 +25,7 @@ use super::refusal::Refusal;
 use crate::limits::HandlerLimits;
 
 /// How what lies behind machine code begins. Another number for another meaning.
-pub(super) const MAGIC: [u8; 8] = *b"swapbox8";
+pub(super) const MAGIC: [u8; 8] = *b"swapbox9";
 
 /// Bytes at the end: [`MAGIC`] and numbers.
 const TRAILER: usize = MAGIC.len() + 4 * size_of::<u64>();

@@ -24,7 +24,6 @@ pub(super) fn call(
     request: &[u8],
 ) -> Call {
     let started = Instant::now();
-    let _running = sandbox.running();
     let deadline = started + sandbox.limits.timeout;
     let (mut store, kept) = match KEPT.take() {
         Some((mut store, instance)) => {
@@ -33,7 +32,8 @@ pub(super) fn call(
         }
         None => (sandbox.store(handler, context, deadline), None),
     };
-    sandbox.arm(&mut store, deadline);
+    let running = sandbox.running(&store.data().interruption);
+    sandbox.arm(&mut store, &running, deadline);
     let instance = kept.map_or_else(|| instantiate(&mut store, handler, deadline), Ok);
     let called = instance.and_then(|instance| {
         Ok((instance, invoke(&mut store, instance, handler, request, deadline)?))

@@ -8,14 +8,12 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::time::Instant;
 
+use wasmtime::Store;
 use wasmtime::component::{ComponentExportIndex, Instance, Resource, ResourceTableError};
-use wasmtime::{Store, UpdateDeadline};
 
-use super::engine::LONG_CALL;
 use super::handler::Handler;
-use super::monitor::{DeadlinePassed, HttpError, MAX_HANDLES, Request, ServiceResponse, State};
+use super::monitor::{HttpError, MAX_HANDLES, Request, ServiceResponse, State};
 use super::response::Message;
-use super::turns::TURNS;
 use super::waiting::InVain;
 
 /// Streams, futures, tasks and what else of them an instance may have at a time, each of less than a kilobyte. A stream
@@ -34,16 +32,6 @@ pub(super) fn limit(store: &mut Store<State>) {
     if let Some(table) = store.concurrent_resource_table() {
         table.set_max_capacity(MAX_CONCURRENT);
     }
-}
-
-/// Has a call whose tasks compute for long take turns with others, until its time is up.
-pub(super) fn take_turns(store: &mut Store<State>, line: usize, deadline: Instant) {
-    let waiting = store.data_mut().waiting();
-    store.set_epoch_deadline(LONG_CALL);
-    store.epoch_deadline_callback(move |_| {
-        waiting.take_turn(|| TURNS.wait(line, deadline).ok_or(DeadlinePassed))?;
-        Ok(UpdateDeadline::Continue(1))
-    });
 }
 
 /// Which of a component's limits an error is of, in words that say more than its own.

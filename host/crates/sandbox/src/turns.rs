@@ -18,6 +18,30 @@ pub(super) struct Turns(Mutex<Lines<Thread>>);
 /// A turn, until it is dropped.
 pub(super) struct Turn(());
 
+/// The turn that a call has to compute, if it has one.
+#[derive(Default)]
+pub(super) struct CallTurn(Mutex<Option<Turn>>);
+
+impl CallTurn {
+    /// Gives up the turn that the call has, and has it wait for another; `false` if there is none in time.
+    pub(super) fn take(&self, wait: impl FnOnce() -> Option<Turn>) -> bool {
+        self.give_up();
+        let turn = wait();
+        let has_one = turn.is_some();
+        *self.lock() = turn;
+        has_one
+    }
+
+    /// The call sleeps, or is over: the turn is that of others.
+    pub(super) fn give_up(&self) {
+        drop(self.lock().take());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Turn>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Turns {
     fn lock(&self) -> MutexGuard<'_, Lines<Thread>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

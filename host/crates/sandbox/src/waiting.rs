@@ -13,8 +13,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 use std::time::Instant;
 
+use super::interruption::Interruption;
 use super::monitor::DeadlinePassed;
-use super::turns::Turn;
 #[cfg(feature = "holes")]
 use crate::holes::Layer;
 
@@ -33,7 +33,7 @@ pub(super) enum InVain {
 #[derive(Default)]
 pub(super) struct Waiting {
     clocks: Mutex<Clocks>,
-    turn: Mutex<Option<Turn>>,
+    call: Arc<Interruption>,
 }
 
 #[derive(Default)]
@@ -48,12 +48,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Waiting {
-    /// Gives up the turn that the call has, and has it take another one.
-    pub(super) fn take_turn<E>(&self, wait: impl FnOnce() -> Result<Turn, E>) -> Result<(), E> {
-        *lock(&self.turn) = None;
-        let turn = wait()?;
-        *lock(&self.turn) = Some(turn);
-        Ok(())
+    /// What the tasks of a call wait for.
+    pub(super) fn new(call: &Arc<Interruption>) -> Self {
+        Self { clocks: Mutex::default(), call: Arc::clone(call) }
     }
 
     /// Waits until that time, in a function of the clock's interface.
@@ -117,7 +114,7 @@ impl Waiting {
                 continue;
             }
             let next = next.ok_or(InVain::Deadlock)?;
-            *lock(&self.turn) = None;
+            self.call.turn.give_up();
             std::thread::sleep(next.min(deadline).saturating_duration_since(Instant::now()));
             self.wake(Instant::now());
         }

@@ -119,7 +119,7 @@ fn prepare(
 /// Has the signal with which the parent interrupts a worker's call do so.
 #[expect(unsafe_code, reason = "a signal handler has to be safe to run at any time")]
 fn interrupt_calls(sandbox: &Sandbox) -> anyhow::Result<()> {
-    // SAFETY: it only adds to a number, atomically.
+    // SAFETY: it makes system calls and atomic accesses, and the one thread of a worker runs its calls.
     unsafe { signal_hook::low_level::register(SIGUSR1, sandbox.interrupter()) }?;
     Ok(())
 }

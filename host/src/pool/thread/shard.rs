@@ -44,7 +44,7 @@ impl Shard {
         sent_files: Arc<SentFiles>,
     ) -> anyhow::Result<Self> {
         let part = |workers: u32| (workers as usize).div_ceil(shards);
-        let (sandbox, program) = machine_code::load(route.limits, Clock::Epoch, code)?;
+        let (sandbox, program) = machine_code::load(route.limits, Clock::Ticker, code)?;
         let handler = sandbox.handler(&program, grants)?;
         handler.prepare_listings(LISTINGS);
         let spare_instances = Arc::new(Semaphore::new(part(route.workers)));

@@ -18,7 +18,7 @@ use wasmparser::{
     BinaryReader, Data, DataKind, DataSectionReader, MemorySectionReader, Operator, Parser, Payload,
 };
 
-use super::sections::{COMPONENT, DATA, MEMORY, MODULE, sections};
+use super::sections::{DATA, MEMORY, sections, with_modules};
 use crate::limits::MEMORIES;
 use crate::linear_memory::PAGE;
 
@@ -48,26 +48,9 @@ pub(crate) fn tagged(maximum: Option<u64>) -> Option<usize> {
 /// those began with; `None` if it is malformed, or a memory begins with as much as there can be.
 pub(crate) fn take_out(component: &[u8], at_least: u64) -> Option<(Vec<u8>, Vec<InitialImage>)> {
     let mut images = Vec::new();
-    let component = component_without(component, at_least, &mut images)?;
+    let rewrite = &mut |module: &[u8]| module_without(module, at_least, &mut images);
+    let component = with_modules(component, rewrite)?;
     Some((component, images))
-}
-
-fn component_without(
-    component: &[u8],
-    at_least: u64,
-    images: &mut Vec<InitialImage>,
-) -> Option<Vec<u8>> {
-    let (preamble, sections) = sections(component)?;
-    let mut rewritten = preamble.to_vec();
-    for (id, content) in sections {
-        let inner = match id {
-            MODULE => Some(module_without(content, at_least, images)?),
-            COMPONENT => Some(component_without(content, at_least, images)?),
-            _ => None,
-        };
-        RawSection { id, data: inner.as_deref().unwrap_or(content) }.append_to(&mut rewritten);
-    }
-    Some(rewritten)
 }
 
 fn module_without(module: &[u8], at_least: u64, images: &mut Vec<InitialImage>) -> Option<Vec<u8>> {

@@ -1,6 +1,6 @@
 //! What is done with a component before it is compiled: what it asks for, what an instance of it
-//! takes, the export that leaves a response where it is, and the shorter way to what it imports;
-//! and what is made of it for other servers. `rewriting` is the version of all that changes it.
+//! takes, the export that leaves a response where it is, the shorter way to what it imports, and the touches by which
+//! it can be interrupted; and what is made of it for other servers. `rewriting` is all that changes it, and its version.
 
 pub(crate) mod adapted;
 pub(crate) mod borrowed_result;
@@ -14,3 +14,4 @@ mod properties;
 pub(crate) mod rewriting;
 mod sections;
 pub(crate) mod shim;
+pub(crate) mod touches;

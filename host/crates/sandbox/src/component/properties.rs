@@ -8,7 +8,8 @@ use wasmparser::{
 use super::adapted::as_component;
 use super::borrowed_result::{self, BORROWED_RESULT};
 use super::complexity::{Complexity, MODULES, RECORDS, Unknown};
-use super::{initial_image, shim};
+use super::touches::Interrupted;
+use super::{initial_image, shim, touches};
 
 /// What a component declares at its outside, and how much lies there.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -77,7 +78,11 @@ fn is_valid(component: &[u8]) -> bool {
 
 /// Whether a core module is valid, or what is made of it. A program of Go gets a second memory.
 fn is_valid_adapted(wasm: &[u8]) -> bool {
-    let features = WasmFeatures::WASM3.union(WasmFeatures::COMPONENT_MODEL);
+    is_valid_with(wasm, WasmFeatures::WASM3)
+}
+
+fn is_valid_with(wasm: &[u8], features: WasmFeatures) -> bool {
+    let features = features.union(WasmFeatures::COMPONENT_MODEL);
     Validator::new_with_features(features).validate_all(wasm).is_ok()
 }
 
@@ -94,6 +99,7 @@ pub(crate) fn check_component(input: &[u8]) {
         let _ = borrowed_result::add(input, "handle");
         let _ = initial_image::take_out(input, 0);
         let _ = shim::bypass(input);
+        let _ = touches::add(input, Interrupted::ByPage);
         return;
     }
     let outside = Outside::of(input).expect("it is valid");
@@ -105,6 +111,11 @@ pub(crate) fn check_component(input: &[u8]) {
     if let Some(direct) = shim::bypass(input) {
         assert!(is_valid(&direct));
         assert_eq!(Outside::of(&direct).expect("it is valid"), outside);
+    }
+    for how in [Interrupted::ByPage, Interrupted::ByEpoch] {
+        let touching = touches::add(input, how).expect("it is valid");
+        assert!(is_valid_with(&touching, WasmFeatures::WASM3), "{how:?}");
+        assert_eq!(Outside::of(&touching).expect("it is valid"), outside);
     }
     match found {
         Ok(found) if found.records <= RECORDS && found.modules <= MODULES as u64 => {

@@ -1,22 +1,120 @@
-//! The version of all code that rewrites a component before it is compiled: `adapted`, `shim`,
-//! `borrowed_result`, `initial_image`, and the crates that they use.
+//! All that is made of a component before it is compiled, and the version of that: `shim`, `borrowed_result`, `touches`,
+//! `initial_image`, and the crates that they use.
 //!
 //! Machine code is kept by a digest of the component as it came. So what is kept must be known by what was made of the
 //! component, too: else machine code of a component that was rewritten wrongly would outlive the mistake.
 
+use std::ops::Range;
+
+use ablation::Trick;
+use wasmparser::{Encoding, FunctionBody, Parser, Payload};
+
+use super::initial_image::InitialImage;
+use super::touches::Interrupted;
+use super::{borrowed_result, initial_image, shim, touches};
+use crate::engine_kind::{EngineKind, MAX_RECYCLED, Memories};
+use crate::handler::EXPORT;
+
 /// The version. Each change of what becomes of any component has another; a test knows what becomes of some.
-pub(crate) const REWRITING: u32 = 1;
+pub(crate) const REWRITING: u32 = 2;
+
+/// A component as it is compiled.
+pub(crate) struct Rewritten {
+    pub(crate) component: Vec<u8>,
+    /// What its memories begin with, where that is no part of it any more.
+    pub(crate) images: Vec<InitialImage>,
+    /// Whether it was given a way to call its handler that leaves the response where it is.
+    pub(crate) borrows: bool,
+}
+
+impl Rewritten {
+    /// What is compiled of a valid component; `None` of what is none.
+    pub(crate) fn of(component: &[u8], memories: Memories) -> Option<Self> {
+        let at_least = (memories == Memories::CopyOnWrite).then_some(MAX_RECYCLED);
+        Self::with(component, interrupted(memories), at_least)
+    }
+
+    /// What is compiled, of memories that begin with at least so many bytes without those.
+    fn with(component: &[u8], how: Interrupted, images_from: Option<u64>) -> Option<Self> {
+        let direct =
+            (!Trick::DirectImports.is_left_out()).then(|| shim::bypass(component)).flatten();
+        let direct = direct.as_deref().unwrap_or(component);
+        let added = borrowed_result::add(direct, EXPORT);
+        let touching = touches::add(added.as_deref().unwrap_or(direct), how)?;
+        let imaged = images_from.and_then(|at_least| initial_image::take_out(&touching, at_least));
+        let (component, images) = imaged.unwrap_or((touching, Vec::new()));
+        Some(Self { component, images, borrows: added.is_some() })
+    }
+}
+
+/// By what a guest with such memories can be interrupted: touches would be compared, too.
+fn interrupted(memories: Memories) -> Interrupted {
+    match memories {
+        Memories::Compared => Interrupted::ByEpoch,
+        Memories::Recycling | Memories::CopyOnWrite => Interrupted::ByPage,
+    }
+}
+
+/// Where instructions of a compiled component lie in it as it came: each by where it lies in what was compiled, in
+/// bytes. `None` of what has come with the rewriting, and of what is no instruction.
+#[must_use]
+pub fn original_offsets(component: &[u8], offsets: &[usize]) -> Vec<Option<usize>> {
+    let memories = EngineKind::suited_to(component).memories;
+    let how = interrupted(memories);
+    let Some(rewritten) = Rewritten::of(component, memories) else {
+        return vec![None; offsets.len()];
+    };
+    let (given, compiled) = (modules(component), modules(&rewritten.component));
+    let functions: Vec<_> = given
+        .iter()
+        .zip(&compiled)
+        .flat_map(|(given, compiled)| {
+            // Those that were added come first.
+            let added = compiled.len().saturating_sub(given.len());
+            given.iter().zip(compiled.iter().skip(added))
+        })
+        .collect();
+    let original = |offset: &usize| {
+        let (given, compiled) =
+            functions.iter().find(|(_, compiled)| compiled.range().contains(offset))?;
+        let instructions = touches::instructions(given, compiled, how)?;
+        let is_it = |(at, _): &&(Range<usize>, usize)| at.contains(offset);
+        instructions.iter().find(is_it).map(|(_, original)| *original)
+    };
+    offsets.iter().map(original).collect()
+}
+
+/// The functions of each module in a component.
+fn modules(component: &[u8]) -> Vec<Vec<FunctionBody<'_>>> {
+    let (mut modules, mut open) = (Vec::new(), Vec::new());
+    for payload in Parser::new(0).parse_all(component).map_while(Result::ok) {
+        match payload {
+            Payload::Version { encoding, .. } => {
+                open.push((encoding == Encoding::Module).then(Vec::new));
+            }
+            Payload::CodeSectionEntry(body) => {
+                if let Some(Some(functions)) = open.last_mut() {
+                    functions.push(body);
+                }
+            }
+            Payload::End(_) => modules.extend(open.pop().flatten()),
+            _ => {}
+        }
+    }
+    modules
+}
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+    use std::mem::discriminant;
     use std::path::Path;
 
     use sha2::{Digest as _, Sha256};
+    use wasmparser::Operator;
 
-    use super::REWRITING;
+    use super::*;
     use crate::component::adapted::as_component;
-    use crate::component::{borrowed_result, initial_image, shim};
-    use crate::handler::EXPORT;
 
     /// A version, the components by which it is known, and what becomes of those: SHA-256 of all of them.
     #[derive(Debug, PartialEq, Eq)]
@@ -27,9 +125,9 @@ mod tests {
     }
 
     const KNOWN: Known<&str> = Known {
-        rewriting: 1,
+        rewriting: 2,
         before: "dc2803556fcf099a7f7a0c05f4559947ad5a73c6c805c29eb4557738f66ed960",
-        after: "7eeb53249cb2e9220b4c2f0b39aafc0a087b037ce22d1f62fa6b86757d2f6bb8",
+        after: "2d47bd5c5bf050c43c297670f378c642d084ef3314690949abb07c62df0cdd4e",
     };
 
     /// Handlers in `handlers/`: a command, one of bytes, one of `wasi:http` of WASI 0.2, and one of 0.3.
@@ -54,6 +152,42 @@ mod tests {
         std::fs::read(handlers.join(name)).expect(name)
     }
 
+    /// Each instruction of a component, and where it lies.
+    fn instructions(component: &[u8]) -> Vec<(usize, Operator<'_>)> {
+        let functions = modules(component).into_iter().flatten();
+        let instructions = functions.flat_map(|function| {
+            let operators =
+                function.get_operators_reader().expect("valid").into_iter_with_offsets();
+            operators.map(|found| found.expect("valid")).map(|(operator, at)| (at, operator))
+        });
+        instructions.collect()
+    }
+
+    #[test]
+    fn instructions_are_where_they_were_before() {
+        for name in HANDLERS {
+            let component = as_component(&handler(name)).expect("a component").into_owned();
+            let memories = EngineKind::suited_to(&component).memories;
+            let compiled = Rewritten::of(&component, memories).expect("valid").component;
+            let given: HashMap<_, _> = instructions(&component).into_iter().collect();
+            let some: Vec<_> = instructions(&compiled).into_iter().step_by(97).collect();
+            let offsets: Vec<_> = some.iter().map(|(at, _)| *at).collect();
+            let mut found = 0;
+            for ((_, operator), original) in some.iter().zip(original_offsets(&component, &offsets))
+            {
+                let Some(original) = original.and_then(|at| given.get(&at)) else { continue };
+                let is_it = discriminant(original) == discriminant(operator);
+                let is_touch = matches!(
+                    operator,
+                    Operator::I32Const { .. } | Operator::I32AtomicLoad8U { .. } | Operator::Drop
+                );
+                assert!(is_it || is_touch, "{name}: {operator:?} was {original:?}");
+                found += usize::from(is_it);
+            }
+            assert!(found > some.len() / 2, "{name}: {found} of {}", some.len());
+        }
+    }
+
     #[test]
     fn what_becomes_of_components_has_a_version() {
         let program = wat::parse_str(PROGRAM).expect("a module");
@@ -62,17 +196,15 @@ mod tests {
         for given in HANDLERS.map(handler).into_iter().chain([program]) {
             before.update(&given);
             let component = as_component(&given).expect("a component");
-            let direct = shim::bypass(&component);
-            let direct_or_not = direct.as_deref().unwrap_or(&component);
-            let added = borrowed_result::add(direct_or_not, EXPORT);
-            let added_or_not = added.as_deref().unwrap_or(direct_or_not);
-            let (imaged, images) = initial_image::take_out(added_or_not, 0).expect("valid");
+            let rewritten =
+                Rewritten::with(&component, Interrupted::ByPage, Some(0)).expect("valid");
+            let Rewritten { component: imaged, images, borrows } = rewritten;
             after.update(&imaged);
             for image in &images {
                 after.update((image.start as u64).to_le_bytes());
                 after.update(&image.bytes);
             }
-            let has = [direct.is_some(), added.is_some(), !images.is_empty()];
+            let has = [shim::bypass(&component).is_some(), borrows, !images.is_empty()];
             applied.iter_mut().zip(has).for_each(|(count, has)| *count += u32::from(has));
         }
         assert!(applied.iter().all(|count| *count > 0), "each way is tried: {applied:?}");

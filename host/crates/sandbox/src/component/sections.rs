@@ -2,8 +2,8 @@
 
 use std::iter;
 
-use wasm_encoder::Module;
 use wasm_encoder::reencode::{Reencode, utils};
+use wasm_encoder::{Module, RawSection, Section as _};
 use wasmparser::{BinaryReader, Chunk, CustomSectionReader, Parser, Payload};
 
 /// A core module in a component.
@@ -14,6 +14,12 @@ pub(super) const CORE_INSTANCE: u8 = 2;
 pub(super) const COMPONENT: u8 = 4;
 /// Instances of components, in a component.
 pub(super) const INSTANCE: u8 = 5;
+/// Types of a module.
+pub(super) const TYPE: u8 = 1;
+/// Types of a module's functions.
+pub(super) const FUNCTION: u8 = 3;
+/// Imports of a module.
+pub(super) const MODULE_IMPORT: u8 = 2;
 /// Memories of a module.
 pub(super) const MEMORY: u8 = 5;
 /// Aliases in a component.
@@ -22,6 +28,8 @@ pub(super) const ALIAS: u8 = 6;
 pub(super) const CANONICAL: u8 = 8;
 /// Imports of a component.
 pub(super) const IMPORT: u8 = 10;
+/// Functions of a module.
+pub(super) const CODE: u8 = 10;
 /// Exports of a component.
 pub(super) const EXPORT: u8 = 11;
 /// Data segments of a module.
@@ -42,6 +50,25 @@ pub(super) fn sections(wasm: &[u8]) -> Option<(&[u8], Sections<'_>)> {
         sections.push((id, content));
     }
     Some((preamble, sections))
+}
+
+/// The component with what `rewrite` makes of each module in it, in their order; `None` if it is malformed, or `rewrite`
+/// says so of a module.
+pub(super) fn with_modules(
+    component: &[u8],
+    rewrite: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>,
+) -> Option<Vec<u8>> {
+    let (preamble, sections) = sections(component)?;
+    let mut rewritten = preamble.to_vec();
+    for (id, content) in sections {
+        let inner = match id {
+            MODULE => Some(rewrite(content)?),
+            COMPONENT => Some(with_modules(content, rewrite)?),
+            _ => None,
+        };
+        RawSection { id, data: inner.as_deref().unwrap_or(content) }.append_to(&mut rewritten);
+    }
+    Some(rewritten)
 }
 
 /// What the outermost module or component says. What lies inside of it is passed over, and not looked at. Nothing follows

@@ -20,6 +20,7 @@ use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 use super::page_map::PageMap;
 use super::{Free, KEPT, Mapping, Memory};
 use crate::component::initial_image::{self, InitialImage};
+use crate::interruption::Interruption;
 use crate::limits::MEMORIES;
 
 /// Makes the memories of an engine's instances, which begin with images or with nothing.
@@ -90,7 +91,7 @@ impl Image {
 impl ImagedMemories {
     /// Memories of up to so many bytes.
     pub(crate) fn new(capacity: usize) -> Self {
-        let capacity = capacity.next_multiple_of(super::PAGE);
+        let capacity = super::within_reservation(capacity);
         Self {
             capacity,
             images: OnceLock::new(),
@@ -183,6 +184,7 @@ unsafe impl MemoryCreator for ImagedMemories {
     ) -> Result<Box<dyn LinearMemory>, String> {
         let image = initial_image::tagged(ty.maximum());
         let memory = self.memory(image, minimum).map_err(|error| error.to_string())?;
+        Interruption::add(memory.as_ptr());
         Ok(Box::new(memory))
     }
 }

@@ -5,6 +5,7 @@ use std::os::fd::AsFd as _;
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::*;
+use crate::interruption::RunningCalls;
 
 #[test]
 fn a_memory_that_is_used_again_is_zero_as_far_as_it_grows() {
@@ -181,4 +182,33 @@ fn shared_memory_that_is_given_back_is_zero_and_takes_no_pages() {
     memories.trim();
     assert_eq!(pages(), 0);
     fill();
+}
+
+/// An instance may never come to be, and its memories are used again while its call runs.
+#[test]
+fn what_guests_touch_can_be_touched_in_a_memory_that_is_used_again() {
+    let memories = RecyclingMemories::new(1 << 20, true);
+    let calls = Arc::new(RunningCalls::new(None, true));
+    let call = Arc::<Interruption>::default();
+    let create = || {
+        let ty = MemoryType::new(1, None);
+        memories.new_memory(ty, PAGE, None, None, 0).expect("memory")
+    };
+    let running = calls.begin(&call);
+    let memory = create();
+    let touched = memory.as_ptr().addr() + TOUCHED as usize;
+    assert_eq!(&access(touched)[..3], "r--");
+    calls.tick(1000);
+    assert_eq!(&access(touched)[..3], "---");
+    drop(memory);
+    assert_eq!(&access(touched)[..3], "r--");
+    let other = Arc::new(RunningCalls::new(None, true));
+    let other_running = other.begin(&Arc::default());
+    let memory = create();
+    assert_eq!(memory.as_ptr().addr() + TOUCHED as usize, touched, "it is used again");
+    drop(running);
+    other.tick(1000);
+    assert_eq!(&access(touched)[..3], "---");
+    drop(other_running);
+    assert_eq!(&access(touched)[..3], "r--");
 }

@@ -69,10 +69,10 @@ impl Output {
         )
     }
 
-    /// Has the call wait for its turn, if somebody else says whose it is.
-    pub(super) fn wait_for_turn(&self, deadline: Instant) {
-        if let Self::Supervised(supervisor) = self {
-            supervisor.wait_for_turn(deadline);
+    pub(super) fn supervisor(&self) -> Option<&Arc<dyn Supervisor>> {
+        match self {
+            Self::Captured(_) => None,
+            Self::Supervised(supervisor) => Some(supervisor),
         }
     }
 

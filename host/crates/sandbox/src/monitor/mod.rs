@@ -40,8 +40,8 @@ use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable, ResourceTabl
 
 use super::call::CallContext;
 use super::denials::{Denials, DeniedBy};
+use super::interruption::Interruption;
 use super::limits::Ceiling;
-use super::turns::Turn;
 #[cfg(feature = "holes")]
 use crate::holes::Layer;
 use ablation::Trick;
@@ -182,8 +182,8 @@ pub(super) struct State {
     host_call: Option<(&'static str, &'static str)>,
     denials: Denials,
     pub(super) ceiling: Ceiling,
-    /// The call computes for long, and it is its turn.
-    pub(super) turn: Option<Turn>,
+    /// How the call is interrupted where it computes.
+    pub(super) interruption: Arc<Interruption>,
 }
 
 /// A host call would have slept past the deadline of the handler call.
@@ -227,7 +227,7 @@ impl State {
             host_call: None,
             denials: Denials::default(),
             ceiling,
-            turn: None,
+            interruption: Arc::default(),
         }
     }
 
@@ -245,7 +245,7 @@ impl State {
     /// The last host call is over; what was written and denied by then.
     pub(super) fn end_output(&mut self) -> (Captured, Option<Box<Denials>>) {
         self.trail = None;
-        self.turn = None;
+        self.interruption.turn.give_up();
         let denials = std::mem::take(&mut self.denials);
         (self.output.take(), denials.is_any().then(|| Box::new(denials)))
     }
@@ -261,9 +261,9 @@ impl State {
         self.ceiling.refused = None;
     }
 
-    /// A call that computes for long waits for its turn, if its supervisor says whose it is.
-    pub(super) fn wait_for_turn(&self, deadline: Instant) {
-        self.output.wait_for_turn(deadline);
+    /// The process on whose behalf the call runs, if that is another one.
+    pub(super) fn supervisor(&self) -> Option<Arc<dyn Supervisor>> {
+        self.output.supervisor().cloned()
     }
 
     /// A host call begins. Every one says so.
@@ -398,7 +398,7 @@ impl State {
         let pause = until.saturating_duration_since(Instant::now());
         if pause > Duration::ZERO {
             // It is that of others meanwhile.
-            self.turn = None;
+            self.interruption.turn.give_up();
             std::thread::sleep(pause);
         }
         if wake.is_some_and(|wake| wake < self.deadline) {

@@ -89,7 +89,7 @@ fn whatever_a_component_does_with_its_tasks_the_next_one_is_answered() {
         &wat::parse_str(component::text(&Calls::default())).expect("a component"),
     );
     assert!(kind.concurrent);
-    let sandbox = Sandbox::new(LIMITS, kind, Clock::Epoch).expect("an engine");
+    let sandbox = Sandbox::new(LIMITS, kind, Clock::Ticker).expect("an engine");
     let good = || {
         let answered = call(&sandbox, dir.path(), &Calls::default());
         let message = answered.result.expect("an answer");

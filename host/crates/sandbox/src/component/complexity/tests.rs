@@ -49,7 +49,6 @@ fn allocated(component: &[u8]) -> u64 {
     let pre = linker.instantiate_pre(&component).expect("no imports");
     let instantiate = || {
         let mut store = Store::new(&sandbox.engine, ());
-        store.set_epoch_deadline(1);
         let before = HELD.get();
         pre.instantiate(&mut store).expect("an instance");
         let held = HELD.get() - before;

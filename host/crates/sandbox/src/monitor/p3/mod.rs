@@ -99,7 +99,8 @@ impl State {
 
     /// What the tasks of this call wait for.
     pub(crate) fn waiting(&mut self) -> Arc<Waiting> {
-        Arc::clone(self.tasks.waiting.get_or_insert_default())
+        let waiting = || Arc::new(Waiting::new(&self.interruption));
+        Arc::clone(self.tasks.waiting.get_or_insert_with(waiting))
     }
 
     /// The call is over, for this reason, although tasks of it wait: what for is told of as of what ended it. That a
