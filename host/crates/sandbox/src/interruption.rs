@@ -43,7 +43,7 @@ pub(super) struct Interruption {
     stopped: AtomicBool,
     /// By which tick the call is to be interrupted.
     due: AtomicU64,
-    /// Its turn, if it computes for long.
+    /// The turn of a call that computes for long.
     pub(super) turn: CallTurn,
 }
 
@@ -63,7 +63,8 @@ impl Interruption {
         });
     }
 
-    /// The memory that begins there ends, perhaps while its call runs: there may be no instance for it. What it has is another's next.
+    /// Forgets the page of a memory that ends, by where the memory begins. That may be while its call runs, if no instance
+    /// came of it. The memory is another's next.
     pub(super) fn remove(memory: *mut u8) {
         RUNNING.with_borrow(|running| {
             let Some((calls, running)) = running else { return };
@@ -132,18 +133,18 @@ fn allow(page: usize, access: bool) {
 /// The calls that run, and can be interrupted.
 pub(super) struct RunningCalls {
     calls: Mutex<Vec<Arc<Interruption>>>,
-    /// The last one that began.
+    /// The call that began last.
     last: AtomicPtr<Interruption>,
     ticks: AtomicU64,
-    /// Whose epoch its guests look at, where they touch no pages.
+    /// The engine at whose epoch guests look that touch no pages.
     epoch: Option<Engine>,
     /// After how many ticks a call is interrupted for the first time.
     long: u64,
 }
 
 impl RunningCalls {
-    /// None so far, of guests that look at an engine's epoch or touch pages. What is interrupted by ticks is so after the first
-    /// [`LONG_CALL`].
+    /// No calls so far. Guests look at the epoch of an engine, if one is given, and touch pages otherwise. Ticks interrupt
+    /// a call after the first [`LONG_CALL`] of them, a signal at once.
     pub(super) fn new(epoch: Option<Engine>, by_ticks: bool) -> Self {
         let long = if by_ticks { LONG_CALL } else { 1 };
         let (calls, last, ticks) = (Mutex::default(), AtomicPtr::default(), AtomicU64::default());

@@ -34,9 +34,10 @@ const FORWARDER: usize = 64;
 /// By what a guest can be interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Interrupted {
-    /// It touches a page.
+    /// Functions, loops and instructions that move many bytes touch a page.
     ByPage,
-    /// Its loops and functions look at an epoch: the engine sees to that, but for instructions that move many bytes.
+    /// Functions and loops look at the engine's epoch, to which the compiler sees. Instructions that move many bytes have a
+    /// loop of one round before them.
     ByEpoch,
 }
 
