@@ -8,6 +8,17 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
+use bucket::bucket;
+
+#[path = "src/bucket.rs"]
+mod bucket;
+
+/// Words that `cold` appends at once.
+const WORDS: usize = 8;
+
+/// Bytes of a word.
+const WORD: usize = size_of::<u128>();
+
 fn main() {
     println!("cargo::rerun-if-changed=src");
     // With less of a stack than others there is room in the first page for larger downloads.
@@ -34,6 +45,10 @@ fn main() {
         pushes(before),
         pushes(after),
         media_types()
+    )
+    .replace(
+        "pub fn",
+        "#[cfg_attr(target_family = \"wasm\", target_feature(enable = \"simd128\"))]\npub fn",
     );
     let path = Path::new(&std::env::var_os("OUT_DIR").expect("cargo says where")).join("cold.rs");
     std::fs::write(path, code).expect("the code can be written");
@@ -52,24 +67,25 @@ fn page() -> String {
     read("page.html").replace("<style></style>", &style).replace("<script></script>", &script)
 }
 
-/// The source of what appends a text, word for word.
+/// The source of what appends a text.
 fn pushes(text: &str) -> String {
-    let pushes = text
-        .as_bytes()
-        .chunks(size_of::<u128>())
-        .map(|chunk| format!("push(bytes, {:#x}, {});\n", word(chunk), chunk.len()));
-    pushes.collect()
+    let push = |chunk: &[u8]| {
+        let words = (0..WORDS).map(|index| word(chunk.get(index * WORD..).unwrap_or_default()));
+        let words = words.map(|word| format!("word({word:#x}), ")).collect::<String>();
+        format!("push(bytes, {words} {});\n", chunk.len())
+    };
+    text.as_bytes().chunks(WORDS * WORD).map(push).collect()
 }
 
-/// At most 16 bytes as one number.
+/// The first bytes as one number.
 fn word(bytes: &[u8]) -> u128 {
-    let mut word = [0; size_of::<u128>()];
-    word[..bytes.len()].copy_from_slice(bytes);
-    u128::from_le_bytes(word)
+    let bytes = &bytes[..bytes.len().min(WORD)];
+    bytes.iter().rev().fold(0, |word, byte| word << 8 | u128::from(*byte))
 }
 
-/// The source of a function that appends the media type of an extension, if it is known: all
-/// that `mime_guess` knows but three, which do not fit into a word.
+/// The source of a function that appends the lines of one bucket: `extension media-type`, of all
+/// that `mime_guess` knows. To compile calls in a row takes far less than to compile a comparison
+/// with each extension.
 fn media_types() -> String {
     let kinds = [
         "application",
@@ -94,21 +110,19 @@ fn media_types() -> String {
         "xgl",
     ];
     let known = kinds.iter().filter_map(|kind| mime_guess::get_extensions(kind, "*")).flatten();
-    let known: BTreeSet<_> = known.filter(|known| known.len() <= size_of::<u128>()).collect();
-    let mut words = BTreeMap::<_, Vec<_>>::new();
+    let known: BTreeSet<_> = known.collect();
+    let mut buckets = BTreeMap::<_, String>::new();
     for extension in &known {
         let guess = mime_guess::from_ext(extension).first_raw().expect("it has a type");
-        let word = format!("{:#x}", word(extension.as_bytes()));
-        words.entry(guess.to_ascii_lowercase()).or_default().push(word);
+        let line = format!("{extension} {}\n", guess.to_ascii_lowercase());
+        *buckets.entry(bucket(extension)).or_default() += &line;
     }
-    let mut arms = String::new();
-    for (media_type, words) in &words {
-        arms += &format!("{} => {{\n{}}}\n", words.join(" | "), pushes(media_type));
-    }
+    let arm = |(bucket, lines): (&u8, &String)| format!("{bucket} => {{\n{}}}\n", pushes(lines));
     format!(
-        "pub fn append_media_type(bytes: &mut Vec<u8>, extension: u128) -> bool {{\n\
-         match extension {{\n{arms}_ => return false,\n}}\ntrue\n}}\n\
+        "pub fn append_media_types(bytes: &mut Vec<u8>, bucket: u8) {{\n\
+         match bucket {{\n{}_ => {{}}\n}}\n}}\n\
          #[cfg(test)]\npub const EXTENSIONS: &[&str] = &{:?};\n",
+        buckets.iter().map(arm).collect::<String>(),
         Vec::from_iter(known)
     )
 }

@@ -19,6 +19,7 @@
 
 extern crate alloc;
 mod body;
+mod bucket;
 mod cold;
 mod conditional;
 mod date;
