@@ -55,7 +55,7 @@ impl Worker {
             request: 1,
             client: Some(IpAddr::from([127, 0, 0, 1])),
             slot,
-            supervisor: None,
+            parent: None,
             body: None,
             timed: false,
         };

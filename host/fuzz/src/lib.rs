@@ -15,22 +15,18 @@ mod component {
     pub(crate) mod complexity;
     pub(crate) mod initial_image;
     pub(crate) mod properties;
+    pub(crate) mod refusal;
     pub(crate) mod sections;
     pub(crate) mod shim;
     pub(crate) mod touches;
-}
 
-#[allow(dead_code, reason = "the server uses more of it")]
-#[path = "../../crates/sandbox/src/refusal.rs"]
-mod refusal;
+    pub(crate) const PAGE: usize = 64 << 10;
+}
 
 /// What the sandbox has, and is not needed as a whole.
 mod limits {
     pub(crate) const MEMORIES: usize = 4;
-}
-
-mod linear_memory {
-    pub(crate) const PAGE: usize = 64 << 10;
+    pub(crate) const MODULES: usize = 128;
 }
 
 /// A component: what is known of it, and what is added to it.

@@ -6,7 +6,7 @@
 use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue, REFERRER_POLICY, X_FRAME_OPTIONS};
 use hyper::{Response, StatusCode};
 
-use super::paths::{Body, answer};
+use super::answer::{Body, answer};
 
 /// What the page may load and do. The icon is a `data:` URL.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \

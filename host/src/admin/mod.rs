@@ -8,6 +8,7 @@
 //! it neither reads fields nor writes a response that goes on for hours.
 
 mod accept;
+mod answer;
 mod dashboard;
 mod event_stream;
 mod exposition;
@@ -27,10 +28,10 @@ use anyhow::Context as _;
 use tokio::sync::oneshot;
 
 #[cfg(feature = "demo")]
+pub(crate) use self::answer::{Body, error, json, text};
+#[cfg(feature = "demo")]
 pub(crate) use self::dashboard::page_file;
 pub(crate) use self::listener::Listener;
-#[cfg(feature = "demo")]
-pub(crate) use self::paths::{Body, error, json, text};
 pub(crate) use self::server::DESCRIPTORS;
 #[cfg(feature = "demo")]
 pub(crate) use self::server::serve_connections;

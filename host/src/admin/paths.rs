@@ -1,20 +1,15 @@
 //! What the operator asks for, and the answers.
 
-use std::convert::Infallible;
 use std::net::IpAddr;
 
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Bytes;
-use hyper::header::{
-    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS,
-};
+use http_body_util::BodyExt as _;
+use hyper::header::{ACCEPT, ALLOW, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
-use serde::Serialize;
 use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::accept;
+use super::answer::{Body, answer, error, json, text};
 use super::dashboard::File;
 use super::event_stream::{EventStream, Which, last_event};
 use super::exposition::{Format, expose};
@@ -22,14 +17,9 @@ use super::guard::may_change;
 use super::state::{ReloadRequest, State};
 use super::status::{Scope, Status};
 
-pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
-
 /// Methods that a path has, in the words of an Allow field.
 const READ: &str = "GET, HEAD";
 const CHANGE: &str = "POST";
-
-const TEXT: &str = "text/plain; charset=utf-8";
-const JSON: &str = "application/json";
 
 /// What `GET /` says.
 const INDEX: &str = "\
@@ -142,37 +132,4 @@ async fn reload(state: &State) -> Response<Body> {
         Ok(Err(why)) => error(StatusCode::UNPROCESSABLE_ENTITY, &format!("{why:#}")),
         Err(_) => unavailable("the server is shutting down"),
     }
-}
-
-pub(crate) fn error(status: StatusCode, why: &str) -> Response<Body> {
-    json(status, &json!({ "error": why }))
-}
-
-pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
-    match serde_json::to_string_pretty(value) {
-        Ok(json) => answer(status, JSON, json + "\n"),
-        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "The answer cannot be written\n"),
-    }
-}
-
-pub(crate) fn text(status: StatusCode, text: &'static str) -> Response<Body> {
-    answer(status, TEXT, text)
-}
-
-pub(super) fn answer(
-    status: StatusCode,
-    media_type: &'static str,
-    body: impl Into<Bytes>,
-) -> Response<Body> {
-    let mut response = Response::new(Full::new(body.into()).boxed_unsync());
-    *response.status_mut() = status;
-    let fields: [(HeaderName, &'static str); 3] = [
-        (CONTENT_TYPE, media_type),
-        (CACHE_CONTROL, "no-store"),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
-    for (name, value) in fields {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
-    }
-    response
 }

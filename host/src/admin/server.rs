@@ -17,9 +17,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 
+use super::answer::Body;
 use super::idle::{Connection, IdleConnections};
 use super::listener::{Accepted, Listener};
-use super::paths::{Body, EVENTS};
+use super::paths::EVENTS;
 use crate::observe::log::Throttle;
 
 /// Connections at a time, and one more that waits until another gives way.

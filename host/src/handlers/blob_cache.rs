@@ -8,12 +8,8 @@ use std::fmt::Write as _;
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{ContentDigest, Reference};
-use crate::handlers::code_cache::Cache;
+use crate::handlers::code_cache::{BLOB, Cache, TAG};
 use crate::registry::digest_of;
-
-/// How the names of blobs end, and of files that say where a tag led.
-pub(super) const BLOB: &str = ".blob";
-pub(super) const TAG: &str = ".tag";
 
 /// The most bytes of a digest as it is written.
 const MAX_DIGEST: u64 = 80;

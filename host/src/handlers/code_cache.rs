@@ -23,7 +23,6 @@ use rustix::time::{ClockId, clock_gettime};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::CacheDir;
-use crate::handlers::blob_cache;
 use crate::handlers::routing::Digest;
 use crate::isolation::memfd;
 
@@ -46,8 +45,12 @@ const UNFINISHED: &str = ".part";
 /// Seconds after which nobody still writes a file.
 const LONGEST_WRITE: i64 = 3600;
 
+/// How the names of blobs end, and of files that say where a tag led.
+pub(super) const BLOB: &str = ".blob";
+pub(super) const TAG: &str = ".tag";
+
 /// How the names of all files end that are counted, and deleted when there are too many.
-const KEPT: [&str; 4] = [ENTRY, UNFINISHED, blob_cache::BLOB, blob_cache::TAG];
+const KEPT: [&str; 4] = [ENTRY, UNFINISHED, BLOB, TAG];
 
 /// A directory of compiled handlers, and of fetched ones.
 #[derive(Debug)]

@@ -8,7 +8,6 @@ mod autoscale;
 mod child;
 mod client_key;
 pub(crate) mod ipc;
-mod launch;
 pub(crate) mod machine_code;
 mod payload;
 pub mod process;

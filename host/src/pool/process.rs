@@ -6,6 +6,7 @@
 //! worker, as does one that waits behind a slow one: it is taken back out of the worker's
 //! ring.
 
+mod launch;
 mod outbox;
 mod receiver;
 mod shared_call;
@@ -24,11 +25,11 @@ use shm::ring::{self, PIPELINE_DEPTH, Ring};
 use tokio::net::UnixDatagram;
 use tokio::sync::Notify;
 
+use self::launch::{Launcher, send_request};
 use self::outbox::Outbox;
 use self::worker_slot::{begin, keep};
 use super::child::Interrupter;
 use super::ipc;
-use super::launch::{Launcher, send_request};
 use super::schedule::{Shape, Task};
 use super::supervisor::{Change, Supervisor, WorkerHandle, rest};
 use super::turns::{CROWDED, LOOK_AFTER, Turns};

@@ -1,5 +1,7 @@
 //! One registry, as a client speaks to it: bounded in time as a whole, and in length for each answer.
 
+mod challenge;
+
 use std::io::Read as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +12,7 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, AsSendBody, Body, Proxy};
 
 use super::manifest::{Descriptor, MANIFEST};
-use super::{Failure, MAX_MANIFEST, challenge, digest_of};
+use super::{Failure, MAX_MANIFEST, digest_of};
 use crate::config::{ContentDigest, Reference, Version};
 
 /// How often a redirection is followed for one request.

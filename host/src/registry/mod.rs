@@ -4,10 +4,9 @@
 //! time. Nothing looks at bytes before their digest is that of the reference, or of the manifest that the reference led
 //! to. Credentials go to the registry whose they are, and to nobody else.
 //!
-//! `client` speaks HTTP (OCI Distribution Specification 1.1), `challenge` answers 401 with what
+//! `client` speaks HTTP (OCI Distribution Specification 1.1), and answers 401 with what
 //! `credentials` finds, `manifest` has the artifact (CNCF TAG Runtime, Wasm OCI artifact layout), `push` makes one.
 
-mod challenge;
 mod client;
 mod credentials;
 mod failure;

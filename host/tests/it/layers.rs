@@ -54,7 +54,7 @@ fn crates_depend_on_nothing_that_they_must_not_know() {
 }
 
 /// The Rust files of a module, those of its tests apart.
-fn sources(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn sources(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     let files = entries.flat_map(|path| match path.is_dir() {
         true => sources(&path),
@@ -65,10 +65,14 @@ fn sources(dir: &Path) -> Vec<PathBuf> {
     files.filter(is_code).filter(|path| !is_test(path)).collect()
 }
 
+/// A source without its tests.
+pub(crate) fn code(source: &str) -> &str {
+    source.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default()
+}
+
 /// The server's modules that are named by `crate::`, outside of tests.
 fn used(source: &str) -> Vec<String> {
-    let code = source.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-    let names = code.split("crate::").skip(1).map(|rest| {
+    let names = code(source).split("crate::").skip(1).map(|rest| {
         rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect::<String>()
     });
     names.filter(|name| !name.is_empty()).collect()

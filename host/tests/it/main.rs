@@ -11,6 +11,7 @@ mod audit;
 mod burst;
 mod causes;
 mod cgi;
+mod circles;
 mod client;
 mod components;
 mod crowd;

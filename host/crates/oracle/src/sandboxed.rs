@@ -78,7 +78,7 @@ impl Sandboxed {
             request: 1,
             client: Some(IpAddr::from([127, 0, 0, 1])),
             slot: 0,
-            supervisor: None,
+            parent: None,
             body: None,
             timed: false,
         };

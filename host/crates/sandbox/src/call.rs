@@ -1,28 +1,28 @@
 //! One request through a fresh instance, and how the call ended.
 
+#[cfg(feature = "holes")]
+mod reused;
+
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::component::{ComponentExportIndex, Instance, Resource, WasmList};
-use wasmtime::{CallHook, Store, Trap};
+use wasmtime::{CallHook, Store};
 
 use super::cause::Cause;
+use super::context::CallContext;
 use super::denials::Denials;
 #[cfg(feature = "holes")]
 use super::engine::Deadline;
 use super::engine::Sandbox;
-use super::failure::{NotInstantiated, classify};
+use super::failure::{CallError, NotInstantiated, classify};
 use super::handler::{Entry, Handler};
-use super::interruption::RunningCall;
+use super::interruption::{DeadlinePassed, RunningCall};
 use super::limits::Ceiling;
-use super::monitor::{
-    Captured, DeadlinePassed, Exited, IncomingRequest, ResponseOutparam, State, Supervisor,
-};
-use super::response::{Message, Response};
+use super::monitor::{Captured, Exited, IncomingRequest, Message, ResponseOutparam, State};
+use super::response::Response;
 use super::service;
-use super::spooled::SpooledBody;
 use super::turns::TURNS;
 #[cfg(feature = "holes")]
 use crate::holes::Layer;
@@ -32,24 +32,6 @@ type Exchange = (Resource<IncomingRequest>, Resource<ResponseOutparam>);
 
 /// Bytes of strings and lists that one host call may carry out of a guest.
 const HOSTCALL_BYTES: usize = 16 << 20;
-
-/// Whose request is run, and by whom.
-#[derive(Clone, Copy)]
-pub struct CallContext<'a> {
-    /// The request's number, as in the log.
-    pub request: u64,
-    /// The client's address; none where it came by a Unix socket.
-    pub client: Option<IpAddr>,
-    /// The worker's slot in the ledger; no two running calls share one.
-    pub slot: u32,
-    /// Who takes the call's output, and says whose turn it is to compute; `None` if that goes into
-    /// what the call comes to, and calls of this process take turns among themselves.
-    pub supervisor: Option<&'a Arc<dyn Supervisor>>,
-    /// The request's body, where it is no part of the message: of a handler that reads it as a stream.
-    pub body: Option<&'a Arc<SpooledBody>>,
-    /// Whether the parts of the call are timed ([`Timing`]).
-    pub timed: bool,
-}
 
 /// When the parts of a call were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,45 +81,6 @@ impl<R> Call<R> {
     }
 }
 
-/// How a call failed, and so what its client is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CallError {
-    /// The deadline passed, in compute or in a host call.
-    #[error("the handler did not answer in time")]
-    Deadline,
-    /// The guest trapped after it was refused memory.
-    #[error("the handler ran out of memory")]
-    OutOfMemory,
-    /// The guest ended by `exit`, with this code.
-    #[error("the handler exited with code {0} and without an answer")]
-    Exited(u8),
-    /// A trap of WebAssembly's own: unreachable code, a stack overflow, …
-    #[error("the handler crashed: {0}")]
-    Trap(Trap),
-    /// The guest used a host call in a way that ends it: a stale handle, too
-    /// many handles, arguments beyond the limits, something it was not granted.
-    #[error("the handler made a host call that is not allowed")]
-    HostCall,
-    /// The guest ended well and gave no response, or not all of one.
-    #[error("the handler gave no response")]
-    Unanswered,
-    /// The guest gave an error of `wasi:http` in place of a response.
-    #[error("the handler answered with an error")]
-    Reported,
-    /// The response that it returned does not lie within its memory.
-    #[error("the handler's response does not lie in its memory")]
-    NoResponse,
-    /// The response is longer than the limit on responses.
-    #[error("the handler's response is too long")]
-    TooLong,
-    /// A file that belongs to the response cannot be kept until it is sent.
-    #[error("a file of the handler's response is gone")]
-    FileLost,
-    /// The worker that ran the call died or was lost.
-    #[error("the worker that ran the handler died")]
-    WorkerLost,
-}
-
 impl Sandbox {
     /// Runs `handler` on one request in an instance of its own. An empty request is a
     /// trial: the handler is instantiated and not called, and its response is empty.
@@ -149,7 +92,7 @@ impl Sandbox {
     pub fn call(&self, handler: &Handler, context: CallContext<'_>, request: &[u8]) -> Call {
         #[cfg(feature = "holes")]
         if Layer::Instances.is_missing() && !request.is_empty() && !handler.entry.is_command() {
-            return super::reused::call(self, handler, context, request);
+            return reused::call(self, handler, context, request);
         }
         let started = Instant::now();
         let began = context.timed.then(monotonic);
@@ -203,10 +146,10 @@ impl Sandbox {
                 running.wait_by(store, move |call| call.turn.take(|| TURNS.wait(line, deadline)));
             }
             None => {
-                let supervisor = store.data().supervisor();
+                let parent = store.data().parent();
                 running.wait_by(store, move |_| {
-                    if let Some(supervisor) = &supervisor {
-                        supervisor.wait_for_turn(deadline);
+                    if let Some(parent) = &parent {
+                        parent.wait_for_turn(deadline);
                     }
                     Instant::now() < deadline
                 });

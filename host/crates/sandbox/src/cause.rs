@@ -1,23 +1,13 @@
 //! What is known of how a call failed, for whoever runs the server. The client learns none of it.
 
-use std::fmt::{self, Write as _};
-use std::time::Duration;
-
-use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use wasmtime::{Mutability, Store, Trap, Val, ValType, WasmBacktrace, WasmCoreDump};
 
 use super::monitor::State;
+use super::shortened::{MAX_TEXT, shortened};
 
 /// Frames of a trap that are told, the innermost first.
 pub(super) const MAX_FRAMES: usize = 16;
-
-/// Bytes of a function's name, or of a reason, that are told.
-pub(super) const MAX_TEXT: usize = 200;
-
-/// Processor time that a guest may take from where it was refused memory to its end, for that
-/// to be the cause.
-const AFTER_REFUSAL: Duration = Duration::from_millis(50);
 
 /// How far a stack pointer can be below zero when the stack has overflowed: a large frame.
 const MAX_FRAME_BYTES: i32 = 16 << 20;
@@ -74,46 +64,6 @@ impl Cause {
     }
 }
 
-/// As much as is told of what may say more of itself, by the word of a guest even megabytes.
-pub(super) fn shortened(text: impl fmt::Display) -> String {
-    let mut start = Start(String::new());
-    // That there was more is no failure.
-    let _ = write!(start, "{text}");
-    start.0
-}
-
-/// Takes the first [`MAX_TEXT`] bytes that are written, and no more.
-struct Start(String);
-
-impl fmt::Write for Start {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let left = MAX_TEXT.saturating_sub(self.0.len());
-        let taken = text.get(..text.floor_char_boundary(left)).unwrap_or_default();
-        self.0.push_str(taken);
-        if taken.len() < text.len() { Err(fmt::Error) } else { Ok(()) }
-    }
-}
-
-/// A refusal of memory, by the thread's processor time.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Refused(Duration);
-
-impl Refused {
-    pub(super) fn now() -> Self {
-        Self(processor_time())
-    }
-
-    /// Whether it is the likely cause of what happens now.
-    pub(super) fn is_recent(self) -> bool {
-        processor_time().saturating_sub(self.0) < AFTER_REFUSAL
-    }
-}
-
-fn processor_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::try_from(time).unwrap_or_default()
-}
-
 /// What a trap is known to be, from what it left behind.
 ///
 /// A guest's own stack lies at the beginning of its memory and grows downwards (wasm-ld's
@@ -136,19 +86,6 @@ pub(super) fn trap(error: &wasmtime::Error, trap: Trap, store: &mut Store<State>
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_would_say_no_end_is_cut_short() {
-        struct Endless;
-        impl fmt::Display for Endless {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                loop {
-                    f.write_str("abc")?;
-                }
-            }
-        }
-        assert_eq!(shortened(Endless).len(), MAX_TEXT);
-    }
 
     #[test]
     fn the_longest_cause_is_no_longer_than_it_may_be() {

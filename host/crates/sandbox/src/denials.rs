@@ -4,7 +4,7 @@ use std::fmt::{Display, Write as _};
 
 use serde::{Deserialize, Serialize};
 
-use super::cause::{MAX_TEXT, shortened};
+use super::shortened::{MAX_TEXT, shortened};
 
 /// Host calls of one handler call that were denied.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

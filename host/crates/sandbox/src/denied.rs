@@ -5,19 +5,12 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker, LinkerInstance, Resource, ResourceType, Val};
 
 use super::monitor::{Request, ServiceResponse, State};
-use super::offered::{HANDLER, V3, granted, split};
-
-/// What an import of [`PACKAGE`] comes to.
-pub(super) const GRANT: &str = "nothing: whatever asks for a socket gets access-denied";
-
-/// The package that many toolchains import without using it. Whatever would make a socket fails with
-/// `access-denied`; whatever would look a name up with `permanent-resolver-failure`, as wasmtime has it.
-pub(super) const PACKAGE: &str = "wasi:sockets";
+use super::offered::{HANDLER, SOCKETS, V3, granted, split};
 
 /// What gives a handler the network, with which nothing can be done.
 const NETWORK: (&str, &str) = ("wasi:sockets/instance-network", "instance-network");
 
-/// The functions of [`PACKAGE`] that need no socket, and the error code that each fails with.
+/// The functions of [`SOCKETS`] that need no socket, and the error code that each fails with.
 const FUNCTIONS: &[((&str, &str), &str)] = &[
     (NETWORK, ""),
     (("wasi:sockets/ip-name-lookup", "resolve-addresses"), "permanent-resolver-failure"),
@@ -33,7 +26,7 @@ const FUNCTIONS_03: &[((&str, &str), &str)] = &[
     (("wasi:sockets/types", "[static]udp-socket.create"), "access-denied"),
 ];
 
-/// The resources that [`PACKAGE`] defines; others of its types stand for these.
+/// The resources that [`SOCKETS`] defines; others of its types stand for these.
 const RESOURCES: &[(&str, &str)] = &[
     ("wasi:sockets/network", "network"),
     ("wasi:sockets/udp", "udp-socket"),
@@ -45,7 +38,7 @@ const RESOURCES: &[(&str, &str)] = &[
     ("wasi:sockets/types", "udp-socket"),
 ];
 
-/// Defines what the component imports of [`PACKAGE`], and instances of types alone.
+/// Defines what the component imports of [`SOCKETS`], and instances of types alone.
 pub(super) fn link(
     engine: &Engine,
     component: &Component,
@@ -55,7 +48,7 @@ pub(super) fn link(
     for (name, item) in ty.imports(engine) {
         let (package, interface, version) = split(name);
         let ComponentItem::ComponentInstance(instance) = item.ty else { continue };
-        if package != PACKAGE {
+        if package != SOCKETS {
             if granted(name).is_none() {
                 let mut types = linker.instance(name)?;
                 for (export, ty) in resources_of(interface) {
@@ -160,7 +153,7 @@ fn deny(
     })
 }
 
-/// The guest called this function of [`PACKAGE`], which needs what there is not.
+/// The guest called this function of [`SOCKETS`], which needs what there is not.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}: there is no network")]
 struct NoNetwork(String);

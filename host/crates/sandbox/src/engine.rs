@@ -1,7 +1,6 @@
 //! Wasmtime, configured for a handler: compiler, memories of instances, and the ticker
 //! behind the deadline of calls that compute.
 
-use std::hash::{Hash as _, Hasher};
 use std::io;
 use std::num::NonZero;
 use std::os::fd::BorrowedFd;
@@ -11,22 +10,17 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use sha2::{Digest as _, Sha256};
 use wasmtime::component::Linker;
 use wasmtime::{Config, Engine, WasmBacktraceDetails};
 
 use super::cause::MAX_FRAMES;
-use super::component::adapted::ADAPTER;
-use super::component::borrowed_result::BORROWED_RESULT;
-use super::component::rewriting::REWRITING;
-use super::engine_kind::{COMPARE, EngineKind, MAX_RECYCLED, Memories};
+use super::component::engine_kind::{EngineKind, Memories};
 use super::fiber_stacks::{FIBER_STACK, FiberStacks};
 use super::interruption::{Interruption, RunningCall, RunningCalls};
+use super::limits::{HandlerLimits, WASM_STACK};
 use super::linear_memory::imaged::ImagedMemories;
 use super::linear_memory::{GUARD, RESERVATION, RecyclingMemories};
 use super::monitor::{self, State};
-use super::program;
-use crate::limits::HandlerLimits;
 
 /// How often a guest that computes can be interrupted.
 pub(super) const TICK: Duration = Duration::from_millis(10);
@@ -34,10 +28,6 @@ pub(super) const TICK: Duration = Duration::from_millis(10);
 /// The ticker stops after this many ticks without a call, so that an idle
 /// server uses no CPU.
 const IDLE_TICKS: u32 = 100;
-
-/// Native stack that compiled guest code may use, in bytes. Deeper recursion
-/// traps. Threads that run guests need room for this and the host's own frames.
-pub(super) const WASM_STACK: usize = 512 << 10;
 
 /// Who ends a call that computes past its deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,28 +78,6 @@ impl Sandbox {
             Clock::Parent => None,
         };
         Ok(Self { engine, linker, limits, kind, memories, imaged, stacks, running, ticker })
-    }
-
-    /// A digest of all that decides which machine code comes of a component: wasmtime's
-    /// version, the processor, the engine's settings, and how components are rewritten.
-    ///
-    /// # Errors
-    /// When wasmtime rejects the configuration.
-    pub fn settings(limits: HandlerLimits) -> anyhow::Result<[u8; 32]> {
-        let mut hasher = Sha256Hasher(Sha256::new());
-        for kind in EngineKind::all() {
-            let recycling = Arc::new(recycling(kind, limits));
-            let imaged = Arc::new(ImagedMemories::new(limits.memory));
-            let engine = engine(kind, recycling, imaged, Arc::default())?;
-            engine.precompile_compatibility_hash().hash(&mut hasher);
-        }
-        MAX_RECYCLED.hash(&mut hasher);
-        COMPARE.hash(&mut hasher);
-        REWRITING.hash(&mut hasher);
-        BORROWED_RESULT.hash(&mut hasher);
-        ADAPTER.hash(&mut hasher);
-        program::MAGIC.hash(&mut hasher);
-        Ok(hasher.0.finalize().into())
     }
 
     /// Has instances' memories begin in `regions` of [`REGION_BYTES`](shm::ring::REGION_BYTES) bytes of a shared
@@ -203,24 +171,11 @@ impl Deadline {
     }
 }
 
-/// A hasher whose result is not the 64 bits of `finish`.
-struct Sha256Hasher(Sha256);
-
-impl Hasher for Sha256Hasher {
-    fn write(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    fn finish(&self) -> u64 {
-        0
-    }
-}
-
-fn recycling(kind: EngineKind, limits: HandlerLimits) -> RecyclingMemories {
+pub(super) fn recycling(kind: EngineKind, limits: HandlerLimits) -> RecyclingMemories {
     RecyclingMemories::new(limits.memory, kind.memories != Memories::Compared)
 }
 
-fn engine(
+pub(super) fn engine(
     kind: EngineKind,
     recycling: Arc<RecyclingMemories>,
     imaged: Arc<ImagedMemories>,

@@ -2,33 +2,51 @@
 
 use wasmtime::{OutOfMemory, Store, Trap, WasmBacktrace, WasmCoreDump};
 
-use super::call::CallError;
-use super::cause::{self, Cause, Refused};
-use super::monitor::{DeadlinePassed, Exited, State};
+use super::cause::{self, Cause};
+use super::interruption::DeadlinePassed;
+use super::limits::Refused;
+use super::monitor::{Exited, NotAnswered, ResponseTooLong, State};
 use super::service;
 use super::waiting::InVain;
 
-/// A guest ended well, and there is no response.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum NotAnswered {
-    /// The handler returned without a response.
-    #[error("it ended without setting a response")]
-    Unset,
-    /// The body was dropped, or is shorter or longer than the response says.
-    #[error("it did not finish the response's body")]
-    Unfinished,
-    /// The handler gave an error in place of a response.
-    #[error("{0}")]
-    Error(String),
-    /// The output is no response of CGI.
-    #[error("its output is no response of CGI: {0}")]
-    Cgi(&'static str),
+/// How a call failed, and so what its client is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// The deadline passed, in compute or in a host call.
+    #[error("the handler did not answer in time")]
+    Deadline,
+    /// The guest trapped after it was refused memory.
+    #[error("the handler ran out of memory")]
+    OutOfMemory,
+    /// The guest ended by `exit`, with this code.
+    #[error("the handler exited with code {0} and without an answer")]
+    Exited(u8),
+    /// A trap of WebAssembly's own: unreachable code, a stack overflow, …
+    #[error("the handler crashed: {0}")]
+    Trap(Trap),
+    /// The guest used a host call in a way that ends it: a stale handle, too
+    /// many handles, arguments beyond the limits, something it was not granted.
+    #[error("the handler made a host call that is not allowed")]
+    HostCall,
+    /// The guest ended well and gave no response, or not all of one.
+    #[error("the handler gave no response")]
+    Unanswered,
+    /// The guest gave an error of `wasi:http` in place of a response.
+    #[error("the handler answered with an error")]
+    Reported,
+    /// The response that it returned does not lie within its memory.
+    #[error("the handler's response does not lie in its memory")]
+    NoResponse,
+    /// The response is longer than the limit on responses.
+    #[error("the handler's response is too long")]
+    TooLong,
+    /// A file that belongs to the response cannot be kept until it is sent.
+    #[error("a file of the handler's response is gone")]
+    FileLost,
+    /// The worker that ran the call died or was lost.
+    #[error("the worker that ran the handler died")]
+    WorkerLost,
 }
-
-/// A guest has written more than a response may have.
-#[derive(Debug, thiserror::Error)]
-#[error("the response is too long")]
-pub(super) struct ResponseTooLong;
 
 /// There is no instance, because of the error that this goes with.
 #[derive(Debug, thiserror::Error)]

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 use wasmtime::{StackCreator, StackMemory};
 
-use super::engine::WASM_STACK;
+use super::limits::WASM_STACK;
 
 /// Bytes of a stack: what machine code may use, and as much again for host calls, which run there, too.
 pub(super) const FIBER_STACK: usize = 2 * WASM_STACK;

@@ -5,27 +5,23 @@ use std::sync::Arc;
 
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
 
+use super::component::PAGE;
 use super::component::borrowed_result::BORROWED_RESULT;
-use super::component::complexity::{Complexity, MODULES, RECORDS, Unknown};
+use super::component::complexity::{Complexity, RECORDS, Unknown};
 use super::component::declared::{Declared, why_invalid};
-use super::component::kind::Kind;
+use super::component::kind::{EXPORT, Kind};
+use super::component::refusal::Refusal;
 use super::component::rewriting::Rewritten;
 use super::denied;
 use super::engine::Sandbox;
-use super::limits;
+use super::limits::{MEMORIES, MODULES, TABLE_ELEMENTS, TABLES};
 use super::monitor::{Grants, State};
 use super::program::{Images, Needs, Program};
-use super::refusal::Refusal;
+use super::shortened::first_line;
 use ablation::Trick;
-
-/// Pages of a linear memory, in bytes.
-const PAGE: u64 = 64 << 10;
 
 /// What `--memory` bounds, in a refusal.
 const MEMORY: &str = "bytes for its memories and records";
-
-/// The function that a handler exports.
-pub(super) const EXPORT: &str = "handle";
 
 /// A compiled handler with its grants. Cheap to share behind an `Arc`.
 pub struct Handler {
@@ -194,11 +190,11 @@ impl Sandbox {
             return within(MEMORY, records, most);
         };
         let elements = needed.max_initial_table_size.unwrap_or_default();
-        let bytes = needed.max_initial_memory_size.unwrap_or_default().saturating_mul(PAGE);
+        let bytes = needed.max_initial_memory_size.unwrap_or_default().saturating_mul(PAGE as u64);
         within(MEMORY, bytes.saturating_add(records), most)?;
-        within("memories", needed.num_memories.into(), limits::MEMORIES as u64)?;
-        within("tables", needed.num_tables.into(), limits::TABLES as u64)?;
-        within("elements in a table", elements, limits::TABLE_ELEMENTS as u64)
+        within("memories", needed.num_memories.into(), MEMORIES as u64)?;
+        within("tables", needed.num_tables.into(), TABLES as u64)?;
+        within("elements in a table", elements, TABLE_ELEMENTS as u64)
     }
 }
 
@@ -207,9 +203,4 @@ fn within(what: &str, wanted: u64, most: u64) -> Result<(), Refusal> {
         true => Ok(()),
         false => Err(Refusal::TooLarge(format!("it wants {wanted} {what}, of at most {most}"))),
     }
-}
-
-pub(super) fn first_line(error: &wasmtime::Error) -> String {
-    let text = format!("{error:#}");
-    text.lines().next().unwrap_or_default().to_owned()
 }

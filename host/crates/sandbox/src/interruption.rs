@@ -20,7 +20,6 @@ use wasmtime::{Engine, Store, UpdateDeadline};
 
 use super::component::touches::TOUCHED;
 use super::limits::MEMORIES;
-use super::monitor::{DeadlinePassed, State};
 use super::turns::CallTurn;
 
 /// Ticks after which a call has computed for long, and takes turns with others that have.
@@ -46,6 +45,11 @@ pub(super) struct Interruption {
     /// The turn of a call that computes for long.
     pub(super) turn: CallTurn,
 }
+
+/// A host call would have slept past the deadline of the handler call.
+#[derive(Debug, thiserror::Error)]
+#[error("the deadline of the handler call passed in a host call")]
+pub(super) struct DeadlinePassed;
 
 impl Interruption {
     /// Adds the page of a memory of the call that this thread runs, if it runs one, by where the memory begins.
@@ -210,9 +214,9 @@ pub(super) struct RunningCall {
 impl RunningCall {
     /// Has the guest, where it is interrupted, wait until it may go on; `false` if it may not. Then it traps.
     #[expect(unsafe_code, reason = "wasmtime cannot know what a signal handler does")]
-    pub(super) fn wait_by(
+    pub(super) fn wait_by<T: 'static>(
         &self,
-        store: &mut Store<State>,
+        store: &mut Store<T>,
         wait: impl Fn(&Interruption) -> bool + Send + Sync + 'static,
     ) {
         let (calls, call) = (Arc::clone(&self.calls), Arc::clone(&self.call));

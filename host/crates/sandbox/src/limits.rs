@@ -5,12 +5,10 @@
 
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use shm::ledger::Usage;
 use wasmtime::ResourceLimiter;
-
-use super::cause::Refused;
-use super::component::complexity::MODULES;
 
 /// Limits on one handler call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +34,10 @@ impl HandlerLimits {
     };
 }
 
+/// Modules that one component may instantiate: an adapted Rust handler has four, a Python
+/// interpreter a few dozen.
+pub(crate) const MODULES: usize = 128;
+
 /// Linear memories of one instance of a component, each a reservation of address space.
 pub(super) const MEMORIES: usize = 4;
 
@@ -45,8 +47,16 @@ pub(super) const TABLES: usize = 16;
 /// Elements of one table.
 pub(super) const TABLE_ELEMENTS: usize = 20_000;
 
+/// Processor time that a guest may take from where it was refused memory to its end, for that
+/// to be the cause.
+const AFTER_REFUSAL: Duration = Duration::from_millis(50);
+
 /// Host bytes behind one table element.
 const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
+
+/// Native stack that compiled guest code may use, in bytes. Deeper recursion
+/// traps. Threads that run guests need room for this and the host's own frames.
+pub(super) const WASM_STACK: usize = 512 << 10;
 
 /// Counts what one instance holds against one ceiling.
 pub(super) struct Ceiling {
@@ -119,6 +129,26 @@ impl ResourceLimiter for Ceiling {
     fn tables(&self) -> usize {
         TABLES
     }
+}
+
+/// A refusal of memory, by the thread's processor time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refused(Duration);
+
+impl Refused {
+    pub(super) fn now() -> Self {
+        Self(processor_time())
+    }
+
+    /// Whether it is the likely cause of what happens now.
+    pub(super) fn is_recent(self) -> bool {
+        processor_time().saturating_sub(self.0) < AFTER_REFUSAL
+    }
+}
+
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! is takes a system call, of which one kind interrupts every core on which this process runs. So
 //! a memory is given to an instance that starts with as much as the one before, accessible as
 //! it is, and zeros are written over what is left of the one before. Only an instance that grows
-//! pays for system calls. With [`Memories::Compared`](super::engine_kind::Memories) none does, and
+//! pays for system calls. With [`Memories::Compared`](super::component::engine_kind::Memories) none does, and
 //! machine code compares addresses.
 //!
 //! It is not the one before that clears it: that may have ended on another core, which would then
@@ -28,6 +28,7 @@ use rustix::mm::{
 use shm::ring::{REGION_BYTES, RegionOffset};
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
+use crate::component::PAGE;
 use crate::component::touches::TOUCHED;
 use crate::interruption::Interruption;
 
@@ -37,9 +38,6 @@ const KEPT: usize = 2 << 20;
 
 // A region has room for what is kept of a memory.
 const _: () = assert!(REGION_BYTES == KEPT);
-
-/// Pages of WebAssembly, in bytes: as large as a page of any kernel, or larger.
-pub(crate) const PAGE: usize = 64 << 10;
 
 /// Address space of a memory, in bytes: all that 32 bits can address.
 pub(super) const RESERVATION: usize = 4 << 30;

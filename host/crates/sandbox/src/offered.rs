@@ -1,7 +1,5 @@
 //! What handlers may import, and what each import comes to.
 
-use super::denied;
-
 /// What a handler may import, at version 0.2.x, and what each comes to here.
 const OFFERED: &[(&str, &str)] = &[
     ("wasi:cli/environment", "the variables given with --env, and a command's meta-variables"),
@@ -53,6 +51,13 @@ const OFFERED_03: &[(&str, &str)] = &[
     ("wasi:random/insecure-seed", "random numbers"),
 ];
 
+/// The package that many toolchains import without using it. Whatever would make a socket fails with
+/// `access-denied`; whatever would look a name up with `permanent-resolver-failure`, as wasmtime has it.
+pub(super) const SOCKETS: &str = "wasi:sockets";
+
+/// What an import of [`SOCKETS`] comes to.
+const NO_SOCKETS: &str = "nothing: whatever asks for a socket gets access-denied";
+
 /// What a handler of WASI 0.3 exports. It may import the types of it, and no function.
 pub(super) const HANDLER: &str = "wasi:http/handler";
 
@@ -75,8 +80,8 @@ pub fn granted(import: &str) -> Option<&'static str> {
         version if V3(version) => OFFERED_03,
         _ => return None,
     };
-    if package == denied::PACKAGE {
-        return Some(denied::GRANT);
+    if package == SOCKETS {
+        return Some(NO_SOCKETS);
     }
     offered.iter().find(|(offered, _)| *offered == interface).map(|(_, grant)| *grant)
 }

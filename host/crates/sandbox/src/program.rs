@@ -6,26 +6,30 @@
 //! The file: machine code, images from a multiple of [`PAGE`] on, a place for each of them, and the trailer.
 
 use std::fs::File;
+use std::hash::{Hash as _, Hasher};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use sha2::{Digest as _, Sha256};
 use wasmtime::component::Component;
 
+use super::component::PAGE;
+use super::component::adapted::ADAPTER;
+use super::component::borrowed_result::BORROWED_RESULT;
 use super::component::complexity::Complexity;
+use super::component::engine_kind::{COMPARE, EngineKind, MAX_RECYCLED};
 use super::component::initial_image::InitialImage;
-use super::engine::{Clock, Sandbox};
-use super::engine_kind::EngineKind;
-use super::handler::first_line;
-use super::limits::MEMORIES;
-use super::linear_memory::PAGE;
-use super::linear_memory::imaged::Image;
-use super::refusal::Refusal;
-use crate::limits::HandlerLimits;
+use super::component::refusal::Refusal;
+use super::component::rewriting::REWRITING;
+use super::engine::{Clock, Sandbox, engine, recycling};
+use super::limits::{HandlerLimits, MEMORIES};
+use super::linear_memory::imaged::{Image, ImagedMemories};
+use super::shortened::first_line;
 
 /// How what lies behind machine code begins. Another number for another meaning.
-pub(super) const MAGIC: [u8; 8] = *b"swapbox9";
+const MAGIC: [u8; 8] = *b"swapbox9";
 
 /// Bytes at the end: [`MAGIC`] and numbers.
 const TRAILER: usize = MAGIC.len() + 4 * size_of::<u64>();
@@ -134,6 +138,28 @@ impl Program {
 }
 
 impl Sandbox {
+    /// A digest of all that decides which machine code comes of a component: wasmtime's
+    /// version, the processor, the engine's settings, and how components are rewritten.
+    ///
+    /// # Errors
+    /// When wasmtime rejects the configuration.
+    pub fn settings(limits: HandlerLimits) -> anyhow::Result<[u8; 32]> {
+        let mut hasher = Sha256Hasher(Sha256::new());
+        for kind in EngineKind::all() {
+            let recycling = Arc::new(recycling(kind, limits));
+            let imaged = Arc::new(ImagedMemories::new(limits.memory));
+            let engine = engine(kind, recycling, imaged, Arc::default())?;
+            engine.precompile_compatibility_hash().hash(&mut hasher);
+        }
+        MAX_RECYCLED.hash(&mut hasher);
+        COMPARE.hash(&mut hasher);
+        REWRITING.hash(&mut hasher);
+        BORROWED_RESULT.hash(&mut hasher);
+        ADAPTER.hash(&mut hasher);
+        MAGIC.hash(&mut hasher);
+        Ok(hasher.0.finalize().into())
+    }
+
     /// Loads a program with an engine of the configuration it was compiled for.
     ///
     /// # Errors
@@ -174,10 +200,23 @@ fn read_behind(path: &str) -> io::Result<Option<(Needs, Images)>> {
     Ok(Some((needs, Images::Mapped { file: Arc::new(file), places })))
 }
 
+/// A hasher whose result is not the 64 bits of `finish`.
+struct Sha256Hasher(Sha256);
+
+impl Hasher for Sha256Hasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine_kind::Memories;
+    use crate::component::engine_kind::Memories;
 
     #[test]
     fn what_lies_behind_machine_code_is_read_again() {

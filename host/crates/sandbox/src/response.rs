@@ -1,7 +1,6 @@
 //! What a handler returned, where the call left it.
 
 use std::fmt;
-use std::sync::Arc;
 
 use shm::ring::{REGION_BYTES, RegionOffset};
 use wasmtime::Store;
@@ -9,58 +8,13 @@ use wasmtime::component::WasmList;
 
 use super::engine::Sandbox;
 use super::linear_memory::Memory;
-use super::monitor::{OpenFile, State};
+use super::monitor::{FileRange, Message, State};
 
 /// A handler's response, not yet checked. It may keep the instance, and with it that one's place in
 /// the engine, until it is dropped.
 pub struct Response {
     storage: Storage,
     files: Vec<FileRange>,
-}
-
-/// The most parts of files in a response. What would be more is copied.
-pub const MAX_FILE_RANGES: usize = 64;
-/// The most files of which a response has parts.
-pub const MAX_RESPONSE_FILES: usize = 8;
-
-/// A part of a file of the served directory that belongs to a response, which is read when it is sent.
-#[derive(Debug)]
-pub struct FileRange {
-    /// After how many of the response's own bytes it comes.
-    pub at: usize,
-    /// The file, which is a regular one, open for reading.
-    pub file: Arc<OpenFile>,
-    /// Its first byte.
-    pub start: u64,
-    /// How many bytes: so many there were when the handler asked for them.
-    pub length: u64,
-}
-
-impl FileRange {
-    pub(super) fn end(&self) -> u64 {
-        self.start.saturating_add(self.length)
-    }
-}
-
-/// What a handler wrote: bytes, and parts of files between them, in the order of the latter.
-#[derive(Debug, Default)]
-pub(super) struct Message {
-    pub(super) bytes: Vec<u8>,
-    pub(super) files: Vec<FileRange>,
-}
-
-impl Message {
-    /// Bytes in all.
-    pub(super) fn length(&self) -> u64 {
-        let files = self.files.iter().map(|range| range.length);
-        files.fold(self.bytes.len() as u64, u64::saturating_add)
-    }
-}
-
-impl From<Vec<u8>> for Message {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self { bytes, files: Vec::new() }
-    }
 }
 
 enum Storage {

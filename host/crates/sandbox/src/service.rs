@@ -12,8 +12,7 @@ use wasmtime::Store;
 use wasmtime::component::{ComponentExportIndex, Instance, Resource, ResourceTableError};
 
 use super::handler::Handler;
-use super::monitor::{HttpError, MAX_HANDLES, Request, ServiceResponse, State};
-use super::response::Message;
+use super::monitor::{HttpError, MAX_HANDLES, Message, Request, ServiceResponse, State};
 use super::waiting::InVain;
 
 /// Streams, futures, tasks and what else of them an instance may have at a time, each of less than a kilobyte. A stream

@@ -13,8 +13,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 use std::time::Instant;
 
-use super::interruption::Interruption;
-use super::monitor::DeadlinePassed;
+use super::interruption::{DeadlinePassed, Interruption};
 #[cfg(feature = "holes")]
 use crate::holes::Layer;
 

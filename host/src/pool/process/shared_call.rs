@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use shm::ring::Ring;
 
-use sandbox::Supervisor;
+use sandbox::Parent;
 
 /// The parent, for the call that a worker runs.
 pub(super) struct SharedCall {
@@ -27,7 +27,7 @@ impl SharedCall {
     }
 }
 
-impl Supervisor for SharedCall {
+impl Parent for SharedCall {
     fn write(&self, bytes: &[u8]) {
         self.ring.write_output(self.number.load(Ordering::Relaxed), bytes);
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use ablation::Trick;
 use anyhow::{Context as _, ensure};
 use http1::MAX_REQUEST_OVERHEAD;
-use sandbox::{CallContext, Handler, Response, Sandbox, SpooledBody, Supervisor};
+use sandbox::{CallContext, Handler, Parent, Response, Sandbox, SpooledBody};
 use shm::doorbell::Doorbell;
 use shm::ring::{Mail, REGIONS, REGIONS_AT, RegionOffset, Ring, SMALL_ANSWER};
 
@@ -57,7 +57,7 @@ pub(crate) fn run(resources: WorkerResources, prepared: &Prepared) -> anyhow::Re
     let Prepared { init, sandbox, handler, substitute, .. } = prepared;
     let ring = Arc::new(Ring::open(&memory)?);
     let shared_call = SharedCall::new(&ring);
-    let supervisor: Arc<dyn Supervisor> = Arc::clone(&shared_call) as _;
+    let parent: Arc<dyn Parent> = Arc::clone(&shared_call) as _;
     let shared = sandbox.share(memory.as_fd(), REGIONS_AT as u64, REGIONS);
     drop(memory);
     sched::set_batch_policy();
@@ -99,10 +99,9 @@ pub(crate) fn run(resources: WorkerResources, prepared: &Prepared) -> anyhow::Re
         shared_call.begin(number);
         let call = match substitute {
             None => {
-                let supervisor = Some(&supervisor);
+                let parent = Some(&parent);
                 let body = body.as_ref();
-                let context =
-                    CallContext { request: logged, client, slot, supervisor, body, timed };
+                let context = CallContext { request: logged, client, slot, parent, body, timed };
                 sandbox.call(handler, context, request)
             }
             Some(substitute) => {

@@ -14,8 +14,8 @@ use tokio::time::{sleep, timeout};
 
 use super::super::Done;
 use super::super::child::Child;
-use super::super::launch::Worker;
 use super::super::supervisor::{TRY_AGAIN, number};
+use super::launch::Worker;
 use super::outbox::{Death, Outbox};
 use super::receiver::{Source, WorkerReceiver};
 use super::{Link, Shared};

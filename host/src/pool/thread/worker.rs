@@ -96,9 +96,8 @@ fn work(shared: &Shared, worker: &Worker, ledger_slot: &served_dir::Slot) {
         // A panic would be a fault of the host; it costs this request alone.
         let Origin { number: request_number, client, timed } = origin;
         let slot = ledger_slot.number();
-        let (supervisor, body) = (None, body.as_ref());
-        let context =
-            CallContext { request: request_number, client, slot, supervisor, body, timed };
+        let (parent, body) = (None, body.as_ref());
+        let context = CallContext { request: request_number, client, slot, parent, body, timed };
         let call = || {
             let call = match shared.substitute {
                 None => shard.sandbox.call(&shard.handler, context, &request),

@@ -1,7 +1,7 @@
 //! What an attack is: how it is made, and what must come of it.
 
 use super::Bounds;
-use super::verdict::{Verdict, Witness};
+use super::verdict::{Got, Verdict, Witness};
 
 /// The layer that ends what takes too long.
 const DEADLINE_LAYER: &str = "deadline";
@@ -154,25 +154,3 @@ impl Expected {
         }
     }
 }
-
-/// What a client gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Got {
-    /// This status.
-    Status(u16),
-    /// A response that ends before it is whole, with its connection.
-    Cut,
-    /// The attacker's word that it was refused.
-    Blocked,
-    /// The attacker's word that there was nothing to be had.
-    Nothing,
-    /// The attacker's word that it was not refused: what is not promised.
-    Through,
-    /// Nothing any more: the server died, which is not promised either.
-    Gone,
-    /// The attacker's word, or that of the demo, that there is nothing to attack.
-    NotApplicable,
-}
-
-/// Stands for the layer where the attacker was refused nothing, and found nothing.
-pub(crate) const NOTHING_TO_FIND: &str = "nothing to find";

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::Bounds;
-use super::attack::{Attack, Expected, Got, NOTHING_TO_FIND, On, Way};
+use super::attack::{Attack, Expected, On, Way};
 use super::components as make;
 use super::fibers::fibers;
+use super::verdict::{Got, NOTHING_TO_FIND};
 
 mod row;
 

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use sandbox::holes::Layer;
 
-use super::attack::{Attack, Expected, Got, Kind, On, Way};
+use super::attack::{Attack, Expected, Kind, On, Way};
 use super::bodies::{self, MAX_SPOOLED};
 use super::good::{Good, meanwhile};
 use super::server::{Answer, Server, Vitals, get, throw_away};
 use super::surroundings::Surroundings;
-use super::verdict::{Verdict, judge};
+use super::verdict::{Got, Verdict, judge};
 use super::{PATIENCE, REPRIEVE, Row, milliseconds, name_of};
 
 /// The servers' `--timeout`.

@@ -3,12 +3,33 @@
 
 use std::io;
 
-use super::attack::{Got, NOTHING_TO_FIND};
 use super::server::{Answer, Logged, Refused, Server};
 
 /// Lines of a handler's output that one request may bring into the log, with some that are
 /// the server's own.
 const LINES: usize = 256 + 4;
+
+/// What a client gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Got {
+    /// This status.
+    Status(u16),
+    /// A response that ends before it is whole, with its connection.
+    Cut,
+    /// The attacker's word that it was refused.
+    Blocked,
+    /// The attacker's word that there was nothing to be had.
+    Nothing,
+    /// The attacker's word that it was not refused: what is not promised.
+    Through,
+    /// Nothing any more: the server died, which is not promised either.
+    Gone,
+    /// The attacker's word, or that of the demo, that there is nothing to attack.
+    NotApplicable,
+}
+
+/// Stands for the layer where the attacker was refused nothing, and found nothing.
+pub(crate) const NOTHING_TO_FIND: &str = "nothing to find";
 
 /// What a client got, and what stopped it as far as can be told.
 pub(crate) struct Verdict {

@@ -8,10 +8,10 @@ use anyhow::{Context as _, bail};
 use serde::Serialize;
 
 use super::trial::{find, layer};
-use crate::demo::attack::{Attack, Got, Kind, On, Way};
+use crate::demo::attack::{Attack, Kind, On, Way};
 use crate::demo::server::{Server, get, throw_away};
 use crate::demo::surroundings::Surroundings;
-use crate::demo::verdict::judge;
+use crate::demo::verdict::{Got, judge};
 use crate::demo::{PATIENCE, milliseconds};
 
 /// The file of the handler that is written as text, and where the next one is written before it takes its place.

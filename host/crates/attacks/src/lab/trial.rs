@@ -9,12 +9,12 @@ use sandbox::holes::Layer;
 use serde::{Deserialize, Serialize};
 
 use super::is_offered;
-use crate::demo::attack::{Attack, Got, Kind, On, Way};
+use crate::demo::attack::{Attack, Kind, On, Way};
 use crate::demo::catalogue::{ATTACKS, SLEPT};
 use crate::demo::good::{Good, meanwhile};
 use crate::demo::server::{Server, get, throw_away};
 use crate::demo::surroundings::Surroundings;
-use crate::demo::verdict::{Verdict, judge};
+use crate::demo::verdict::{Got, Verdict, judge};
 use crate::demo::{PATIENCE, milliseconds, name_of};
 
 /// The way of a request, and back.

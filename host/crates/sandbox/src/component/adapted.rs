@@ -11,7 +11,7 @@ use wasi_preview1_component_adapter_provider::{
 use wasmparser::{Parser, Payload};
 use wit_component::ComponentEncoder;
 
-use crate::refusal::Refusal;
+use crate::component::refusal::Refusal;
 
 mod own_memory;
 

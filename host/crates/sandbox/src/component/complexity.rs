@@ -21,10 +21,7 @@ use wasmparser::{
 };
 
 use self::definition::{Definition, Module, Section, parse};
-
-/// Modules that one component may instantiate: an adapted Rust handler has four, a Python
-/// interpreter a few dozen.
-pub(crate) const MODULES: usize = 128;
+use crate::limits::MODULES;
 
 /// Records of an instance, each of which takes time and memory before the first
 /// call. A Python interpreter has some ten thousand.

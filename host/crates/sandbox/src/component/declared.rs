@@ -9,14 +9,12 @@ use wasmparser::component_types::{
     ComponentInstanceTypeId, ComponentValType,
 };
 use wasmparser::types::Types;
-use wasmparser::{
-    Encoding, Parser, Payload, PrimitiveValType, ValidPayload, Validator, WasmFeatures,
-};
+use wasmparser::{Parser, Payload, PrimitiveValType, ValidPayload, Validator, WasmFeatures};
 
 use super::kind::Kind;
-use super::sections::outermost;
+use super::kind::exported;
+use crate::component::refusal::{Refusal, looks_like};
 use crate::offered::{HANDLER, V3, granted, split};
-use crate::refusal::{Refusal, looks_like};
 
 /// The proposals that handlers may use: those of WebAssembly 3.0 that the engine has, and
 /// components. A test compares them with the engine.
@@ -67,22 +65,6 @@ const NOT_OFFERED: &[(WasmFeatures, &str)] = &[
 pub fn takes_streams(kinds: Option<&[Kind]>) -> bool {
     // A program of preview 1 exports nothing at the outside of a component.
     kinds.is_none_or(|kinds| kinds.iter().any(|kind| *kind != Kind::Bytes))
-}
-
-/// The names of what a component exports, which need not be valid; `None` of a core module.
-pub(crate) fn exported(wasm: &[u8]) -> Option<Vec<&str>> {
-    let mut exports = Vec::new();
-    for payload in outermost(wasm).map_while(Result::ok) {
-        match payload {
-            Payload::Version { encoding: Encoding::Module, .. } => return None,
-            Payload::ComponentExportSection(section) => {
-                let names = section.into_iter().map_while(Result::ok);
-                exports.extend(names.map(|export| export.name.name));
-            }
-            _ => {}
-        }
-    }
-    Some(exports)
 }
 
 /// Components that are handlers elsewhere, by what they export.
@@ -339,8 +321,8 @@ mod tests {
     use wasmtime::component::Component;
 
     use super::*;
+    use crate::component::engine_kind::EngineKind;
     use crate::engine::{Clock, Sandbox};
-    use crate::engine_kind::EngineKind;
     use crate::limits::HandlerLimits;
 
     /// What is offered must be what the engine takes, whichever version of it there is, but for what touches need.

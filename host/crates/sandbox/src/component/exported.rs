@@ -8,8 +8,8 @@ use anyhow::{Context as _, anyhow};
 use wasm_compose::graph::{Component, CompositionGraph, EncodeOptions};
 use wasmparser::Validator;
 
+use super::kind::EXPORT;
 use super::kind::Kind;
-use crate::handler::EXPORT;
 
 /// What calls the handler, built from `handlers/adapter`.
 const ADAPTER: &[u8] = include_bytes!("../../../../../handlers/adapter.wasm");

@@ -18,9 +18,9 @@ use wasmparser::{
     BinaryReader, Data, DataKind, DataSectionReader, MemorySectionReader, Operator, Parser, Payload,
 };
 
+use super::PAGE;
 use super::sections::{DATA, MEMORY, sections, with_modules};
 use crate::limits::MEMORIES;
-use crate::linear_memory::PAGE;
 
 /// Bytes of all images of a component; what begins with more stays as it is.
 const MAX_BYTES: usize = 64 << 20;

@@ -1,7 +1,8 @@
 //! The kinds of handlers, which are told apart by what they export.
 
-use super::declared::exported;
-use crate::handler::EXPORT;
+use wasmparser::{Encoding, Payload};
+
+use super::sections::outermost;
 use crate::offered::{IsVersion, V2, V3, split};
 
 /// What a handler is, and so how it gets its request.
@@ -16,6 +17,9 @@ pub enum Kind {
     /// A component that exports `wasi:http/handler`, of WASI 0.3, and may have tasks.
     Service,
 }
+
+/// The function that a handler exports.
+pub(crate) const EXPORT: &str = "handle";
 
 /// The interfaces by which other kinds than [`Kind::Bytes`] are known.
 const INTERFACES: [(&str, IsVersion, Kind); 3] = [
@@ -74,6 +78,22 @@ impl Kind {
             }
         }
     }
+}
+
+/// The names of what a component exports, which need not be valid; `None` of a core module.
+pub(crate) fn exported(wasm: &[u8]) -> Option<Vec<&str>> {
+    let mut exports = Vec::new();
+    for payload in outermost(wasm).map_while(Result::ok) {
+        match payload {
+            Payload::Version { encoding: Encoding::Module, .. } => return None,
+            Payload::ComponentExportSection(section) => {
+                let names = section.into_iter().map_while(Result::ok);
+                exports.extend(names.map(|export| export.name.name));
+            }
+            _ => {}
+        }
+    }
+    Some(exports)
 }
 
 #[cfg(test)]

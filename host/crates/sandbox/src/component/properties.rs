@@ -7,9 +7,10 @@ use wasmparser::{
 
 use super::adapted::as_component;
 use super::borrowed_result::{self, BORROWED_RESULT};
-use super::complexity::{Complexity, MODULES, RECORDS, Unknown};
+use super::complexity::{Complexity, RECORDS, Unknown};
 use super::touches::Interrupted;
 use super::{initial_image, shim, touches};
+use crate::limits::MODULES;
 
 /// What a component declares at its outside, and how much lies there.
 #[derive(Debug, Default, PartialEq, Eq)]

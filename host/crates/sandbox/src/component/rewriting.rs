@@ -9,11 +9,11 @@ use std::ops::Range;
 use ablation::Trick;
 use wasmparser::{Encoding, FunctionBody, Parser, Payload};
 
+use super::engine_kind::{EngineKind, MAX_RECYCLED, Memories};
 use super::initial_image::InitialImage;
+use super::kind::EXPORT;
 use super::touches::Interrupted;
 use super::{borrowed_result, initial_image, shim, touches};
-use crate::engine_kind::{EngineKind, MAX_RECYCLED, Memories};
-use crate::handler::EXPORT;
 
 /// The version. Each change of what becomes of any component has another; a test knows what becomes of some.
 pub(crate) const REWRITING: u32 = 2;

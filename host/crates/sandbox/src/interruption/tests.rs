@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use shm::ledger::{Ledger, Usage};
 use wasmtime::Trap;
 
-use crate::call::{Call, CallContext, CallError};
+use crate::call::Call;
+use crate::component::engine_kind::EngineKind;
+use crate::context::CallContext;
 use crate::engine::{Clock, Sandbox};
-use crate::engine_kind::EngineKind;
+use crate::failure::CallError;
 use crate::limits::HandlerLimits;
 use crate::monitor::{DirStreamPool, Grants, OpenFile, Permission, Preopen};
 
@@ -66,7 +68,7 @@ fn called(text: &str, timeout: Duration) -> Call {
         request: 1,
         client: Some(IpAddr::from([127, 0, 0, 1])),
         slot: 0,
-        supervisor: None,
+        parent: None,
         body: None,
         timed: false,
     };

@@ -12,10 +12,11 @@ use rustix::io::Errno;
 
 use super::State;
 use super::bindings::wasi::filesystem::types::DescriptorFlags;
-use super::descriptor::{Descriptor, same_object, size};
+use super::descriptor::{Descriptor, same_object};
 use super::errors::FsError;
 use super::paths::{is_plain, open_beneath};
 use super::quota::OpenFile;
+use super::quota::size;
 use crate::spooled::SpooledBody;
 
 impl State {

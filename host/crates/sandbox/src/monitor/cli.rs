@@ -1,7 +1,6 @@
 //! A handler's surroundings: environment, exit, standard streams.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use shm::ring::MAX_OUTPUT;
 use wasmtime::component::Resource;
@@ -14,6 +13,7 @@ use super::bindings::wasi::cli::{
 };
 use super::streams::{InputStream, OutputStream};
 use super::{Exited, State};
+use crate::context::Parent;
 
 /// What a handler wrote to its standard output and error, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,42 +44,31 @@ impl Captured {
     }
 }
 
-/// The process on whose behalf this one runs a call.
-pub trait Supervisor: Send + Sync {
-    /// Takes what a guest has written, as it writes it, so that it is there also if the call never
-    /// ends; or counts what there is no room for.
-    fn write(&self, bytes: &[u8]);
-
-    /// Waits while a call that computes for long is to let others go first, at most until its
-    /// deadline.
-    fn wait_for_turn(&self, deadline: Instant);
-}
-
 /// The output of a call.
 pub(super) enum Output {
     Captured(Captured),
-    Supervised(Arc<dyn Supervisor>),
+    ToParent(Arc<dyn Parent>),
 }
 
 impl Output {
-    pub(super) fn new(supervisor: Option<&Arc<dyn Supervisor>>) -> Self {
-        supervisor.map_or_else(
+    pub(super) fn new(parent: Option<&Arc<dyn Parent>>) -> Self {
+        parent.map_or_else(
             || Self::Captured(Captured::default()),
-            |supervisor| Self::Supervised(Arc::clone(supervisor)),
+            |parent| Self::ToParent(Arc::clone(parent)),
         )
     }
 
-    pub(super) fn supervisor(&self) -> Option<&Arc<dyn Supervisor>> {
+    pub(super) fn parent(&self) -> Option<&Arc<dyn Parent>> {
         match self {
             Self::Captured(_) => None,
-            Self::Supervised(supervisor) => Some(supervisor),
+            Self::ToParent(parent) => Some(parent),
         }
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) {
         match self {
             Self::Captured(captured) => captured.write(bytes),
-            Self::Supervised(supervisor) => supervisor.write(bytes),
+            Self::ToParent(parent) => parent.write(bytes),
         }
     }
 
@@ -87,7 +76,7 @@ impl Output {
     pub(super) fn take(&mut self) -> Captured {
         match self {
             Self::Captured(captured) => std::mem::take(captured),
-            Self::Supervised(_) => Captured::default(),
+            Self::ToParent(_) => Captured::default(),
         }
     }
 }

@@ -11,6 +11,9 @@ use super::metadata::is_symlink;
 use super::paths::{is_plain, open_beneath};
 use super::quota::{OpenFile, Register};
 
+/// The interface of all that follows.
+pub(super) const TYPES: &str = "wasi:filesystem/types";
+
 /// An open file or directory of a guest.
 pub struct Descriptor {
     pub(super) fd: Arc<OpenFile>,
@@ -171,8 +174,4 @@ impl Descriptor {
 
 pub(super) fn same_object(one: &Stat, other: &Stat) -> bool {
     (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
-}
-
-pub(super) fn size(stat: &Stat) -> u64 {
-    u64::try_from(stat.st_size).unwrap_or_default()
 }

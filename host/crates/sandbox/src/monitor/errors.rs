@@ -13,7 +13,7 @@ use super::bindings::wasi::http::types::ErrorCode as HttpErrorCode;
 use super::bindings::wasi::io::{error, streams};
 use super::{DeadlinePassed, State};
 use crate::denials::DeniedBy;
-use crate::failure::ResponseTooLong;
+use crate::monitor::ResponseTooLong;
 
 /// Why the monitor does not allow what a handler asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -9,7 +9,7 @@ use super::bindings::wasi::filesystem::types::{
     Advice, DescriptorFlags, DescriptorStat, DescriptorType, ErrorCode, HostDescriptor,
     MetadataHashValue, NewTimestamp, OpenFlags, PathFlags,
 };
-use super::descriptor::{Descriptor, Kind, same_object};
+use super::descriptor::{Descriptor, Kind, TYPES, same_object};
 use super::errors::{Denial, FsError, FsResult};
 use super::listing::DirectoryEntryStream;
 use super::metadata::{descriptor_stat, metadata_hash, timestamps};
@@ -17,9 +17,6 @@ use super::paths::{Entry, open_slashed, stays_below};
 use super::replacing::{hold, take_over_permissions};
 use super::streams::{InputStream, OutputStream, read_at, write_all_at};
 use super::{Permission, State};
-
-/// The interface of all that follows.
-pub(super) const TYPES: &str = "wasi:filesystem/types";
 
 impl HostDescriptor for State {
     fn read_via_stream(

@@ -7,9 +7,9 @@ use wasmtime::component::Resource;
 use super::audit::Argument;
 use super::bindings::wasi::filesystem::types::{DirectoryEntry, HostDirectoryEntryStream};
 use super::descriptor::Descriptor;
+use super::descriptor::TYPES;
 use super::entries::{self, Entries};
 use super::errors::FsResult;
-use super::filesystem::TYPES;
 use super::quota::{OpenFile, Register};
 use super::{Grants, State};
 

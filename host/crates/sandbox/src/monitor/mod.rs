@@ -22,8 +22,10 @@ mod filesystem;
 mod http;
 mod listing;
 mod lower;
+mod message;
 mod metadata;
 mod open_files;
+mod outgoing_body;
 mod p3;
 mod paths;
 mod preopens;
@@ -38,22 +40,24 @@ use std::time::{Duration, Instant};
 use shm::ledger::Ledger;
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable, ResourceTableError};
 
-use super::call::CallContext;
+use super::context::{CallContext, Parent};
 use super::denials::{Denials, DeniedBy};
-use super::interruption::Interruption;
+use super::interruption::{DeadlinePassed, Interruption};
 use super::limits::Ceiling;
 #[cfg(feature = "holes")]
 use crate::holes::Layer;
 use ablation::Trick;
 pub use audit::Audit;
 use audit::{Argument, HostCall, Outcome, Trail};
+pub use cli::Captured;
 use cli::Output;
-pub use cli::{Captured, Supervisor};
 pub use dir_streams::DirStreamPool;
 use entries::Entries;
 use errors::{FsError, StreamError};
 use http::Exchange;
 pub(super) use http::{IncomingRequest, ResponseOutparam};
+pub use message::{FileRange, MAX_FILE_RANGES, MAX_RESPONSE_FILES};
+pub(super) use message::{Message, NotAnswered, ResponseTooLong};
 use p3::Tasks;
 pub(super) use p3::{HttpError, Request, ServiceResponse};
 use quota::Account;
@@ -186,11 +190,6 @@ pub(super) struct State {
     pub(super) interruption: Arc<Interruption>,
 }
 
-/// A host call would have slept past the deadline of the handler call.
-#[derive(Debug, thiserror::Error)]
-#[error("the deadline of the handler call passed in a host call")]
-pub(super) struct DeadlinePassed;
-
 /// The guest called `exit`.
 #[derive(Debug, thiserror::Error)]
 #[error("the handler exited with code {0}")]
@@ -218,7 +217,7 @@ impl State {
             table,
             grants: Arc::clone(grants),
             deadline,
-            output: Output::new(context.supervisor),
+            output: Output::new(context.parent),
             exchange: Exchange::new(max_response, context.body.cloned()),
             tasks: Tasks::default(),
             account: Account::new(grants, context.slot, deadline),
@@ -257,13 +256,13 @@ impl State {
         self.account = Account::new(&self.grants, context.slot, deadline);
         let audit = self.grants.audit.clone();
         self.trail = audit.map(|audit| Trail::new(audit, context.request, deadline));
-        self.output = Output::new(context.supervisor);
+        self.output = Output::new(context.parent);
         self.ceiling.refused = None;
     }
 
     /// The process on whose behalf the call runs, if that is another one.
-    pub(super) fn supervisor(&self) -> Option<Arc<dyn Supervisor>> {
-        self.output.supervisor().cloned()
+    pub(super) fn parent(&self) -> Option<Arc<dyn Parent>> {
+        self.output.parent().cloned()
     }
 
     /// A host call begins. Every one says so.

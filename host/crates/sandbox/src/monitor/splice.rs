@@ -9,10 +9,10 @@ use rustix::io::Errno;
 use wasmtime::component::Resource;
 
 use super::State;
-use super::descriptor::size;
 use super::errors::{StreamError, StreamResult};
-use super::http::SharedBody;
+use super::outgoing_body::SharedBody;
 use super::quota::OpenFile;
+use super::quota::size;
 use super::streams::{InputStream, OutputStream, read_at, write_all_at};
 use crate::spooled::SpooledBody;
 

@@ -11,7 +11,7 @@ use super::audit::Argument;
 use super::bindings::wasi::io::streams;
 use super::clocks::Pollable;
 use super::errors::{StreamError, StreamResult};
-use super::http::SharedBody;
+use super::outgoing_body::SharedBody;
 use super::quota::{Account, OpenFile};
 use super::{MAX_TRANSFER, State};
 use crate::spooled::SpooledBody;

@@ -65,7 +65,7 @@ fn call(sandbox: &Sandbox, dir: &Path, calls: &Calls) -> Call {
         request: 1,
         client: Some(IpAddr::from([127, 0, 0, 1])),
         slot: 0,
-        supervisor: None,
+        parent: None,
         body: None,
         timed: false,
     };

@@ -2,7 +2,8 @@
 //! and kind of handler.
 
 use super::LITTLE;
-use crate::demo::attack::{Attack, Expected, Got, Make, NOTHING_TO_FIND, On, Way};
+use crate::demo::attack::{Attack, Expected, Make, On, Way};
+use crate::demo::verdict::{Got, NOTHING_TO_FIND};
 
 pub(super) const fn on(
     on: On,

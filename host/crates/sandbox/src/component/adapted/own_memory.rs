@@ -17,8 +17,8 @@ use wasmparser::{ExternalKind, FuncType, Parser, Payload, TypeRef};
 
 use self::preview1::Parameter;
 use self::shared::{Memories, PAGES, Shared};
+use crate::component::refusal::Refusal;
 use crate::component::sections::keep_custom_section;
-use crate::refusal::Refusal;
 
 mod bounce;
 mod preview1;

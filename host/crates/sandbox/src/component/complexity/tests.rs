@@ -9,8 +9,8 @@ use wasmtime::Store;
 use wasmtime::component::{Component, Linker};
 
 use super::*;
+use crate::component::engine_kind::EngineKind;
 use crate::engine::{Clock, Sandbox};
-use crate::engine_kind::EngineKind;
 use crate::limits::HandlerLimits;
 
 thread_local! {

@@ -18,7 +18,7 @@ use super::super::errors::error_code;
 
 use super::super::{DirStreamPool, Grants, Ledger, OpenFile, Preopen};
 use super::*;
-use crate::call::CallContext;
+use crate::context::CallContext;
 use crate::limits::Ceiling;
 use crate::spooled::SpooledBody;
 
@@ -82,7 +82,7 @@ impl Monitored {
             request: 0,
             client: Some(IpAddr::from([127, 0, 0, 1])),
             slot: 0,
-            supervisor: None,
+            parent: None,
             body,
             timed: false,
         };

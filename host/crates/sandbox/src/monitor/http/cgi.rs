@@ -11,9 +11,9 @@ use ::http::StatusCode;
 
 use super::head::Head;
 use super::incoming::IncomingRequest;
-use crate::failure::NotAnswered;
+use crate::monitor::Message;
+use crate::monitor::NotAnswered;
 use crate::monitor::State;
-use crate::response::Message;
 
 /// Fields of a response; one with more does not pass the server either.
 const MAX_FIELDS: usize = 128;

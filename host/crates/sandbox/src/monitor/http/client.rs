@@ -5,7 +5,6 @@ use std::convert::Infallible;
 use ::http::uri::{Authority, PathAndQuery, Scheme as UriScheme};
 use wasmtime::component::Resource;
 
-use super::outgoing::body::SharedBody;
 use super::{Fields, IncomingBody, OutgoingBody, TYPES};
 use crate::denials::DeniedBy;
 use crate::monitor::State;
@@ -13,6 +12,7 @@ use crate::monitor::audit::{Argument, Outcome};
 use crate::monitor::bindings::wasi::http::outgoing_handler;
 use crate::monitor::bindings::wasi::http::types::{self, ErrorCode, Method, Scheme};
 use crate::monitor::clocks::Pollable;
+use crate::monitor::outgoing_body::SharedBody;
 
 /// The longest method, target, scheme or authority of such a request, in bytes: they are in no ceiling.
 const MAX_WORD: usize = 8 << 10;

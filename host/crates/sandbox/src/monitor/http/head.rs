@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use ::http::StatusCode;
 
-use crate::response::Message;
+use crate::monitor::Message;
 
 /// A head that is being written. It has the one length that HTTP asks for.
 pub(super) struct Head {

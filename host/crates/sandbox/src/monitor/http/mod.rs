@@ -20,16 +20,17 @@ use wasmtime::component::Resource;
 use super::audit::Argument;
 use super::bindings::wasi::http::types::{self, ErrorCode};
 use super::errors::{IoError, StreamError, StreamResult};
+use super::outgoing_body::{SharedBody, lock};
 use super::streams::InputStream;
 use super::{OpenFile, State};
-use crate::failure::ResponseTooLong;
+use crate::monitor::ResponseTooLong;
 use crate::spooled::SpooledBody;
 pub use client::{FutureIncomingResponse, IncomingResponse, OutgoingRequest, RequestOptions};
 pub(super) use client::{NO_NETWORK, RequestHead};
 pub use fields::Fields;
 pub(super) use fields::Wrong;
 pub use incoming::{FutureTrailers, IncomingBody, IncomingRequest};
-pub(super) use outgoing::body::{Body, SharedBody, lock};
+
 pub(super) use outgoing::message;
 pub use outgoing::{OutgoingBody, OutgoingResponse, ResponseOutparam};
 
@@ -94,9 +95,7 @@ impl State {
     /// A guest writes to a body.
     pub(super) fn write_body(&mut self, body: &SharedBody, bytes: &[u8]) -> StreamResult<()> {
         self.exchange.take_room(bytes.len())?;
-        outgoing::body::lock(body)
-            .write(bytes)
-            .map_err(|code| StreamError::Failed(IoError::Http(code)))
+        lock(body).write(bytes).map_err(|code| StreamError::Failed(IoError::Http(code)))
     }
 
     /// A guest has a part of a file follow what it has written to a body; `false` if that cannot be.
@@ -107,7 +106,7 @@ impl State {
         start: u64,
         length: u64,
     ) -> StreamResult<bool> {
-        match outgoing::body::lock(body).write_file(file, start, length) {
+        match lock(body).write_file(file, start, length) {
             Some(Ok(())) => Ok(true),
             Some(Err(code)) => Err(StreamError::Failed(IoError::Http(code))),
             None => Ok(false),

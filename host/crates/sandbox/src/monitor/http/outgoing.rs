@@ -1,19 +1,17 @@
 //! The response.
 
-pub(super) mod body;
-
 use wasmtime::component::Resource;
 
-use self::body::{Body, SharedBody};
 use super::head::Head;
 use super::{Fields, IncomingRequest, TYPES};
-use crate::cause::shortened;
-use crate::failure::NotAnswered;
+use crate::monitor::Message;
+use crate::monitor::NotAnswered;
 use crate::monitor::State;
 use crate::monitor::audit::{Argument, Outcome};
 use crate::monitor::bindings::wasi::http::types::{self, ErrorCode};
+use crate::monitor::outgoing_body::{Body, SharedBody, lock};
 use crate::monitor::streams::OutputStream;
-use crate::response::Message;
+use crate::shortened::shortened;
 
 /// A response that is being made: `wasi:http/types.outgoing-response`.
 pub struct OutgoingResponse {
@@ -48,7 +46,7 @@ pub(in crate::monitor) fn message(
     is_head: bool,
 ) -> Result<Message, NotAnswered> {
     let body = match body {
-        Some(body) => body::lock(body).whole().ok_or(NotAnswered::Unfinished)?,
+        Some(body) => lock(body).whole().ok_or(NotAnswered::Unfinished)?,
         None => Message::default(),
     };
     let mut head = Head::new(status, is_head);
@@ -158,7 +156,7 @@ impl types::HostOutgoingBody for State {
         if let Some(trailers) = trailers {
             self.release(trailers)?;
         }
-        let finished = body::lock(&body.body).finish(self.exchange.is_head);
+        let finished = lock(&body.body).finish(self.exchange.is_head);
         if let Err(code) = &finished {
             self.refused(Outcome::Failed, code);
         }
@@ -167,7 +165,7 @@ impl types::HostOutgoingBody for State {
 
     fn drop(&mut self, body: Resource<OutgoingBody>) -> wasmtime::Result<()> {
         let body = self.table.delete(body)?;
-        body::lock(&body.body).abort();
+        lock(&body.body).abort();
         Ok(())
     }
 }

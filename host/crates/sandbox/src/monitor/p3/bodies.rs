@@ -18,7 +18,8 @@ use super::Monitor;
 use super::bindings::wasi::http::types::ErrorCode;
 use super::streams::{Reading, WRITE};
 use crate::monitor::bindings::wasi::http::types::ErrorCode as OldErrorCode;
-use crate::monitor::http::{Fields, SharedBody, lock};
+use crate::monitor::http::Fields;
+use crate::monitor::outgoing_body::{SharedBody, lock};
 use crate::monitor::streams::InputStream;
 use crate::monitor::{MAX_TRANSFER, State};
 

@@ -10,13 +10,14 @@ use wasmtime::{AsContextMut as _, StoreContextMut};
 
 use super::bindings::wasi::filesystem::types::{DirectoryEntry, ErrorCode, Host as _};
 use super::streams::{EndSender, StreamPermit};
+use crate::monitor::descriptor::TYPES;
 use crate::monitor::listing::DirectoryEntryStream;
-use crate::monitor::{Grants, State, filesystem};
+use crate::monitor::{Grants, State};
 
 /// Entries that one read returns.
 const MAX_ENTRIES: usize = 64;
 
-const READ: (&str, &str) = (filesystem::TYPES, "descriptor.read-directory");
+const READ: (&str, &str) = (TYPES, "descriptor.read-directory");
 
 /// A directory that a guest lists.
 pub(super) struct Listing {

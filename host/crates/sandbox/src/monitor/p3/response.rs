@@ -10,14 +10,15 @@ use super::Monitor;
 use super::bindings::wasi::http::types::{ErrorCode, HostResponse, HostResponseWithStore};
 use super::bodies::{Body, DroppedTrailers, Filling, Handled, Open, Trailers, say_sent};
 use super::streams::{READ, Reading};
-use crate::cause::shortened;
-use crate::failure::NotAnswered;
+use crate::monitor::Message;
+use crate::monitor::NotAnswered;
 use crate::monitor::State;
 use crate::monitor::audit::Argument;
 use crate::monitor::errors::StreamError;
-use crate::monitor::http::{self as messages, Fields, SharedBody, TYPES, lock};
+use crate::monitor::http::{self as messages, Fields, TYPES};
+use crate::monitor::outgoing_body::{self, SharedBody, lock};
 use crate::monitor::streams::InputStream;
-use crate::response::Message;
+use crate::shortened::shortened;
 
 /// A response: `wasi:http/types.response`.
 pub struct Response {
@@ -55,7 +56,7 @@ impl State {
             Err(code) => return Err(NotAnswered::Error(shortened(&code)).into()),
         };
         let Response { status, fields, body: Body { contents, trailers, sent } } = response;
-        let shared = messages::Body::shared(fields.content_length());
+        let shared = outgoing_body::Body::shared(fields.content_length());
         let open = Arc::new(());
         access.get().tasks.answer = Some(Answer {
             status,

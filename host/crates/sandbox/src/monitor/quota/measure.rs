@@ -13,8 +13,6 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, openat, stat
 use rustix::io::Errno;
 use shm::ledger::{FileId, Usage};
 
-use super::super::descriptor::size;
-
 /// A directory whose subdirectories are not all counted yet.
 struct Level {
     todo: Vec<CString>,
@@ -173,6 +171,11 @@ pub(super) fn block_size(stat: &Stat) -> u64 {
 /// A number for each file of a file system; those of several are unlikely to meet.
 pub(super) fn identity(stat: &Stat) -> FileId {
     stat.st_ino ^ stat.st_dev.rotate_left(40)
+}
+
+/// Bytes of a file, without those that its file system takes besides.
+pub(in crate::monitor) fn size(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_size).unwrap_or_default()
 }
 
 #[cfg(test)]

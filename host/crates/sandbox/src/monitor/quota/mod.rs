@@ -56,9 +56,9 @@ pub use self::file::OpenFile;
 pub(super) use self::file::Register;
 pub use self::measure::measure;
 use self::measure::occupied;
+pub(super) use self::measure::size;
 use self::reserve::Needs;
 use super::Grants;
-use super::descriptor::size;
 
 /// A count is repeated after this long even while all fits: the operator, too, adds files.
 const RECOUNT_EVERY: Duration = Duration::from_secs(10);

@@ -7,7 +7,7 @@ use wasmparser::{ExternalKind, Parser, Payload, Validator};
 use super::given;
 use crate::component::adapted::own_memory::give;
 use crate::component::adapted::own_memory::shared::Shared;
-use crate::refusal::Refusal;
+use crate::component::refusal::Refusal;
 
 #[test]
 fn what_preview_1_has_not_is_refused() {

@@ -1,6 +1,6 @@
 //! Why a file is not taken as a handler, in one line that says what to do instead.
 
-use super::component::borrowed_result::BORROWED_RESULT;
+use super::borrowed_result::BORROWED_RESULT;
 
 /// The function that a handler exports, with its type.
 const HANDLE: &str = "`handle: func(request: list<u8>) -> list<u8>`";
@@ -77,7 +77,7 @@ pub enum Refusal {
 }
 
 /// What a file that is not WebAssembly looks like.
-pub(super) fn looks_like(bytes: &[u8]) -> &'static str {
+pub(crate) fn looks_like(bytes: &[u8]) -> &'static str {
     let begins_with = |magic: &[u8]| bytes.starts_with(magic);
     let text = std::str::from_utf8(bytes).ok();
     let first_word = text.map(str::trim_start).unwrap_or_default();

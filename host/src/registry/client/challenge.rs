@@ -12,9 +12,9 @@ use serde::Deserialize;
 use ureq::http::header::WWW_AUTHENTICATE;
 use ureq::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
-use super::Failure;
-use super::client::{Access, Client, Message, failed, origin};
-use super::credentials::{self, Found};
+use super::{Access, Client, Message, failed, origin};
+use crate::registry::Failure;
+use crate::registry::credentials::{self, Found};
 
 /// Registries whose tokens come from another host, which may have their credentials.
 const TOKEN_SERVICES: [(&str, &str); 2] =

@@ -6,10 +6,10 @@ use std::time::Instant;
 use wasmtime::Store;
 use wasmtime::component::Instance;
 
-use super::call::{Answer, Call, CallContext, instantiate, invoke};
-use super::engine::Sandbox;
-use super::handler::Handler;
-use super::monitor::State;
+use super::{Answer, Call, CallContext, instantiate, invoke};
+use crate::engine::Sandbox;
+use crate::handler::Handler;
+use crate::monitor::State;
 
 thread_local! {
     /// The instance of this worker's last call, unless that failed.

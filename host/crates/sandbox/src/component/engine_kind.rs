@@ -2,14 +2,13 @@
 
 use wasmparser::{Parser, Payload};
 
-use super::component::complexity::Complexity;
-use super::component::declared::exported;
-use super::component::kind::Kind;
+use super::complexity::Complexity;
+use super::kind::{Kind, exported};
 use ablation::Trick;
 
 /// The largest memory from the start, in bytes, that is cleared as a whole and used again. Of a larger one, the
 /// pages are looked for that were written to: to clear the 1 MiB that a program in Rust starts with takes longer.
-pub(super) const MAX_RECYCLED: u64 = 1 << 18;
+pub(crate) const MAX_RECYCLED: u64 = 1 << 18;
 
 /// What an engine is set up for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +25,7 @@ impl EngineKind {
     pub const PLAIN: Self = Self { memories: Memories::Recycling, concurrent: false };
 
     /// Each kind, in an order that stays.
-    pub(super) fn all() -> impl Iterator<Item = Self> {
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
         let memories = |concurrent| Memories::ALL.map(|memories| Self { memories, concurrent });
         [false, true].into_iter().flat_map(memories)
     }
@@ -57,7 +56,7 @@ pub enum Memories {
 }
 
 impl Memories {
-    pub(super) const ALL: [Self; 3] = [Self::Recycling, Self::Compared, Self::CopyOnWrite];
+    pub(crate) const ALL: [Self; 3] = [Self::Recycling, Self::Compared, Self::CopyOnWrite];
 
     /// What costs less for a component: to clear what its instances have from the start, or to
     /// map it.
@@ -75,7 +74,7 @@ impl Memories {
 }
 
 /// The custom section by which a module asks for [`Memories::Compared`], whatever it holds.
-pub(super) const COMPARE: &str = "swapbox:compare-addresses";
+pub(crate) const COMPARE: &str = "swapbox:compare-addresses";
 
 fn asks_for_comparisons(wasm: &[u8]) -> bool {
     let mut payloads = Parser::new(0).parse_all(wasm).map_while(Result::ok);

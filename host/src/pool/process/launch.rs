@@ -21,12 +21,12 @@ use tokio::process::{Child as Process, Command};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::Common;
-use super::child::{Child, watch};
-use super::ipc::{self, Assembler, Init};
-use super::process::zygote;
+use super::zygote;
 use crate::config::Route;
 use crate::isolation::lockdown::Level;
+use crate::pool::Common;
+use crate::pool::child::{Child, watch};
+use crate::pool::ipc::{self, Assembler, Init};
 use crate::pool::sent_files::SentFiles;
 use crate::pool::served_dir::{ServedDir, Slot};
 

@@ -4,13 +4,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::monitor::OpenFile;
 use crate::monitor::bindings::wasi::http::types::ErrorCode;
-use crate::response::{FileRange, MAX_FILE_RANGES, MAX_RESPONSE_FILES, Message};
+use crate::monitor::{FileRange, MAX_FILE_RANGES, MAX_RESPONSE_FILES, Message};
 
 /// A body, which its resource and its stream share. Nobody else waits for it.
-pub(in crate::monitor) type SharedBody = Arc<Mutex<Body>>;
+pub(super) type SharedBody = Arc<Mutex<Body>>;
 
 /// Bytes that were written, and what was said of them.
-pub(in crate::monitor) struct Body {
+pub(super) struct Body {
     bytes: Vec<u8>,
     /// Parts of files between them, in their order.
     files: Vec<FileRange>,
@@ -21,12 +21,12 @@ pub(in crate::monitor) struct Body {
 }
 
 /// The body, which no thread but the caller's uses.
-pub(in crate::monitor) fn lock(body: &SharedBody) -> MutexGuard<'_, Body> {
+pub(super) fn lock(body: &SharedBody) -> MutexGuard<'_, Body> {
     body.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Body {
-    pub(in crate::monitor) fn shared(length: Option<u64>) -> SharedBody {
+    pub(super) fn shared(length: Option<u64>) -> SharedBody {
         Arc::new(Mutex::new(Self {
             bytes: Vec::new(),
             files: Vec::new(),
@@ -36,13 +36,13 @@ impl Body {
     }
 
     /// Adds bytes, which may be more than were announced.
-    pub(in crate::monitor) fn write(&mut self, bytes: &[u8]) -> Result<(), ErrorCode> {
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), ErrorCode> {
         self.bytes.extend_from_slice(bytes);
         self.check_excess()
     }
 
     /// Adds a part of a file, which is read when it is sent; `None` if there are too many already.
-    pub(in crate::monitor) fn write_file(
+    pub(super) fn write_file(
         &mut self,
         file: &Arc<OpenFile>,
         start: u64,
@@ -85,7 +85,7 @@ impl Body {
     }
 
     /// All of it is written. To a HEAD, it may be left out.
-    pub(in crate::monitor) fn finish(&mut self, is_head: bool) -> Result<(), ErrorCode> {
+    pub(super) fn finish(&mut self, is_head: bool) -> Result<(), ErrorCode> {
         let written = self.written();
         match self.length {
             Some(length) if length != written && !(is_head && written == 0) => {
@@ -96,7 +96,7 @@ impl Body {
         }
     }
 
-    pub(in crate::monitor) fn abort(&mut self) {
+    pub(super) fn abort(&mut self) {
         self.is_broken = true;
     }
 
