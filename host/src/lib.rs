@@ -41,6 +41,7 @@ pub mod new;
 pub mod observe;
 pub mod operator;
 mod orphans;
+mod outbound;
 pub mod pool;
 pub mod program;
 pub mod push;

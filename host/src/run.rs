@@ -23,7 +23,7 @@ use crate::front::tls::Tls;
 use crate::handlers::code_cache::Cache;
 use crate::handlers::file_watcher::Watch;
 use crate::handlers::loading::Loading;
-use crate::handlers::reload::{Outcome, Swapper};
+use crate::handlers::reload::{Outcome, Swapper, Trial};
 use crate::handlers::tag_watcher::TagWatch;
 use crate::housekeeping;
 use crate::isolation::lockdown;
@@ -144,8 +144,15 @@ async fn serve_until_stopped(
     let directories = Arc::<Directories>::default();
     let (metrics, events) = (Arc::<Metrics>::default(), Arc::<Events>::default());
     let tracer = config.traces.as_ref().map(|to| Tracer::start(to, &metrics)).transpose()?;
-    let loading = loading(config, Arc::clone(&metrics), Arc::clone(&events));
-    let mut swapper = swapper(config, loading, Arc::clone(&directories), files, audit);
+    let common = common(config, Arc::clone(&directories), files, audit);
+    let loading = loading(config, Arc::clone(&metrics));
+    let trial = Trial {
+        probe: config.probe.clone(),
+        watched: config.watch,
+        metrics: Arc::clone(&metrics),
+        events: Arc::clone(&events),
+    };
+    let mut swapper = Swapper::new(common, loading, trial, config.routes.clone());
     let routes = swapper.routes();
     let (reload, reloads) = mpsc::channel(WAITING_RELOADS);
     let state = Arc::new(admin::State {
@@ -231,30 +238,26 @@ async fn serve_until_stopped(
     Ok(drained)
 }
 
-fn loading(config: &Config, metrics: Arc<Metrics>, events: Arc<Events>) -> Loading {
+fn loading(config: &Config, metrics: Arc<Metrics>) -> Loading {
     let cache = Cache::open(&config.cache_dir).unwrap_or_else(|error| {
         tracing::warn!("compiled handlers are not kept: {error:#}");
         None
     });
     Loading {
         cache: cache.map(Arc::new),
-        probe: config.probe.clone(),
         takes_wasi_03: config.wasi_03.is_taken(config.pool),
         compile_timeout: config.compile_timeout,
-        watched: config.watch,
         metrics,
-        events,
     }
 }
 
-fn swapper(
+fn common(
     config: &Config,
-    loading: Loading,
     directories: Arc<Directories>,
     files: Arc<Semaphore>,
     audit: Option<Arc<Audit>>,
-) -> Swapper {
-    let common = Common {
+) -> Common {
+    Common {
         kind: config.pool,
         queue: config.queue,
         share: config.client.share.of(config.queue),
@@ -264,8 +267,7 @@ fn swapper(
         encrypted: config.tls.is_some(),
         audit,
         substitute: SUBSTITUTE.filter(|_| config.compromised),
-    };
-    Swapper::new(common, loading, config.routes.clone())
+    }
 }
 
 /// Takes up what has changed: on SIGHUP or as the operator asks all of the configuration's handlers, and by

@@ -238,7 +238,7 @@ pub fn run(limits: &str, memory: u64, cpu_seconds: u64, low_priority: bool) -> a
     };
     findings.refusal = refusal.as_deref().map(shortened);
     findings.milliseconds = u64::try_from(begun.elapsed().as_millis())?;
-    serde_json::to_writer(std::io::stderr(), &findings)?;
+    std::io::stderr().write_all(&serde_json::to_vec(&findings)?)?;
     Ok(())
 }
 

@@ -9,30 +9,22 @@ use bytes::Bytes;
 use sandbox::{HandlerLimits, Kind, Sandbox, takes_streams};
 use tokio::task::spawn_blocking;
 
-use crate::config::Probe;
 use crate::handlers::code_cache::{Cache, Key};
 use crate::handlers::compiler::{self, Bounds, Compiled, Priority};
 use crate::handlers::routing::Digest;
-use crate::observe::events::Events;
 use crate::observe::metrics::Metrics;
 use crate::observe::symbolize::Symbols;
 
-/// How candidates are loaded and tried.
+/// How candidates are loaded.
 pub struct Loading {
     /// Where machine code is kept.
     pub cache: Option<Arc<Cache>>,
-    /// What a new handler must answer.
-    pub probe: Option<Probe>,
     /// Processor time for compiling one.
     pub compile_timeout: Duration,
     /// Whether handlers of WASI 0.3 are taken.
     pub takes_wasi_03: bool,
-    /// Whether files are watched, so that they are tried again without being told.
-    pub watched: bool,
-    /// What counts handlers that are taken up.
+    /// What counts how often machine code was kept.
     pub metrics: Arc<Metrics>,
-    /// Who is told of them.
-    pub(crate) events: Arc<Events>,
 }
 
 /// A component that was loaded.
@@ -185,12 +177,9 @@ mod tests {
             let other = spawn_blocking(move || finished.recv());
             let loading = Loading {
                 cache: None,
-                probe: None,
                 compile_timeout: Duration::from_secs(1),
                 takes_wasi_03: false,
-                watched: false,
                 metrics: Arc::default(),
-                events: Arc::default(),
             };
             let candidate = component(SERVICE);
             let load = loading.load(candidate, Digest([0; 32]), LIMITS, Priority::Usual);

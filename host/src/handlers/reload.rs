@@ -7,14 +7,14 @@
 //! tried again, what is no handler is not, until its file changes.
 
 mod outcome;
+mod trial;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use bytes::Bytes;
-use http1::{Persistence, Reply, prepare};
 use rustix::io::Errno;
 use sandbox::CallError;
 use serde_json::json;
@@ -23,21 +23,19 @@ use tokio::time::{Instant, sleep};
 
 use self::outcome::Change;
 pub use self::outcome::{Outcome, Refused};
-use crate::config::{ContentDigest, Probe, Reference, Route};
+pub use self::trial::Trial;
+use crate::config::{ContentDigest, Reference, Route};
 use crate::handlers::code_cache::Cache;
 use crate::handlers::compiler::{self, Priority};
 use crate::handlers::component_file::{Identity, StillWritten};
 use crate::handlers::component_source::{self, Content, Offline, Seen};
 use crate::handlers::loading::{Known, Loaded, Loading};
-use crate::handlers::routing::{Digest, Generation, Routes, hand_on};
+use crate::handlers::routing::{Digest, Generation, Routes};
 use crate::isolation::lockdown::Level;
 use crate::observe::events::Event;
 use crate::observe::log::Budget;
 use crate::pool::{Common, Pool, StartupMode};
 use crate::registry;
-
-/// Statuses from here on are failures of the server, and so of the handler.
-const SERVER_ERROR: u16 = 500;
 
 /// How long a file that failed for a passing reason rests at first. Each time it fails again it
 /// rests for twice as long, up to [`LONGEST_REST`].
@@ -52,6 +50,7 @@ const START_PAUSE: Duration = Duration::from_millis(100);
 pub struct Swapper {
     common: Common,
     loading: Loading,
+    trial: Trial,
     routes: Arc<Routes>,
     wanted: Vec<Wanted>,
 }
@@ -89,9 +88,9 @@ impl Wanted {
 impl Swapper {
     /// For these routes, none of which has a handler yet.
     #[must_use]
-    pub fn new(common: Common, loading: Loading, wanted: Vec<Route>) -> Self {
+    pub fn new(common: Common, loading: Loading, trial: Trial, wanted: Vec<Route>) -> Self {
         let wanted = wanted.into_iter().map(Wanted::new).collect();
-        Self { common, loading, routes: Arc::default(), wanted }
+        Self { common, loading, trial, routes: Arc::default(), wanted }
     }
 
     /// The current generations.
@@ -248,16 +247,16 @@ impl Swapper {
             Ok(change) => return change,
             Err(error) => error,
         };
-        self.loading.metrics.swapped(false);
+        self.trial.metrics.swapped(false);
         let (prefix, reason) = (route.prefix.to_string(), format!("{error:#}"));
         let refusal = json!({ "prefix": prefix, "outcome": "refused", "reason": reason });
-        self.loading.events.publish(Event::new("swap", refusal));
+        self.trial.events.publish(Event::new("swap", refusal));
         let prefix = &route.prefix;
         let goes_on = match self.routes.current(prefix) {
             Some(current) => format!("{} goes on", current.digest),
             None => "there is none".into(),
         };
-        let next = match (may_pass(&error), self.loading.watched) {
+        let next = match (may_pass(&error), self.trial.watched) {
             (false, _) => {
                 wanted.verdict = digest;
                 String::new()
@@ -299,12 +298,12 @@ impl Swapper {
         let reference = route.handler.reference().map(ToString::to_string);
         let manifest = manifest.map(tracing::field::display);
         let milliseconds = u64::try_from(began.elapsed().as_millis())?;
-        self.loading.metrics.swapped(true);
+        self.trial.metrics.swapped(true);
         let taken = json!({
             "prefix": prefix.to_string(), "outcome": "taken", "old": old, "new": digest.to_string(),
             "milliseconds": milliseconds,
         });
-        self.loading.events.publish(Event::new("swap", taken));
+        self.trial.events.publish(Event::new("swap", taken));
         tracing::info!(%prefix, %old, new = %digest, reference, manifest, milliseconds, "handler swapped");
         Ok(change)
     }
@@ -349,12 +348,7 @@ impl Swapper {
         let loaded = self.loading.load(component, digest, route.limits, Priority::Low).await?;
         let Loaded { code, known } = loaded;
         let (pool, level) = Pool::start(&self.common, route, code, StartupMode::OneByOne).await?;
-        pool.try_out().await.context("it cannot be instantiated")?;
-        if let Some(probe) = &self.loading.probe
-            && route.prefix.matches(probe.target().as_bytes())
-        {
-            probed(&pool, route, probe).await.with_context(|| format!("--probe {probe}"))?;
-        }
+        self.trial.take(&pool, route).await?;
         Ok((pool, level, known))
     }
 }
@@ -419,21 +413,4 @@ fn may_pass(error: &anyhow::Error) -> bool {
         );
         scarce || cause.is::<StillWritten>()
     })
-}
-
-/// Has a pool answer the probe, as a client would.
-async fn probed(pool: &Pool, route: &Route, probe: &Probe) -> anyhow::Result<()> {
-    let Ok(message) = hand_on(route, probe.message().into()) else {
-        bail!("the prefix is stripped, and nothing of the path is left: it wants a slash");
-    };
-    let response = pool.answer(message).await?;
-    let reply = Reply {
-        is_head: probe.is_head(),
-        persistence: Persistence::KeepAlive,
-        now: SystemTime::now(),
-    };
-    match prepare(&response, &reply)?.status {
-        status if status < SERVER_ERROR => Ok(()),
-        status => bail!("it answers {status}"),
-    }
 }

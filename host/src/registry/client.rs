@@ -3,17 +3,16 @@
 mod challenge;
 
 use std::io::Read as _;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION};
 use ureq::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
-use ureq::{Agent, AsSendBody, Body, Proxy};
+use ureq::{Agent, AsSendBody, Body};
 
 use super::manifest::{Descriptor, MANIFEST};
 use super::{Failure, MAX_MANIFEST, digest_of};
 use crate::config::{ContentDigest, Reference, Version};
+use crate::outbound;
 
 /// How often a redirection is followed for one request.
 const MAX_REDIRECTIONS: usize = 3;
@@ -61,16 +60,7 @@ impl<'a> Client<'a> {
     /// A client whose requests have no time yet.
     pub(super) fn new(reference: &'a Reference, access: Access) -> Self {
         let is_secure = reference.registry().scheme() == "https";
-        let (tls, without_roots) = tls(is_secure);
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .tls_config(tls)
-            // A proxy sees nothing of what is encrypted, and a registry of this machine needs none.
-            .proxy(Proxy::try_from_env().filter(|_| is_secure))
-            .user_agent(concat!("swapbox/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .into();
+        let (agent, without_roots) = outbound::agent(is_secure);
         let (bound, deadline) = (Duration::ZERO, Instant::now());
         Self { reference, access, agent, bound, deadline, without_roots, authorization: None }
     }
@@ -279,23 +269,6 @@ impl Message<'_> {
     pub(super) fn new(method: Method, uri: Uri) -> Self {
         Self { method, uri, body: None }
     }
-}
-
-/// How a client encrypts, and whether it can trust nobody for want of root certificates, which are read only if it `is_secure`.
-pub(crate) fn tls(is_secure: bool) -> (TlsConfig, bool) {
-    let roots = if is_secure { roots() } else { Vec::new() };
-    let tls = TlsConfig::builder()
-        .provider(TlsProvider::Rustls)
-        .root_certs(RootCerts::new_with_certs(&roots))
-        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .build();
-    (tls, is_secure && roots.is_empty())
-}
-
-/// The roots of certificates that the system has, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
-fn roots() -> Vec<Certificate<'static>> {
-    let found = rustls_native_certs::load_native_certs().certs;
-    found.iter().map(|root| Certificate::from_der(root).to_owned()).collect()
 }
 
 /// What a status means that is not the one to be expected.

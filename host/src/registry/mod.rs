@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-pub(crate) use self::client::tls;
 use self::client::{Access, Client};
 pub use self::failure::Failure;
 pub use self::manifest::{Descriptor, component_of};

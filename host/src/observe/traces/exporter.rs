@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, select};
 use ureq::Agent;
+use ureq::Body;
 use ureq::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use ureq::http::{Response, StatusCode};
-use ureq::{Body, Proxy};
 
 use super::LAST;
 use super::encoding::{self, Resource};
 use super::span::Record;
 use crate::config::TraceSettings;
 use crate::observe::metrics::{Metrics, SpanFate};
-use crate::registry;
+use crate::outbound;
 
 /// Requests whose spans are one message, mostly of a few hundred KiB.
 const BATCH: usize = 256;
@@ -72,15 +72,7 @@ impl Exporter {
         metrics: Arc<Metrics>,
     ) -> Self {
         let is_secure = settings.endpoint.scheme_str() == Some("https");
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .tls_config(registry::tls(is_secure).0)
-            // As for registries: a proxy sees nothing of what is encrypted.
-            .proxy(Proxy::try_from_env().filter(|_| is_secure))
-            .user_agent(concat!("swapbox/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .into();
+        let (agent, _) = outbound::agent(is_secure);
         let resource = Resource::new(&settings.resource);
         let (last, reported, settings) = (None, None, settings.clone());
         Self { settings, agent, resource, records, end, last, metrics, reported }
