@@ -27,7 +27,7 @@ pub(super) const TICK: Duration = Duration::from_millis(10);
 
 /// The ticker stops after this many ticks without a call, so that an idle
 /// server uses no CPU.
-const IDLE_TICKS: u32 = 100;
+const IDLE_TICKS: u32 = 10;
 
 /// Who ends a call that computes past its deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
