@@ -253,7 +253,11 @@ pub fn reread() -> anyhow::Result<Vec<Route>> {
 
 /// The command line, with the default and the range of each option.
 pub(crate) fn command() -> clap::Command {
-    describe(Cli::command())
+    // What is below zero is out of a range, and no option that nobody knows.
+    describe(Cli::command().mut_args(|arg| match arg.get_action().takes_values() {
+        true => arg.allow_negative_numbers(true),
+        false => arg,
+    }))
 }
 
 fn configure(cli: Cli, environment: Environment) -> anyhow::Result<Task> {

@@ -32,6 +32,9 @@ fn errors_name_the_option_and_the_reason_on_one_line() {
     check(&["--memory", "big"], "--memory");
     check(&["--workers", "0"], "--workers <N>': a whole number from 1 to 1024 is needed");
     check(&["--workers", "1025"], "--workers <N>': a whole number from 1 to 1024 is needed");
+    check(&["--workers", "-5"], "--workers <N>': a whole number from 1 to 1024 is needed");
+    check(&["--port", "-1"], "'--port <PORT>': -1 is not in 0..=65535");
+    check(&["--quota", "-0.5"], "--quota <");
     check(&["--max-workers", "0"], "a whole number from 1 to 1024 is needed");
     check(&["--client-share", "50%"], "a whole number from 1 to 100 is needed");
     check(&["--client-share", "0"], "a whole number from 1 to 100 is needed");
