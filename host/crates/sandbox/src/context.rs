@@ -20,7 +20,7 @@ pub struct CallContext<'a> {
     pub parent: Option<&'a Arc<dyn Parent>>,
     /// The request's body, where it is no part of the message: of a handler that reads it as a stream.
     pub body: Option<&'a Arc<SpooledBody>>,
-    /// Whether the parts of the call are timed ([`Timing`]).
+    /// Whether the parts of the call are timed ([`Timing`](crate::Timing)).
     pub timed: bool,
 }
 
