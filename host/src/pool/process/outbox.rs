@@ -69,18 +69,18 @@ impl<S: Slots> Outbox<S> {
 
     /// A worker is to end with its call. Takes back what waits behind, and condemns the worker,
     /// unless that has answered meanwhile; whether it did condemn it. Nothing is in its hands then
-    /// but that call.
+    /// but that call, or it has begun others without an answer to that.
     pub(super) fn condemn<T: Task>(
         &mut self,
         schedule: &mut Schedule<T>,
         slot: usize,
         now: Instant,
     ) -> (bool, Assignments) {
-        let behind = schedule.behind(slot);
-        let count = self.take_back(behind);
+        let first = self.first(schedule.owed(slot));
+        let count = self.take_back(schedule.behind(slot));
         let assignments = schedule.taken_back(slot, count, now);
-        // Whoever has begun another has answered the first.
-        let has_gone_on = count < behind || self.has_answer(schedule.owed(slot));
+        // Whoever has begun another has answered the first. One that has taken its answer away is not waited for.
+        let has_gone_on = self.slots.handover(first).has_answer();
         if !has_gone_on {
             schedule.condemn(slot);
         }

@@ -141,21 +141,22 @@ fn work(
     }
 }
 
-/// One worker, which may be killed at any time, for its first call's deadline or for nothing.
-fn scenario() {
+/// A parent that has one worker, which is ready, and the words that they share.
+fn parent() -> (Arc<Words>, Parent) {
     let words = Arc::new(Words((0..=PIPELINE_DEPTH).map(|_| Default::default()).collect()));
-    let sent = Arc::new(Mutex::new(Vec::new()));
     let start = Instant::now();
     let mut schedule =
         Schedule::new(Shape { slots: 1, max_hot: 1, shards: 1, ahead: PIPELINE_DEPTH });
     assert!(schedule.ready(0, start).is_empty());
-    let parent = Arc::new(Mutex::new(Parent {
-        schedule,
-        outbox: Outbox::new(Arc::clone(&words)),
-        sent: Arc::clone(&sent),
-        answered: Vec::new(),
-        start,
-    }));
+    let outbox = Outbox::new(Arc::clone(&words));
+    (words, Parent { schedule, outbox, sent: Arc::default(), answered: Vec::new(), start })
+}
+
+/// One worker, which may be killed at any time, for its first call's deadline or for nothing.
+fn scenario() {
+    let (words, parent) = parent();
+    let sent = Arc::clone(&parent.sent);
+    let parent = Arc::new(Mutex::new(parent));
     let (killed, begun) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
     let worker = thread::spawn({
         let (words, killed, begun) = (Arc::clone(&words), Arc::clone(&killed), Arc::clone(&begun));
@@ -245,4 +246,25 @@ fn scenario() {
 fn who_never_ran_is_charged_with_nothing_and_nobody_is_lost() {
     shuttle::check_random(scenario, 3000);
     shuttle::check_pct(scenario, 3000, 4);
+}
+
+#[test]
+fn a_worker_that_takes_its_answer_away_is_not_waited_for() {
+    let scenario = || {
+        let (words, mut parent) = parent();
+        for request in 0..2 {
+            let assignment = parent.schedule.submit(Request(request), parent.start);
+            parent.send(assignment);
+        }
+        assert_eq!(parent.schedule.owed(0), 2, "the second is sent ahead");
+        let [first, second] = [0, 1].map(|number| words.handover(number));
+        assert!(first.take());
+        first.reply();
+        assert!(second.take());
+        let Parent { schedule, outbox, start, .. } = &mut parent;
+        assert!(!outbox.condemn(schedule, 0, *start).0, "its answer is there, and not heard yet");
+        first.answered.store(0);
+        assert!(outbox.condemn(schedule, 0, *start).0);
+    };
+    shuttle::check_random(scenario, 1);
 }
