@@ -1,4 +1,4 @@
-//! Whose call it is: what the sandbox is told with each request.
+//! The context of a call: what the sandbox is told with each request.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::spooled::SpooledBody;
 
-/// Whose request is run, and by whom.
+/// The client and the worker of a call, and what else the sandbox is told with a request.
 #[derive(Clone, Copy)]
 pub struct CallContext<'a> {
     /// The request's number, as in the log.

@@ -12,13 +12,13 @@ pub const MAX_RESPONSE_FILES: usize = 8;
 /// A part of a file of the served directory that belongs to a response, which is read when it is sent.
 #[derive(Debug)]
 pub struct FileRange {
-    /// After how many of the response's own bytes it comes.
+    /// Bytes of the response's own before the part.
     pub at: usize,
     /// The file, which is a regular one, open for reading.
     pub file: Arc<OpenFile>,
-    /// Its first byte.
+    /// The part's first byte, in the file.
     pub start: u64,
-    /// How many bytes: so many there were when the handler asked for them.
+    /// Bytes of the part: so many there were when the handler asked for them.
     pub length: u64,
 }
 
