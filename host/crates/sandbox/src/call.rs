@@ -4,6 +4,7 @@
 mod reused;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -97,8 +98,8 @@ impl Sandbox {
         let started = Instant::now();
         let began = context.timed.then(monotonic);
         let deadline = started + self.limits.timeout;
-        let mut store = self.store(handler, context, deadline);
-        let running = self.running(&store.data().interruption);
+        let running = self.running();
+        let mut store = self.store(handler, context, &running, deadline);
         self.arm(&mut store, &running, deadline);
         begin(&mut store, handler, request, context.client);
         let instance = instantiate(&mut store, handler, deadline);
@@ -107,6 +108,8 @@ impl Sandbox {
             instance.and_then(|instance| invoke(&mut store, instance, handler, request, deadline));
         let answered = self.judge(answered, &mut store);
         let (captured, denials) = store.data_mut().end();
+        // Nobody takes pages away any more when memories end.
+        drop(running);
         let (result, cause) = match answered {
             Ok(Answer::Borrowed(list)) => (Ok(Response::borrowed(store, list)), None),
             Ok(Answer::Copied(message)) => (Ok(message.into()), None),
@@ -120,11 +123,13 @@ impl Sandbox {
         &self,
         handler: &Handler,
         context: CallContext<'_>,
+        running: &RunningCall,
         deadline: Instant,
     ) -> Store<State> {
         let ceiling = Ceiling::new(self.limits.memory, handler.records);
         let response = self.limits.max_response;
-        let state = State::new(&handler.grants, context, deadline, ceiling, response);
+        let interruption = Arc::clone(running.interruption());
+        let state = State::new(&handler.grants, context, interruption, deadline, ceiling, response);
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.ceiling);
         if self.kind.concurrent {
@@ -140,7 +145,7 @@ impl Sandbox {
         let response = self.limits.max_response;
         store.set_hostcall_fuel(response);
         // A guest is interrupted in its own code only, and can make many slow host calls.
-        let time = self.deadline(deadline);
+        let time = self.deadline(running, deadline);
         match self.line() {
             Some(line) => {
                 running.wait_by(store, move |call| call.turn.take(|| TURNS.wait(line, deadline)));

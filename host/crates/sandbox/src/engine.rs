@@ -71,7 +71,7 @@ impl Sandbox {
         let engine = engine(kind, Arc::clone(&memories), Arc::clone(&imaged), Arc::clone(&stacks))?;
         let mut linker = Linker::new(&engine);
         monitor::add_to_linker(&mut linker, kind.concurrent).map_err(anyhow::Error::from)?;
-        let epoch = (kind.memories == Memories::Compared).then(|| engine.clone());
+        let epoch = (kind.memories == Memories::Compared).then_some(&engine);
         let running = Arc::new(RunningCalls::new(epoch, clock == Clock::Ticker));
         let ticker = match clock {
             Clock::Ticker => Some(Ticker::start(Arc::clone(&running))?),
@@ -112,11 +112,12 @@ impl Sandbox {
 
     /// What says when the time of a call is up that begins now, with the deadline `at`. By ticks it is as
     /// late as for what computes.
-    pub(super) fn deadline(&self, at: Instant) -> Deadline {
+    pub(super) fn deadline(&self, running: &RunningCall, at: Instant) -> Deadline {
         match &self.ticker {
             Some(_) => {
-                let last = self.running.ticks().saturating_add(self.ticks_until_deadline());
-                Deadline::Ticks { running: Arc::clone(&self.running), last }
+                let call = Arc::clone(running.interruption());
+                let last = call.ticks().saturating_add(self.ticks_until_deadline());
+                Deadline::Ticks { call, last }
             }
             None => Deadline::Clock(at),
         }
@@ -124,9 +125,9 @@ impl Sandbox {
 
     /// Marks a call as running, on this thread, until the returned value is dropped, and wakes
     /// the ticker if it sleeps.
-    pub(super) fn running(&self, call: &Arc<Interruption>) -> RunningCall {
+    pub(super) fn running(&self) -> RunningCall {
         // Either this call sees the ticker asleep and wakes it, or the ticker sees the call and stays up.
-        let running = self.running.begin(call);
+        let running = self.running.begin();
         if let Some(ticker) = &self.ticker
             && ticker.shared.asleep.load(Ordering::SeqCst)
         {
@@ -151,7 +152,7 @@ impl Sandbox {
 /// When the time of a call is up, for its host calls.
 pub(super) enum Deadline {
     /// When there have been so many ticks: a number is read sooner than the clock.
-    Ticks { running: Arc<RunningCalls>, last: u64 },
+    Ticks { call: Arc<Interruption>, last: u64 },
     /// At that time.
     Clock(Instant),
 }
@@ -165,7 +166,7 @@ impl Deadline {
 
     pub(super) fn has_passed(&self) -> bool {
         match self {
-            Self::Ticks { running, last } => running.ticks() >= *last,
+            Self::Ticks { call, last } => call.ticks() >= *last,
             Self::Clock(at) => Instant::now() >= *at,
         }
     }

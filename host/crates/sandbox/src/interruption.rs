@@ -12,11 +12,11 @@
 use std::cell::RefCell;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::mm::{MprotectFlags, mprotect};
 use wasmtime::unix::StoreExt as _;
-use wasmtime::{Engine, Store, UpdateDeadline};
+use wasmtime::{Engine, EngineWeak, Store, UpdateDeadline};
 
 use super::component::touches::TOUCHED;
 use super::limits::MEMORIES;
@@ -26,20 +26,24 @@ use super::turns::CallTurn;
 const LONG_CALL: u64 = 3;
 
 thread_local! {
-    /// The call that this thread runs, which new memories are for, among all that run.
-    static RUNNING: RefCell<Option<(Arc<RunningCalls>, Arc<Interruption>)>> =
-        const { RefCell::new(None) };
+    /// The call that this thread runs, or ran last, which new memories are for.
+    static OF_THREAD: RefCell<Option<Arc<Interruption>>> = const { RefCell::new(None) };
 }
 
-/// How one call is interrupted, and waits where it is.
-#[derive(Default)]
+/// How a call is interrupted, and waits where it is: one of a thread after the other.
 pub(super) struct Interruption {
+    /// The calls that this one is among.
+    calls: Arc<RunningCalls>,
     /// Where the pages lie that its guest touches, one in each memory; zero where there is none.
     pages: [AtomicUsize; MEMORIES],
+    /// Held by the ticker while it takes them away, and by the call while it lets go of them.
+    taking: Mutex<()>,
     /// Whether they are taken away.
     taken: AtomicBool,
     /// Whether the guest was ended where it touched one.
     stopped: AtomicBool,
+    /// Whether the call runs.
+    runs: AtomicBool,
     /// By which tick the call is to be interrupted.
     due: AtomicU64,
     /// The turn of a call that computes for long.
@@ -52,10 +56,22 @@ pub(super) struct Interruption {
 pub(super) struct DeadlinePassed;
 
 impl Interruption {
+    fn new(calls: &Arc<RunningCalls>) -> Self {
+        Self {
+            calls: Arc::clone(calls),
+            pages: Default::default(),
+            taking: Mutex::default(),
+            taken: AtomicBool::default(),
+            stopped: AtomicBool::default(),
+            runs: AtomicBool::default(),
+            due: AtomicU64::new(u64::MAX),
+            turn: CallTurn::default(),
+        }
+    }
+
     /// Adds the page of a memory of the call that this thread runs, if it runs one, by where the memory begins.
     pub(super) fn add(memory: *mut u8) {
-        RUNNING.with_borrow(|running| {
-            let Some((_, running)) = running else { return };
+        Self::with_running(|running| {
             let page = page_of(memory);
             if let Some(free) = running.pages.iter().find(|at| at.load(Ordering::Relaxed) == 0) {
                 free.store(page, Ordering::SeqCst);
@@ -70,18 +86,63 @@ impl Interruption {
     /// Forgets the page of a memory that ends, by where the memory begins. That may be while its call runs, if no instance
     /// came of it. The memory is another's next.
     pub(super) fn remove(memory: *mut u8) {
-        RUNNING.with_borrow(|running| {
-            let Some((calls, running)) = running else { return };
+        Self::with_running(|running| {
             let page = page_of(memory);
             let place = running.pages.iter().find(|at| at.load(Ordering::Relaxed) == page);
             let Some(place) = place else { return };
             // Nobody takes it away meanwhile but a signal, which is for this thread.
-            let _calls = calls.lock();
+            let _taking = running.lock();
             place.store(0, Ordering::SeqCst);
             if running.taken.load(Ordering::SeqCst) {
                 allow(page, true);
             }
         });
+    }
+
+    fn with_running(act: impl FnOnce(&Self)) {
+        OF_THREAD.with_borrow(|call| {
+            if let Some(call) = call
+                && call.runs.load(Ordering::Relaxed)
+            {
+                act(call);
+            }
+        });
+    }
+
+    /// How many ticks there have been.
+    pub(super) fn ticks(&self) -> u64 {
+        self.calls.ticks()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        self.taking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A call begins, of the thread's.
+    fn begin(&self) {
+        let due = self.ticks().saturating_add(self.calls.long);
+        self.stopped.store(false, Ordering::Relaxed);
+        self.due.store(due, Ordering::Relaxed);
+        self.runs.store(true, Ordering::SeqCst);
+    }
+
+    /// The call is over.
+    fn end(&self) {
+        let _taking = self.lock();
+        self.runs.store(false, Ordering::SeqCst);
+        self.due.store(u64::MAX, Ordering::Relaxed);
+        self.give_back();
+        // Their memories are others' next.
+        self.pages.iter().for_each(|page| page.store(0, Ordering::Relaxed));
+    }
+
+    /// So many ticks have been: interrupts the call, if it has computed for long.
+    fn tick(&self, ticks: u64) {
+        let _taking = self.lock();
+        if self.due.load(Ordering::Relaxed) <= ticks {
+            self.due.store(u64::MAX, Ordering::Relaxed);
+            self.take();
+        }
     }
 
     /// Whether the call was ended by an interruption.
@@ -134,14 +195,23 @@ fn allow(page: usize, access: bool) {
     debug_assert!(done.is_ok(), "{done:?}");
 }
 
+impl Drop for Interruption {
+    fn drop(&mut self) {
+        let (this, none) = (ptr::from_mut(self), ptr::null_mut());
+        let last = &self.calls.last;
+        let _ = last.compare_exchange(this, none, Ordering::SeqCst, Ordering::SeqCst);
+    }
+}
+
 /// The calls that run, and can be interrupted.
 pub(super) struct RunningCalls {
-    calls: Mutex<Vec<Arc<Interruption>>>,
-    /// The call that began last.
+    /// Those of the threads that have run one.
+    calls: Mutex<Vec<Weak<Interruption>>>,
+    /// That of the thread which ran its first one last.
     last: AtomicPtr<Interruption>,
     ticks: AtomicU64,
     /// The engine at whose epoch guests look that touch no pages.
-    epoch: Option<Engine>,
+    epoch: Option<EngineWeak>,
     /// After how many ticks a call is interrupted for the first time.
     long: u64,
 }
@@ -149,19 +219,40 @@ pub(super) struct RunningCalls {
 impl RunningCalls {
     /// No calls so far. Guests look at the epoch of an engine, if one is given, and touch pages otherwise. Ticks interrupt
     /// a call after the first [`LONG_CALL`] of them, a signal at once.
-    pub(super) fn new(epoch: Option<Engine>, by_ticks: bool) -> Self {
+    pub(super) fn new(epoch: Option<&Engine>, by_ticks: bool) -> Self {
+        let epoch = epoch.map(Engine::weak);
         let long = if by_ticks { LONG_CALL } else { 1 };
         let (calls, last, ticks) = (Mutex::default(), AtomicPtr::default(), AtomicU64::default());
         Self { calls, last, ticks, epoch, long }
     }
 
-    /// Adds a call of this thread.
-    pub(super) fn begin(self: &Arc<Self>, call: &Arc<Interruption>) -> RunningCall {
-        call.due.store(self.ticks().saturating_add(self.long), Ordering::Relaxed);
-        self.lock().push(Arc::clone(call));
-        self.last.store(Arc::as_ptr(call).cast_mut(), Ordering::SeqCst);
-        RUNNING.set(Some((Arc::clone(self), Arc::clone(call))));
-        RunningCall { calls: Arc::clone(self), call: Arc::clone(call) }
+    /// A call of this thread begins.
+    pub(super) fn begin(self: &Arc<Self>) -> RunningCall {
+        let call = self.of_thread().unwrap_or_else(|| {
+            let call = self.add();
+            OF_THREAD.set(Some(Arc::clone(&call)));
+            call
+        });
+        call.begin();
+        RunningCall(call)
+    }
+
+    /// The last call of this thread, if it was one of these and is over. The next one needs nothing else, and no other
+    /// processor has it in its cache.
+    fn of_thread(self: &Arc<Self>) -> Option<Arc<Interruption>> {
+        let is_free = |call: &&Arc<Interruption>| {
+            Arc::ptr_eq(&call.calls, self) && !call.runs.load(Ordering::Relaxed)
+        };
+        OF_THREAD.with_borrow(|of_thread| of_thread.as_ref().filter(is_free).cloned())
+    }
+
+    fn add(self: &Arc<Self>) -> Arc<Interruption> {
+        let call = Arc::new(Interruption::new(self));
+        let mut calls = self.lock();
+        calls.retain(|call| call.strong_count() > 0);
+        calls.push(Arc::downgrade(&call));
+        self.last.store(Arc::as_ptr(&call).cast_mut(), Ordering::SeqCst);
+        call
     }
 
     /// How many ticks there have been.
@@ -172,46 +263,51 @@ impl RunningCalls {
     /// So many ticks more: interrupts the calls that have computed for long.
     pub(super) fn tick(&self, more: u64) {
         let ticks = self.ticks.fetch_add(more, Ordering::Relaxed).saturating_add(more);
-        if let Some(engine) = &self.epoch {
-            (0..more).for_each(|_| engine.increment_epoch());
-            return;
-        }
-        for call in &*self.lock() {
-            if call.due.load(Ordering::Relaxed) <= ticks {
-                call.due.store(u64::MAX, Ordering::Relaxed);
-                call.take();
-            }
+        match &self.epoch {
+            Some(engine) => increment_epoch(engine, more),
+            None => self.lock().iter().filter_map(Weak::upgrade).for_each(|call| call.tick(ticks)),
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.lock().is_empty()
+        let runs = |call: Arc<Interruption>| call.runs.load(Ordering::SeqCst);
+        !self.lock().iter().filter_map(Weak::upgrade).any(runs)
     }
 
     /// Interrupts the call that runs, of which there is one at a time: a signal handler on its thread may do that.
     #[expect(unsafe_code, reason = "a signal handler can take no lock")]
     pub(super) fn interrupt_last(&self) {
         if let Some(engine) = &self.epoch {
-            return engine.increment_epoch();
+            return increment_epoch(engine, 1);
         }
         // SAFETY: the call's thread, which this is, has not let go of it.
-        if let Some(call) = unsafe { self.last.load(Ordering::SeqCst).as_ref() } {
+        if let Some(call) = unsafe { self.last.load(Ordering::SeqCst).as_ref() }
+            && call.runs.load(Ordering::SeqCst)
+        {
             call.take();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Interruption>>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Interruption>>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A call that runs, until this is dropped.
-pub(super) struct RunningCall {
-    calls: Arc<RunningCalls>,
-    call: Arc<Interruption>,
+fn increment_epoch(engine: &EngineWeak, more: u64) {
+    if let Some(engine) = engine.upgrade() {
+        (0..more).for_each(|_| engine.increment_epoch());
+    }
 }
 
+/// A call that runs, until this is dropped.
+pub(super) struct RunningCall(Arc<Interruption>);
+
 impl RunningCall {
+    /// How it is interrupted.
+    pub(super) fn interruption(&self) -> &Arc<Interruption> {
+        &self.0
+    }
+
     /// Has the guest, where it is interrupted, wait until it may go on; `false` if it may not. Then it traps.
     #[expect(unsafe_code, reason = "wasmtime cannot know what a signal handler does")]
     pub(super) fn wait_by<T: 'static>(
@@ -219,9 +315,9 @@ impl RunningCall {
         store: &mut Store<T>,
         wait: impl Fn(&Interruption) -> bool + Send + Sync + 'static,
     ) {
-        let (calls, call) = (Arc::clone(&self.calls), Arc::clone(&self.call));
-        if calls.epoch.is_some() {
-            store.set_epoch_deadline(calls.long);
+        let call = Arc::clone(&self.0);
+        if call.calls.epoch.is_some() {
+            store.set_epoch_deadline(call.calls.long);
             return store.epoch_deadline_callback(move |_| match wait(&call) {
                 true => Ok(UpdateDeadline::Continue(1)),
                 false => Err(DeadlinePassed.into()),
@@ -234,12 +330,12 @@ impl RunningCall {
             }
             {
                 // Nobody takes them away meanwhile.
-                let _calls = calls.lock();
+                let _taking = call.lock();
                 call.give_back();
             }
             let goes_on = wait(&call);
             match goes_on {
-                true => call.due.store(calls.ticks().saturating_add(1), Ordering::Relaxed),
+                true => call.due.store(call.ticks().saturating_add(1), Ordering::Relaxed),
                 false => call.stopped.store(true, Ordering::Relaxed),
             }
             goes_on
@@ -252,14 +348,7 @@ impl RunningCall {
 
 impl Drop for RunningCall {
     fn drop(&mut self) {
-        RUNNING.set(None);
-        let last = Arc::as_ptr(&self.call).cast_mut();
-        let none = ptr::null_mut();
-        let _ = self.calls.last.compare_exchange(last, none, Ordering::SeqCst, Ordering::SeqCst);
-        let mut calls = self.calls.lock();
-        calls.retain(|call| !Arc::ptr_eq(call, &self.call));
-        // Their memories are others' next.
-        self.call.give_back();
+        self.0.end();
     }
 }
 

@@ -29,7 +29,6 @@ pub(super) enum InVain {
 }
 
 /// The clocks on which the tasks of a call wait, and the call's turn to compute, which it gives up while they do.
-#[derive(Default)]
 pub(super) struct Waiting {
     clocks: Mutex<Clocks>,
     call: Arc<Interruption>,
@@ -167,6 +166,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::interruption::RunningCalls;
+
+    fn waiting() -> Arc<Waiting> {
+        let call = Arc::new(RunningCalls::new(None, true)).begin();
+        Arc::new(Waiting::new(call.interruption()))
+    }
 
     fn far() -> Instant {
         Instant::now() + Duration::from_secs(60)
@@ -174,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_call_sleeps_until_the_first_of_its_clocks() {
-        let waiting = Arc::<Waiting>::default();
+        let waiting = waiting();
         let began = Instant::now();
         let short = waiting.until(began + Duration::from_millis(20), "wait-until");
         let long = waiting.until(far(), "wait-until");
@@ -195,7 +200,7 @@ mod tests {
 
     #[test]
     fn what_never_ends_is_ended_by_the_deadline() {
-        let waiting = Arc::<Waiting>::default();
+        let waiting = waiting();
         let deadline = || Instant::now() + Duration::from_millis(20);
         let busy = std::future::poll_fn(|context| {
             context.waker().wake_by_ref();
@@ -213,7 +218,7 @@ mod tests {
     #[test]
     fn what_waits_for_no_clock_waits_in_vain() {
         let forever = std::future::pending::<wasmtime::Result<()>>();
-        let error = Waiting::default().run(far(), forever).expect_err("it waits");
+        let error = waiting().run(far(), forever).expect_err("it waits");
         assert_eq!(error.downcast_ref(), Some(&InVain::Deadlock));
     }
 }

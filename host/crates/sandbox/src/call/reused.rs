@@ -25,14 +25,14 @@ pub(super) fn call(
 ) -> Call {
     let started = Instant::now();
     let deadline = started + sandbox.limits.timeout;
+    let running = sandbox.running();
     let (mut store, kept) = match KEPT.take() {
         Some((mut store, instance)) => {
             store.data_mut().renew(context, deadline);
             (store, Some(instance))
         }
-        None => (sandbox.store(handler, context, deadline), None),
+        None => (sandbox.store(handler, context, &running, deadline), None),
     };
-    let running = sandbox.running(&store.data().interruption);
     sandbox.arm(&mut store, &running, deadline);
     let instance = kept.map_or_else(|| instantiate(&mut store, handler, deadline), Ok);
     let called = instance.and_then(|instance| {

@@ -189,12 +189,11 @@ fn shared_memory_that_is_given_back_is_zero_and_takes_no_pages() {
 fn what_guests_touch_can_be_touched_in_a_memory_that_is_used_again() {
     let memories = RecyclingMemories::new(1 << 20, true);
     let calls = Arc::new(RunningCalls::new(None, true));
-    let call = Arc::<Interruption>::default();
     let create = || {
         let ty = MemoryType::new(1, None);
         memories.new_memory(ty, PAGE, None, None, 0).expect("memory")
     };
-    let running = calls.begin(&call);
+    let running = calls.begin();
     let memory = create();
     let touched = memory.as_ptr().addr() + TOUCHED as usize;
     assert_eq!(&access(touched)[..3], "r--");
@@ -203,7 +202,7 @@ fn what_guests_touch_can_be_touched_in_a_memory_that_is_used_again() {
     drop(memory);
     assert_eq!(&access(touched)[..3], "r--");
     let other = Arc::new(RunningCalls::new(None, true));
-    let other_running = other.begin(&Arc::default());
+    let other_running = other.begin();
     let memory = create();
     assert_eq!(memory.as_ptr().addr() + TOUCHED as usize, touched, "it is used again");
     drop(running);
@@ -211,4 +210,27 @@ fn what_guests_touch_can_be_touched_in_a_memory_that_is_used_again() {
     assert_eq!(&access(touched)[..3], "---");
     drop(other_running);
     assert_eq!(&access(touched)[..3], "r--");
+    other.tick(1000);
+    assert_eq!(&access(touched)[..3], "r--", "its call is over");
+}
+
+/// A thread's calls are told apart, although it needs nothing new for each.
+#[test]
+fn what_interrupts_a_call_does_not_interrupt_the_next_one() {
+    let memories = RecyclingMemories::new(1 << 20, true);
+    let calls = Arc::new(RunningCalls::new(None, true));
+    for _ in 0..3 {
+        let running = calls.begin();
+        let ty = MemoryType::new(1, None);
+        let memory = memories.new_memory(ty, PAGE, None, None, 0).expect("memory");
+        let touched = memory.as_ptr().addr() + TOUCHED as usize;
+        assert_eq!(&access(touched)[..3], "r--");
+        calls.tick(1);
+        assert_eq!(&access(touched)[..3], "r--", "it has not computed for long");
+        calls.tick(2);
+        assert_eq!(&access(touched)[..3], "---");
+        drop(running);
+        assert_eq!(&access(touched)[..3], "r--");
+    }
+    assert!(calls.is_empty());
 }

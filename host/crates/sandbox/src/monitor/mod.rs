@@ -207,6 +207,7 @@ impl State {
     pub(super) fn new(
         grants: &Arc<Grants>,
         context: CallContext<'_>,
+        interruption: Arc<Interruption>,
         deadline: Instant,
         ceiling: Ceiling,
         max_response: usize,
@@ -226,7 +227,7 @@ impl State {
             host_call: None,
             denials: Denials::default(),
             ceiling,
-            interruption: Arc::default(),
+            interruption,
         }
     }
 

@@ -19,6 +19,7 @@ use super::super::errors::error_code;
 use super::super::{DirStreamPool, Grants, Ledger, OpenFile, Preopen};
 use super::*;
 use crate::context::CallContext;
+use crate::interruption::RunningCalls;
 use crate::limits::Ceiling;
 use crate::spooled::SpooledBody;
 
@@ -86,7 +87,10 @@ impl Monitored {
             body,
             timed: false,
         };
-        let mut state = State::new(&grants, context, deadline, Ceiling::new(0, 0), 1 << 20);
+        let running = Arc::new(RunningCalls::new(None, true)).begin();
+        let interruption = Arc::clone(running.interruption());
+        let ceiling = Ceiling::new(0, 0);
+        let mut state = State::new(&grants, context, interruption, deadline, ceiling, 1 << 20);
         let root = preopens::Host::get_directories(&mut state).expect("one")[0].0.rep();
         Self { state, root }
     }
