@@ -237,7 +237,12 @@ fn may_change_file(request: &Request<'_>, store: &Store, name: &str) -> Result<b
         return Ok(true);
     }
     match store.file(name) {
-        Ok(file) => Ok(may_change(request, Some(&file.version()))),
+        Ok(file) => {
+            let version = file.version();
+            // What is deleted takes its space for as long as it is open.
+            file.close();
+            Ok(may_change(request, Some(&version)))
+        }
         Err(ErrorCode::NoEntry) if !store.is_gone() => Ok(may_change(request, None)),
         Err(code) => Err(code),
     }

@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::mem;
+use core::mem::{self, ManuallyDrop};
 use core::ops::Range;
 
 use wasip2::clocks::wall_clock;
@@ -35,12 +35,13 @@ const STALE_AFTER: u64 = 3600;
 /// When a file changed of which the host does not say it.
 const UNKNOWN: Datetime = Datetime { seconds: 0, nanoseconds: 0 };
 
-/// The one directory.
-pub struct Store(Descriptor);
+/// The one directory. As with all that is open, its end is that of the instance, and comes soon: to close it would take a
+/// host call.
+pub struct Store(ManuallyDrop<Descriptor>);
 
 /// An open file and what is known of it.
 pub struct File {
-    descriptor: Descriptor,
+    descriptor: ManuallyDrop<Descriptor>,
     stat: DescriptorStat,
     /// When it was not yet known what it is.
     opened: Datetime,
@@ -50,9 +51,8 @@ impl Store {
     /// `None` where the host granted no directory.
     pub fn open() -> Option<Self> {
         let mut directories = get_directories().into_iter();
-        let first = directories.next().map(|(directory, _)| Self(directory));
-        // It has other names, too. To give them back would take a host call for each, and the
-        // instance ends soon.
+        let first = directories.next().map(|(directory, _)| Self(ManuallyDrop::new(directory)));
+        // It has other names, too.
         mem::forget(directories);
         first
     }
@@ -69,12 +69,13 @@ impl Store {
             return Err(ErrorCode::NoEntry);
         }
         let (follow, flags) = (PathFlags::empty(), DescriptorFlags::READ);
-        self.0.open_at(follow, ".", OpenFlags::DIRECTORY, flags).map(drop)
+        self.0.open_at(follow, ".", OpenFlags::DIRECTORY, flags).map(mem::forget)
     }
 
     /// The names of what may be regular files that a client can ask for. Removes stale temporary
     /// files on the way.
     pub fn names(&self) -> Result<Names, ErrorCode> {
+        // The server keeps one that is closed for the next request.
         let stream = self.0.read_directory()?;
         let (mut names, mut vanished) = (Names::default(), 0);
         loop {
@@ -155,12 +156,12 @@ impl Store {
     /// Opens a file for reading; a directory is an error.
     pub fn file(&self, name: &str) -> Result<File, ErrorCode> {
         let opened = wall_clock::now();
-        let descriptor = self.0.open_at(
+        let descriptor = ManuallyDrop::new(self.0.open_at(
             PathFlags::SYMLINK_FOLLOW,
             name,
             OpenFlags::empty(),
             DescriptorFlags::READ,
-        )?;
+        )?);
         let stat = descriptor.stat()?;
         match stat.type_ {
             DescriptorType::RegularFile => Ok(File { descriptor, stat, opened }),
@@ -218,6 +219,11 @@ impl Store {
 }
 
 impl File {
+    /// Closes it before the instance ends.
+    pub fn close(self) {
+        drop(ManuallyDrop::into_inner(self.descriptor));
+    }
+
     /// Bytes.
     pub fn size(&self) -> u64 {
         self.stat.size

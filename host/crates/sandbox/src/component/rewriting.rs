@@ -126,8 +126,8 @@ mod tests {
 
     const KNOWN: Known<&str> = Known {
         rewriting: 2,
-        before: "ea7338ee77f26f8b921b8a709569b20021aa9aed5a564f5e443ad6e3c32858b4",
-        after: "a4b29c8ffcf622f8550d24ad186867321ffd0da9995d68f990133ce4624a3b14",
+        before: "d32333ce24db26b5a1f3b9be486ed5e56cb3906d8b5d6195fa6974820a2bb896",
+        after: "b7e710815754971429c2fb95b4a14060aab8d87888a470a942279d4e53996d0c",
     };
 
     /// Handlers in `handlers/`: a command, one of bytes, one of `wasi:http` of WASI 0.2, and one of 0.3.
@@ -177,9 +177,14 @@ mod tests {
             {
                 let Some(original) = original.and_then(|at| given.get(&at)) else { continue };
                 let is_it = discriminant(original) == discriminant(operator);
+                // A look at the epoch is a loop of nothing.
                 let is_touch = matches!(
                     operator,
-                    Operator::I32Const { .. } | Operator::I32AtomicLoad8U { .. } | Operator::Drop
+                    Operator::I32Const { .. }
+                        | Operator::I32AtomicLoad8U { .. }
+                        | Operator::Drop
+                        | Operator::Loop { .. }
+                        | Operator::End
                 );
                 assert!(is_it || is_touch, "{name}: {operator:?} was {original:?}");
                 found += usize::from(is_it);

@@ -93,7 +93,7 @@ impl Descriptor {
         }
     }
 
-    /// Opens a file or directory. It is not truncated: that is up to the account.
+    /// Opens a file or directory, and says what the kernel knows of it. It is not truncated: that is up to the account.
     pub(super) fn open_at(
         &self,
         path_flags: PathFlags,
@@ -101,7 +101,7 @@ impl Descriptor {
         open: OpenFlags,
         flags: DescriptorFlags,
         mut register: Register,
-    ) -> FsResult<Self> {
+    ) -> FsResult<(Self, Stat)> {
         let dir = self.directory()?;
         let write = flags.contains(DescriptorFlags::WRITE);
         let changes = open.intersects(OpenFlags::CREATE | OpenFlags::TRUNCATE);
@@ -143,13 +143,13 @@ impl Descriptor {
         let create = open.contains(OpenFlags::CREATE);
         let mode = if create { Mode::from_raw_mode(0o666) } else { Mode::empty() };
         let open = || open_beneath(dir, path, oflags, mode);
-        let (fd, file_type) = OpenFile::open(register, open)?;
-        let kind = match file_type {
+        let (fd, stat) = OpenFile::open(register, open)?;
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Kind::File { read, write },
             FileType::Directory => Kind::Directory,
             _ => return Err(Denial::NotAFile.into()),
         };
-        Ok(Self { fd: Arc::new(fd), kind, access: self.access })
+        Ok((Self { fd: Arc::new(fd), kind, access: self.access }, stat))
     }
 
     pub(super) fn set_times_at(

@@ -203,16 +203,20 @@ impl HostDescriptor for State {
         flags: DescriptorFlags,
     ) -> FsResult<Resource<Descriptor>> {
         self.audit(TYPES, "descriptor.open-at", Argument::Path(&path));
-        let opened = if open_flags.contains(OpenFlags::CREATE) {
+        let (opened, stat) = if open_flags.contains(OpenFlags::CREATE) {
             self.create_at(&fd, path_flags, &path, open_flags, flags)?
         } else {
             let register = self.register()?;
             self.table.get(&fd)?.open_at(path_flags, &path, open_flags, flags, register)?
         };
-        if open_flags.contains(OpenFlags::TRUNCATE) {
+        let truncates = open_flags.contains(OpenFlags::TRUNCATE);
+        if truncates {
             self.account.resize::<FsError>(opened.file()?, 0)?;
         }
-        Ok(self.hand_out(opened)?)
+        let handle = self.hand_out(opened)?;
+        // Most guests ask for that next.
+        self.opened = (!truncates).then_some((handle.rep(), stat));
+        Ok(handle)
     }
 
     fn readlink_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<String> {
@@ -249,14 +253,15 @@ impl HostDescriptor for State {
         let new_dir = self.table.get(&new_fd)?.changeable_directory()?;
         let old = Entry::new(dir, &old_path, Errno::BUSY)?;
         let new = Entry::new(new_dir, &new_path, Errno::BUSY)?;
-        let (file, file_type) = self.named(&old)?;
+        let (file, stat) = self.named(&old)?;
+        let file_type = FileType::from_raw_mode(stat.st_mode);
         let (held, replaced) = match file_type {
             FileType::Directory => (None, self.named_if_there(&new)?),
             _ => (hold(&new), None),
         };
         self.account.moving(&file, file_type, replaced.as_ref(), || {
             let taken_over =
-                held.as_ref().and_then(|replaced| take_over_permissions(&old, &file, replaced));
+                held.as_ref().and_then(|replaced| take_over_permissions(&old, &stat, replaced));
             let renamed = fs::renameat(&old.parent, old.given, &new.parent, new.given);
             if let (Err(_), Some(taken_over)) = (renamed, taken_over) {
                 taken_over.give_back();

@@ -37,6 +37,7 @@ mod streams;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::fs::Stat;
 use shm::ledger::Ledger;
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable, ResourceTableError};
 
@@ -182,6 +183,8 @@ pub(super) struct State {
     trail: Option<Trail>,
     /// What the guest was given as its insecure seed, which stays the same.
     seed: Option<(u64, u64)>,
+    /// The file or directory that the last host call opened, and what the kernel knew of it then.
+    opened: Option<(u32, Stat)>,
     /// The interface and the function of the host call that runs, once it has got its arguments.
     host_call: Option<(&'static str, &'static str)>,
     denials: Denials,
@@ -224,6 +227,7 @@ impl State {
             account: Account::new(grants, context.slot, deadline),
             trail: grants.audit.clone().map(|audit| Trail::new(audit, context.request, deadline)),
             seed: None,
+            opened: None,
             host_call: None,
             denials: Denials::default(),
             ceiling,
@@ -269,6 +273,7 @@ impl State {
     /// A host call begins. Every one says so.
     fn audit(&mut self, interface: &'static str, function: &'static str, about: Argument<'_>) {
         self.host_call = Some((interface, function));
+        self.opened = None;
         // Whoever goes on with something else has got over the refusal.
         if self.ceiling.refused.is_some() && !OF_A_LAST_MESSAGE.contains(&interface) {
             self.ceiling.refused = None;

@@ -28,8 +28,14 @@ impl State {
 
     /// What the kernel knows of an open file or directory.
     pub(super) fn status(&mut self, fd: &Resource<Descriptor>) -> FsResult<Stat> {
+        let opened = self.opened.take();
         self.audit(TYPES, "descriptor.stat", Argument::None);
-        Ok(fs::fstat(&self.table.get(fd)?.fd)?)
+        let file = &self.table.get(fd)?.fd;
+        match opened {
+            // Nothing that the guest can tell has happened since.
+            Some((opened, stat)) if opened == fd.rep() => Ok(stat),
+            _ => Ok(fs::fstat(file)?),
+        }
     }
 
     /// What the kernel knows of what a path leads to.
@@ -101,8 +107,8 @@ impl State {
         })
     }
 
-    /// What has that name, open so that a count knows of it.
-    pub(super) fn named(&self, entry: &Entry<'_>) -> FsResult<(OpenFile, FileType)> {
+    /// What has that name, open so that a count knows of it, and what the kernel knows of it.
+    pub(super) fn named(&self, entry: &Entry<'_>) -> FsResult<(OpenFile, Stat)> {
         let register = self.register()?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW;
         let open = || open_beneath(&entry.parent, entry.name, flags, Mode::empty());
@@ -118,7 +124,7 @@ impl State {
         }
     }
 
-    /// Opens a file that may have to be created, for which there must be room.
+    /// Opens a file that may have to be created, for which there must be room. Says what the kernel knows of it.
     pub(super) fn create_at(
         &self,
         fd: &Resource<Descriptor>,
@@ -126,7 +132,7 @@ impl State {
         path: &str,
         open: OpenFlags,
         flags: DescriptorFlags,
-    ) -> FsResult<Descriptor> {
+    ) -> FsResult<(Descriptor, Stat)> {
         let dir = self.table.get(fd)?;
         dir.may_change()?;
         if !open.intersects(OpenFlags::EXCLUSIVE | OpenFlags::DIRECTORY)
@@ -143,11 +149,11 @@ impl State {
             }
         }
         let register = self.register()?;
-        let mut created =
+        let (mut created, stat) =
             self.account.adding_entry(|| dir.open_at(path_flags, path, open, flags, register))?;
         if open.contains(OpenFlags::EXCLUSIVE) && self.is_preopen(&dir.fd) {
             self.may_adopt(&mut created, path, flags);
         }
-        Ok(created)
+        Ok((created, stat))
     }
 }

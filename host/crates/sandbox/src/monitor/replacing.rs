@@ -4,7 +4,6 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, Mode, OFlags, Stat, fchmod, fstat};
 
 use super::paths::{Entry, open_beneath};
-use super::quota::OpenFile;
 
 /// The bits that say who may read, write and execute a file. Those that have it run as somebody
 /// else are no handler's to give.
@@ -18,26 +17,26 @@ pub(super) fn hold(entry: &Entry<'_>) -> Option<OwnedFd> {
     open_beneath(&entry.parent, entry.name, flags, Mode::empty()).ok()
 }
 
-/// Gives a file the permission bits of the one that it is about to replace, if both are regular
+/// Gives the file of that name, of which the kernel knows `new`, the permission bits of the one that it is about to replace, if both are regular
 /// files: WASI knows no permissions, and whoever replaces a file that only its owner may read
 /// must not make it one for all.
 ///
 /// Of a file that is not the server's own the bits stay as they are.
 pub(super) fn take_over_permissions(
     entry: &Entry<'_>,
-    file: &OpenFile,
+    new: &Stat,
     replaced: &OwnedFd,
 ) -> Option<TakenOver> {
-    let (new, old) = (fstat(file).ok()?, fstat(replaced).ok()?);
+    let old = fstat(replaced).ok()?;
     let is_regular = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-    if !is_regular(&new) || !is_regular(&old) || permissions(&new) == permissions(&old) {
+    if !is_regular(new) || !is_regular(&old) || permissions(new) == permissions(&old) {
         return None;
     }
     // What is open by its path alone has no bits to change.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = open_beneath(&entry.parent, entry.name, flags, Mode::empty()).ok()?;
     fchmod(&file, Mode::from_raw_mode(permissions(&old))).ok()?;
-    Some(TakenOver { file, before: Mode::from_raw_mode(permissions(&new)) })
+    Some(TakenOver { file, before: Mode::from_raw_mode(permissions(new)) })
 }
 
 /// A file that has the permission bits of one that it is about to replace.
@@ -77,11 +76,12 @@ mod tests {
         let open = |path| OwnedFd::from(File::open(path).expect("opened"));
         let top = open(dir.path().to_owned());
         let entry = Entry::new(&top, "new", Errno::BUSY).expect("an entry");
-        let (new, old) = (OpenFile::from(open(path("new"))), open(path("old")));
+        let (new, old) = (open(path("new")), open(path("old")));
+        let stat = || fstat(&new).expect("it is open");
         let mode = || fs::metadata(path("new")).expect("it is there").permissions().mode() & 0o777;
-        let taken_over = take_over_permissions(&entry, &new, &old).expect("they differ");
+        let taken_over = take_over_permissions(&entry, &stat(), &old).expect("they differ");
         assert_eq!(mode(), 0o600);
-        assert!(take_over_permissions(&entry, &new, &old).is_none(), "it has them already");
+        assert!(take_over_permissions(&entry, &stat(), &old).is_none(), "it has them already");
         taken_over.give_back();
         assert_eq!(mode(), 0o644);
     }

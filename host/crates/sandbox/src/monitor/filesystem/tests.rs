@@ -295,3 +295,34 @@ fn both_names_of_the_directory_lead_to_the_same() {
     assert_eq!((&*one.1, &*two.1), ("folder", "/folder"));
     assert!(state.is_same_object(one.0, two.0).expect("both are open"));
 }
+
+/// What was known of a file when it was opened is what its guest is told, if it asks next.
+#[test]
+fn what_is_known_of_a_file_is_looked_up_anew_after_any_other_call() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let Monitored { mut state, root } = Monitored::new(dir.path());
+    let root = || Resource::new_borrow(root);
+    let mut open = |state: &mut State, name: &str, flags| {
+        let (follow, both) = (PathFlags::empty(), DescriptorFlags::READ | DescriptorFlags::WRITE);
+        let file = state.open_at(root(), follow, name.into(), flags, both);
+        file.expect("it is there").rep()
+    };
+    let size = |state: &mut State, file| {
+        HostDescriptor::stat(state, Resource::new_borrow(file)).expect("it is open").size
+    };
+    let one = open(&mut state, "one", OpenFlags::CREATE);
+    let other = open(&mut state, "other", OpenFlags::CREATE);
+    std::fs::write(dir.path().join("one"), "four").expect("written");
+    assert_eq!(size(&mut state, one), 4, "another was opened since");
+    std::fs::write(dir.path().join("other"), "seven..").expect("written");
+    assert_eq!(size(&mut state, other), 7, "another was looked at since");
+    let again = open(&mut state, "one", OpenFlags::empty());
+    state.write(Resource::new_borrow(again), b"longer".to_vec(), 0).expect("there is room");
+    assert_eq!(size(&mut state, again), 6, "it was written to");
+    let again = open(&mut state, "one", OpenFlags::TRUNCATE);
+    assert_eq!(size(&mut state, again), 0, "it was made shorter");
+    let again = open(&mut state, "other", OpenFlags::empty());
+    std::fs::write(dir.path().join("other"), "ten.......").expect("written");
+    assert_eq!(size(&mut state, again), 7, "this was asked for next");
+    assert_eq!(size(&mut state, again), 10);
+}

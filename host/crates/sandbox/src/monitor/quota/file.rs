@@ -42,7 +42,7 @@ pub struct Register {
 }
 
 impl OpenFile {
-    /// What `open` opens beneath the served directory, and of which type it is. A file that
+    /// What `open` opens beneath the served directory, and what the kernel knows of it. A file that
     /// was deleted before the ledger knew of it is not taken: its name may lead to what has
     /// replaced it, and so it is opened anew.
     ///
@@ -51,11 +51,11 @@ impl OpenFile {
     pub(in super::super) fn open(
         register: Register,
         open: impl Fn() -> Result<OwnedFd, Errno>,
-    ) -> Result<(Self, FileType), Errno> {
+    ) -> Result<(Self, Stat), Errno> {
         for _ in 0..ATTEMPTS {
             let fd = open()?;
-            if let Some(file_type) = register.look_at(&fd)? {
-                return Ok((Self::new(fd, Some(register)), file_type));
+            if let Some(stat) = register.look_at(&fd)? {
+                return Ok((Self::new(fd, Some(register)), stat));
             }
         }
         Err(Errno::BUSY)
@@ -228,9 +228,9 @@ impl Register {
         }
     }
 
-    /// Makes an open file known, and says of which type it is; `None` when it was deleted
+    /// Makes an open file known, and says what the kernel knows of it; `None` when it was deleted
     /// before.
-    fn look_at(&self, fd: &OwnedFd) -> Result<Option<FileType>, Errno> {
+    fn look_at(&self, fd: &OwnedFd) -> Result<Option<Stat>, Errno> {
         let mut stat = fstat(fd)?;
         let file_type = FileType::from_raw_mode(stat.st_mode);
         if is_known(file_type) {
@@ -248,7 +248,7 @@ impl Register {
         } else if self.expected.is_some() {
             self.ledger.anonymous(self.place);
         }
-        Ok(Some(file_type))
+        Ok(Some(stat))
     }
 
     /// Says which file it is, before its length is known.

@@ -12,7 +12,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, linkat, openat, renameat, unlinkat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, Stat, fstat, linkat, openat, renameat, unlinkat,
+};
 use rustix::io::{Errno, pwrite};
 
 use super::reserve::Needs;
@@ -106,14 +108,15 @@ fn unlink(account: &Account, name: &str) -> Result<(), Failed> {
     Ok(account.deleting(None, || unlinkat(&*account.dir, name, AtFlags::empty()))?)
 }
 
-fn named(account: &Account, name: &str) -> Result<(OpenFile, FileType), Failed> {
+fn named(account: &Account, name: &str) -> Result<(OpenFile, Stat), Failed> {
     let register = account.register().ok_or(Failed::Errno(Errno::MFILE))?;
     let flags = OFlags::PATH | OFlags::NOFOLLOW;
     Ok(OpenFile::open(register, || openat(&*account.dir, name, flags, Mode::empty()))?)
 }
 
 fn rename(account: &Account, old: &str, new: &str) -> Result<(), Failed> {
-    let (file, file_type) = named(account, old)?;
+    let (file, stat) = named(account, old)?;
+    let file_type = FileType::from_raw_mode(stat.st_mode);
     let replaced = match file_type {
         FileType::Directory => named(account, new).ok().map(|(dir, _)| dir),
         _ => None,
