@@ -187,7 +187,7 @@ fn files() -> impl Strategy<Value = Operation> {
             accessed,
             modified
         }),
-        1 => (any_open(), offset(), length(), any::<u8>()).prop_map(|(file, offset, length, advice)| {
+        1 => (any_open(), offset(), offset(), any::<u8>()).prop_map(|(file, offset, length, advice)| {
             Advise { file, offset, length, advice }
         }),
         3 => (any_open(), length(), offset())

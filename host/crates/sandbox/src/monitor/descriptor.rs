@@ -18,43 +18,65 @@ pub(super) const TYPES: &str = "wasi:filesystem/types";
 pub struct Descriptor {
     pub(super) fd: Arc<OpenFile>,
     pub(super) kind: Kind,
+    /// What it was opened for, as the guest is told.
+    pub(super) flags: DescriptorFlags,
     /// Inherited from the preopened directory.
     pub(super) access: Permission,
 }
 
+/// What is not opened to be written is opened to be read, and what may be created or made shorter also to be
+/// written.
+pub(super) fn implied(open: OpenFlags, mut flags: DescriptorFlags) -> DescriptorFlags {
+    if !flags.contains(DescriptorFlags::WRITE) {
+        flags |= DescriptorFlags::READ;
+    }
+    if open.intersects(OpenFlags::CREATE | OpenFlags::TRUNCATE) {
+        flags |= DescriptorFlags::WRITE;
+    }
+    flags
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    File { read: bool, write: bool },
+    File,
     Directory,
+}
+
+impl Kind {
+    /// The flags that it can have been opened with.
+    pub(super) fn flags(self) -> DescriptorFlags {
+        let sync = DescriptorFlags::FILE_INTEGRITY_SYNC | DescriptorFlags::DATA_INTEGRITY_SYNC;
+        match self {
+            Self::File => DescriptorFlags::READ | DescriptorFlags::WRITE | sync,
+            Self::Directory => DescriptorFlags::READ | DescriptorFlags::MUTATE_DIRECTORY,
+        }
+    }
 }
 
 impl Descriptor {
     pub(super) fn file(&self) -> Result<&Arc<OpenFile>, ErrorCode> {
         match self.kind {
-            Kind::File { .. } => Ok(&self.fd),
+            Kind::File => Ok(&self.fd),
             Kind::Directory => Err(ErrorCode::BadDescriptor),
         }
     }
 
     pub(super) fn readable(&self) -> Result<&Arc<OpenFile>, ErrorCode> {
-        match self.kind {
-            Kind::File { read: false, .. } => Err(ErrorCode::BadDescriptor),
-            _ => self.file(),
-        }
+        let file = self.file()?;
+        self.flags.contains(DescriptorFlags::READ).then_some(file).ok_or(ErrorCode::BadDescriptor)
     }
 
     pub(super) fn writable(&self) -> FsResult<&Arc<OpenFile>> {
         self.may_change()?;
-        match self.kind {
-            Kind::File { write: false, .. } => Err(ErrorCode::BadDescriptor.into()),
-            _ => Ok(self.file()?),
-        }
+        let file = self.file()?;
+        let is_writable = self.flags.contains(DescriptorFlags::WRITE);
+        Ok(is_writable.then_some(file).ok_or(ErrorCode::BadDescriptor)?)
     }
 
     pub(super) fn directory(&self) -> Result<&Arc<OpenFile>, ErrorCode> {
         match self.kind {
             Kind::Directory => Ok(&self.fd),
-            Kind::File { .. } => Err(ErrorCode::NotDirectory),
+            Kind::File => Err(ErrorCode::NotDirectory),
         }
     }
 
@@ -93,7 +115,7 @@ impl Descriptor {
         }
     }
 
-    /// Opens a file or directory, and says what the kernel knows of it. It is not truncated: that is up to the account.
+    /// Opens a file or directory with flags that are [`implied`], and says what the kernel knows of it. It is not truncated: that is up to the account.
     pub(super) fn open_at(
         &self,
         path_flags: PathFlags,
@@ -113,7 +135,7 @@ impl Descriptor {
             return Err(ErrorCode::Invalid.into());
         }
         let read = flags.contains(DescriptorFlags::READ);
-        let mut oflags = match (read, write || open.contains(OpenFlags::TRUNCATE)) {
+        let mut oflags = match (read, write) {
             (true, true) => OFlags::RDWR,
             (false, true) => OFlags::WRONLY,
             (_, false) => OFlags::RDONLY,
@@ -145,11 +167,12 @@ impl Descriptor {
         let open = || open_beneath(dir, path, oflags, mode);
         let (fd, stat) = OpenFile::open(register, open)?;
         let kind = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Kind::File { read, write },
+            FileType::RegularFile => Kind::File,
             FileType::Directory => Kind::Directory,
             _ => return Err(Denial::NotAFile.into()),
         };
-        Ok((Self { fd: Arc::new(fd), kind, access: self.access }, stat))
+        let flags = flags & kind.flags();
+        Ok((Self { fd: Arc::new(fd), kind, flags, access: self.access }, stat))
     }
 
     pub(super) fn set_times_at(

@@ -4,19 +4,19 @@ use rustix::fs::{self, AtFlags, FileType, Mode};
 use rustix::io::Errno;
 use wasmtime::component::Resource;
 
+use super::State;
 use super::audit::Argument;
 use super::bindings::wasi::filesystem::types::{
     Advice, DescriptorFlags, DescriptorStat, DescriptorType, ErrorCode, HostDescriptor,
     MetadataHashValue, NewTimestamp, OpenFlags, PathFlags,
 };
-use super::descriptor::{Descriptor, Kind, TYPES, same_object};
+use super::descriptor::{Descriptor, Kind, TYPES, implied, same_object};
 use super::errors::{Denial, FsError, FsResult};
 use super::listing::DirectoryEntryStream;
 use super::metadata::{descriptor_stat, metadata_hash, timestamps};
 use super::paths::{Entry, open_slashed, stays_below};
 use super::replacing::{hold, take_over_permissions};
 use super::streams::{InputStream, OutputStream, read_at, write_all_at};
-use super::{Permission, State};
 
 impl HostDescriptor for State {
     fn read_via_stream(
@@ -46,12 +46,13 @@ impl HostDescriptor for State {
         &mut self,
         fd: Resource<Descriptor>,
         _offset: u64,
-        _length: u64,
+        length: u64,
         _advice: Advice,
     ) -> FsResult<()> {
         self.audit(TYPES, "descriptor.advise", Argument::None);
-        // Advice may be ignored, and so costs the host nothing.
         self.table.get(&fd)?.file()?;
+        // Advice may be ignored, and so costs the host nothing, if it is any.
+        i64::try_from(length).map_err(|_| ErrorCode::Invalid)?;
         Ok(())
     }
 
@@ -67,33 +68,24 @@ impl HostDescriptor for State {
 
     fn get_flags(&mut self, fd: Resource<Descriptor>) -> FsResult<DescriptorFlags> {
         self.audit(TYPES, "descriptor.get-flags", Argument::None);
-        let descriptor = self.table.get(&fd)?;
-        let (read, write, mutate) = match descriptor.kind {
-            Kind::File { read, write } => (read, write, false),
-            Kind::Directory => (true, false, descriptor.access == Permission::ReadWrite),
-        };
-        let flags = [
-            (read, DescriptorFlags::READ),
-            (write, DescriptorFlags::WRITE),
-            (mutate, DescriptorFlags::MUTATE_DIRECTORY),
-        ];
-        Ok(flags
-            .into_iter()
-            .filter(|(set, _)| *set)
-            .fold(DescriptorFlags::empty(), |all, (_, flag)| all | flag))
+        Ok(self.table.get(&fd)?.flags)
     }
 
     fn get_type(&mut self, fd: Resource<Descriptor>) -> FsResult<DescriptorType> {
         self.audit(TYPES, "descriptor.get-type", Argument::None);
         Ok(match self.table.get(&fd)?.kind {
-            Kind::File { .. } => DescriptorType::RegularFile,
+            Kind::File => DescriptorType::RegularFile,
             Kind::Directory => DescriptorType::Directory,
         })
     }
 
     fn set_size(&mut self, fd: Resource<Descriptor>, size: u64) -> FsResult<()> {
         self.audit(TYPES, "descriptor.set-size", Argument::Bytes(size));
-        let file = self.table.get(&fd)?.writable()?;
+        let descriptor = self.table.get(&fd)?;
+        descriptor.may_change()?;
+        descriptor.file()?;
+        // As ftruncate(2) has it.
+        let file = descriptor.writable().map_err(|_| ErrorCode::Invalid)?;
         // No file can be that long, however much room there is.
         i64::try_from(size).map_err(|_| ErrorCode::Invalid)?;
         self.account.resize(file, size)
@@ -115,14 +107,25 @@ impl HostDescriptor for State {
         offset: u64,
     ) -> FsResult<(Vec<u8>, bool)> {
         self.audit(TYPES, "descriptor.read", Argument::Bytes(length));
-        let bytes = read_at(self.table.get(&fd)?.readable()?, length, offset)?;
+        let descriptor = self.table.get(&fd)?;
+        descriptor.file()?;
+        is_position(offset)?;
+        let bytes = read_at(descriptor.readable()?, length, offset)?;
         let at_end = bytes.is_empty() && length > 0;
         Ok((bytes, at_end))
     }
 
     fn write(&mut self, fd: Resource<Descriptor>, bytes: Vec<u8>, offset: u64) -> FsResult<u64> {
         self.audit(TYPES, "descriptor.write", Argument::Bytes(bytes.len() as u64));
-        let file = self.table.get(&fd)?.writable()?;
+        let descriptor = self.table.get(&fd)?;
+        descriptor.may_change()?;
+        descriptor.file()?;
+        is_position(offset)?;
+        let file = descriptor.writable()?;
+        if bytes.is_empty() {
+            // For nothing there is always room.
+            return Ok(0);
+        }
         let end = offset.saturating_add(bytes.len() as u64);
         self.account.growing::<_, FsError>(file, end, || write_all_at(file, &bytes, offset))?;
         Ok(bytes.len() as u64)
@@ -203,6 +206,7 @@ impl HostDescriptor for State {
         flags: DescriptorFlags,
     ) -> FsResult<Resource<Descriptor>> {
         self.audit(TYPES, "descriptor.open-at", Argument::Path(&path));
+        let flags = implied(open_flags, flags);
         let (opened, stat) = if open_flags.contains(OpenFlags::CREATE) {
             self.create_at(&fd, path_flags, &path, open_flags, flags)?
         } else {
@@ -320,6 +324,11 @@ impl HostDescriptor for State {
     fn drop(&mut self, fd: Resource<Descriptor>) -> wasmtime::Result<()> {
         self.release(fd)
     }
+}
+
+/// Whether a file can have that position. The kernel says so of any file before it looks at what that is open for.
+fn is_position(offset: u64) -> Result<(), ErrorCode> {
+    i64::try_from(offset).map(|_| ()).map_err(|_| ErrorCode::Invalid)
 }
 
 #[cfg(test)]

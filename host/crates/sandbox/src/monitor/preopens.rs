@@ -6,18 +6,23 @@ use wasmtime::component::Resource;
 
 use super::audit::Argument;
 use super::bindings::wasi::filesystem::preopens;
+use super::bindings::wasi::filesystem::types::DescriptorFlags;
 use super::descriptor::{Descriptor, Kind};
-use super::{Preopen, State};
+use super::{Permission, Preopen, State};
 
 impl preopens::Host for State {
     fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
         self.audit("wasi:filesystem/preopens", "get-directories", Argument::None);
         let grants = Arc::clone(&self.grants);
         let Preopen { dir, access, guest_path, .. } = &grants.preopen;
+        let flags = match access {
+            Permission::ReadOnly => DescriptorFlags::READ,
+            Permission::ReadWrite => Kind::Directory.flags(),
+        };
         let names = [Some(guest_path.clone()), absolute(guest_path)];
         let directories = names.into_iter().flatten().map(|name| {
             let (fd, access) = (Arc::clone(dir), *access);
-            Ok((self.hand_out(Descriptor { fd, kind: Kind::Directory, access })?, name))
+            Ok((self.hand_out(Descriptor { fd, kind: Kind::Directory, flags, access })?, name))
         });
         directories.collect()
     }

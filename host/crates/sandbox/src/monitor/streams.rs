@@ -208,6 +208,9 @@ impl OutputStream {
     /// Writes to a file as far as its directory has room, or to none; none after an error of the kernel's.
     fn write_to_file(&mut self, account: &Account, bytes: &[u8]) -> StreamResult<()> {
         let written = match self {
+            Self::File { fd, position } if bytes.is_empty() => {
+                write_nothing_at(&**fd, *position).map_err(StreamError::from)
+            }
             Self::File { fd, position } => {
                 let end = position.saturating_add(bytes.len() as u64);
                 let written = account.growing(fd, end, || write_all_at(&**fd, bytes, *position));
@@ -360,6 +363,11 @@ pub(super) fn read_at(fd: impl AsFd, len: u64, position: u64) -> Result<Vec<u8>,
             Err(errno) => return Err(errno),
         }
     }
+}
+
+/// Writes no bytes, for which there is always room: the kernel says whether a file can have such a position.
+fn write_nothing_at(fd: impl AsFd, position: u64) -> Result<(), Errno> {
+    rustix::io::pwrite(fd, &[], position).map(|_| ())
 }
 
 /// Writes all of `bytes` from `position` on.

@@ -16,7 +16,7 @@ use super::super::bindings::wasi::clocks::wall_clock::Datetime;
 use super::super::bindings::wasi::filesystem::preopens;
 use super::super::errors::error_code;
 
-use super::super::{DirStreamPool, Grants, Ledger, OpenFile, Preopen};
+use super::super::{DirStreamPool, Grants, Ledger, OpenFile, Permission, Preopen};
 use super::*;
 use crate::context::CallContext;
 use crate::interruption::RunningCalls;
@@ -302,7 +302,7 @@ fn what_is_known_of_a_file_is_looked_up_anew_after_any_other_call() {
     let dir = tempfile::tempdir().expect("a directory");
     let Monitored { mut state, root } = Monitored::new(dir.path());
     let root = || Resource::new_borrow(root);
-    let mut open = |state: &mut State, name: &str, flags| {
+    let open = |state: &mut State, name: &str, flags| {
         let (follow, both) = (PathFlags::empty(), DescriptorFlags::READ | DescriptorFlags::WRITE);
         let file = state.open_at(root(), follow, name.into(), flags, both);
         file.expect("it is there").rep()
@@ -325,4 +325,63 @@ fn what_is_known_of_a_file_is_looked_up_anew_after_any_other_call() {
     std::fs::write(dir.path().join("other"), "ten.......").expect("written");
     assert_eq!(size(&mut state, again), 7, "this was asked for next");
     assert_eq!(size(&mut state, again), 10);
+}
+
+#[test]
+fn what_a_file_is_open_for_follows_from_how_it_was_opened() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("file"), "four").expect("written");
+    let Monitored { mut state, root } = Monitored::new(dir.path());
+    let root = || Resource::new_borrow(root);
+    let (none, create) = (OpenFlags::empty(), OpenFlags::CREATE);
+    let (nothing, read) = (DescriptorFlags::empty(), DescriptorFlags::READ);
+    let (write, sync) = (DescriptorFlags::WRITE, DescriptorFlags::DATA_INTEGRITY_SYNC);
+    let change = DescriptorFlags::MUTATE_DIRECTORY;
+    for (path, open, flags, expected) in [
+        ("file", none, nothing, read),
+        ("file", none, read, read),
+        ("file", none, write, write),
+        ("file", none, read | write, read | write),
+        ("file", none, write | sync, write | sync),
+        ("file", none, change, read),
+        ("file", create, nothing, read | write),
+        ("file", create, write, write),
+        ("new", create, read, read | write),
+        ("file", OpenFlags::TRUNCATE, read, read | write),
+        (".", none, nothing, read),
+        (".", none, read | change, read | change),
+    ] {
+        let opened = state.open_at(root(), PathFlags::empty(), path.into(), open, flags);
+        let opened = opened.expect("it can be opened").rep();
+        let found = state.get_flags(Resource::new_borrow(opened)).expect("it is open");
+        assert_eq!(found, expected, "{path}, {open:?}, {flags:?}");
+        let file = || Resource::new_borrow(opened);
+        if path != "." {
+            assert_eq!(state.read(file(), 1, 0).is_ok(), expected.contains(read));
+            assert_eq!(state.write(file(), vec![1], 0).is_ok(), expected.contains(write));
+        }
+    }
+    assert_eq!(state.get_flags(root()).expect("it is open"), read | change);
+}
+
+#[test]
+fn nothing_can_be_written_anywhere_and_advice_has_a_length() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let Monitored { mut state, root } = Monitored::new(dir.path());
+    let (create, write) = (OpenFlags::CREATE, DescriptorFlags::WRITE);
+    let root = Resource::new_borrow(root);
+    let file = state.open_at(root, PathFlags::empty(), "new".into(), create, write);
+    let file = file.expect("there is room").rep();
+    let file = || Resource::new_borrow(file);
+    let far = 1 << 50;
+    let mut written = |bytes: &[u8], at| {
+        HostDescriptor::write(&mut state, file(), bytes.to_vec(), at).map_err(code)
+    };
+    assert_eq!(written(b"", far), Ok(0));
+    assert_eq!(written(b"", u64::MAX), Err(ErrorCode::Invalid));
+    assert!(written(b"1", far).is_err(), "there is a quota");
+    assert_eq!(state.stat(file()).expect("it is open").size, 0);
+    for (length, expected) in [(far, Ok(())), (1 << 63, Err(ErrorCode::Invalid))] {
+        assert_eq!(state.advise(file(), 0, length, Advice::Normal).map_err(code), expected);
+    }
 }
