@@ -263,6 +263,23 @@ fn what_can_be_read_without_tools_is_well_formed() {
     }
 }
 
+/// Or it would start on no server that does not offer what may still change, too.
+#[test]
+fn a_project_asks_for_nothing_that_wasi_calls_unstable() {
+    let host = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let texts = |directory: &str| {
+        let files = fs::read_dir(host.join(directory)).unwrap();
+        files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect::<String>()
+    };
+    let (wasi, ours) = (texts("crates/sandbox/wit/deps"), texts("templates/wit"));
+    let gated = wasi.split("@unstable(").skip(1).filter_map(|item| item.lines().nth(1));
+    let functions: Vec<_> = gated.map(str::trim).filter(|item| item.contains(": func(")).collect();
+    assert!(functions.len() > 2, "{functions:?}");
+    for function in functions {
+        assert!(!ours.contains(function), "{function}");
+    }
+}
+
 #[test]
 fn the_tests_of_a_project_in_python_pass() {
     let parent = tempfile::tempdir().unwrap();
