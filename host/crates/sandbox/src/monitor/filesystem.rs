@@ -16,7 +16,7 @@ use super::listing::DirectoryEntryStream;
 use super::metadata::{descriptor_stat, metadata_hash, timestamps};
 use super::paths::{Entry, open_slashed, stays_below};
 use super::replacing::{hold, take_over_permissions};
-use super::streams::{InputStream, OutputStream, read_at, write_all_at};
+use super::streams::{InputStream, OutputStream, is_position, read_at, write_all_at};
 
 impl HostDescriptor for State {
     fn read_via_stream(
@@ -324,11 +324,6 @@ impl HostDescriptor for State {
     fn drop(&mut self, fd: Resource<Descriptor>) -> wasmtime::Result<()> {
         self.release(fd)
     }
-}
-
-/// Whether a file can have that position. The kernel says so of any file before it looks at what that is open for.
-fn is_position(offset: u64) -> Result<(), ErrorCode> {
-    i64::try_from(offset).map(|_| ()).map_err(|_| ErrorCode::Invalid)
 }
 
 #[cfg(test)]

@@ -208,8 +208,9 @@ impl OutputStream {
     /// Writes to a file as far as its directory has room, or to none; none after an error of the kernel's.
     fn write_to_file(&mut self, account: &Account, bytes: &[u8]) -> StreamResult<()> {
         let written = match self {
-            Self::File { fd, position } if bytes.is_empty() => {
-                write_nothing_at(&**fd, *position).map_err(StreamError::from)
+            Self::File { position, .. } if bytes.is_empty() => {
+                // For nothing there is always room.
+                is_position(*position).map_err(StreamError::from)
             }
             Self::File { fd, position } => {
                 let end = position.saturating_add(bytes.len() as u64);
@@ -365,9 +366,10 @@ pub(super) fn read_at(fd: impl AsFd, len: u64, position: u64) -> Result<Vec<u8>,
     }
 }
 
-/// Writes no bytes, for which there is always room: the kernel says whether a file can have such a position.
-fn write_nothing_at(fd: impl AsFd, position: u64) -> Result<(), Errno> {
-    rustix::io::pwrite(fd, &[], position).map(|_| ())
+/// Whether a file can have that position: `INVAL` if not, as the kernel says of any file before it looks at what that is open
+/// for.
+pub(super) fn is_position(offset: u64) -> Result<(), Errno> {
+    i64::try_from(offset).map(|_| ()).map_err(|_| Errno::INVAL)
 }
 
 /// Writes all of `bytes` from `position` on.
