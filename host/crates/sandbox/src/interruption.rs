@@ -118,7 +118,7 @@ impl Interruption {
         self.taking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A call begins, of the thread's.
+    /// A call of the thread begins.
     fn begin(&self) {
         let due = self.ticks().saturating_add(self.calls.long);
         self.stopped.store(false, Ordering::Relaxed);
@@ -136,7 +136,7 @@ impl Interruption {
         self.pages.iter().for_each(|page| page.store(0, Ordering::Relaxed));
     }
 
-    /// So many ticks have been: interrupts the call, if it has computed for long.
+    /// Interrupts the call if, after so many ticks, it has computed for long.
     fn tick(&self, ticks: u64) {
         let _taking = self.lock();
         if self.due.load(Ordering::Relaxed) <= ticks {
