@@ -1,6 +1,11 @@
 //! How far the server is, from its start to its end.
 
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+/// How long the server waits, once it drains, for those that may be about to say something: a client that has not had an
+/// answer yet, for its request; one that had its last answer, for its end of the connection.
+pub(crate) const SETTLING: Duration = Duration::from_millis(100);
 
 /// How far a server is; there is no way back.
 #[derive(Debug, Default)]

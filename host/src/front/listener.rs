@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use anyhow::Context as _;
-use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use rustix::net::{SocketFlags, accept_with, acceptfrom_with};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
 use super::passed_sockets::{Passed, PassedSockets};
 use super::socket::{Peer, Socket};
@@ -132,6 +133,14 @@ impl Listener {
         poll_fn(|context| self.poll(context)).await
     }
 
+    /// The next connection of those that the kernel has already, whether or not the runtime has heard of it.
+    pub(crate) fn accept_waiting(&self) -> Option<io::Result<(Socket, Peer)>> {
+        let mut accepted = self.all.iter().map(Bound::accept_waiting);
+        accepted.find(
+            |accepted| !matches!(accepted, Err(error) if error.kind() == io::ErrorKind::WouldBlock),
+        )
+    }
+
     fn poll(&self, context: &mut Context<'_>) -> Poll<io::Result<(Socket, Peer)>> {
         let first = match self.all.len() {
             1 => 0,
@@ -155,6 +164,21 @@ impl Bound {
                 (Socket::Unix(stream), Peer::Unix)
             }
         }))
+    }
+
+    fn accept_waiting(&self) -> io::Result<(Socket, Peer)> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        Ok(match self {
+            Self::Tcp(listener) => {
+                let (stream, client) = acceptfrom_with(listener, flags)?;
+                let client = client.ok_or(io::ErrorKind::AddrNotAvailable)?.try_into()?;
+                (Socket::Tcp(TcpStream::from_std(stream.into())?), Peer::of(client))
+            }
+            Self::Unix(listener, _) => {
+                let stream = accept_with(listener, flags)?;
+                (Socket::Unix(UnixStream::from_std(stream.into())?), Peer::Unix)
+            }
+        })
     }
 
     fn address(&self) -> io::Result<BoundAddress> {
@@ -217,8 +241,6 @@ fn told(address: SocketAddr, error: io::Error) -> anyhow::Error {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpStream;
-
     use super::*;
 
     fn port(listener: &Listener) -> u16 {

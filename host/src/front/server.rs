@@ -6,6 +6,7 @@
 //! its client's share is told so.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,9 +18,10 @@ use crate::config::{ClientLimits, Config, HostName};
 use crate::front::clients::Clients;
 use crate::front::connection;
 use crate::front::context::Context;
-use crate::front::lifecycle::Lifecycle;
+use crate::front::lifecycle::{Lifecycle, SETTLING};
 use crate::front::listener::{BoundAddress, Listener};
 use crate::front::passed_sockets::PassedSockets;
+use crate::front::socket::{Peer, Socket};
 use crate::front::spool::Spool;
 use crate::front::tls::Tls;
 use crate::handlers::routing::Routes;
@@ -155,15 +157,22 @@ impl Server {
             complaints: Throttle::default(),
         });
         let permits = Arc::new(Semaphore::new(limits.max_connections));
+        let all = u32::try_from(limits.max_connections).unwrap_or(u32::MAX);
+        let mut served = pin!(async {
+            tokio::select! {
+                () = accept(&listener, &permits, &context) => {}
+                () = settled(&context) => {}
+            }
+            // New clients are refused at once instead of waiting for nobody.
+            drop(listener);
+            let _ = permits.acquire_many(all).await;
+        });
         tokio::select! {
-            never = accept(&listener, &permits, &context) => match never {},
+            () = &mut served => {}
             () = stop => {}
         }
-        // New clients are refused at once instead of waiting for nobody.
-        drop(listener);
         drain.send_replace(true);
-        let all = u32::try_from(limits.max_connections).unwrap_or(u32::MAX);
-        timeout(grace, permits.acquire_many(all)).await.is_ok()
+        timeout(grace, served).await.is_ok()
     }
 }
 
@@ -189,47 +198,70 @@ fn spool(config: &Config, files: &Arc<Semaphore>) -> anyhow::Result<Arc<Spool>> 
     Ok(spool)
 }
 
-async fn accept(
-    listener: &Listener,
+/// Waits until the server has drained for as long as those may take who were there before.
+async fn settled(context: &Context) {
+    let _ = context.draining.clone().wait_for(|draining| *draining).await;
+    sleep(SETTLING).await;
+}
+
+/// Accepts connections until the server drains, and then those that the kernel has already: they would be reset with the
+/// listener, and their clients believe to be connected.
+async fn accept(listener: &Listener, permits: &Arc<Semaphore>, context: &Arc<Context>) {
+    let reports = Throttle::default();
+    let mut draining = context.draining.clone();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = draining.wait_for(|draining| *draining) => break,
+            accepted = listener.accept() => accepted,
+        };
+        take(accepted, permits, context, &reports).await;
+    }
+    while let Some(accepted) = listener.accept_waiting() {
+        take(accepted, permits, context, &reports).await;
+    }
+}
+
+/// Has a connection served as soon as there is a place for it.
+async fn take(
+    accepted: io::Result<(Socket, Peer)>,
     permits: &Arc<Semaphore>,
     context: &Arc<Context>,
-) -> std::convert::Infallible {
-    let reports = Throttle::default();
-    loop {
-        let error = match listener.accept().await {
-            Ok((stream, client)) => {
-                // Whom a connection of a proxy is of is not known yet.
-                let key = if context.proxy_protocol { ClientKey::Proxy } else { client.key() };
-                match context.clients.admit(key) {
-                    Ok(lease) => {
-                        let Ok(permit) = permit(permits, context).await else { continue };
-                        let context = Arc::clone(context);
-                        tokio::spawn(async move {
-                            connection::serve(&context, lease, stream, client).await;
-                            drop(permit);
-                        });
-                    }
-                    Err(over) => connection::turn_away(context, stream, client, &over),
+    reports: &Throttle,
+) {
+    let error = match accepted {
+        Ok((socket, client)) => {
+            // Whom a connection of a proxy is of is not known yet.
+            let key = if context.proxy_protocol { ClientKey::Proxy } else { client.key() };
+            match context.clients.admit(key) {
+                Ok(lease) => {
+                    let Ok(permit) = permit(permits, context).await else { return };
+                    let context = Arc::clone(context);
+                    tokio::spawn(async move {
+                        connection::serve(&context, lease, socket, client).await;
+                        drop(permit);
+                    });
                 }
-                continue;
+                Err(over) => connection::turn_away(context, socket, client, &over),
             }
-            Err(error) => error,
-        };
-        match Trouble::of(&error) {
-            Trouble::Client => {}
-            Trouble::Resources => {
-                let made_room = context.clients.make_room();
-                if reports.may_tell().is_some() {
-                    tracing::error!("accepting pauses: {error}");
-                }
-                sleep(if made_room { SHORT_PAUSE } else { PAUSE }).await;
+            return;
+        }
+        Err(error) => error,
+    };
+    match Trouble::of(&error) {
+        Trouble::Client => {}
+        Trouble::Resources => {
+            let made_room = context.clients.make_room();
+            if reports.may_tell().is_some() {
+                tracing::error!("accepting pauses: {error}");
             }
-            Trouble::Other => {
-                if reports.may_tell().is_some() {
-                    tracing::error!("a connection is not accepted: {error}");
-                }
-                sleep(PAUSE).await;
+            sleep(if made_room { SHORT_PAUSE } else { PAUSE }).await;
+        }
+        Trouble::Other => {
+            if reports.may_tell().is_some() {
+                tracing::error!("a connection is not accepted: {error}");
             }
+            sleep(PAUSE).await;
         }
     }
 }

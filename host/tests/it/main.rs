@@ -66,6 +66,7 @@ mod sessions;
 mod slow;
 mod standard_library;
 mod start;
+mod stop;
 mod support;
 mod swap;
 mod tables;

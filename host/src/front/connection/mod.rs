@@ -163,7 +163,7 @@ impl From<Stop> for Unserved {
         match stop {
             Stop::Late(Phase::Head) => Self::Failed(Failure::LateHead),
             Stop::Late(Phase::Body) => Self::Failed(Failure::LateBody),
-            Stop::Draining(Phase::Head | Phase::Body) => Self::Failed(Failure::Draining),
+            Stop::Draining(Phase::Head) => Self::Failed(Failure::Draining),
             Stop::Gone | Stop::Shortened | Stop::File(_) | Stop::Late(_) | Stop::Draining(_) => {
                 Self::Gone
             }
@@ -285,12 +285,8 @@ impl<'a> Connection<'a> {
         let number = self.context.metrics.next_request();
         let generation = self.context.routes.find(request_line::target(&message));
         let mut trace = self.trace(&message, began);
-        let outcome = match self.timer.refuses() {
-            true => Err(Failure::Draining),
-            false => {
-                self.run(generation.as_deref(), &head, number, message, body, &mut trace).await
-            }
-        };
+        let outcome =
+            self.run(generation.as_deref(), &head, number, message, body, &mut trace).await;
 
         let keeps = self.context.lifecycle.keeps_connections() && !self.timer.is_draining();
         let keep_alive = head.keep_alive && keeps;

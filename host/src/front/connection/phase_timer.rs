@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::config::ClientLimits;
 use crate::front::clients::ConnectionLease;
+use crate::front::lifecycle::SETTLING;
 
 /// How long a client is listened to after the last answer, so that a reset does
 /// not overtake that; longer while it sends at `--min-rate`.
@@ -22,10 +23,6 @@ const LINGER: Duration = Duration::from_secs(5);
 
 /// The longest that a client is listened to after the last answer, however fast it sends.
 const MAX_LINGER: Duration = Duration::from_secs(3600);
-
-/// How long a client that does not send is listened to after the last answer when the server is
-/// about to end. One that was refused and still sends may go on, within the grace.
-const LINGER_DRAINING: Duration = Duration::from_millis(100);
 
 /// How long a connection has been idle before it gives way to others.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -77,10 +74,11 @@ pub(super) struct PhaseTimer<'a> {
     moved: usize,
     /// Bytes of the answer that the client is known to have taken.
     taken: usize,
-    /// Whether draining has shortened the phase already.
-    hurried: bool,
-    /// Whether the head of the request was there before the server began to drain.
-    in_flight: bool,
+    /// Whether the client has not had an answer yet. It then believes that it will get one, while one that is closed
+    /// between two requests may ask again elsewhere (RFC 9112, section 9.3.1).
+    is_first: bool,
+    /// By when the server, which drains, has waited long enough for the client to say something.
+    settled: Option<Instant>,
 }
 
 impl<'a> PhaseTimer<'a> {
@@ -89,8 +87,8 @@ impl<'a> PhaseTimer<'a> {
         let began = Instant::now();
         let by = began + limits.idle_timeout;
         let phase = Phase::Idle;
-        let (hurried, in_flight) = (false, false);
-        Self { limits, draining, phase, began, by, moved: 0, taken: 0, hurried, in_flight }
+        let (is_first, settled) = (true, None);
+        Self { limits, draining, phase, began, by, moved: 0, taken: 0, is_first, settled }
     }
 
     /// Begins a phase; to be in it already changes nothing.
@@ -102,9 +100,9 @@ impl<'a> PhaseTimer<'a> {
             self.moved = 0;
             self.taken = 0;
             match phase {
-                Phase::Body => self.in_flight = !self.is_draining(),
-                Phase::Idle | Phase::Head => self.in_flight = false,
-                Phase::Answer | Phase::Linger => {}
+                Phase::Idle | Phase::Head => self.hurry(),
+                Phase::Body | Phase::Linger => self.settled = None,
+                Phase::Answer => (self.is_first, self.settled) = (false, None),
             }
         }
     }
@@ -145,17 +143,35 @@ impl<'a> PhaseTimer<'a> {
         *self.draining.borrow()
     }
 
-    /// Whether a request comes too late to be served.
-    pub(super) fn refuses(&self) -> bool {
-        self.is_draining() && !self.in_flight
+    /// Ends the phase as soon as the server, which drains, has waited long enough.
+    fn hurry(&mut self) {
+        self.by = self.settled.map_or(self.by, |settled| settled.min(self.by));
     }
 
-    /// Whether what the phase is for would be refused while the server drains.
-    fn waits_in_vain(&self) -> bool {
+    /// Takes note that the server drains. What is in flight goes on, within the grace; so does one that was refused and
+    /// still sends.
+    fn settle(&mut self) -> Result<(), Stop> {
         match self.phase {
-            Phase::Idle | Phase::Head => true,
-            Phase::Body => !self.in_flight,
-            Phase::Answer | Phase::Linger => false,
+            Phase::Idle | Phase::Head if !self.is_first => Err(Stop::Draining(self.phase)),
+            _ => {
+                self.settled = Some(Instant::now() + SETTLING);
+                self.hurry();
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether the phase is to hear that the server drains.
+    fn may_settle(&self) -> bool {
+        let waits = matches!(self.phase, Phase::Idle | Phase::Head | Phase::Linger);
+        waits && self.settled.is_none()
+    }
+
+    /// Why the phase is over.
+    fn over(&self) -> Stop {
+        match self.phase {
+            Phase::Idle | Phase::Head if self.settled.is_some() => Stop::Draining(self.phase),
+            phase => Stop::Late(phase),
         }
     }
 
@@ -166,30 +182,25 @@ impl<'a> PhaseTimer<'a> {
     ) -> Result<T, Stop> {
         // Else a client that is always ready would never be late, nor hear of the end.
         if Instant::now() >= self.by && !self.extend() {
-            return Err(Stop::Late(self.phase));
+            return Err(self.over());
         }
-        if self.waits_in_vain() && self.is_draining() {
-            return Err(Stop::Draining(self.phase));
+        if self.phase == Phase::Head && self.may_settle() && self.is_draining() {
+            self.settle()?;
         }
         let mut io = pin!(io);
         loop {
-            let interruptible =
-                self.waits_in_vain() || (self.phase == Phase::Linger && !self.hurried);
+            let may_settle = self.may_settle();
             let drains = tokio::select! {
+                // What has come already is taken.
                 biased;
                 done = &mut io => return done.map_err(|_| Stop::Gone),
                 () = sleep_until(self.by) => false,
-                _ = self.draining.wait_for(|draining| *draining), if interruptible => true,
+                _ = self.draining.wait_for(|draining| *draining), if may_settle => true,
             };
-            if !drains {
-                if !self.extend() {
-                    return Err(Stop::Late(self.phase));
-                }
-            } else if self.phase == Phase::Linger {
-                self.hurried = true;
-                self.by = self.by.min(Instant::now() + LINGER_DRAINING);
-            } else {
-                return Err(Stop::Draining(self.phase));
+            if drains {
+                self.settle()?;
+            } else if !self.extend() {
+                return Err(self.over());
             }
         }
     }
@@ -233,7 +244,7 @@ impl<'a> PhaseTimer<'a> {
             Phase::Head => self.limits.header_timeout,
             Phase::Body => self.limits.body_timeout,
             Phase::Answer => self.limits.write_timeout,
-            Phase::Linger if self.hurried => LINGER_DRAINING,
+            Phase::Linger if self.settled.is_some() => SETTLING,
             Phase::Linger => LINGER,
         }
     }
