@@ -75,6 +75,18 @@ fn is_valid(component: &[u8]) -> bool {
     let features = WasmFeatures::WASM2.union(WasmFeatures::COMPONENT_MODEL);
     Parser::is_component(component)
         && Validator::new_with_features(features).validate_all(component).is_ok()
+        && is_whole(component)
+}
+
+/// Whether all that begins in a component ends in it, too. The validator takes one that ends in the middle of a module.
+fn is_whole(component: &[u8]) -> bool {
+    Parser::new(0).parse_all(component).all(|payload| match payload {
+        Ok(
+            Payload::ModuleSection { unchecked_range, .. }
+            | Payload::ComponentSection { unchecked_range, .. },
+        ) => unchecked_range.end <= component.len(),
+        payload => payload.is_ok(),
+    })
 }
 
 /// Whether a core module is valid, or what is made of it. A program of Go gets a second memory.
