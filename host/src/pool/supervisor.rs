@@ -165,6 +165,7 @@ impl<H: WorkerHandle> Supervisor<H> {
             self.admission.grow();
             self.set(slot, SlotState::Kept);
         }
+        self.deserted = None;
         let assignments = self.schedule.ready(slot, Instant::now());
         self.dispatch(assignments);
         self.settle();

@@ -173,6 +173,22 @@ fn a_lost_worker_is_missing_until_there_is_another() {
 }
 
 #[test]
+fn nobody_is_missing_once_there_was_a_worker() {
+    let mut f = Fixture::new(1, 1);
+    f.submit();
+    let (patience, now) = (Duration::from_secs(1), Instant::now());
+    f.supervisor.serve_nobody(patience, now);
+    f.put_ready(0);
+    // It is lost before anybody looks again.
+    f.supervisor.take(0);
+    f.submit();
+    f.supervisor.serve_nobody(patience, now + patience);
+    assert!(f.clients[1].try_recv().is_err(), "it waits");
+    f.supervisor.serve_nobody(patience, now + 2 * patience);
+    assert!(f.clients[1].try_recv().is_ok(), "nobody came");
+}
+
+#[test]
 fn whoever_looks_is_woken_only_if_that_must_be_sooner() {
     let mut f = Fixture::new(1, 1);
     f.put_ready(0);
