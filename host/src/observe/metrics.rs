@@ -52,6 +52,8 @@ pub(crate) enum Refusal {
     Memory,
     /// There was no room in files for its body.
     Spool,
+    /// As many files were being sent as may be.
+    Files,
     /// The server was shutting down.
     Draining,
 }
@@ -150,8 +152,8 @@ impl<const KINDS: usize> Counters<KINDS> {
 }
 
 impl Refusal {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Queue, Self::Share, Self::Memory, Self::Spool, Self::Draining];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Queue, Self::Share, Self::Memory, Self::Spool, Self::Files, Self::Draining];
 
     /// The reason's name among the metrics.
     pub(crate) fn name(self) -> &'static str {
@@ -160,6 +162,7 @@ impl Refusal {
             Self::Share => "share",
             Self::Memory => "memory",
             Self::Spool => "spool",
+            Self::Files => "files",
             Self::Draining => "draining",
         }
     }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use anyhow::Context as _;
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
-use sandbox::OpenFile;
+use sandbox::{CallError, OpenFile};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -51,9 +51,23 @@ pub(super) enum NotHeld {
     /// The descriptor is that of no regular file of the directory's file system, or cannot be read like one.
     #[error("it is no file of the directory")]
     NoSuchFile,
-    /// Too many files are sent, or the file is deleted and has no room in the quota, or nobody can keep count of it.
+    /// As many are sent as may be.
+    #[error("as many files are being sent as may be")]
+    TooMany,
+    /// The file is deleted and has no room in the quota, or nobody can keep count of it.
     #[error("it cannot be kept: {0}")]
     NotKept(#[from] anyhow::Error),
+}
+
+impl NotHeld {
+    /// What comes of it for the response; nothing where only a worker that was taken over can be the reason.
+    pub(super) fn told(&self) -> Option<CallError> {
+        match self {
+            Self::NoSuchFile => None,
+            Self::TooMany => Some(CallError::FilesFull),
+            Self::NotKept(_) => Some(CallError::FileLost),
+        }
+    }
 }
 
 impl SentFiles {
@@ -84,8 +98,7 @@ impl SentFiles {
         if let Some(known) = state.files.get(&inode).and_then(Weak::upgrade) {
             return Ok(known);
         }
-        let permit = Arc::clone(&self.permits).try_acquire_owned();
-        let permit = permit.context("too many files are being sent")?;
+        let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| NotHeld::TooMany)?;
         let (file, owner) = (Some(self.open(&mut state, fd)?), Arc::clone(self));
         let sent = Arc::new(SentFile { file, inode, owner, _permit: permit });
         state.files.insert(inode, Arc::downgrade(&sent));
@@ -251,7 +264,7 @@ mod tests {
         let slots = sent_files.lock().slots.len();
         std::fs::write(dir.path().join("folder/more"), "x").expect("written");
         let more = sent_files.hold(open(dir.path(), "folder/more"));
-        assert!(matches!(more, Err(NotHeld::NotKept(_))), "so many may be sent, and no more");
+        assert!(matches!(more, Err(NotHeld::TooMany)), "so many may be sent, and no more");
         drop(all);
         let all: Vec<_> = (0..MOST).map(hold).collect();
         assert_eq!(sent_files.lock().slots.len(), slots, "places are used again");

@@ -203,3 +203,25 @@ fn a_pipelined_request_is_answered_after_a_long_file(pool: &str) {
     assert!(client.response().body == content);
     assert!(client.response().text().contains("\"file\""));
 }
+
+for_each_pool!(who_would_be_sent_one_file_too_many_is_told_to_try_again);
+fn who_would_be_sent_one_file_too_many_is_told_to_try_again(pool: &str) {
+    let server = Server::with_descriptors(pool, 200, &["--client-share", "100"]);
+    // More of each than the kernel takes for a client that reads nothing.
+    let clients: Vec<_> = (0..60)
+        .map(|number| {
+            let name = number.to_string();
+            File::create(server.dir.join(&name)).unwrap().set_len(64 << 20).unwrap();
+            let mut client = server.connect();
+            client.send(format!("GET /download/{name} HTTP/1.1\r\nHost: x\r\n\r\n"));
+            let mut status = [0; 12];
+            client.stream.read_exact(&mut status).unwrap();
+            (client, String::from_utf8_lossy(&status[9..]).into_owned())
+        })
+        .collect();
+    let with = |status| clients.iter().filter(|(_, told)| told == status).count();
+    let (sent, refused) = (with("200"), with("503"));
+    assert!(sent > 0 && refused > 0 && sent + refused == 60, "{pool}: {sent} and {refused}");
+    drop(clients);
+    eventually("there is room again", || server.get("/download/0").status == 200);
+}

@@ -43,6 +43,9 @@ pub enum CallError {
     /// A file that belongs to the response cannot be kept until it is sent.
     #[error("a file of the handler's response is gone")]
     FileLost,
+    /// As many files are being sent as may be, and the response has another one.
+    #[error("as many files are being sent as may be")]
+    FilesFull,
     /// The worker that ran the call died or was lost.
     #[error("the worker that ran the handler died")]
     WorkerLost,

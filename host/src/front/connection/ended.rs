@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http1::{Reply, error_response, redirect};
+use sandbox::CallError;
 
 use super::failure::Failure;
 use super::phase_timer::Stop;
@@ -90,7 +91,10 @@ impl<'a> Connection<'a> {
                 self.context.metrics.abandoned();
                 return self.next(Err(Stop::Gone), reply.persistence, access);
             }
-            Failure::Busy(_) | Failure::Full | Failure::Spool(SpoolError::Full) => true,
+            Failure::Busy(_)
+            | Failure::Full
+            | Failure::Spool(SpoolError::Full)
+            | Failure::Call(CallError::FilesFull) => true,
             _ => false,
         };
         let response = match failure {

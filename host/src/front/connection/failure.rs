@@ -58,7 +58,11 @@ impl Failure {
             Self::LateHead | Self::LateBody => 408,
             // Nobody is sent it; the log has it, in nginx's way.
             Self::ClientGone => 499,
-            Self::Busy(_) | Self::Full | Self::Spool(SpoolError::Full) | Self::Draining => 503,
+            Self::Busy(_)
+            | Self::Full
+            | Self::Spool(SpoolError::Full)
+            | Self::Call(CallError::FilesFull)
+            | Self::Draining => 503,
             Self::Spool(SpoolError::NoSpace) => 507,
             Self::Spool(SpoolError::Io(_)) => 500,
             Self::Call(CallError::Deadline) => 504,
@@ -90,6 +94,7 @@ impl Failure {
             Self::Busy(Busy::Share) => Refusal::Share,
             Self::Full => Refusal::Memory,
             Self::Spool(SpoolError::Full) => Refusal::Spool,
+            Self::Call(CallError::FilesFull) => Refusal::Files,
             Self::Draining => Refusal::Draining,
             _ => return None,
         })
@@ -120,6 +125,9 @@ impl Failure {
             }
             Self::Call(CallError::Unanswered) => "The handler gave no response",
             Self::Call(CallError::OutOfMemory) => "The handler ran out of memory",
+            Self::Call(CallError::FilesFull) => {
+                "The server sends as many files as it can: try again in a moment"
+            }
             Self::Call(_) => "The handler failed",
             Self::Malformed(_) => "The handler's response is not well-formed",
         })

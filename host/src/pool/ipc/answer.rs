@@ -63,7 +63,7 @@ fn encode_ranges(ranges: &[FileRange], head: &mut Vec<u8>) -> Option<()> {
 fn decode_ranges(
     count: u8,
     bytes: &mut Bytes,
-    files: &[Option<Arc<SentFile>>],
+    files: &[Result<Arc<SentFile>, CallError>],
 ) -> Option<Result<Vec<FilePart>, CallError>> {
     let mut parts = Ok(Vec::new());
     for _ in 0..count {
@@ -77,10 +77,11 @@ fn decode_ranges(
         let end = start.checked_add(length).and_then(|end| i64::try_from(end).ok());
         end.filter(|_| length > 0)?;
         match (file, &mut parts) {
-            (Some(file), Ok(parts)) => {
+            (Ok(file), Ok(parts)) => {
                 parts.push(FilePart { at, file: Arc::clone(file), start, length });
             }
-            _ => parts = Err(CallError::FileLost),
+            (Err(why), _) => parts = Err(*why),
+            (_, Err(_)) => {}
         }
     }
     Some(parts)
@@ -109,13 +110,13 @@ pub(crate) fn answer_head<R>(call: &Call<R>, files: &[FileRange]) -> Option<Vec<
     Some(head)
 }
 
-/// An answer as a call, with what that has written, and the files that came with it, of which `None` was lost; `None` for
+/// An answer as a call, with what that has written, and the files that came with it, or why one did not; `None` for
 /// what no worker says.
 pub(crate) fn decode_answer(
     answer: Answer,
     captured: Captured,
     max_response: usize,
-    files: &[Option<Arc<SentFile>>],
+    files: &[Result<Arc<SentFile>, CallError>],
 ) -> Option<Call<Payload>> {
     let mut bytes = Bytes::from(answer.bytes);
     let (&[outcome, detail], rest) = bytes.split_first_chunk()?;
@@ -173,6 +174,7 @@ fn encode_error(error: CallError) -> (u8, u8) {
         CallError::Reported => (10, 0),
         CallError::WorkerLost => (7, 0),
         CallError::FileLost => (11, 0),
+        CallError::FilesFull => (12, 0),
     }
 }
 
@@ -189,6 +191,7 @@ fn decode_error(outcome: u8, detail: u8) -> Option<CallError> {
         10 => CallError::Reported,
         7 => CallError::WorkerLost,
         11 => CallError::FileLost,
+        12 => CallError::FilesFull,
         _ => return None,
     })
 }

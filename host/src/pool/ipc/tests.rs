@@ -76,6 +76,7 @@ fn every_outcome_survives_the_way() {
         CallError::Unanswered,
         CallError::Reported,
         CallError::FileLost,
+        CallError::FilesFull,
         CallError::WorkerLost,
     ] {
         check(Err(error));
@@ -124,7 +125,7 @@ fn denials_are_no_longer_than_a_call_has_them() {
 fn parts_of_files_survive_the_way_and_make_sense() {
     let dir = tempfile::tempdir().expect("a directory");
     let sent = |name| SentFile::in_directory(dir.path(), name).expect("kept");
-    let known = [sent("one"), sent("two")].map(Some);
+    let known = [sent("one"), sent("two")].map(Ok);
     let file = |name: &str| {
         let file = std::fs::File::open(dir.path().join("folder").join(name)).expect("a file");
         Arc::new(OpenFile::from(OwnedFd::from(file)))
@@ -134,7 +135,7 @@ fn parts_of_files_survive_the_way_and_make_sense() {
         let file = Arc::clone(file);
         FileRange { at, file, start, length }
     };
-    let told = |ranges: &[FileRange], files: &[Option<Arc<SentFile>>], bytes: &[u8]| {
+    let told = |ranges: &[FileRange], files: &[Result<Arc<SentFile>, CallError>], bytes: &[u8]| {
         let call = Call::new(Ok(()), Duration::ZERO);
         let head = answer_head(&call, ranges).expect("short");
         let answer = Answer { bytes: [&head, bytes].concat(), response: None };
@@ -156,9 +157,11 @@ fn parts_of_files_survive_the_way_and_make_sense() {
     }
     assert_eq!(parts, ["b\"a\"", "0 2 3", "1 4 5", "b\"b\"", "0 0 1"]);
 
-    let lost = [known[0].clone(), None];
-    let told_of_one = told(&ranges, &lost, b"ab").expect("decodes").result;
-    assert_eq!(told_of_one.err(), Some(CallError::FileLost), "of a file that could not be kept");
+    for why in [CallError::FileLost, CallError::FilesFull] {
+        let lost = [known[0].clone(), Err(why)];
+        let told_of_one = told(&ranges, &lost, b"ab").expect("decodes").result;
+        assert_eq!(told_of_one.err(), Some(why), "of a file that could not be kept");
+    }
     assert!(told(&ranges, &known[..1], b"ab").is_none(), "of a file that did not come");
     assert!(told(&ranges, &known, b"a").is_none(), "behind the last byte");
     let unordered = [range(2, &one, 0, 1), range(1, &one, 0, 1)];

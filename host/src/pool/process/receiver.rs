@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sandbox::MAX_RESPONSE_FILES;
+use sandbox::{CallError, MAX_RESPONSE_FILES};
 use shm::ring::{Answer, Mail, ProtocolError, Ring};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::super::ipc::{self, Assembler};
-use super::super::sent_files::{NotHeld, SentFile};
+use super::super::sent_files::SentFile;
 use super::super::{Done, Job};
 use super::Shared;
 
@@ -46,7 +46,7 @@ pub(super) struct WorkerReceiver {
     assembler: Assembler,
     datagram: Vec<u8>,
     /// Files that came with what there is of the next answer; `None` for one that cannot be kept.
-    files: Vec<Option<Arc<SentFile>>>,
+    files: Vec<Result<Arc<SentFile>, CallError>>,
     max_response: usize,
     /// How often the worker may still ring.
     rings: u64,
@@ -154,14 +154,13 @@ impl WorkerReceiver {
         }
         for file in received.descriptors {
             self.files.push(match worker.shared.launcher.sent_files.hold(file) {
-                Ok(file) => Some(file),
-                Err(NotHeld::NotKept(_)) => None,
-                Err(NotHeld::NoSuchFile) => return Err(ProtocolError),
+                Ok(file) => Ok(file),
+                Err(why) => Err(why.told().ok_or(ProtocolError)?),
             });
         }
         if received.is_cut {
             // Which of them did not come is not known.
-            self.files = vec![None; MAX_RESPONSE_FILES];
+            self.files = vec![Err(CallError::FileLost); MAX_RESPONSE_FILES];
         }
         let datagram = self.datagram.get(..received.bytes).unwrap_or_default();
         match self.assembler.push(datagram)? {

@@ -68,16 +68,16 @@ impl Shard {
 
     /// A response with files between its bytes, which are kept until they are sent.
     fn with_files(&self, response: Response) -> Result<Payload, CallError> {
+        let lost = CallError::FileLost;
         let keep = |range: &FileRange| {
-            let fd = range.file.as_fd().try_clone_to_owned()?;
+            let fd = range.file.as_fd().try_clone_to_owned().map_err(|_| lost)?;
             let FileRange { at, start, length, .. } = *range;
-            anyhow::Ok(FilePart { at, file: self.sent_files.hold(fd)?, start, length })
+            let file = self.sent_files.hold(fd).map_err(|why| why.told().unwrap_or(lost))?;
+            Ok(FilePart { at, file, start, length })
         };
-        let files = response.files().iter().map(keep).collect::<anyhow::Result<Vec<_>>>();
+        let files = response.files().iter().map(keep).collect::<Result<Vec<_>, _>>()?;
         // Dropped with the response, the files would be in no ledger for a moment.
-        let bytes = response.bytes().to_vec().into();
-        let payload = files.ok().and_then(|files| Payload::with_files(bytes, files));
-        payload.ok_or(CallError::FileLost)
+        Payload::with_files(response.bytes().to_vec().into(), files).ok_or(lost)
     }
 }
 
