@@ -18,7 +18,7 @@ use super::unix_socket::{SocketFile, bind_unix};
 use crate::config::{Address, FileMode};
 
 /// Connections that the kernel keeps for the server to accept.
-const BACKLOG: u32 = 4096;
+pub(super) const BACKLOG: u32 = 4096;
 
 /// Bound sockets, at least one.
 pub(crate) struct Listener {

@@ -15,11 +15,11 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::config::{ClientLimits, Config, HostName};
-use crate::front::clients::Clients;
+use crate::front::clients::{Clients, ConnectionLease};
 use crate::front::connection;
 use crate::front::context::Context;
-use crate::front::lifecycle::{Lifecycle, SETTLING};
-use crate::front::listener::{BoundAddress, Listener};
+use crate::front::lifecycle::Lifecycle;
+use crate::front::listener::{BACKLOG, BoundAddress, Listener};
 use crate::front::passed_sockets::PassedSockets;
 use crate::front::socket::{Peer, Socket};
 use crate::front::spool::Spool;
@@ -159,12 +159,7 @@ impl Server {
         let permits = Arc::new(Semaphore::new(limits.max_connections));
         let all = u32::try_from(limits.max_connections).unwrap_or(u32::MAX);
         let mut served = pin!(async {
-            tokio::select! {
-                () = accept(&listener, &permits, &context) => {}
-                () = settled(&context) => {}
-            }
-            // New clients are refused at once instead of waiting for nobody.
-            drop(listener);
+            accept(listener, &permits, &context).await;
             let _ = permits.acquire_many(all).await;
         });
         tokio::select! {
@@ -198,57 +193,89 @@ fn spool(config: &Config, files: &Arc<Semaphore>) -> anyhow::Result<Arc<Spool>> 
     Ok(spool)
 }
 
-/// Waits until the server has drained for as long as those may take who were there before.
-async fn settled(context: &Context) {
-    let _ = context.draining.clone().wait_for(|draining| *draining).await;
-    sleep(SETTLING).await;
+/// A connection that counts for its client, and waits for its place among all.
+struct Accepted {
+    lease: ConnectionLease,
+    socket: Socket,
+    client: Peer,
 }
 
-/// Accepts connections until the server drains, and then those that the kernel has already: they would be reset with the
-/// listener, and their clients believe to be connected.
-async fn accept(listener: &Listener, permits: &Arc<Semaphore>, context: &Arc<Context>) {
+impl Accepted {
+    /// Has the connection be served.
+    fn serve(self, context: &Arc<Context>, permit: OwnedSemaphorePermit) {
+        let Self { lease, socket, client } = self;
+        let context = Arc::clone(context);
+        tokio::spawn(async move {
+            connection::serve(&context, lease, socket, client).await;
+            drop(permit);
+        });
+    }
+}
+
+/// Accepts connections until the server drains, and then those that the kernel has already: their clients believe to be
+/// connected, and would be reset with the listener. Ends when all of them have a place.
+async fn accept(listener: Listener, permits: &Arc<Semaphore>, context: &Arc<Context>) {
     let reports = Throttle::default();
     let mut draining = context.draining.clone();
+    let mut late = Vec::new();
     loop {
         let accepted = tokio::select! {
             biased;
             _ = draining.wait_for(|draining| *draining) => break,
             accepted = listener.accept() => accepted,
         };
-        take(accepted, permits, context, &reports).await;
+        match accepted {
+            Ok((socket, client)) => {
+                let Some(accepted) = admit(context, socket, client) else { continue };
+                tokio::select! {
+                    biased;
+                    permit = permit(permits, context) => match permit {
+                        Ok(permit) => accepted.serve(context, permit),
+                        Err(_) => return,
+                    },
+                    _ = draining.wait_for(|draining| *draining) => {
+                        late.push(accepted);
+                        break;
+                    }
+                }
+            }
+            Err(error) => pause_after(&error, context, &reports).await,
+        }
     }
-    while let Some(accepted) = listener.accept_waiting() {
-        take(accepted, permits, context, &reports).await;
+    // No more than the kernel's queue can have: others may come as fast as these are taken.
+    for _ in 0..BACKLOG {
+        match listener.accept_waiting() {
+            Some(Ok((socket, client))) => late.extend(admit(context, socket, client)),
+            Some(Err(error)) if Trouble::of(&error) == Trouble::Client => {}
+            Some(Err(_)) | None => break,
+        }
+    }
+    // New clients are refused at once instead of waiting for nobody.
+    drop(listener);
+    for accepted in late {
+        match Arc::clone(permits).acquire_owned().await {
+            Ok(permit) => accepted.serve(context, permit),
+            Err(_) => return,
+        }
     }
 }
 
-/// Has a connection served as soon as there is a place for it.
-async fn take(
-    accepted: io::Result<(Socket, Peer)>,
-    permits: &Arc<Semaphore>,
-    context: &Arc<Context>,
-    reports: &Throttle,
-) {
-    let error = match accepted {
-        Ok((socket, client)) => {
-            // Whom a connection of a proxy is of is not known yet.
-            let key = if context.proxy_protocol { ClientKey::Proxy } else { client.key() };
-            match context.clients.admit(key) {
-                Ok(lease) => {
-                    let Ok(permit) = permit(permits, context).await else { return };
-                    let context = Arc::clone(context);
-                    tokio::spawn(async move {
-                        connection::serve(&context, lease, socket, client).await;
-                        drop(permit);
-                    });
-                }
-                Err(over) => connection::turn_away(context, socket, client, &over),
-            }
-            return;
+/// Counts a connection for its client. One that has too many is told so.
+fn admit(context: &Arc<Context>, socket: Socket, client: Peer) -> Option<Accepted> {
+    // Whom a connection of a proxy is of is not known yet.
+    let key = if context.proxy_protocol { ClientKey::Proxy } else { client.key() };
+    match context.clients.admit(key) {
+        Ok(lease) => Some(Accepted { lease, socket, client }),
+        Err(over) => {
+            connection::turn_away(context, socket, client, &over);
+            None
         }
-        Err(error) => error,
-    };
-    match Trouble::of(&error) {
+    }
+}
+
+/// Says why a connection was not accepted, and waits until the next one may be.
+async fn pause_after(error: &io::Error, context: &Context, reports: &Throttle) {
+    match Trouble::of(error) {
         Trouble::Client => {}
         Trouble::Resources => {
             let made_room = context.clients.make_room();

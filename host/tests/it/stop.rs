@@ -1,11 +1,16 @@
 //! The end of the server by a signal.
 
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use rustix::process::Signal;
 
 use crate::components;
 use crate::support::{Client, Server, eventually, for_each_pool};
+
+/// Longer than the server waits for those who may be about to say something.
+const PAUSE: Duration = Duration::from_millis(200);
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -56,6 +61,70 @@ fn who_waits_for_a_place_is_served_at_the_end(pool: &str) {
     assert!(idle.is_closed(), "{pool}: it gives way");
     assert_eq!(waiting.response().status, 200, "{pool}");
     assert!(server.wait().success(), "{pool}");
+}
+
+for_each_pool!(who_waits_for_a_place_has_as_long_as_those_who_have_one);
+fn who_waits_for_a_place_has_as_long_as_those_who_have_one(pool: &str) {
+    let args = ["--max-connections", "2", "--client-share", "100"];
+    let mut server = Server::start(pool, &args);
+    let mut busy = [server.connect(), server.connect()];
+    for client in &mut busy {
+        client.send("PUT /upload/x HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n");
+        assert_eq!(client.response().status, 100, "{pool}");
+    }
+    let mut waiting: Vec<_> = (0..5).map(|_| server.connect()).collect();
+    waiting.iter_mut().for_each(|client| client.send(GET));
+    server.signal(Signal::TERM);
+    eventually("nobody listens", || TcpStream::connect(("127.0.0.1", server.port)).is_err());
+    for client in &mut busy {
+        client.send("x");
+        // Not for a moment alone.
+        client.send_after(PAUSE, "x");
+        assert_eq!(client.response().status, 200, "{pool}");
+    }
+    for client in &mut waiting {
+        assert_eq!(client.response().status, 200, "{pool}");
+    }
+    assert!(server.wait().success(), "{pool}");
+}
+
+for_each_pool!(a_long_head_that_was_there_before_the_signal_is_served);
+fn a_long_head_that_was_there_before_the_signal_is_served(pool: &str) {
+    let mut server = Server::start(pool, &[]);
+    let mut clients: Vec<_> = (0..200).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        assert_eq!(client.request("GET", "/", b"").status, 200, "{pool}");
+    }
+    server.signal(Signal::STOP);
+    for client in &mut clients {
+        client.send(format!("GET / HTTP/1.1\r\nHost: x\r\nCookie: {}\r\n\r\n", "x".repeat(9000)));
+    }
+    server.signal(Signal::TERM);
+    server.signal(Signal::CONT);
+    for client in &mut clients {
+        assert_eq!(client.response().status, 200, "{pool}");
+    }
+    assert!(server.wait().success(), "{pool}");
+}
+
+for_each_pool!(a_client_may_take_its_answer_after_its_connection_was_idle_for_too_long);
+fn a_client_may_take_its_answer_after_its_connection_was_idle_for_too_long(pool: &str) {
+    let server = Server::start(pool, &["--idle-timeout", "1s"]);
+    std::fs::write(server.dir.join("large"), vec![b'x'; 1 << 20]).unwrap();
+    let mut client = server.connect();
+    let request = "GET /download/large HTTP/1.1\r\nHost: x\r\n\r\n";
+    client.send(request);
+    eventually("the server has closed it", || is_closing(&server, &client));
+    client.send(request);
+    assert_eq!(client.response().body.len(), 1 << 20, "{pool}");
+    assert!(client.is_closed(), "{pool}: without a second answer");
+}
+
+/// Whether the server's end of a connection has been closed, and its client does not know yet (FIN_WAIT1).
+fn is_closing(server: &Server, client: &Client) -> bool {
+    let own = client.stream.local_addr().unwrap().port();
+    let ends = format!("0100007F:{:04X} 0100007F:{own:04X} 04", server.port);
+    std::fs::read_to_string("/proc/net/tcp").unwrap().contains(&ends)
 }
 
 for_each_pool!(who_connects_and_says_nothing_does_not_delay_the_end);

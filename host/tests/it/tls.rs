@@ -220,6 +220,25 @@ fn a_handshake_has_its_time_and_a_plain_request_an_answer(pool: &str) {
     eventually("the handshakes that failed are counted", failed);
 }
 
+for_each_pool!(who_agrees_on_keys_when_the_server_is_to_end_is_served);
+fn who_agrees_on_keys_when_the_server_is_to_end_is_served(pool: &str) {
+    let files = Files::new();
+    let mut server = files.serve(pool, &[]);
+    let mut stream = files.connect(&server);
+    stream.conn.write_tls(&mut stream.sock).unwrap();
+    stream.sock.peek(&mut [0]).unwrap();
+    server.signal(Signal::TERM);
+    let connect = || TcpStream::connect(("127.0.0.1", server.port));
+    eventually("nobody listens", || connect().is_err());
+    // As one that is far away.
+    std::thread::sleep(Duration::from_millis(200));
+    send(&mut stream, "GET", "/", b"");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    assert!(is_ok(&answer), "{pool}: {}", String::from_utf8_lossy(&answer));
+    assert!(server.wait().success(), "{pool}");
+}
+
 for_each_pool!(a_new_certificate_is_taken_up_and_a_bad_one_is_not);
 fn a_new_certificate_is_taken_up_and_a_bad_one_is_not(pool: &str) {
     let mut files = Files::new();

@@ -297,12 +297,14 @@ pub(super) async fn flush(
 }
 
 /// Ends a connection in the client's own time, within bounds: what it still sends, at most `most`
-/// bytes, is read and dropped, so that it gets to see its answer (RFC 9112, 9.6).
+/// bytes, is read and dropped, so that it gets to see its answer (RFC 9112, 9.6). There is more time while it takes
+/// what it has not taken yet.
 pub(super) async fn linger(stream: &mut Stream, timer: &mut PhaseTimer<'_>, most: usize) {
     timer.enter(Phase::Linger);
     if timer.wait(stream.shutdown()).await.is_err() {
         return;
     }
+    let unsent = stream.socket().unsent();
     let mut buffer = BytesMut::with_capacity(READ);
     let mut left = most;
     while left > 0 {
@@ -312,6 +314,8 @@ pub(super) async fn linger(stream: &mut Stream, timer: &mut PhaseTimer<'_>, most
                 timer.progress(read);
                 left = left.saturating_sub(read);
             }
+            Err(Stop::Late(_))
+                if timer.note_taken(unsent.saturating_sub(stream.socket().unsent())) => {}
             Ok(0) | Err(_) => return,
         }
     }

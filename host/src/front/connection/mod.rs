@@ -65,8 +65,9 @@ pub(crate) async fn serve(
     if socket.set_nodelay().is_err() {
         return;
     }
-    let Some(opened) = open(context, lease, socket, peer).await else { return };
-    let Opened { lease, stream, client } = opened;
+    let mut timer = PhaseTimer::new(&context.limits, context.draining.clone());
+    let opened = open(context, &mut timer, lease, socket, peer).await;
+    let Some(Opened { lease, stream, client }) = opened else { return };
     let (client, address) = (client.to_string(), client.ip());
     let mut connection = Connection {
         context,
@@ -74,7 +75,7 @@ pub(crate) async fn serve(
         stream,
         client: &client,
         address,
-        timer: PhaseTimer::new(&context.limits, context.draining.clone()),
+        timer,
         framing: Framing::new(
             context.limits.max_request,
             IN_MEMORY.min(context.limits.max_message),
@@ -88,6 +89,8 @@ pub(crate) async fn serve(
             Err(Unserved::Gone) if connection.is_in_body() => {
                 connection.reject(Failure::ClientGone).await
             }
+            // What the client has not taken yet would be lost with a reset, if it sends more.
+            Err(Unserved::Gone) if connection.stream.socket().unsent() > 0 => Next::Linger,
             Err(Unserved::Gone) => Next::Close,
             Err(Unserved::Failed(failure)) => connection.reject(failure).await,
         };
@@ -288,7 +291,8 @@ impl<'a> Connection<'a> {
         let outcome =
             self.run(generation.as_deref(), &head, number, message, body, &mut trace).await;
 
-        let keeps = self.context.lifecycle.keeps_connections() && !self.timer.is_draining();
+        let ends = self.timer.is_draining() || self.timer.gives_way();
+        let keeps = self.context.lifecycle.keeps_connections() && !ends;
         let keep_alive = head.keep_alive && keeps;
         let reply = Reply {
             is_head: head.is_head,

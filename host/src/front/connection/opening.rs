@@ -30,6 +30,7 @@ pub(super) struct Opened {
 /// Opens a connection. `None` where nothing comes of it.
 pub(super) async fn open(
     context: &Arc<Context>,
+    timer: &mut PhaseTimer<'_>,
     lease: ConnectionLease,
     socket: Socket,
     peer: Peer,
@@ -38,19 +39,19 @@ pub(super) async fn open(
         return Some(Opened { lease, stream: Stream::Plain(socket), client: peer });
     }
     // (Boxed, since every connection would hold room for it.)
-    Box::pin(open_with(context, lease, socket, peer)).await
+    Box::pin(open_with(context, timer, lease, socket, peer)).await
 }
 
 async fn open_with(
     context: &Arc<Context>,
+    timer: &mut PhaseTimer<'_>,
     mut lease: ConnectionLease,
     socket: Socket,
     peer: Peer,
 ) -> Option<Opened> {
-    let mut timer = PhaseTimer::new(&context.limits, context.draining.clone());
     let mut client = peer;
     if context.proxy_protocol {
-        client = named(context, &mut timer, &socket, peer).await?;
+        client = named(context, timer, &socket, peer).await?;
         lease = match context.clients.admit(client.key()) {
             Ok(lease) => lease,
             Err(over) => {
@@ -60,7 +61,7 @@ async fn open_with(
         };
     }
     let stream = match &context.tls {
-        Some(tls) => encrypted(context, tls, &mut timer, &lease, socket, client).await?,
+        Some(tls) => encrypted(context, tls, timer, &lease, socket, client).await?,
         None => Stream::Plain(socket),
     };
     Some(Opened { lease, stream, client })
@@ -89,7 +90,8 @@ async fn named(
     None
 }
 
-/// A connection with TLS. Until its first byte the connection is idle; the handshake then has the time of a head.
+/// A connection with TLS. Until its first byte the connection is idle; the handshake then has the time of a head, also
+/// while the server drains.
 async fn encrypted(
     context: &Context,
     tls: &Tls,
@@ -104,7 +106,7 @@ async fn encrypted(
         tell_to_use_tls(timer, socket, first).await;
         return None;
     }
-    timer.enter(Phase::Head);
+    timer.enter(Phase::Handshake);
     let why = match timer.wait(async { Ok(tls.accept(socket).await) }).await {
         Ok(Ok(stream)) => return Some(Stream::Tls(stream)),
         Ok(Err(why)) if why.kind() != io::ErrorKind::InvalidData => return None,

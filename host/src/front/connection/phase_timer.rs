@@ -37,6 +37,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) enum Phase {
     /// Waiting for a request to begin.
     Idle,
+    /// Agreeing on keys (TLS).
+    Handshake,
     /// Reading a request's head, from its first byte.
     Head,
     /// Reading a request's body.
@@ -79,6 +81,8 @@ pub(super) struct PhaseTimer<'a> {
     is_first: bool,
     /// By when the server, which drains, has waited long enough for the client to say something.
     settled: Option<Instant>,
+    /// Whether the connection's place is another's after the next answer.
+    gives_way: bool,
 }
 
 impl<'a> PhaseTimer<'a> {
@@ -87,8 +91,19 @@ impl<'a> PhaseTimer<'a> {
         let began = Instant::now();
         let by = began + limits.idle_timeout;
         let phase = Phase::Idle;
-        let (is_first, settled) = (true, None);
-        Self { limits, draining, phase, began, by, moved: 0, taken: 0, is_first, settled }
+        let (is_first, settled, gives_way) = (true, None, false);
+        Self {
+            limits,
+            draining,
+            phase,
+            began,
+            by,
+            moved: 0,
+            taken: 0,
+            is_first,
+            settled,
+            gives_way,
+        }
     }
 
     /// Begins a phase; to be in it already changes nothing.
@@ -101,8 +116,12 @@ impl<'a> PhaseTimer<'a> {
             self.taken = 0;
             match phase {
                 Phase::Idle | Phase::Head => self.hurry(),
-                Phase::Body | Phase::Linger => self.settled = None,
+                Phase::Handshake | Phase::Body => self.settled = None,
                 Phase::Answer => (self.is_first, self.settled) = (false, None),
+                Phase::Linger => {
+                    self.settled = self.gives_way.then(|| self.began + SETTLING);
+                    self.hurry();
+                }
             }
         }
     }
@@ -126,7 +145,7 @@ impl<'a> PhaseTimer<'a> {
     fn extend(&mut self) -> bool {
         let bytes = std::mem::take(&mut self.moved);
         let may = match self.phase {
-            Phase::Idle | Phase::Head => false,
+            Phase::Idle | Phase::Handshake | Phase::Head => false,
             Phase::Body | Phase::Answer => true,
             Phase::Linger => self.began.elapsed() < MAX_LINGER,
         };
@@ -141,6 +160,11 @@ impl<'a> PhaseTimer<'a> {
     /// Whether the server drains.
     pub(super) fn is_draining(&self) -> bool {
         *self.draining.borrow()
+    }
+
+    /// Whether the connection is to close after the next answer, since its place is another's.
+    pub(super) fn gives_way(&self) -> bool {
+        self.gives_way
     }
 
     /// Ends the phase as soon as the server, which drains, has waited long enough.
@@ -180,12 +204,9 @@ impl<'a> PhaseTimer<'a> {
         &mut self,
         io: impl Future<Output = io::Result<T>>,
     ) -> Result<T, Stop> {
-        // Else a client that is always ready would never be late, nor hear of the end.
+        // Else a client that is always ready would never be late.
         if Instant::now() >= self.by && !self.extend() {
             return Err(self.over());
-        }
-        if self.phase == Phase::Head && self.may_settle() && self.is_draining() {
-            self.settle()?;
         }
         let mut io = pin!(io);
         loop {
@@ -206,7 +227,7 @@ impl<'a> PhaseTimer<'a> {
     }
 
     /// Waits for an idle client. After a while its connection gives way if there is no
-    /// room for another.
+    /// room for another: at once, or after the request that has just come.
     pub(super) async fn wait_idle<T>(
         &mut self,
         io: impl Future<Output = io::Result<T>>,
@@ -214,9 +235,10 @@ impl<'a> PhaseTimer<'a> {
     ) -> Result<T, Stop> {
         let mut io = pin!(io);
         let by = self.by;
-        self.by = by.min(Instant::now() + SETTLED);
+        self.by = by.min(self.began + SETTLED);
         let waited = self.wait(io.as_mut()).await;
         self.by = by;
+        self.hurry();
         match waited {
             Err(Stop::Late(_)) if Instant::now() < by => {}
             waited => return waited,
@@ -227,7 +249,8 @@ impl<'a> PhaseTimer<'a> {
             waited = self.wait(io) => waited,
             () = idle.asked_to_give_way() => Err(Stop::Gone),
         };
-        if idle.may_stay() { waited } else { Err(Stop::Gone) }
+        self.gives_way |= !idle.may_stay();
+        waited
     }
 
     /// Lets a client that was refused wait, unless the server drains.
@@ -241,7 +264,7 @@ impl<'a> PhaseTimer<'a> {
     fn time(&self) -> Duration {
         match self.phase {
             Phase::Idle => self.limits.idle_timeout,
-            Phase::Head => self.limits.header_timeout,
+            Phase::Handshake | Phase::Head => self.limits.header_timeout,
             Phase::Body => self.limits.body_timeout,
             Phase::Answer => self.limits.write_timeout,
             Phase::Linger if self.settled.is_some() => SETTLING,
@@ -260,8 +283,15 @@ fn time_at(rate: usize, bytes: usize) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+    use std::sync::Arc;
+
+    use tokio::task::yield_now;
+
     use super::*;
     use crate::config::{Config, Settings};
+    use crate::front::clients::Clients;
+    use crate::pool::ClientKey;
 
     #[test]
     fn each_byte_of_an_answer_gets_its_time_once() {
@@ -279,6 +309,44 @@ mod tests {
         timer.enter(Phase::Answer);
         assert!(timer.note_taken(1), "another answer");
         assert_eq!(timer.moved, 1);
+    }
+
+    #[tokio::test]
+    async fn who_has_just_asked_when_it_is_to_give_way_gives_way_after_that() {
+        let limits = Config::new(Settings::default()).expect("valid").client;
+        let (_drain, draining) = watch::channel(false);
+        let mut timer = PhaseTimer::new(&limits, draining);
+        let clients = Arc::new(Clients::new(&limits));
+        let lease = clients.admit(ClientKey::Unix).expect("room");
+        for (makes_room, expected) in [(false, false), (true, true)] {
+            timer.began = timer.began.checked_sub(SETTLED).expect("later than the first second");
+            let asks = async { Ok(makes_room && clients.make_room()) };
+            assert_eq!(timer.wait_idle(asks, &lease).await, Ok(makes_room));
+            assert_eq!(timer.gives_way(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_drains_waits_for_first_requests_and_for_what_has_come() {
+        let limits = Config::new(Settings::default()).expect("valid").client;
+        for (phases, expected) in [
+            (&[][..], Ok(())),
+            (&[Phase::Head], Ok(())),
+            (&[Phase::Head, Phase::Answer, Phase::Idle], Err(Stop::Draining(Phase::Idle))),
+            (&[Phase::Answer, Phase::Idle, Phase::Head], Err(Stop::Draining(Phase::Head))),
+            (&[Phase::Answer, Phase::Idle, Phase::Handshake], Ok(())),
+            (&[Phase::Answer, Phase::Idle, Phase::Body], Ok(())),
+        ] {
+            let (_drain, draining) = watch::channel(true);
+            let mut timer = PhaseTimer::new(&limits, draining);
+            phases.iter().for_each(|phase| timer.enter(*phase));
+            assert_eq!(timer.wait(ready(Ok(()))).await, Ok(()), "{phases:?}: it has come");
+            let soon = async {
+                yield_now().await;
+                Ok(())
+            };
+            assert_eq!(timer.wait(soon).await, expected, "{phases:?}");
+        }
     }
 
     #[test]
