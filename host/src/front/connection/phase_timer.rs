@@ -147,7 +147,7 @@ impl<'a> PhaseTimer<'a> {
         let may = match self.phase {
             Phase::Idle | Phase::Handshake | Phase::Head => false,
             Phase::Body | Phase::Answer => true,
-            Phase::Linger => self.began.elapsed() < MAX_LINGER,
+            Phase::Linger => !self.gives_way && self.began.elapsed() < MAX_LINGER,
         };
         if !may || bytes == 0 {
             return false;
@@ -309,6 +309,20 @@ mod tests {
         timer.enter(Phase::Answer);
         assert!(timer.note_taken(1), "another answer");
         assert_eq!(timer.moved, 1);
+    }
+
+    #[test]
+    fn who_gives_way_does_not_linger() {
+        let limits = Config::new(Settings::default()).expect("valid").client;
+        for gives_way in [false, true] {
+            let (_drain, draining) = watch::channel(false);
+            let mut timer = PhaseTimer::new(&limits, draining);
+            timer.gives_way = gives_way;
+            timer.enter(Phase::Linger);
+            assert_eq!(timer.by <= timer.began + SETTLING, gives_way);
+            timer.progress(1 << 20);
+            assert_eq!(timer.extend(), !gives_way, "however much moves");
+        }
     }
 
     #[tokio::test]
