@@ -1,31 +1,37 @@
 //! The end of the server by a signal.
 
-use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
 use rustix::process::Signal;
 
 use crate::components;
 use crate::support::{Client, Server, eventually, for_each_pool};
 
-/// Longer than the server waits for those who may be about to say something.
-const PAUSE: Duration = Duration::from_millis(200);
-
 const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+
+const PUT: &str =
+    "PUT /upload/x HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";
+
+/// Tells a server to end, which finds what clients do here when it hears of that: it has not even accepted who connects.
+fn end_after<T>(server: &Server, clients: impl FnOnce() -> T) -> T {
+    server.signal(Signal::STOP);
+    let did = clients();
+    server.signal(Signal::TERM);
+    server.signal(Signal::CONT);
+    did
+}
 
 for_each_pool!(who_was_there_before_the_signal_is_served);
 fn who_was_there_before_the_signal_is_served(pool: &str) {
     let mut server = Server::start(pool, &[]);
     let mut kept = server.connect();
     assert_eq!(kept.request("GET", "/", b"").status, 200, "{pool}");
-    // What comes while it is stopped is there when it hears of the signal, and not even accepted.
-    server.signal(Signal::STOP);
-    let mut clients: Vec<_> = (0..50).map(|_| server.connect()).collect();
-    clients.push(kept);
-    clients.iter_mut().for_each(|client| client.send(GET));
-    server.signal(Signal::TERM);
-    server.signal(Signal::CONT);
+    let clients = end_after(&server, || {
+        let mut clients: Vec<_> = (0..50).map(|_| server.connect()).collect();
+        clients.push(kept);
+        clients.iter_mut().for_each(|client| client.send(GET));
+        clients
+    });
     for mut client in clients {
         assert_eq!(client.response().status, 200, "{pool}");
         assert!(client.is_closed(), "{pool}");
@@ -38,11 +44,11 @@ fn who_waits_at_a_unix_socket_is_served_at_the_end(pool: &str) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("socket");
     let mut server = Server::start(pool, &["--addr", &format!("unix:{}", path.display())]);
-    server.signal(Signal::STOP);
-    let mut client = Client::over(UnixStream::connect(&path).unwrap());
-    client.send(GET);
-    server.signal(Signal::TERM);
-    server.signal(Signal::CONT);
+    let mut client = end_after(&server, || {
+        let mut client = Client::over(UnixStream::connect(&path).unwrap());
+        client.send(GET);
+        client
+    });
     assert_eq!(client.response().status, 200, "{pool}");
     assert!(server.wait().success(), "{pool}");
 }
@@ -53,11 +59,11 @@ fn who_waits_for_a_place_is_served_at_the_end(pool: &str) {
     let mut server = Server::start(pool, &args);
     let mut idle = server.connect();
     assert_eq!(idle.request("GET", "/", b"").status, 200, "{pool}");
-    server.signal(Signal::STOP);
-    let mut waiting = server.connect();
-    waiting.send(GET);
-    server.signal(Signal::TERM);
-    server.signal(Signal::CONT);
+    let mut waiting = end_after(&server, || {
+        let mut waiting = server.connect();
+        waiting.send(GET);
+        waiting
+    });
     assert!(idle.is_closed(), "{pool}: it gives way");
     assert_eq!(waiting.response().status, 200, "{pool}");
     assert!(server.wait().success(), "{pool}");
@@ -65,21 +71,25 @@ fn who_waits_for_a_place_is_served_at_the_end(pool: &str) {
 
 for_each_pool!(who_waits_for_a_place_has_as_long_as_those_who_have_one);
 fn who_waits_for_a_place_has_as_long_as_those_who_have_one(pool: &str) {
-    let args = ["--max-connections", "2", "--client-share", "100"];
+    let args = ["--max-connections", "3", "--client-share", "100"];
     let mut server = Server::start(pool, &args);
-    let mut busy = [server.connect(), server.connect()];
+    let mut busy = vec![server.connect(), server.connect()];
     for client in &mut busy {
-        client.send("PUT /upload/x HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n");
+        client.send(PUT);
         assert_eq!(client.response().status, 100, "{pool}");
     }
+    let mut silent = server.connect();
+    let mut next = server.connect();
+    next.send(PUT);
     let mut waiting: Vec<_> = (0..5).map(|_| server.connect()).collect();
     waiting.iter_mut().for_each(|client| client.send(GET));
     server.signal(Signal::TERM);
-    eventually("nobody listens", || TcpStream::connect(("127.0.0.1", server.port)).is_err());
+    // So the server has waited for those who may be about to say something, and all places are taken again.
+    assert!(silent.is_closed(), "{pool}");
+    assert_eq!(next.response().status, 100, "{pool}");
+    busy.push(next);
     for client in &mut busy {
-        client.send("x");
-        // Not for a moment alone.
-        client.send_after(PAUSE, "x");
+        client.send("xx");
         assert_eq!(client.response().status, 200, "{pool}");
     }
     for client in &mut waiting {
@@ -95,12 +105,8 @@ fn a_long_head_that_was_there_before_the_signal_is_served(pool: &str) {
     for client in &mut clients {
         assert_eq!(client.request("GET", "/", b"").status, 200, "{pool}");
     }
-    server.signal(Signal::STOP);
-    for client in &mut clients {
-        client.send(format!("GET / HTTP/1.1\r\nHost: x\r\nCookie: {}\r\n\r\n", "x".repeat(9000)));
-    }
-    server.signal(Signal::TERM);
-    server.signal(Signal::CONT);
+    let request = format!("GET / HTTP/1.1\r\nHost: x\r\nCookie: {}\r\n\r\n", "x".repeat(9000));
+    end_after(&server, || clients.iter_mut().for_each(|client| client.send(&request)));
     for client in &mut clients {
         assert_eq!(client.response().status, 200, "{pool}");
     }

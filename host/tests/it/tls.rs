@@ -227,11 +227,10 @@ fn who_agrees_on_keys_when_the_server_is_to_end_is_served(pool: &str) {
     let mut stream = files.connect(&server);
     stream.conn.write_tls(&mut stream.sock).unwrap();
     stream.sock.peek(&mut [0]).unwrap();
+    let mut silent = server.connect();
     server.signal(Signal::TERM);
-    let connect = || TcpStream::connect(("127.0.0.1", server.port));
-    eventually("nobody listens", || connect().is_err());
-    // As one that is far away.
-    std::thread::sleep(Duration::from_millis(200));
+    // So the server has waited for those who may be about to say something.
+    assert!(silent.is_closed(), "{pool}");
     send(&mut stream, "GET", "/", b"");
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();

@@ -73,12 +73,6 @@ impl<S: Read + Write> Client<S> {
         self.stream.write_all(bytes.as_ref()).unwrap();
     }
 
-    /// Sends this a moment later.
-    pub fn send_after(&mut self, pause: Duration, bytes: impl AsRef<[u8]>) {
-        std::thread::sleep(pause);
-        self.send(bytes);
-    }
-
     /// Sends this again and again until the server has closed the connection.
     pub fn send_until_closed(&mut self, bytes: &[u8]) {
         let deadline = Instant::now() + PATIENCE;
