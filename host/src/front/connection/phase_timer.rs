@@ -79,7 +79,7 @@ pub(super) struct PhaseTimer<'a> {
     /// Whether the client has not had an answer yet. It then believes that it will get one, while one that is closed
     /// between two requests may ask again elsewhere (RFC 9112, section 9.3.1).
     is_first: bool,
-    /// By when the server, which drains, has waited long enough for the client to say something.
+    /// By when the client has had long enough, where the server drains or the connection's place is another's.
     settled: Option<Instant>,
     /// Whether the connection's place is another's after the next answer.
     gives_way: bool,
@@ -167,7 +167,7 @@ impl<'a> PhaseTimer<'a> {
         self.gives_way
     }
 
-    /// Ends the phase as soon as the server, which drains, has waited long enough.
+    /// Ends the phase when the client has had long enough.
     fn hurry(&mut self) {
         self.by = self.settled.map_or(self.by, |settled| settled.min(self.by));
     }
