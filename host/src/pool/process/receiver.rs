@@ -45,7 +45,7 @@ pub(super) struct WorkerReceiver {
     by_socket: bool,
     assembler: Assembler,
     datagram: Vec<u8>,
-    /// Files that came with what there is of the next answer; `None` for one that cannot be kept.
+    /// Files that came with what there is of the next answer, or why one cannot be kept.
     files: Vec<Result<Arc<SentFile>, CallError>>,
     max_response: usize,
     /// How often the worker may still ring.
