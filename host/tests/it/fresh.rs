@@ -84,7 +84,7 @@ fn committed_components_match_their_sources() {
     }
 }
 
-/// All of an instance's memory is restored after each request: a page more is felt in each.
+/// What an instance writes to is cleared after each request. A small memory shows that it is little.
 #[test]
 fn committed_components_start_with_one_page_of_memory() {
     for name in ["fileops", "hello"] {

@@ -136,6 +136,33 @@ fn what_one_instance_grew_by_is_not_there_for_the_next(pool: &str) {
     }
 }
 
+for_each_pool!(a_memory_ends_where_it_ends_whoever_had_it_before);
+/// A large memory is a small one's next, when the one before has grown: what lies beyond is not made writable by writing there.
+fn a_memory_ends_where_it_ends_whoever_had_it_before(pool: &str) {
+    let (small, large) = (r#"(memory $small (export "memory") 2)"#, "(memory $large 4)");
+    for memories in [[small, large], [large, small]] {
+        let answer =
+            r#"(data (memory $small) (i32.const 1024) "HTTP/1.1 204 No Content\0d\0a\0d\0a")"#;
+        let component = components::handler(
+            &format!("{} {answer}", memories.concat()),
+            "(local $what i32)
+             (local.set $what (i32.load8_u $small offset=5 (local.get $at)))
+             (if (i32.eq (local.get $what) (i32.const 103))
+               (then (drop (memory.grow $large (i32.const 1)))))
+             (if (i32.eq (local.get $what) (i32.const 98))
+               (then (i32.store8 $small (i32.const 250000) (i32.const 1))))
+             (i32.store $small (i32.const 0) (i32.const 1024))
+             (i32.store $small (i32.const 4) (i32.const 27))
+             i32.const 0",
+        );
+        let server = Server::with_handler(pool, &component, &["--workers", "1"]);
+        for _ in 0..3 {
+            let statuses = ["/grow", "/beyond", "/ok"].map(|target| server.get(target).status);
+            assert_eq!(statuses, [204, 500, 204], "{memories:?}");
+        }
+    }
+}
+
 for_each_pool!(a_response_over_the_limit_is_a_502);
 fn a_response_over_the_limit_is_a_502(pool: &str) {
     let text = "The handler's response is too long";

@@ -23,6 +23,8 @@ pub enum Trick {
     DirStreams,
     /// Memories are cleared and used again, and not mapped by wasmtime for each instance.
     RecycledMemories,
+    /// Of a memory that is used again, only what was ever written to is cleared.
+    WrittenParts,
     /// Memories of a handler that asks for it grow without the kernel, its addresses being compared.
     ComparedAddresses,
     /// An engine for each core, and not one for all threads.
@@ -64,13 +66,14 @@ impl Trick {
 }
 
 #[cfg(feature = "switches")]
-const NAMES: [(&str, Trick); 17] = [
+const NAMES: [(&str, Trick); 18] = [
     ("fast-lower", Trick::FastLower),
     ("borrowed-result", Trick::BorrowedResult),
     ("kept-instance", Trick::KeptInstance),
     ("direct-imports", Trick::DirectImports),
     ("dir-streams", Trick::DirStreams),
     ("recycled-memories", Trick::RecycledMemories),
+    ("written-parts", Trick::WrittenParts),
     ("compared-addresses", Trick::ComparedAddresses),
     ("shards", Trick::Shards),
     ("schedule", Trick::Schedule),

@@ -19,7 +19,7 @@ use super::fiber_stacks::{FIBER_STACK, FiberStacks};
 use super::interruption::{Interruption, RunningCall, RunningCalls};
 use super::limits::{HandlerLimits, WASM_STACK};
 use super::linear_memory::imaged::ImagedMemories;
-use super::linear_memory::{GUARD, RESERVATION, RecyclingMemories};
+use super::linear_memory::{GUARD, RESERVATION, RecyclingMemories, written};
 use super::monitor::{self, State};
 
 /// How often a guest that computes can be interrupted.
@@ -69,6 +69,7 @@ impl Sandbox {
         }
         let stacks = Arc::default();
         let engine = engine(kind, Arc::clone(&memories), Arc::clone(&imaged), Arc::clone(&stacks))?;
+        written::install(&engine).context("setting a signal handler")?;
         let mut linker = Linker::new(&engine);
         monitor::add_to_linker(&mut linker, kind.concurrent).map_err(anyhow::Error::from)?;
         let epoch = (kind.memories == Memories::Compared).then_some(&engine);

@@ -15,19 +15,18 @@
 //! the parent can read a response where it is.
 
 pub(crate) mod imaged;
+mod mapping;
 pub mod page_map;
+pub(crate) mod written;
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use rustix::mm::{
-    Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, munmap,
-};
 use shm::ring::{REGION_BYTES, RegionOffset};
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
+use self::mapping::Mapping;
 use crate::component::PAGE;
 use crate::component::touches::TOUCHED;
 use crate::interruption::Interruption;
@@ -110,15 +109,17 @@ impl RecyclingMemories {
     pub(super) fn trim(&self) {
         let unneeded = self.free.lock().take_unneeded();
         let shared = unneeded.into_iter().filter(|mapping| mapping.stays);
-        let emptied: Vec<_> = shared.map(Mapping::emptied).collect();
+        let emptied: Vec<_> = shared.filter_map(Mapping::emptied).collect();
         // Each of the others is unmapped as it is dropped. These are the last to be needed.
         self.free.lock().mappings.splice(0..0, emptied);
     }
 
     fn memory(&self, size: usize) -> wasmtime::Result<Memory> {
-        // The last one, of which most is in a cache.
-        let free = self.free.lock().pop();
-        let mut mapping = free.map_or_else(|| Mapping::new(self.capacity), Ok)?;
+        // The last one, of which most is in a cache; if one is accessible just as far, that. In a worker process it is shared.
+        let (accessible, stays) = (size.next_multiple_of(PAGE), self.shared.get().is_some());
+        let suits = |free: &Mapping| free.accessible == accessible && free.stays == stays;
+        let free = self.free.lock().pop_suited(suits);
+        let mut mapping = free.map_or_else(|| Mapping::watched(self.capacity), Ok)?;
         if self.is_exact {
             mapping.hide(size)?;
         }
@@ -150,9 +151,15 @@ impl Free {
 
 impl Stack {
     fn pop(&mut self) -> Option<Mapping> {
-        let mapping = self.mappings.pop();
-        self.unneeded = self.unneeded.min(self.mappings.len());
-        mapping
+        self.pop_suited(|_| true)
+    }
+
+    /// The last one that suits, or the last one.
+    fn pop_suited(&mut self, suits: impl Fn(&Mapping) -> bool) -> Option<Mapping> {
+        let last = self.mappings.len().checked_sub(1)?;
+        let place = self.mappings.iter().rposition(suits).unwrap_or(last);
+        self.unneeded = self.unneeded.min(place);
+        Some(self.mappings.remove(place))
     }
 
     /// Takes out what was not needed since this was called before.
@@ -160,170 +167,6 @@ impl Stack {
         let unneeded = self.mappings.drain(..self.unneeded).collect();
         self.unneeded = self.mappings.len();
         unneeded
-    }
-}
-
-/// Address space of one memory, [`RESERVATION`] bytes with [`GUARD`] on both sides, accessible from its beginning.
-struct Mapping {
-    base: *mut u8,
-    /// Bytes that can become accessible; none of nothing.
-    reserved: usize,
-    accessible: usize,
-    /// Bytes from its beginning that may have been written to. All others are zero.
-    dirty: usize,
-    /// The place of the mapping is known as that of shared memory, and is never given to anything else.
-    stays: bool,
-}
-
-// SAFETY: it is memory of the process, and whoever has the value has it alone.
-#[expect(unsafe_code, reason = "it owns what it points to")]
-unsafe impl Send for Mapping {}
-
-// SAFETY: by way of a shared reference it is only read, and only while no instance runs in it.
-#[expect(unsafe_code, reason = "it owns what it points to")]
-unsafe impl Sync for Mapping {}
-
-#[expect(unsafe_code, reason = "memory that a guest has is not a Rust value")]
-impl Mapping {
-    fn new(reserved: usize) -> io::Result<Self> {
-        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
-        // SAFETY: the kernel chooses a place where nothing is.
-        let base = unsafe {
-            mmap_anonymous(ptr::null_mut(), MAPPED, ProtFlags::empty(), flags)?
-                .cast::<u8>()
-                .add(GUARD)
-        };
-        let mapping = Self { base, reserved, accessible: 0, dirty: 0, stays: false };
-        // SAFETY: it lies in what is reserved, behind all that is given to an instance.
-        unsafe { mprotect(base.add(TOUCHED as usize).cast(), 1, MprotectFlags::READ) }?;
-        Ok(mapping)
-    }
-
-    /// A mapping that begins in the memory of a file, all zero.
-    fn shared(reserved: usize, fd: BorrowedFd<'_>, offset: u64) -> io::Result<Self> {
-        let mut mapping = Self::new(reserved)?;
-        let (length, access) = (REGION_BYTES.min(reserved), ProtFlags::READ | ProtFlags::WRITE);
-        let flags = MapFlags::SHARED | MapFlags::FIXED;
-        // SAFETY: what is replaced lies in what is reserved, and is nobody else's.
-        unsafe { mmap(mapping.base.cast(), length, access, flags, fd, offset) }?;
-        (mapping.accessible, mapping.stays) = (length, true);
-        Ok(mapping)
-    }
-
-    /// Makes so many bytes accessible. What had not been is zero.
-    fn expose(&mut self, size: usize) -> io::Result<()> {
-        if size <= self.accessible {
-            return Ok(());
-        }
-        let size = size.next_multiple_of(PAGE);
-        if size > self.reserved {
-            return Err(io::ErrorKind::OutOfMemory.into());
-        }
-        let flags = MprotectFlags::READ | MprotectFlags::WRITE;
-        // SAFETY: all of it lies in what is reserved, and is nobody else's.
-        unsafe {
-            let begin = self.base.add(self.accessible);
-            mprotect(begin.cast(), size - self.accessible, flags)?;
-        }
-        self.accessible = size;
-        Ok(())
-    }
-
-    /// Makes no more than so many bytes accessible, whatever they hold.
-    fn hide(&mut self, size: usize) -> io::Result<()> {
-        let size = size.next_multiple_of(PAGE);
-        if size < self.accessible {
-            // SAFETY: all of it lies in what is reserved, and is nobody else's.
-            unsafe {
-                let begin = self.base.add(size);
-                mprotect(begin.cast(), self.accessible - size, MprotectFlags::empty())?;
-            }
-            self.accessible = size;
-        }
-        Ok(())
-    }
-
-    /// Has the bytes from one place to another, which are accessible, be zero.
-    fn clear(&mut self, from: usize, to: usize) {
-        let to = to.min(self.dirty);
-        if from < to {
-            // SAFETY: they are accessible, and nobody else's.
-            unsafe { ptr::write_bytes(self.base.add(from), 0, to - from) };
-        }
-    }
-
-    /// Shared memory without its pages, which are zero when they are needed again. If that fails,
-    /// they stay.
-    fn emptied(mut self) -> Self {
-        // Only what can be written to can be emptied.
-        let kept = self.dirty.next_multiple_of(PAGE).min(REGION_BYTES.min(self.reserved));
-        if self.expose(kept).is_err() {
-            return self;
-        }
-        // SAFETY: all of it lies in what is shared, and is nobody else's.
-        if kept > 0 && unsafe { madvise(self.base.cast(), kept, Advice::LinuxRemove) }.is_ok() {
-            self.dirty = 0;
-        }
-        self
-    }
-
-    /// Whoever had it wrote to no more than the first so many bytes. What lies beyond [`KEPT`] goes
-    /// back to the kernel.
-    fn give_back(&mut self, size: usize) -> io::Result<()> {
-        self.dirty = self.dirty.max(size).min(KEPT);
-        self.cut(KEPT)
-    }
-
-    /// Gives back to the kernel what is accessible beyond so many bytes.
-    fn cut(&mut self, size: usize) -> io::Result<()> {
-        let size = size.next_multiple_of(PAGE);
-        if self.accessible > size {
-            let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
-            // SAFETY: what is replaced lies in what is reserved, and is nobody else's.
-            unsafe {
-                let begin = self.base.add(size).cast();
-                mmap_anonymous(begin, self.accessible - size, ProtFlags::empty(), flags)?;
-            }
-            self.accessible = size;
-        }
-        Ok(())
-    }
-
-    /// Has so many bytes of a file, from `offset` on, follow on what is accessible. They are copied where they
-    /// are written to.
-    fn append(&mut self, fd: BorrowedFd<'_>, offset: u64, length: usize) -> io::Result<()> {
-        let end = self.accessible.checked_add(length).filter(|end| *end <= self.reserved);
-        let end = end.ok_or(io::ErrorKind::OutOfMemory)?;
-        let access = ProtFlags::READ | ProtFlags::WRITE;
-        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
-        // SAFETY: what is replaced lies in what is reserved, and is nobody else's.
-        unsafe { mmap(self.base.add(self.accessible).cast(), length, access, flags, fd, offset) }?;
-        self.accessible = end;
-        Ok(())
-    }
-
-    /// What lies at so many bytes, when no instance has it.
-    fn bytes_mut(&mut self, at: usize, length: usize) -> &mut [u8] {
-        let length = length.min(self.accessible.saturating_sub(at));
-        // SAFETY: they are accessible, and who borrows them has all of the mapping.
-        unsafe { std::slice::from_raw_parts_mut(self.base.wrapping_add(at), length) }
-    }
-}
-
-/// Nothing at all: what is left where one was taken.
-impl Default for Mapping {
-    fn default() -> Self {
-        Self { base: ptr::null_mut(), reserved: 0, accessible: 0, dirty: 0, stays: false }
-    }
-}
-
-impl Drop for Mapping {
-    #[expect(unsafe_code, reason = "memory that a guest has is not a Rust value")]
-    fn drop(&mut self) {
-        if self.reserved > 0 && !self.stays {
-            // SAFETY: it is this value's, which ends here. If it fails, the memory is lost.
-            let _ = unsafe { munmap(self.base.sub(GUARD).cast(), MAPPED) };
-        }
     }
 }
 

@@ -17,8 +17,9 @@ use ablation::Trick;
 use memmap2::{Mmap, MmapOptions};
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
+use super::mapping::Mapping;
 use super::page_map::PageMap;
-use super::{Free, KEPT, Mapping, Memory};
+use super::{Free, KEPT, Memory};
 use crate::component::initial_image::{self, InitialImage};
 use crate::interruption::Interruption;
 use crate::limits::MEMORIES;

@@ -14,6 +14,7 @@ use super::errors::{StreamError, StreamResult};
 use super::outgoing_body::SharedBody;
 use super::quota::{Account, OpenFile};
 use super::{MAX_TRANSFER, State};
+use crate::linear_memory::written::make_writable;
 use crate::spooled::SpooledBody;
 
 const STREAMS: &str = "wasi:io/streams";
@@ -126,6 +127,7 @@ impl InputStream {
                     return Ok(read);
                 }
                 Err(Errno::INTR) => {}
+                Err(Errno::FAULT) if make_writable(buffer) => {}
                 Err(errno) => {
                     *self = Self::Empty;
                     return Err(errno);
