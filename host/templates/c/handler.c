@@ -10,7 +10,7 @@
 #include <string.h>
 
 // Asks the server for a memory that grows without the kernel, and whose addresses are compared with
-// its end. Each request is cheaper so. A handler that computes for more than a tenth of a
+// its end. That makes requests cheaper. A handler that computes for more than a tenth of a
 // millisecond is faster without this.
 __asm__(".section \".custom_section.swapbox:compare-addresses\",\"\",@\n.byte 1\n.text\n");
 

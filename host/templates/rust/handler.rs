@@ -7,7 +7,7 @@ use std::io;
 const DIRECTORY: &str = "folder";
 
 /// Asks the server for a memory that grows without the kernel, and whose addresses are compared
-/// with its end. Each request is cheaper so. A handler that computes for more than a tenth of a
+/// with its end. That makes requests cheaper. A handler that computes for more than a tenth of a
 /// millisecond is faster without this.
 #[cfg(target_family = "wasm")]
 #[used]

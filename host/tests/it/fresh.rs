@@ -84,7 +84,7 @@ fn committed_components_match_their_sources() {
     }
 }
 
-/// What an instance writes to is cleared after each request. A small memory shows that it is little.
+/// A page more would be more to copy and to clear for each request.
 #[test]
 fn committed_components_start_with_one_page_of_memory() {
     for name in ["fileops", "hello"] {

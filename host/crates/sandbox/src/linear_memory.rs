@@ -4,7 +4,7 @@
 //! is reserved for each memory, and only what its instance has of it is accessible. To change how far that
 //! is takes a system call, of which one kind interrupts every core on which this process runs. So
 //! a memory is given to an instance that starts with as much as the one before, accessible as
-//! it is, and zeros are written over what is left of the one before. Only an instance that grows
+//! it is, and zeros are written where that one has written ([`written`]). Only an instance that grows
 //! pays for system calls. With [`Memories::Compared`](super::component::engine_kind::Memories) none does, and
 //! machine code compares addresses.
 //!

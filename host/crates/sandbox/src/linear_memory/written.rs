@@ -28,11 +28,11 @@ const MEMORIES: usize = 128;
 
 /// What is known of one memory, for a signal handler.
 struct Record {
-    /// Its address; zero of none.
+    /// Where the memory begins; zero while the record is nobody's.
     base: AtomicUsize,
-    /// Bytes, from there on, that could not be written to at first.
+    /// Bytes from the memory's beginning that could not be written to at first.
     watched: AtomicUsize,
-    /// Bytes, from there on, that are accessible.
+    /// Bytes from the memory's beginning that are accessible.
     accessible: AtomicUsize,
     /// A bit for each part that can be written to where it is accessible.
     written: AtomicU64,
