@@ -408,3 +408,6 @@ pub(super) fn append_all(fd: impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
