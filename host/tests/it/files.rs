@@ -18,6 +18,27 @@ const PNG: &[u8] =
     b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0\x1f\x15\xc4\x89\
 \0\0\0\rIDATx\x9cc\xf8\xcf\xc0\xf0\x1f\0\x05\0\x01\xff\x89\x99=\x1d\0\0\0\0IEND\xaeB`\x82";
 
+// To grow a memory takes system calls, so what it starts with has to do for most requests.
+for_each_pool!(usual_requests_take_no_more_memory_than_there_is_from_the_start);
+fn usual_requests_take_no_more_memory_than_there_is_from_the_start(pool: &str) {
+    // More than the memory and an instance's records, and less than one page more.
+    let server = Server::start(pool, &["--memory", "320KiB"]);
+    let content = noise(200_000, 7);
+    for (name, length) in [("a", 10), ("b", 10 << 10), ("c", 180_000)] {
+        let upload = server.request("POST", &format!("/upload/{name}"), &content[..length]);
+        assert_eq!(upload.status, 200, "{name}: {}", upload.text());
+        let download = server.get(&format!("/download/{name}"));
+        assert!(download.status == 200 && download.body == content[..length], "{name}");
+    }
+    std::fs::write(server.dir.join("d"), &content).unwrap();
+    assert!(server.get("/download/d").body == content);
+    assert_eq!(server.get("/listdir").status, 200);
+    for number in 0..4000 {
+        std::fs::write(server.dir.join(format!("with a long name {number}")), "").unwrap();
+    }
+    assert_eq!(server.get("/listdir").status, 500, "that list takes more");
+}
+
 for_each_pool!(real_files_round_trip_byte_for_byte);
 fn real_files_round_trip_byte_for_byte(pool: &str) {
     let mut pdf = b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n".to_vec();

@@ -84,10 +84,10 @@ fn committed_components_match_their_sources() {
     }
 }
 
-/// A page more would be more to copy and to clear for each request.
+/// Of more, the kernel would be asked for each request what was written to. With less, the memory would grow.
 #[test]
-fn committed_components_start_with_one_page_of_memory() {
-    for name in ["fileops", "hello"] {
+fn what_handlers_start_with_has_room_for_a_request_and_is_cleared_where_it_was_written_to() {
+    for name in ["cgi", "fileops", "hello", "tutorial"] {
         let component = std::fs::read(Path::new(HANDLERS).join(format!("{name}.wasm"))).unwrap();
         let payloads = Parser::new(0).parse_all(&component).map(Result::unwrap);
         let memories = payloads.filter_map(|payload| match payload {
@@ -95,7 +95,8 @@ fn committed_components_start_with_one_page_of_memory() {
             _ => None,
         });
         let pages: Vec<_> = memories.flatten().map(|memory| memory.unwrap().initial).collect();
-        assert_eq!(pages, [1], "{name}");
+        let few = pages.iter().all(|pages| (3..=4).contains(pages));
+        assert!(few && !pages.is_empty(), "{name}: {pages:?}");
     }
 }
 
