@@ -6,14 +6,6 @@ use std::io;
 /// The one directory that a handler has, by the name that it has inside.
 const DIRECTORY: &str = "folder";
 
-/// Asks the server for a memory that grows without the kernel, and whose addresses are compared
-/// with its end. That makes requests cheaper. A handler that computes for more than a tenth of a
-/// millisecond is faster without this.
-#[cfg(target_family = "wasm")]
-#[used]
-#[unsafe(link_section = "swapbox:compare-addresses")]
-static COMPARE_ADDRESSES: [u8; 1] = [1];
-
 /// A status and a body.
 pub type Answer = (u16, Vec<u8>);
 
