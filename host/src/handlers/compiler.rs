@@ -183,10 +183,16 @@ pub async fn compile(
         return Err(Failure::Clock(bounds.clock().as_secs()).into());
     };
     let status = status?;
-    let findings = serde_json::from_slice(&said).ok().filter(|_| status.success());
+    let findings = findings_in(&said).filter(|_| status.success());
     let Some(findings) = findings else { return Err(failure(status, &said, bounds).into()) };
     memfd::seal(&code)?;
     Ok(Compiled { code, findings })
+}
+
+/// What the compiler found, of what it said. Behind that may stand what it says as it ends: one that counts for a profile
+/// (`deploy/profile`) cannot write its counts there.
+fn findings_in(said: &[u8]) -> Option<Findings> {
+    serde_json::Deserializer::from_slice(said).into_iter().next()?.ok()
 }
 
 /// Why there are no findings.
@@ -304,6 +310,20 @@ mod tests {
         assert_eq!(crashed.to_string(), "the compiler was ended by signal 11");
         assert!(!crashed.may_pass(), "it would again");
     }
+
+    #[test]
+    fn findings_stand_first() {
+        let found = Findings { code: 7, ..Findings::default() };
+        let said = serde_json::to_vec(&found).expect("its text");
+        for behind in ["", "\nLLVM Profile Error: Failed to write file\n"] {
+            let said = [&said, behind.as_bytes()].concat();
+            assert_eq!(findings_in(&said).map(|found| found.code), Some(7), "{behind}");
+        }
+        for other in ["", "error: out of memory", "{\"code\": 7"] {
+            assert!(findings_in(other.as_bytes()).is_none(), "{other}");
+        }
+    }
+
     #[test]
     fn processor_time_is_in_whole_seconds_and_the_clock_has_several_times_that() {
         for (given, expected) in [(1, 1), (999, 1), (1000, 1), (1001, 2), (60_000, 60)] {
