@@ -18,7 +18,7 @@ const PNG: &[u8] =
     b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0\x1f\x15\xc4\x89\
 \0\0\0\rIDATx\x9cc\xf8\xcf\xc0\xf0\x1f\0\x05\0\x01\xff\x89\x99=\x1d\0\0\0\0IEND\xaeB`\x82";
 
-// To grow a memory takes system calls, so what it starts with has to do for most requests.
+// To grow a memory takes system calls, so what it starts with has to do for most requests: four pages (`fresh`).
 for_each_pool!(usual_requests_take_no_more_memory_than_there_is_from_the_start);
 fn usual_requests_take_no_more_memory_than_there_is_from_the_start(pool: &str) {
     // More than the memory and an instance's records, and less than one page more.
