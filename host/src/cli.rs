@@ -1,5 +1,7 @@
 //! The command line of `host`: what was typed, not yet what it means.
 
+mod environment;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -12,14 +14,14 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
+use self::environment::Environment;
+#[cfg(feature = "demo")]
+use crate::commands::lab;
+use crate::commands::new::{self, Project};
+use crate::commands::operator::{Drain, Health, Question};
 use crate::config::{
     Config, LogFormat, Reference, Route, Settings, Source, TraceSettings, describe,
 };
-use crate::environment::Environment;
-#[cfg(feature = "demo")]
-use crate::lab;
-use crate::new::{self, Project};
-use crate::operator::{Drain, Health, Question};
 
 /// The program's name, where it is called by none.
 const NAME: &str = "host";

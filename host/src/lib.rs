@@ -2,8 +2,7 @@
 //!
 //! The way of a request, and so the order in which to read:
 //!
-//! 1. [`cli`], with the variables that `environment` lets count, → [`config`] → [`run`]: from the
-//!    command line to a running server.
+//! 1. [`cli`] → [`config`] → [`run`]: from the command line to a running server.
 //! 2. [`front`] has all that touches a client's socket. It frames requests with [`http1`].
 //! 3. [`handlers`] has the current generation of each handler, and how a file becomes one, or what [`registry`]
 //!    fetches.
@@ -14,39 +13,25 @@
 //! [`program`] is the executable. Another one that serves begins with [`dispatch()`], which does what
 //! a server has its own executable do in other processes.
 //!
-//! [`new`] makes the projects that writers of handlers begin with.
-//!
-//! [`observe`] tells operators what happens, and `admin` those that ask. [`attacks`] tries all of it, as [`demo`] has it do,
-//! and [`lab`] for who learns.
+//! [`observe`] tells operators what happens, and `admin` those that ask. [`commands`] has what the program does but
+//! serve: it makes projects, inspects handlers, and has [`attacks`] try all of this.
 //!
 //! The crates below `host/crates` know nothing of the server. Their dependencies say what never
 //! happens: [`http1`] never sees WebAssembly, and [`sandbox`] never sees a socket.
 
 mod admin;
 pub mod cli;
+pub mod commands;
 pub mod config;
-#[cfg(feature = "demo")]
-pub mod demo;
 mod dispatch;
-mod environment;
-pub mod export;
 pub mod front;
 pub mod handlers;
-mod housekeeping;
-pub mod inspect;
 pub mod isolation;
-#[cfg(feature = "demo")]
-pub mod lab;
-pub mod new;
 pub mod observe;
-pub mod operator;
-mod orphans;
 mod outbound;
 pub mod pool;
 pub mod program;
-pub mod push;
 pub mod registry;
 pub mod run;
-mod service_manager;
 
 pub use dispatch::dispatch;

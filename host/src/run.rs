@@ -2,6 +2,11 @@
 
 mod banner;
 mod descriptors;
+mod housekeeping;
+mod orphans;
+mod service_manager;
+#[cfg(feature = "demo")]
+mod substitute;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +19,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep_until;
 
+use self::service_manager::ServiceManager;
 use crate::admin::{self, Admin, Facts, ReloadRequest};
 use crate::config::{Config, Route};
 use crate::front::passed_sockets::PassedSockets;
@@ -25,7 +31,6 @@ use crate::handlers::file_watcher::Watch;
 use crate::handlers::loading::Loading;
 use crate::handlers::reload::{Outcome, Swapper, Trial};
 use crate::handlers::tag_watcher::TagWatch;
-use crate::housekeeping;
 use crate::isolation::lockdown;
 use crate::isolation::malloc;
 use crate::observe::audit_sink::Auditor;
@@ -35,7 +40,6 @@ use crate::observe::metrics::{Metrics, Totals};
 use crate::observe::traces::Tracer;
 use crate::pool::served_dir::Directories;
 use crate::pool::{Common, Substitute};
-use crate::service_manager::ServiceManager;
 
 /// Cores for each thread that does network I/O: one such thread keeps several
 /// cores of workers busy.
@@ -52,7 +56,7 @@ const WAITING_RELOADS: usize = 4;
 
 /// What makes attempts to break out in place of handlers, where the configuration says so.
 #[cfg(feature = "demo")]
-pub(crate) const SUBSTITUTE: Option<Substitute> = Some(crate::demo::attempt);
+pub(crate) const SUBSTITUTE: Option<Substitute> = Some(substitute::attempt);
 #[cfg(not(feature = "demo"))]
 pub(crate) const SUBSTITUTE: Option<Substitute> = None;
 

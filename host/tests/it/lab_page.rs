@@ -171,6 +171,9 @@ fn the_page_lists_every_exercise_of_the_lesson() {
     open(&browser, &lab);
     let listed = browser.eval("return document.querySelectorAll('#exercise option').length");
     assert_eq!(listed, EXERCISES.len() + 1);
-    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/lab/page/index.html"));
+    let page = fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/src/commands/lab/page/index.html"
+    ));
     assert!(!page.unwrap().contains("style="), "the policy forbids it");
 }

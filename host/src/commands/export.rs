@@ -11,8 +11,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use sandbox::{HandlerLimits, Kind, as_http};
 
+use crate::commands::inspect::{Examined, examine};
 use crate::config::Source;
-use crate::inspect::{Examined, examine};
 
 /// Writes the component to a file, or to standard output where that is `-`. The handler may take `cpu` of
 /// processor time to compile.

@@ -10,8 +10,8 @@ use tokio::time::sleep;
 use crate::handlers::routing::Routes;
 use crate::isolation::malloc;
 use crate::observe::metrics::Metrics;
-use crate::orphans;
 use crate::pool::served_dir::Directories;
+use crate::run::orphans;
 
 /// How often pools and directories are looked after. What was not needed from one time to the next is given back.
 const EVERY: Duration = Duration::from_secs(4);

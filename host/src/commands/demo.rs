@@ -2,13 +2,10 @@
 
 use anyhow::Context as _;
 use attacks::demo::{self, Options};
-use attacks::escape::{self, Parent};
-use sandbox::Call;
 
 use crate::config::{Config, Settings};
 use crate::handlers::compiler::{self, Bounds, Priority};
-use crate::pool::ipc::ANSWER_HEAD;
-use crate::pool::{WorkerLink, machine_code};
+use crate::pool::machine_code;
 
 /// Runs the catalogue.
 ///
@@ -31,16 +28,4 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         Ok(refused.unwrap_or_else(|error| Some(format!("{error:#}"))))
     };
     demo::run(options, &compile)
-}
-
-/// Makes the attempt that a request names, in a worker of a server that the catalogue has started.
-pub(crate) fn attempt(request: &[u8], link: Option<WorkerLink<'_>>) -> Call {
-    let parent = |WorkerLink { number, socket, ring, doorbell }| Parent {
-        number,
-        socket,
-        ring,
-        doorbell,
-        answer_head: ANSWER_HEAD,
-    };
-    escape::attempt(request, link.map(parent))
 }

@@ -149,7 +149,7 @@ impl Api {
 }
 
 const STYLE: &str =
-    concat!(include_str!("../admin/dashboard/palette.css"), include_str!("page/style.css"));
+    concat!(include_str!("../../admin/dashboard/palette.css"), include_str!("page/style.css"));
 const SCRIPT: &str = concat!(include_str!("page/draw.js"), include_str!("page/script.js"));
 
 /// What cannot be done, and why.

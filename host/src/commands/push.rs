@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, bail};
 use sandbox::HandlerLimits;
 
+use crate::commands::inspect::{Examined, examine};
 use crate::config::{Reference, Source};
-use crate::inspect::{Examined, examine};
 use crate::registry::{self, Artifact};
 
 /// Where the bytes of a WebAssembly binary say whether it is a component: its layer (Component Model, "Binary").

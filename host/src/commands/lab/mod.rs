@@ -9,7 +9,7 @@ mod bench;
 mod check;
 pub mod throw_away;
 
-use std::io::{self, Write as _};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -19,9 +19,10 @@ use anyhow::{Context as _, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::{Listener, serve_connections};
+use crate::commands::lab::api::Api;
+use crate::commands::lab::bench::Bench;
+use crate::commands::print;
 use crate::config::AdminAddress;
-use crate::lab::api::Api;
-use crate::lab::bench::Bench;
 
 /// The port, unless another is asked for.
 const PORT: u16 = 8886;
@@ -53,8 +54,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let url = format!("http://{}/", listener.address());
     let bench = Bench::start()?;
     let api = Arc::new(Api::new(bench.jobs()));
-    // A pipe that is closed early has read enough.
-    let _ = writeln!(std::io::stdout(), "The laboratory is at {url} (Ctrl-C ends it)");
+    print(format!("The laboratory is at {url} (Ctrl-C ends it)\n"));
     if !options.no_open {
         open_browser(&url);
     }

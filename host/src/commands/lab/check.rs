@@ -9,6 +9,8 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 use attacks::lab::{Bench, EXERCISES, Exercise, LAYERS};
 use serde::Deserialize;
 
+use crate::commands::print;
+
 /// Bytes of a sheet.
 const MAX_SHEET: u64 = 64 << 10;
 
@@ -121,6 +123,5 @@ fn parse(text: &str) -> anyhow::Result<Sheet> {
 }
 
 fn say(line: &str) {
-    // Whoever closes standard output has read enough.
-    let _ = writeln!(std::io::stdout(), "{}", printable::line(line));
+    print(format!("{}\n", printable::line(line)));
 }

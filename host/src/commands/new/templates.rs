@@ -40,7 +40,7 @@ pub(super) const TEMPLATES: &[Template] = &[
 /// The text of a file below `host/templates`.
 macro_rules! text {
     ($path:literal) => {
-        include_str!(concat!("../../templates/", $path))
+        include_str!(concat!("../../../templates/", $path))
     };
 }
 
@@ -109,7 +109,7 @@ const RUST_BYTES: Template = Template {
         ("Cargo.toml", text!("rust/bytes.toml")),
         ("src/lib.rs", text!("rust/bytes.rs")),
         RUST_HANDLER,
-        ("wit/handler.wit", include_str!("../../../wit/handler.wit")),
+        ("wit/handler.wit", include_str!("../../../../wit/handler.wit")),
     ],
     ..RUST_HTTP
 };
