@@ -1,6 +1,6 @@
 //! Which calls that compute for long may run, in worker processes: as many at a time as there are
 //! processors. Pure but for a counter that the pools share. (In the thread pool, calls take turns
-//! by themselves: `sandbox::turns`.)
+//! by themselves: `sandbox::interruption::turns`.)
 //!
 //! Eighty calls that compute for long would each have a share of the processors as large as that
 //! of a request that takes tenths of a millisecond. A lower priority for their workers was tried:

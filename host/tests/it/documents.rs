@@ -66,6 +66,49 @@ fn every_link_of_the_documents_leads_somewhere() {
     }
 }
 
+/// Whether a path such as `pool::process::zygote` leads to a module of the server or of a crate, or to what one has or
+/// hands on; `None` where it does not begin like one.
+fn leads_somewhere(path: &str) -> Option<bool> {
+    let host = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut names = path.split("::");
+    let first = names.next().filter(|name| !name.is_empty())?;
+    let of_crate = host.join("crates").join(first).join("src");
+    let mut at = match first {
+        "host" => host.join("src"),
+        _ if of_crate.is_dir() => of_crate,
+        _ => host.join("src").join(first),
+    };
+    let is_module = |at: &Path| at.is_dir() || at.with_extension("rs").is_file();
+    is_module(&at).then(|| {
+        names.all(|name| {
+            let files = [at.with_extension("rs"), at.join("mod.rs"), at.join("lib.rs")];
+            at.push(name);
+            let has = |file: &PathBuf| {
+                std::fs::read_to_string(file).is_ok_and(|source| source.contains(name))
+            };
+            is_module(&at) || files.iter().any(has)
+        })
+    })
+}
+
+#[test]
+fn every_module_that_the_documents_name_is_there() {
+    let is_path = |text: &&str| {
+        text.contains("::")
+            && text.chars().all(|c| c.is_ascii_lowercase() || "_:0123456789".contains(c))
+    };
+    let mut found = 0;
+    for document in documents() {
+        let text = std::fs::read_to_string(&document).unwrap();
+        for path in text.split('`').filter(is_path) {
+            let Some(is_there) = leads_somewhere(path) else { continue };
+            assert!(is_there, "{}: {path}", document.display());
+            found += 1;
+        }
+    }
+    assert!(found > 50, "{found}");
+}
+
 #[test]
 fn the_readme_is_short() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();

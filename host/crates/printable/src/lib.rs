@@ -1,5 +1,5 @@
 //! Text of others made fit to print: what a guest, a client, a server or a file name brings along
-//! neither steers a terminal, nor ends a line, nor turns the text around it.
+//! neither steers a terminal, nor ends a line, nor turns the text around it, nor goes on and on.
 //!
 //! What does not show as a character of its own is escaped: controls (C0, DEL, C1), marks that
 //! set the direction of text, ends of lines and paragraphs, spaces but the usual one, what has no
@@ -8,8 +8,12 @@
 
 #![forbid(unsafe_code)]
 
+mod shortened;
+
 use std::borrow::Cow;
 use std::fmt::Write as _;
+
+pub use shortened::{MAX_TEXT, first_line, shortened};
 
 /// The text on one line, with escapes such as `\n` and `\u{202e}`.
 #[must_use]

@@ -1,7 +1,11 @@
 //! One request through a fresh instance, and how the call ended.
 
+pub(crate) mod cause;
+pub(crate) mod failure;
+pub(crate) mod response;
 #[cfg(feature = "holes")]
 mod reused;
+mod service;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,22 +15,21 @@ use rustix::time::{ClockId, clock_gettime};
 use wasmtime::component::{ComponentExportIndex, Instance, Resource, WasmList};
 use wasmtime::{CallHook, Store};
 
-use super::cause::Cause;
-use super::context::CallContext;
-use super::denials::Denials;
+use self::cause::Cause;
+use self::failure::{CallError, NotInstantiated, classify};
+use self::response::Response;
+use crate::context::CallContext;
+use crate::denials::Denials;
 #[cfg(feature = "holes")]
-use super::engine::Deadline;
-use super::engine::Sandbox;
-use super::failure::{CallError, NotInstantiated, classify};
-use super::handler::{Entry, Handler};
-use super::interruption::{DeadlinePassed, RunningCall};
-use super::limits::Ceiling;
-use super::monitor::{Captured, Exited, IncomingRequest, Message, ResponseOutparam, State};
-use super::response::Response;
-use super::service;
-use super::turns::TURNS;
+use crate::engine::Deadline;
+use crate::engine::Sandbox;
+use crate::handler::{Entry, Handler};
 #[cfg(feature = "holes")]
 use crate::holes::Layer;
+use crate::interruption::turns::TURNS;
+use crate::interruption::{DeadlinePassed, RunningCall};
+use crate::limits::Ceiling;
+use crate::monitor::{Captured, Exited, IncomingRequest, Message, ResponseOutparam, State};
 
 /// What a component of `wasi:http` is called with.
 type Exchange = (Resource<IncomingRequest>, Resource<ResponseOutparam>);
@@ -119,7 +122,7 @@ impl Sandbox {
     }
 
     /// A store with nothing in it.
-    pub(super) fn store(
+    pub(crate) fn store(
         &self,
         handler: &Handler,
         context: CallContext<'_>,
@@ -139,7 +142,7 @@ impl Sandbox {
     }
 
     /// Bounds what the store's instance does from now on.
-    pub(super) fn arm(&self, store: &mut Store<State>, running: &RunningCall, deadline: Instant) {
+    pub(crate) fn arm(&self, store: &mut Store<State>, running: &RunningCall, deadline: Instant) {
         // A response is lifted like a host call's list: its length is checked before
         // anything is copied.
         let response = self.limits.max_response;
@@ -182,7 +185,7 @@ impl Sandbox {
     }
 
     /// What an answer is worth, before anybody has looked into it.
-    pub(super) fn judge(
+    pub(crate) fn judge(
         &self,
         answered: wasmtime::Result<Answer>,
         store: &mut Store<State>,
@@ -202,10 +205,10 @@ pub fn monotonic() -> Duration {
 }
 
 /// How a call failed, and what else is known of that.
-pub(super) type Failed = (CallError, Option<Box<Cause>>);
+pub(crate) type Failed = (CallError, Option<Box<Cause>>);
 
 /// What the handler returned.
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// Where it lies.
     Borrowed(WasmList<u8>),
     /// The answer itself.
@@ -233,7 +236,7 @@ fn begin(store: &mut Store<State>, handler: &Handler, request: &[u8], client: Op
     }
 }
 
-pub(super) fn instantiate(
+pub(crate) fn instantiate(
     store: &mut Store<State>,
     handler: &Handler,
     deadline: Instant,
@@ -245,7 +248,7 @@ pub(super) fn instantiate(
     instance.map_err(|error| error.context(NotInstantiated))
 }
 
-pub(super) fn invoke(
+pub(crate) fn invoke(
     store: &mut Store<State>,
     instance: Instance,
     handler: &Handler,

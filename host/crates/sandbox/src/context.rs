@@ -1,10 +1,12 @@
 //! The context of a call: what the sandbox is told with each request.
 
+pub(crate) mod spooled;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::spooled::SpooledBody;
+use self::spooled::SpooledBody;
 
 /// The client and the worker of a call, and what else the sandbox is told with a request.
 #[derive(Clone, Copy)]

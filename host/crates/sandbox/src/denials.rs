@@ -4,7 +4,7 @@ use std::fmt::{Display, Write as _};
 
 use serde::{Deserialize, Serialize};
 
-use super::shortened::{MAX_TEXT, shortened};
+use printable::{MAX_TEXT, shortened};
 
 /// Host calls of one handler call that were denied.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +20,7 @@ pub struct Denials {
 
 /// What denies a host call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum DeniedBy {
+pub(crate) enum DeniedBy {
     Monitor,
     Quota,
 }
@@ -42,12 +42,12 @@ impl Denials {
     }
 
     /// Whether there is any.
-    pub(super) fn is_any(&self) -> bool {
+    pub(crate) fn is_any(&self) -> bool {
         self.count() > 0
     }
 
     /// One more, of this function of an interface.
-    pub(super) fn add(
+    pub(crate) fn add(
         &mut self,
         by: DeniedBy,
         host_call: Option<(&str, &str)>,

@@ -13,17 +13,16 @@ use anyhow::Context as _;
 use wasmtime::component::Linker;
 use wasmtime::{Config, Engine, WasmBacktraceDetails};
 
-use super::cause::MAX_FRAMES;
-use super::component::engine_kind::{EngineKind, Memories};
-use super::fiber_stacks::{FIBER_STACK, FiberStacks};
-use super::interruption::{Interruption, RunningCall, RunningCalls};
-use super::limits::{HandlerLimits, WASM_STACK};
-use super::linear_memory::imaged::ImagedMemories;
-use super::linear_memory::{GUARD, RESERVATION, RecyclingMemories, written};
-use super::monitor::{self, State};
+use crate::component::engine_kind::{EngineKind, Memories};
+use crate::interruption::{Interruption, RunningCall, RunningCalls};
+use crate::limits::{HandlerLimits, MAX_FRAMES, WASM_STACK};
+use crate::linear_memory::imaged::ImagedMemories;
+use crate::linear_memory::{GUARD, RESERVATION, RecyclingMemories, written};
+use crate::monitor::{self, State};
+use crate::tasks::fiber_stacks::{FIBER_STACK, FiberStacks};
 
 /// How often a guest that computes can be interrupted.
-pub(super) const TICK: Duration = Duration::from_millis(10);
+pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 /// The ticker stops after this many ticks without a call, so that an idle
 /// server uses no CPU.
@@ -42,14 +41,14 @@ pub enum Clock {
 ///
 /// Cheap to share behind an `Arc`; all methods take `&self`.
 pub struct Sandbox {
-    pub(super) engine: Engine,
-    pub(super) linker: Linker<State>,
-    pub(super) limits: HandlerLimits,
-    pub(super) kind: EngineKind,
+    pub(crate) engine: Engine,
+    pub(crate) linker: Linker<State>,
+    pub(crate) limits: HandlerLimits,
+    pub(crate) kind: EngineKind,
     /// Where memories come from that are used again.
-    pub(super) memories: Arc<RecyclingMemories>,
+    pub(crate) memories: Arc<RecyclingMemories>,
     /// Where memories come from that begin with much.
-    pub(super) imaged: Arc<ImagedMemories>,
+    pub(crate) imaged: Arc<ImagedMemories>,
     /// The stacks of tasks that wait; none are made where there are no tasks.
     stacks: Arc<FiberStacks>,
     running: Arc<RunningCalls>,
@@ -113,7 +112,7 @@ impl Sandbox {
 
     /// What says when the time of a call is up that begins now, with the deadline `at`. By ticks it is as
     /// late as for what computes.
-    pub(super) fn deadline(&self, running: &RunningCall, at: Instant) -> Deadline {
+    pub(crate) fn deadline(&self, running: &RunningCall, at: Instant) -> Deadline {
         match &self.ticker {
             Some(_) => {
                 let call = Arc::clone(running.interruption());
@@ -126,7 +125,7 @@ impl Sandbox {
 
     /// Marks a call as running, on this thread, until the returned value is dropped, and wakes
     /// the ticker if it sleeps.
-    pub(super) fn running(&self) -> RunningCall {
+    pub(crate) fn running(&self) -> RunningCall {
         // Either this call sees the ticker asleep and wakes it, or the ticker sees the call and stays up.
         let running = self.running.begin();
         if let Some(ticker) = &self.ticker
@@ -139,7 +138,7 @@ impl Sandbox {
 
     /// Which handler's calls take turns with those of others; `None` if no thread of this
     /// process interrupts them.
-    pub(super) fn line(&self) -> Option<usize> {
+    pub(crate) fn line(&self) -> Option<usize> {
         self.ticker.as_ref().map(|_| Arc::as_ptr(&self.running).addr())
     }
 
@@ -151,7 +150,7 @@ impl Sandbox {
 }
 
 /// When the time of a call is up, for its host calls.
-pub(super) enum Deadline {
+pub(crate) enum Deadline {
     /// When there have been so many ticks: a number is read sooner than the clock.
     Ticks { call: Arc<Interruption>, last: u64 },
     /// At that time.
@@ -161,11 +160,11 @@ pub(super) enum Deadline {
 impl Deadline {
     /// None, as far as a test can tell.
     #[cfg(feature = "holes")]
-    pub(super) fn never() -> Self {
+    pub(crate) fn never() -> Self {
         Self::Clock(Instant::now() + Duration::from_secs(1 << 30))
     }
 
-    pub(super) fn has_passed(&self) -> bool {
+    pub(crate) fn has_passed(&self) -> bool {
         match self {
             Self::Ticks { call, last } => call.ticks() >= *last,
             Self::Clock(at) => Instant::now() >= *at,
@@ -173,11 +172,11 @@ impl Deadline {
     }
 }
 
-pub(super) fn recycling(kind: EngineKind, limits: HandlerLimits) -> RecyclingMemories {
+pub(crate) fn recycling(kind: EngineKind, limits: HandlerLimits) -> RecyclingMemories {
     RecyclingMemories::new(limits.memory, kind.memories != Memories::Compared)
 }
 
-pub(super) fn engine(
+pub(crate) fn engine(
     kind: EngineKind,
     recycling: Arc<RecyclingMemories>,
     imaged: Arc<ImagedMemories>,

@@ -1,41 +1,42 @@
 //! A handler: a component that was checked, compiled and bound to what it is
 //! granted, ready to be instantiated for every request.
 
+mod denied;
+
 use std::sync::Arc;
 
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
 
-use super::component::PAGE;
-use super::component::borrowed_result::BORROWED_RESULT;
-use super::component::complexity::{Complexity, RECORDS, Unknown};
-use super::component::declared::{Declared, why_invalid};
-use super::component::kind::{EXPORT, Kind};
-use super::component::refusal::Refusal;
-use super::component::rewriting::Rewritten;
-use super::denied;
-use super::engine::Sandbox;
-use super::limits::{MEMORIES, MODULES, TABLE_ELEMENTS, TABLES};
-use super::monitor::{Grants, State};
-use super::program::{Images, Needs, Program};
-use super::shortened::first_line;
+use crate::component::PAGE;
+use crate::component::borrowed_result::BORROWED_RESULT;
+use crate::component::complexity::{Complexity, RECORDS, Unknown};
+use crate::component::declared::{Declared, why_invalid};
+use crate::component::kind::{EXPORT, Kind};
+use crate::component::refusal::Refusal;
+use crate::component::rewriting::Rewritten;
+use crate::engine::Sandbox;
+use crate::limits::{MEMORIES, MODULES, TABLE_ELEMENTS, TABLES};
+use crate::monitor::{Grants, State};
+use crate::program::{Images, Needs, Program};
 use ablation::Trick;
+use printable::first_line;
 
 /// What `--memory` bounds, in a refusal.
 const MEMORY: &str = "bytes for its memories and records";
 
 /// A compiled handler with its grants. Cheap to share behind an `Arc`.
 pub struct Handler {
-    pub(super) pre: InstancePre<State>,
-    pub(super) entry: Entry,
+    pub(crate) pre: InstancePre<State>,
+    pub(crate) entry: Entry,
     /// `handle` of `wasi:http/incoming-handler`, for the requests that a handler of bytes passes on.
-    pub(super) passed_on: Option<ComponentExportIndex>,
-    pub(super) grants: Arc<Grants>,
+    pub(crate) passed_on: Option<ComponentExportIndex>,
+    pub(crate) grants: Arc<Grants>,
     /// Bytes that each instance takes for its records.
-    pub(super) records: usize,
+    pub(crate) records: usize,
 }
 
 /// The function that is called, by what becomes of its response.
-pub(super) enum Entry {
+pub(crate) enum Entry {
     /// The response stays where it is.
     Borrowed(ComponentExportIndex),
     /// The guest frees it.
@@ -65,7 +66,7 @@ impl Entry {
     }
 
     /// Whether the instance is a program's, whose `main` runs once.
-    pub(super) fn is_command(&self) -> bool {
+    pub(crate) fn is_command(&self) -> bool {
         matches!(self, Self::Command(_))
     }
 }

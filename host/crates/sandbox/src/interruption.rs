@@ -9,6 +9,8 @@
 //! The fault is where the guest touches and nowhere else, so that the thread is in no code of the host's, and holds no lock:
 //! its signal handler may do what a host call may.
 
+pub(crate) mod turns;
+
 use std::cell::RefCell;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
@@ -18,9 +20,9 @@ use rustix::mm::{MprotectFlags, mprotect};
 use wasmtime::unix::StoreExt as _;
 use wasmtime::{Engine, EngineWeak, Store, UpdateDeadline};
 
-use super::component::touches::TOUCHED;
-use super::limits::MEMORIES;
-use super::turns::CallTurn;
+use self::turns::CallTurn;
+use crate::component::touches::TOUCHED;
+use crate::limits::MEMORIES;
 
 /// Ticks after which a call has computed for long, and takes turns with others that have.
 const LONG_CALL: u64 = 3;
@@ -31,7 +33,7 @@ thread_local! {
 }
 
 /// How a call is interrupted, and waits where it is: one of a thread after the other.
-pub(super) struct Interruption {
+pub(crate) struct Interruption {
     /// The calls that this one is among.
     calls: Arc<RunningCalls>,
     /// Where the pages lie that its guest touches, one in each memory; zero where there is none.
@@ -47,13 +49,13 @@ pub(super) struct Interruption {
     /// By which tick the call is to be interrupted.
     due: AtomicU64,
     /// The turn of a call that computes for long.
-    pub(super) turn: CallTurn,
+    pub(crate) turn: CallTurn,
 }
 
 /// A host call would have slept past the deadline of the handler call.
 #[derive(Debug, thiserror::Error)]
 #[error("the deadline of the handler call passed in a host call")]
-pub(super) struct DeadlinePassed;
+pub(crate) struct DeadlinePassed;
 
 impl Interruption {
     fn new(calls: &Arc<RunningCalls>) -> Self {
@@ -70,7 +72,7 @@ impl Interruption {
     }
 
     /// Adds the page of a memory of the call that this thread runs, if it runs one, by where the memory begins.
-    pub(super) fn add(memory: *mut u8) {
+    pub(crate) fn add(memory: *mut u8) {
         Self::with_running(|running| {
             let page = page_of(memory);
             if let Some(free) = running.pages.iter().find(|at| at.load(Ordering::Relaxed) == 0) {
@@ -85,7 +87,7 @@ impl Interruption {
 
     /// Forgets the page of a memory that ends, by where the memory begins. That may be while its call runs, if no instance
     /// came of it. The memory is another's next.
-    pub(super) fn remove(memory: *mut u8) {
+    pub(crate) fn remove(memory: *mut u8) {
         Self::with_running(|running| {
             let page = page_of(memory);
             let place = running.pages.iter().find(|at| at.load(Ordering::Relaxed) == page);
@@ -110,7 +112,7 @@ impl Interruption {
     }
 
     /// How many ticks there have been.
-    pub(super) fn ticks(&self) -> u64 {
+    pub(crate) fn ticks(&self) -> u64 {
         self.calls.ticks()
     }
 
@@ -146,7 +148,7 @@ impl Interruption {
     }
 
     /// Whether the call was ended by an interruption.
-    pub(super) fn stopped(&self) -> bool {
+    pub(crate) fn stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
     }
 
@@ -204,7 +206,7 @@ impl Drop for Interruption {
 }
 
 /// The calls that run, and can be interrupted.
-pub(super) struct RunningCalls {
+pub(crate) struct RunningCalls {
     /// Those of the threads that have run one.
     calls: Mutex<Vec<Weak<Interruption>>>,
     /// That of the thread which ran its first one last.
@@ -219,7 +221,7 @@ pub(super) struct RunningCalls {
 impl RunningCalls {
     /// No calls so far. Guests look at the epoch of an engine, if one is given, and touch pages otherwise. Ticks interrupt
     /// a call after the first [`LONG_CALL`] of them, a signal at once.
-    pub(super) fn new(epoch: Option<&Engine>, by_ticks: bool) -> Self {
+    pub(crate) fn new(epoch: Option<&Engine>, by_ticks: bool) -> Self {
         let epoch = epoch.map(Engine::weak);
         let long = if by_ticks { LONG_CALL } else { 1 };
         let (calls, last, ticks) = (Mutex::default(), AtomicPtr::default(), AtomicU64::default());
@@ -227,7 +229,7 @@ impl RunningCalls {
     }
 
     /// A call of this thread begins.
-    pub(super) fn begin(self: &Arc<Self>) -> RunningCall {
+    pub(crate) fn begin(self: &Arc<Self>) -> RunningCall {
         let call = self.of_thread().unwrap_or_else(|| {
             let call = self.add();
             OF_THREAD.set(Some(Arc::clone(&call)));
@@ -256,12 +258,12 @@ impl RunningCalls {
     }
 
     /// How many ticks there have been.
-    pub(super) fn ticks(&self) -> u64 {
+    pub(crate) fn ticks(&self) -> u64 {
         self.ticks.load(Ordering::Relaxed)
     }
 
     /// So many ticks more: interrupts the calls that have computed for long.
-    pub(super) fn tick(&self, more: u64) {
+    pub(crate) fn tick(&self, more: u64) {
         let ticks = self.ticks.fetch_add(more, Ordering::Relaxed).saturating_add(more);
         match &self.epoch {
             Some(engine) => increment_epoch(engine, more),
@@ -269,14 +271,14 @@ impl RunningCalls {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         let runs = |call: Arc<Interruption>| call.runs.load(Ordering::SeqCst);
         !self.lock().iter().filter_map(Weak::upgrade).any(runs)
     }
 
     /// Interrupts the call that runs, of which there is one at a time: a signal handler on its thread may do that.
     #[expect(unsafe_code, reason = "a signal handler can take no lock")]
-    pub(super) fn interrupt_last(&self) {
+    pub(crate) fn interrupt_last(&self) {
         if let Some(engine) = &self.epoch {
             return increment_epoch(engine, 1);
         }
@@ -300,17 +302,17 @@ fn increment_epoch(engine: &EngineWeak, more: u64) {
 }
 
 /// A call that runs, until this is dropped.
-pub(super) struct RunningCall(Arc<Interruption>);
+pub(crate) struct RunningCall(Arc<Interruption>);
 
 impl RunningCall {
     /// How it is interrupted.
-    pub(super) fn interruption(&self) -> &Arc<Interruption> {
+    pub(crate) fn interruption(&self) -> &Arc<Interruption> {
         &self.0
     }
 
     /// Has the guest, where it is interrupted, wait until it may go on; `false` if it may not. Then it traps.
     #[expect(unsafe_code, reason = "wasmtime cannot know what a signal handler does")]
-    pub(super) fn wait_by<T: 'static>(
+    pub(crate) fn wait_by<T: 'static>(
         &self,
         store: &mut Store<T>,
         wait: impl Fn(&Interruption) -> bool + Send + Sync + 'static,

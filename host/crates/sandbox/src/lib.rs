@@ -6,23 +6,17 @@
 //!
 //! - `limits` caps an instance; `offered` is what a handler may import.
 //! - `component`: what is known of a component before it is compiled, what is made of it, and why one is refused.
-//! - `interruption` stops a guest that computes, `turns` has calls that do so for long give way, and `waiting` runs the
-//!   tasks of a call, on `fiber_stacks`. `linear_memory` has what instances compute in.
-//! - `context` says whose call it is. `monitor` answers every WASI call, and counts the `denials`; `denied` stands for
-//!   what nobody gets.
+//! - `interruption` stops a guest that computes, and has those that do so for long take `turns`. `linear_memory` has what
+//!   instances compute in. `tasks` runs those of a component that has some.
+//! - `context` says whose call it is. `monitor` answers every WASI call, and counts the `denials`.
 //! - `engine` sets up wasmtime; `program` is what it compiled, and `handler` what is bound to a directory.
-//! - `call` runs one request under one deadline, `service` one of a handler that has tasks; `failure` tells how it ended, and
-//!   `cause` what else is known of that. `response` leaves a long response where it is.
+//! - `call` runs one request under one deadline, and says how it ended.
 
 mod call;
-mod cause;
 mod component;
 mod context;
 mod denials;
-mod denied;
 mod engine;
-mod failure;
-mod fiber_stacks;
 mod handler;
 #[cfg(feature = "holes")]
 pub mod holes;
@@ -32,15 +26,12 @@ mod linear_memory;
 mod monitor;
 mod offered;
 mod program;
-mod response;
-mod service;
-mod shortened;
-mod spooled;
-mod turns;
-mod waiting;
+mod tasks;
 
+pub use call::cause::{Cause, Frame};
+pub use call::failure::CallError;
+pub use call::response::Response;
 pub use call::{Call, Timing, monotonic};
-pub use cause::{Cause, Frame};
 pub use component::adapted::as_component;
 pub use component::declared::takes_streams;
 pub use component::engine_kind::{EngineKind, Memories};
@@ -48,10 +39,10 @@ pub use component::exported::as_http;
 pub use component::kind::Kind;
 pub use component::refusal::Refusal;
 pub use component::rewriting::original_offsets;
+pub use context::spooled::SpooledBody;
 pub use context::{CallContext, Parent};
 pub use denials::Denials;
 pub use engine::{Clock, Sandbox};
-pub use failure::CallError;
 pub use handler::{Examined, Handler};
 pub use limits::HandlerLimits;
 pub use linear_memory::page_map::PAGEMAP_SCAN;
@@ -61,6 +52,4 @@ pub use monitor::{
 };
 pub use offered::granted;
 pub use program::Program;
-pub use response::Response;
 pub use shm::ledger::{Ledger, Usage};
-pub use spooled::SpooledBody;

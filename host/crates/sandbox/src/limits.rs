@@ -39,13 +39,13 @@ impl HandlerLimits {
 pub(crate) const MODULES: usize = 128;
 
 /// Linear memories of one instance of a component, each a reservation of address space.
-pub(super) const MEMORIES: usize = 4;
+pub(crate) const MEMORIES: usize = 4;
 
 /// Tables of one instance of a component.
-pub(super) const TABLES: usize = 16;
+pub(crate) const TABLES: usize = 16;
 
 /// Elements of one table.
-pub(super) const TABLE_ELEMENTS: usize = 20_000;
+pub(crate) const TABLE_ELEMENTS: usize = 20_000;
 
 /// Processor time that a guest may take from where it was refused memory to its end, for that
 /// to be the cause.
@@ -56,22 +56,25 @@ const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
 
 /// Native stack that compiled guest code may use, in bytes. Deeper recursion
 /// traps. Threads that run guests need room for this and the host's own frames.
-pub(super) const WASM_STACK: usize = 512 << 10;
+pub(crate) const WASM_STACK: usize = 512 << 10;
+
+/// Frames of a trap that are told, the innermost first.
+pub(crate) const MAX_FRAMES: usize = 16;
 
 /// Counts what one instance holds against one ceiling.
-pub(super) struct Ceiling {
+pub(crate) struct Ceiling {
     /// Bytes of the records of the instance, and in every memory and table of the store together.
-    pub(super) held: usize,
+    pub(crate) held: usize,
     /// The most that `held` may become, in bytes.
     limit: usize,
     /// When the guest was refused memory, and has got none since: its trap is then "out of
     /// memory".
-    pub(super) refused: Option<Refused>,
+    pub(crate) refused: Option<Refused>,
 }
 
 impl Ceiling {
     /// For an instance that takes so many bytes for its records.
-    pub(super) fn new(limit: usize, records: usize) -> Self {
+    pub(crate) fn new(limit: usize, records: usize) -> Self {
         Self { held: records, limit, refused: None }
     }
 
@@ -133,15 +136,15 @@ impl ResourceLimiter for Ceiling {
 
 /// A refusal of memory, by the thread's processor time.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Refused(Duration);
+pub(crate) struct Refused(Duration);
 
 impl Refused {
-    pub(super) fn now() -> Self {
+    pub(crate) fn now() -> Self {
         Self(processor_time())
     }
 
     /// Whether it is the likely cause of what happens now.
-    pub(super) fn is_recent(self) -> bool {
+    pub(crate) fn is_recent(self) -> bool {
         processor_time().saturating_sub(self.0) < AFTER_REFUSAL
     }
 }

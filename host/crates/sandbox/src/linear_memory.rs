@@ -39,11 +39,11 @@ const KEPT: usize = 2 << 20;
 const _: () = assert!(REGION_BYTES == KEPT);
 
 /// Address space of a memory, in bytes: all that 32 bits can address.
-pub(super) const RESERVATION: usize = 4 << 30;
+pub(crate) const RESERVATION: usize = 4 << 30;
 
 /// Bytes before and behind that which are never accessible. An address in machine code can have as much added
 /// to it without a comparison.
-pub(super) const GUARD: usize = 32 << 20;
+pub(crate) const GUARD: usize = 32 << 20;
 
 /// Address space of one memory with what lies around it, in bytes.
 const MAPPED: usize = GUARD + RESERVATION + GUARD;
@@ -54,7 +54,7 @@ fn within_reservation(capacity: usize) -> usize {
 }
 
 /// Makes the memories of an engine's instances, out of those that ended.
-pub(super) struct RecyclingMemories {
+pub(crate) struct RecyclingMemories {
     /// How large each of them may become, in bytes.
     capacity: usize,
     /// Whether no more of a memory is accessible than its instance has.
@@ -66,7 +66,7 @@ pub(super) struct RecyclingMemories {
 
 impl RecyclingMemories {
     /// Memories of up to so many bytes.
-    pub(super) fn new(capacity: usize, is_exact: bool) -> Self {
+    pub(crate) fn new(capacity: usize, is_exact: bool) -> Self {
         let capacity = within_reservation(capacity);
         Self { capacity, is_exact, free: Arc::default(), shared: OnceLock::new() }
     }
@@ -76,7 +76,7 @@ impl RecyclingMemories {
     ///
     /// # Errors
     /// When they cannot be mapped.
-    pub(super) fn share(&self, fd: BorrowedFd<'_>, offset: u64, regions: usize) -> io::Result<()> {
+    pub(crate) fn share(&self, fd: BorrowedFd<'_>, offset: u64, regions: usize) -> io::Result<()> {
         let offsets = (0..regions).map(|region| offset + (region * REGION_BYTES) as u64);
         let mappings: Vec<_> =
             offsets.map(|at| Mapping::shared(self.capacity, fd, at)).collect::<io::Result<_>>()?;
@@ -87,7 +87,7 @@ impl RecyclingMemories {
     }
 
     /// Where in shared memory these bytes of a memory lie, if they do.
-    pub(super) fn place(&self, bytes: &[u8]) -> Option<RegionOffset> {
+    pub(crate) fn place(&self, bytes: &[u8]) -> Option<RegionOffset> {
         let from = bytes.as_ptr().addr();
         let lies = |(region, base): (usize, &usize)| {
             let at = from.checked_sub(*base)?;
@@ -98,7 +98,7 @@ impl RecyclingMemories {
     }
 
     /// A memory that begins with a copy of these bytes, in shared memory.
-    pub(super) fn copy(&self, bytes: &[u8]) -> Option<Memory> {
+    pub(crate) fn copy(&self, bytes: &[u8]) -> Option<Memory> {
         let fits = bytes.len() <= REGION_BYTES && self.shared.get().is_some();
         let mut memory = fits.then(|| self.memory(bytes.len()).ok())??;
         memory.bytes_mut().copy_from_slice(bytes);
@@ -106,7 +106,7 @@ impl RecyclingMemories {
     }
 
     /// Gives back what no instance has needed since this was called before.
-    pub(super) fn trim(&self) {
+    pub(crate) fn trim(&self) {
         let unneeded = self.free.lock().take_unneeded();
         let shared = unneeded.into_iter().filter(|mapping| mapping.stays);
         let emptied: Vec<_> = shared.filter_map(Mapping::emptied).collect();
@@ -171,7 +171,7 @@ impl Stack {
 }
 
 /// The memory of one instance.
-pub(super) struct Memory {
+pub(crate) struct Memory {
     mapping: Mapping,
     /// Bytes that the instance has.
     size: usize,
@@ -183,7 +183,7 @@ pub(super) struct Memory {
 #[expect(unsafe_code, reason = "memory that a guest has is not a Rust value")]
 impl Memory {
     /// What it holds, when no instance has it.
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         // SAFETY: they are accessible, and who borrows them has all of the memory.
         unsafe { std::slice::from_raw_parts(self.mapping.base, self.size) }
     }

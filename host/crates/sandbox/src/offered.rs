@@ -53,22 +53,22 @@ const OFFERED_03: &[(&str, &str)] = &[
 
 /// The package that many toolchains import without using it. Whatever would make a socket fails with
 /// `access-denied`; whatever would look a name up with `permanent-resolver-failure`, as wasmtime has it.
-pub(super) const SOCKETS: &str = "wasi:sockets";
+pub(crate) const SOCKETS: &str = "wasi:sockets";
 
 /// What an import of [`SOCKETS`] comes to.
 const NO_SOCKETS: &str = "nothing: whatever asks for a socket gets access-denied";
 
 /// What a handler of WASI 0.3 exports. It may import the types of it, and no function.
-pub(super) const HANDLER: &str = "wasi:http/handler";
+pub(crate) const HANDLER: &str = "wasi:http/handler";
 
 /// Whether a version is one of those that are meant.
-pub(super) type IsVersion = fn(&str) -> bool;
+pub(crate) type IsVersion = fn(&str) -> bool;
 
 /// Those of WASI 0.2.
-pub(super) const V2: IsVersion = |version| version.starts_with("0.2.");
+pub(crate) const V2: IsVersion = |version| version.starts_with("0.2.");
 
 /// Those of WASI 0.3, without drafts.
-pub(super) const V3: IsVersion = |version| version.starts_with("0.3.") && !version.contains('-');
+pub(crate) const V3: IsVersion = |version| version.starts_with("0.3.") && !version.contains('-');
 
 /// What an import, such as `wasi:io/poll@0.2.6`, comes to here; `None` if no handler
 /// may have it. Only a handler of WASI 0.3 may have one of that version.
@@ -87,7 +87,7 @@ pub fn granted(import: &str) -> Option<&'static str> {
 }
 
 /// An import such as `wasi:io/poll@0.2.6` as package, interface and version.
-pub(super) fn split(name: &str) -> (&str, &str, &str) {
+pub(crate) fn split(name: &str) -> (&str, &str, &str) {
     let (interface, version) = name.split_once('@').unwrap_or((name, ""));
     let package = interface.split_once('/').map_or(interface, |(package, _)| package);
     (package, interface, version)

@@ -15,18 +15,18 @@ use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::Component;
 
-use super::component::PAGE;
-use super::component::adapted::ADAPTER;
-use super::component::borrowed_result::BORROWED_RESULT;
-use super::component::complexity::Complexity;
-use super::component::engine_kind::{COMPARE, EngineKind, MAX_RECYCLED};
-use super::component::initial_image::InitialImage;
-use super::component::refusal::Refusal;
-use super::component::rewriting::REWRITING;
-use super::engine::{Clock, Sandbox, engine, recycling};
-use super::limits::{HandlerLimits, MEMORIES};
-use super::linear_memory::imaged::{Image, ImagedMemories};
-use super::shortened::first_line;
+use crate::component::PAGE;
+use crate::component::adapted::ADAPTER;
+use crate::component::borrowed_result::BORROWED_RESULT;
+use crate::component::complexity::Complexity;
+use crate::component::engine_kind::{COMPARE, EngineKind, MAX_RECYCLED};
+use crate::component::initial_image::InitialImage;
+use crate::component::refusal::Refusal;
+use crate::component::rewriting::REWRITING;
+use crate::engine::{Clock, Sandbox, engine, recycling};
+use crate::limits::{HandlerLimits, MEMORIES};
+use crate::linear_memory::imaged::{Image, ImagedMemories};
+use printable::first_line;
 
 /// How what lies behind machine code begins. Another number for another meaning.
 const MAGIC: [u8; 8] = *b"swapbox9";
@@ -39,13 +39,13 @@ const PLACE: usize = 3 * size_of::<u64>();
 
 /// A compiled component, handler or not.
 pub struct Program {
-    pub(super) component: Component,
-    pub(super) needs: Needs,
-    pub(super) images: Images,
+    pub(crate) component: Component,
+    pub(crate) needs: Needs,
+    pub(crate) images: Images,
 }
 
 /// What memories of instances begin with.
-pub(super) enum Images {
+pub(crate) enum Images {
     Taken(Vec<InitialImage>),
     Mapped {
         file: Arc<File>,
@@ -57,7 +57,7 @@ pub(super) enum Images {
 impl Images {
     /// Each of them, as it can be mapped.
     #[expect(unsafe_code, reason = "who loads a program promises that its file does not change")]
-    pub(super) fn map(&self) -> io::Result<Vec<Image>> {
+    pub(crate) fn map(&self) -> io::Result<Vec<Image>> {
         match self {
             Self::Taken(images) => images.iter().map(Image::new).collect(),
             Self::Mapped { file, places } => {
@@ -88,17 +88,17 @@ impl Images {
 
 /// What an instance takes before its first call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Needs {
+pub(crate) struct Needs {
     /// Bytes of records.
-    pub(super) records: u64,
+    pub(crate) records: u64,
     /// Bytes that are copied into its memories.
-    pub(super) initial_data: u64,
+    pub(crate) initial_data: u64,
     /// What its engine is set up for.
-    pub(super) kind: EngineKind,
+    pub(crate) kind: EngineKind,
 }
 
 impl Needs {
-    pub(super) fn new(complexity: Complexity, kind: EngineKind) -> Self {
+    pub(crate) fn new(complexity: Complexity, kind: EngineKind) -> Self {
         let Complexity { initial_data, .. } = complexity;
         Self { records: complexity.record_bytes(), initial_data, kind }
     }

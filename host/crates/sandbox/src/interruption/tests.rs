@@ -10,10 +10,10 @@ use shm::ledger::{Ledger, Usage};
 use wasmtime::Trap;
 
 use crate::call::Call;
+use crate::call::failure::CallError;
 use crate::component::engine_kind::EngineKind;
 use crate::context::CallContext;
 use crate::engine::{Clock, Sandbox};
-use crate::failure::CallError;
 use crate::limits::HandlerLimits;
 use crate::monitor::{DirStreamPool, Grants, OpenFile, Permission, Preopen};
 

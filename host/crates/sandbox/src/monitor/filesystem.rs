@@ -1,21 +1,37 @@
 //! The one preopened directory: `wasi:filesystem`.
+//!
+//! `paths` has the kernel resolve what a guest names; `descriptor` is what is open, `open_files` what any version of WASI does with it;
+//! `entries` and `listing` read directories, `dir_streams` keeps them open; `metadata` and `lower` tell what is known of a
+//! file. `replacing` and `adoption` are ways in which a file takes its place.
+
+mod adoption;
+pub(super) mod descriptor;
+pub(super) mod dir_streams;
+pub(super) mod entries;
+pub(super) mod listing;
+pub(super) mod lower;
+pub(super) mod metadata;
+mod open_files;
+mod paths;
+mod preopens;
+mod replacing;
 
 use rustix::fs::{self, AtFlags, FileType, Mode};
 use rustix::io::Errno;
 use wasmtime::component::Resource;
 
+use self::descriptor::{Descriptor, Kind, TYPES, implied, same_object};
+use self::listing::DirectoryEntryStream;
+use self::metadata::{descriptor_stat, metadata_hash, timestamps};
+use self::paths::{Entry, open_slashed, stays_below};
+use self::replacing::{hold, take_over_permissions};
 use super::State;
 use super::audit::Argument;
 use super::bindings::wasi::filesystem::types::{
     Advice, DescriptorFlags, DescriptorStat, DescriptorType, ErrorCode, HostDescriptor,
     MetadataHashValue, NewTimestamp, OpenFlags, PathFlags,
 };
-use super::descriptor::{Descriptor, Kind, TYPES, implied, same_object};
 use super::errors::{Denial, FsError, FsResult};
-use super::listing::DirectoryEntryStream;
-use super::metadata::{descriptor_stat, metadata_hash, timestamps};
-use super::paths::{Entry, open_slashed, stays_below};
-use super::replacing::{hold, take_over_permissions};
 use super::streams::{InputStream, OutputStream, is_position, read_at, write_all_at};
 
 impl HostDescriptor for State {

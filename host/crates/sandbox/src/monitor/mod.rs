@@ -10,28 +10,16 @@
 //! WASI has no permission bits. A new file has those that the server's umask leaves, and one that
 //! takes the place of another by a rename takes over that one's (`replacing`).
 
-mod adoption;
 mod audit;
 mod cli;
 mod clocks;
-mod descriptor;
-mod dir_streams;
-mod entries;
 mod errors;
 mod filesystem;
 mod http;
-mod listing;
-mod lower;
 mod message;
-mod metadata;
-mod open_files;
 mod outgoing_body;
 mod p3;
-mod paths;
-mod preopens;
 mod quota;
-mod replacing;
-mod splice;
 mod streams;
 
 use std::sync::Arc;
@@ -52,9 +40,9 @@ pub use audit::Audit;
 use audit::{Argument, HostCall, Outcome, Trail};
 pub use cli::Captured;
 use cli::Output;
-pub use dir_streams::DirStreamPool;
-use entries::Entries;
 use errors::{FsError, StreamError};
+pub use filesystem::dir_streams::DirStreamPool;
+use filesystem::entries::Entries;
 use http::Exchange;
 pub(super) use http::{IncomingRequest, ResponseOutparam};
 pub use message::{FileRange, MAX_FILE_RANGES, MAX_RESPONSE_FILES};
@@ -84,8 +72,8 @@ mod bindings {
             "wasi:io/poll.pollable": super::clocks::Pollable,
             "wasi:io/streams.input-stream": super::streams::InputStream,
             "wasi:io/streams.output-stream": super::streams::OutputStream,
-            "wasi:filesystem/types.descriptor": super::descriptor::Descriptor,
-            "wasi:filesystem/types.directory-entry-stream": super::listing::DirectoryEntryStream,
+            "wasi:filesystem/types.descriptor": super::filesystem::descriptor::Descriptor,
+            "wasi:filesystem/types.directory-entry-stream": super::filesystem::listing::DirectoryEntryStream,
             "wasi:http/types.fields": super::http::Fields,
             "wasi:http/types.future-incoming-response": super::http::FutureIncomingResponse,
             "wasi:http/types.future-trailers": super::http::FutureTrailers,
@@ -426,5 +414,5 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>, concurrent: bool) -> was
     if Trick::FastLower.is_left_out() {
         return Ok(());
     }
-    lower::add_to_linker(linker)
+    filesystem::lower::add_to_linker(linker)
 }

@@ -1,6 +1,8 @@
 //! Input and output streams. None of them can block: a file is read and
 //! written in the call itself, captured output goes to memory.
 
+mod splice;
+
 use std::sync::Arc;
 
 use rustix::fd::AsFd;
@@ -14,8 +16,8 @@ use super::errors::{StreamError, StreamResult};
 use super::outgoing_body::SharedBody;
 use super::quota::{Account, OpenFile};
 use super::{MAX_TRANSFER, State};
+use crate::context::spooled::SpooledBody;
 use crate::linear_memory::written::make_writable;
-use crate::spooled::SpooledBody;
 
 const STREAMS: &str = "wasi:io/streams";
 

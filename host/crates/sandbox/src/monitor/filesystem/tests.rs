@@ -19,9 +19,9 @@ use super::super::errors::error_code;
 use super::super::{DirStreamPool, Grants, Ledger, OpenFile, Permission, Preopen};
 use super::*;
 use crate::context::CallContext;
+use crate::context::spooled::SpooledBody;
 use crate::interruption::RunningCalls;
 use crate::limits::Ceiling;
-use crate::spooled::SpooledBody;
 
 /// Calls that take one path.
 const CALLS: &[&str] = &[

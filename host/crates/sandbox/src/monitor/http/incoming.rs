@@ -7,12 +7,12 @@ use wasmtime::component::Resource;
 
 use super::client::RequestHead;
 use super::{Fields, TYPES};
+use crate::context::spooled::SpooledBody;
 use crate::monitor::State;
 use crate::monitor::audit::Argument;
 use crate::monitor::bindings::wasi::http::types::{self, ErrorCode, Method, Scheme};
 use crate::monitor::clocks::Pollable;
 use crate::monitor::streams::InputStream;
-use crate::spooled::SpooledBody;
 
 /// Fields of a request: the server lets 128 pass, and adds some of its own.
 const MAX_FIELDS: usize = 160;

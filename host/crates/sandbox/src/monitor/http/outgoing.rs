@@ -11,7 +11,7 @@ use crate::monitor::audit::{Argument, Outcome};
 use crate::monitor::bindings::wasi::http::types::{self, ErrorCode};
 use crate::monitor::outgoing_body::{Body, SharedBody, lock};
 use crate::monitor::streams::OutputStream;
-use crate::shortened::shortened;
+use printable::shortened;
 
 /// A response that is being made: `wasi:http/types.outgoing-response`.
 pub struct OutgoingResponse {

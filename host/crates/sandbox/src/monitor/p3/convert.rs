@@ -8,8 +8,8 @@ use super::bindings::wasi::filesystem::types as new;
 use super::bindings::wasi::http::types as http;
 use crate::monitor::bindings::wasi::filesystem::types as old;
 use crate::monitor::bindings::wasi::http::types as old_http;
-use crate::monitor::entries::Entry;
-use crate::monitor::metadata::{timespec, timestamp};
+use crate::monitor::filesystem::entries::Entry;
+use crate::monitor::filesystem::metadata::{timespec, timestamp};
 
 /// Cases that have the same name in both, and what becomes of the others.
 macro_rules! from_names {
@@ -85,7 +85,7 @@ impl From<&Entry> for new::DirectoryEntry {
 impl From<&Stat> for new::DescriptorStat {
     fn from(stat: &Stat) -> Self {
         let old::DescriptorStat { type_, link_count, size, .. } =
-            crate::monitor::metadata::descriptor_stat(stat);
+            crate::monitor::filesystem::metadata::descriptor_stat(stat);
         Self {
             type_: type_.into(),
             link_count,

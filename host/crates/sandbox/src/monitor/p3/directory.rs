@@ -10,8 +10,8 @@ use wasmtime::{AsContextMut as _, StoreContextMut};
 
 use super::bindings::wasi::filesystem::types::{DirectoryEntry, ErrorCode, Host as _};
 use super::streams::{EndSender, StreamPermit};
-use crate::monitor::descriptor::TYPES;
-use crate::monitor::listing::DirectoryEntryStream;
+use crate::monitor::filesystem::descriptor::TYPES;
+use crate::monitor::filesystem::listing::DirectoryEntryStream;
 use crate::monitor::{Grants, State};
 
 /// Entries that one read returns.

@@ -17,9 +17,9 @@ use super::{Monitor, at_once};
 use crate::monitor::State;
 use crate::monitor::bindings::wasi::filesystem as old;
 use crate::monitor::bindings::wasi::filesystem::types::HostDescriptor as Old;
-use crate::monitor::descriptor::Descriptor;
-use crate::monitor::descriptor::TYPES;
 use crate::monitor::errors::{FsError, FsResult, error_code};
+use crate::monitor::filesystem::descriptor::Descriptor;
+use crate::monitor::filesystem::descriptor::TYPES;
 use crate::monitor::streams::OutputStream;
 
 type Fd = Resource<Descriptor>;

@@ -25,7 +25,7 @@ use self::bindings::Sandbox;
 use super::audit::{Argument, Outcome};
 use super::errors::FsError;
 use super::{Function, State};
-use crate::waiting::{InVain, Waiting};
+use crate::tasks::waiting::{InVain, Waiting};
 
 /// How a component's tasks wait for each other, in the words of the component model.
 const WAIT: Function = ("component-model", "waitable-set.wait");
@@ -61,7 +61,7 @@ mod bindings {
             "wasi:filesystem/types.error-code" => super::FsError,
         },
         with: {
-            "wasi:filesystem/types.descriptor": crate::monitor::descriptor::Descriptor,
+            "wasi:filesystem/types.descriptor": crate::monitor::filesystem::descriptor::Descriptor,
             "wasi:http/types.fields": crate::monitor::http::Fields,
             "wasi:http/types.request": crate::monitor::p3::request::Request,
             "wasi:http/types.request-options": crate::monitor::http::RequestOptions,

@@ -18,7 +18,7 @@ use crate::monitor::errors::StreamError;
 use crate::monitor::http::{self as messages, Fields, TYPES};
 use crate::monitor::outgoing_body::{self, SharedBody, lock};
 use crate::monitor::streams::InputStream;
-use crate::shortened::shortened;
+use printable::shortened;
 
 /// A response: `wasi:http/types.response`.
 pub struct Response {

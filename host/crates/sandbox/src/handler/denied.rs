@@ -4,8 +4,8 @@ use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker, LinkerInstance, Resource, ResourceType, Val};
 
-use super::monitor::{Request, ServiceResponse, State};
-use super::offered::{HANDLER, SOCKETS, V3, granted, split};
+use crate::monitor::{Request, ServiceResponse, State};
+use crate::offered::{HANDLER, SOCKETS, V3, granted, split};
 
 /// What gives a handler the network, with which nothing can be done.
 const NETWORK: (&str, &str) = ("wasi:sockets/instance-network", "instance-network");
@@ -39,7 +39,7 @@ const RESOURCES: &[(&str, &str)] = &[
 ];
 
 /// Defines what the component imports of [`SOCKETS`], and instances of types alone.
-pub(super) fn link(
+pub(crate) fn link(
     engine: &Engine,
     component: &Component,
     linker: &mut Linker<State>,

@@ -1,12 +1,13 @@
-//! Texts that a guest has a say in, as much of them as is told.
+//! Texts that others have a say in, as much of them as is told.
 
 use std::fmt::{self, Write as _};
 
-/// Bytes of a function's name, or of a reason, that are told.
-pub(super) const MAX_TEXT: usize = 200;
+/// Bytes of a text that are told: a function's name, a reason.
+pub const MAX_TEXT: usize = 200;
 
-/// As much as is told of what may say more of itself, by the word of a guest even megabytes.
-pub(super) fn shortened(text: impl fmt::Display) -> String {
+/// As much as is told ([`MAX_TEXT`]) of what may say more of itself, by the word of a guest even megabytes.
+#[must_use]
+pub fn shortened(text: impl fmt::Display) -> String {
     let mut start = Start(String::new());
     // That there was more is no failure.
     let _ = write!(start, "{text}");
@@ -25,8 +26,9 @@ impl fmt::Write for Start {
     }
 }
 
-/// The first line of what wasmtime says.
-pub(super) fn first_line(error: &wasmtime::Error) -> String {
+/// The first line of what a library says went wrong, with all of its causes.
+#[must_use]
+pub fn first_line(error: impl fmt::Display) -> String {
     let text = format!("{error:#}");
     text.lines().next().unwrap_or_default().to_owned()
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use wasmtime::component::Resource;
 
-use super::audit::Argument;
-use super::bindings::wasi::filesystem::preopens;
-use super::bindings::wasi::filesystem::types::DescriptorFlags;
 use super::descriptor::{Descriptor, Kind};
-use super::{Permission, Preopen, State};
+use crate::monitor::audit::Argument;
+use crate::monitor::bindings::wasi::filesystem::preopens;
+use crate::monitor::bindings::wasi::filesystem::types::DescriptorFlags;
+use crate::monitor::{Permission, Preopen, State};
 
 impl preopens::Host for State {
     fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {

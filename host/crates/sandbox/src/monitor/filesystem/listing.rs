@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use wasmtime::component::Resource;
 
-use super::audit::Argument;
-use super::bindings::wasi::filesystem::types::{DirectoryEntry, HostDirectoryEntryStream};
 use super::descriptor::Descriptor;
 use super::descriptor::TYPES;
 use super::entries::{self, Entries};
-use super::errors::FsResult;
-use super::quota::{OpenFile, Register};
-use super::{Grants, State};
+use crate::monitor::audit::Argument;
+use crate::monitor::bindings::wasi::filesystem::types::{DirectoryEntry, HostDirectoryEntryStream};
+use crate::monitor::errors::FsResult;
+use crate::monitor::quota::{OpenFile, Register};
+use crate::monitor::{Grants, State};
 
 /// The entries of a directory, read from the kernel as the guest asks.
 pub struct DirectoryEntryStream {
@@ -24,12 +24,12 @@ pub struct DirectoryEntryStream {
 
 impl DirectoryEntryStream {
     /// The next entry, if there is one more.
-    pub(super) fn next(&mut self) -> FsResult<Option<entries::Entry>> {
+    pub(in crate::monitor) fn next(&mut self) -> FsResult<Option<entries::Entry>> {
         self.entries.next()
     }
 
     /// Closes it. The served directory itself stays open for the next one.
-    pub(super) fn end(self, grants: &Grants) {
+    pub(in crate::monitor) fn end(self, grants: &Grants) {
         // Dropped in reverse order: the ledger knows of the directory until it is closed.
         let Self { dir, entries, .. } = self;
         if Arc::ptr_eq(&dir, &grants.preopen.dir) {
@@ -40,7 +40,10 @@ impl DirectoryEntryStream {
 
 impl State {
     /// The entries of an open directory, from the first one on.
-    pub(super) fn listing(&mut self, fd: &Resource<Descriptor>) -> FsResult<DirectoryEntryStream> {
+    pub(in crate::monitor) fn listing(
+        &mut self,
+        fd: &Resource<Descriptor>,
+    ) -> FsResult<DirectoryEntryStream> {
         self.audit(TYPES, "descriptor.read-directory", Argument::None);
         let register = self.register()?;
         let dir = Arc::clone(self.table.get(fd)?.directory()?);
@@ -53,7 +56,7 @@ impl State {
     }
 
     /// The next entry of a stream.
-    pub(super) fn next_entry(
+    pub(in crate::monitor) fn next_entry(
         &mut self,
         stream: &Resource<DirectoryEntryStream>,
     ) -> FsResult<Option<entries::Entry>> {

@@ -3,11 +3,9 @@
 use serde::{Deserialize, Serialize};
 use wasmtime::{Mutability, Store, Trap, Val, ValType, WasmBacktrace, WasmCoreDump};
 
-use super::monitor::State;
-use super::shortened::{MAX_TEXT, shortened};
-
-/// Frames of a trap that are told, the innermost first.
-pub(super) const MAX_FRAMES: usize = 16;
+use crate::limits::MAX_FRAMES;
+use crate::monitor::State;
+use printable::{MAX_TEXT, shortened};
 
 /// How far a stack pointer can be below zero when the stack has overflowed: a large frame.
 const MAX_FRAME_BYTES: i32 = 16 << 20;
@@ -43,7 +41,7 @@ impl Cause {
 
     /// What an error says of where it came from, if it says anything; with `host_call` as the one
     /// that raised it, and the reason why there is no response.
-    pub(super) fn of(
+    pub(crate) fn of(
         error: &wasmtime::Error,
         host_call: Option<String>,
         reason: Option<String>,
@@ -69,7 +67,7 @@ impl Cause {
 /// A guest's own stack lies at the beginning of its memory and grows downwards (wasm-ld's
 /// `--stack-first`, which is usual). One that overflows reaches beyond zero, and is then out of
 /// bounds: its stack pointer, a global, says that it was that.
-pub(super) fn trap(error: &wasmtime::Error, trap: Trap, store: &mut Store<State>) -> Trap {
+pub(crate) fn trap(error: &wasmtime::Error, trap: Trap, store: &mut Store<State>) -> Trap {
     let Some(dump) = error.downcast_ref::<WasmCoreDump>() else { return trap };
     let overflowed = dump.globals().iter().any(|global| {
         let ty = global.ty(&mut *store);

@@ -12,7 +12,7 @@ const PERMISSIONS: u32 = 0o777;
 /// Holds what has that name, if something does. What is replaced by a rename is freed with
 /// its directory locked (Linux, fs/namei.c: unlike what is unlinked), for which all other
 /// changes there wait; what is held, only once this is dropped.
-pub(super) fn hold(entry: &Entry<'_>) -> Option<OwnedFd> {
+pub(in crate::monitor) fn hold(entry: &Entry<'_>) -> Option<OwnedFd> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW;
     open_beneath(&entry.parent, entry.name, flags, Mode::empty()).ok()
 }
@@ -22,7 +22,7 @@ pub(super) fn hold(entry: &Entry<'_>) -> Option<OwnedFd> {
 /// must not make it one for all.
 ///
 /// Of a file that is not the server's own the bits stay as they are.
-pub(super) fn take_over_permissions(
+pub(in crate::monitor) fn take_over_permissions(
     entry: &Entry<'_>,
     new: &Stat,
     replaced: &OwnedFd,
@@ -40,14 +40,14 @@ pub(super) fn take_over_permissions(
 }
 
 /// A file that has the permission bits of one that it is about to replace.
-pub(super) struct TakenOver {
+pub(in crate::monitor) struct TakenOver {
     file: OwnedFd,
     before: Mode,
 }
 
 impl TakenOver {
     /// Gives the file its own bits again: it has replaced nothing.
-    pub(super) fn give_back(self) {
+    pub(in crate::monitor) fn give_back(self) {
         let _ = fchmod(self.file, self.before);
     }
 }

@@ -8,9 +8,11 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RawDir, SeekFrom};
 use rustix::io::Errno;
 
-use super::bindings::wasi::filesystem::types::{DescriptorType, DirectoryEntry, ErrorCode};
-use super::errors::FsResult;
 use super::metadata::descriptor_type;
+use crate::monitor::bindings::wasi::filesystem::types::{
+    DescriptorType, DirectoryEntry, ErrorCode,
+};
+use crate::monitor::errors::FsResult;
 
 /// Bytes that one system call reads; an entry takes 24 and its name.
 const BUFFER: usize = 8 << 10;
@@ -19,7 +21,7 @@ const BUFFER: usize = 8 << 10;
 const END: u64 = i64::MAX as u64;
 
 /// An open directory, and what was read from it and not yet asked for.
-pub(super) struct Entries {
+pub(in crate::monitor) struct Entries {
     dir: OwnedFd,
     /// Who could read the directory when it was opened.
     readers: Readers,
@@ -61,15 +63,15 @@ struct Found {
 
 /// One entry, whose name is where the others are.
 #[derive(Clone)]
-pub(super) struct Entry {
-    pub(super) type_: DescriptorType,
+pub(in crate::monitor) struct Entry {
+    pub(in crate::monitor) type_: DescriptorType,
     name: Range<usize>,
     batch: Arc<Batch>,
 }
 
 impl Entries {
     /// The entries of a directory, which is opened anew: two streams do not share a position.
-    pub(super) fn of(dir: impl AsFd) -> Result<Self, Errno> {
+    pub(in crate::monitor) fn of(dir: impl AsFd) -> Result<Self, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = fs::openat(dir, ".", flags, Mode::empty())?;
         let readers = Readers::of(&dir)?;
@@ -81,7 +83,7 @@ impl Entries {
     /// # Errors
     /// `ACCESS` when others may read the directory now than when it was opened; maybe this
     /// process may not any more.
-    pub(super) fn rewind(&mut self) -> Result<(), Errno> {
+    pub(in crate::monitor) fn rewind(&mut self) -> Result<(), Errno> {
         if Readers::of(&self.dir)? != self.readers {
             return Err(Errno::ACCESS);
         }
@@ -91,7 +93,7 @@ impl Entries {
     }
 
     /// The next one, if there is one more; an error for one whose name is no text.
-    pub(super) fn next(&mut self) -> FsResult<Option<Entry>> {
+    pub(in crate::monitor) fn next(&mut self) -> FsResult<Option<Entry>> {
         if self.asked == self.batch.found.len() && !self.ended {
             self.read()?;
         }
@@ -147,7 +149,7 @@ impl Entries {
 }
 
 impl Entry {
-    pub(super) fn name(&self) -> &str {
+    pub(in crate::monitor) fn name(&self) -> &str {
         self.batch.names.get(self.name.clone()).unwrap_or_default()
     }
 }

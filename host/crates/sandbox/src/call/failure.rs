@@ -3,11 +3,11 @@
 use wasmtime::{OutOfMemory, Store, Trap, WasmBacktrace, WasmCoreDump};
 
 use super::cause::{self, Cause};
-use super::interruption::DeadlinePassed;
-use super::limits::Refused;
-use super::monitor::{Exited, NotAnswered, ResponseTooLong, State};
 use super::service;
-use super::waiting::InVain;
+use crate::interruption::DeadlinePassed;
+use crate::limits::Refused;
+use crate::monitor::{Exited, NotAnswered, ResponseTooLong, State};
+use crate::tasks::waiting::InVain;
 
 /// How a call failed, and so what its client is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,14 +54,14 @@ pub enum CallError {
 /// There is no instance, because of the error that this goes with.
 #[derive(Debug, thiserror::Error)]
 #[error("the handler could not be instantiated")]
-pub(super) struct NotInstantiated;
+pub(crate) struct NotInstantiated;
 
 /// How wasmtime begins to say that a list is longer than the host takes; its error is of a
 /// type that has no name outside.
 const TOO_LONG: &str = "too much data is being copied";
 
 /// The one place where wasmtime's errors are told apart.
-pub(super) fn classify(
+pub(crate) fn classify(
     error: &wasmtime::Error,
     store: &mut Store<State>,
 ) -> (CallError, Option<Box<Cause>>) {

@@ -13,14 +13,14 @@ use wasmtime::component::__internal::{
 };
 use wasmtime::component::{ComponentType, Linker, Lower, Resource};
 
-use super::State;
-use super::bindings::wasi::filesystem::types::{
-    Datetime, DescriptorStat, DirectoryEntry, ErrorCode, Host as _, HostDescriptor, PathFlags,
-};
 use super::descriptor::Descriptor;
 use super::entries::Entry;
-use super::errors::FsResult;
 use super::listing::DirectoryEntryStream;
+use crate::monitor::State;
+use crate::monitor::bindings::wasi::filesystem::types::{
+    Datetime, DescriptorStat, DirectoryEntry, ErrorCode, Host as _, HostDescriptor, PathFlags,
+};
+use crate::monitor::errors::FsResult;
 
 /// The interface of the functions that return these.
 const INTERFACE: &str = "wasi:filesystem/types@0.2.12";
@@ -126,7 +126,7 @@ unsafe impl<R: Record> Lower for FastLower<R> {
 }
 
 /// Puts the functions that return these in the place of those of the bindings.
-pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+pub(in crate::monitor) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     let mut types = linker.instance(INTERFACE)?;
     types.func_wrap("[method]descriptor.stat", |mut store, (fd,): (Resource<Descriptor>,)| {
@@ -173,9 +173,9 @@ mod tests {
     use wasmtime::component::Component;
     use wasmtime::{Engine, Store};
 
-    use super::super::bindings::wasi::filesystem::types::DescriptorType;
     use super::super::entries::Entries;
     use super::*;
+    use crate::monitor::bindings::wasi::filesystem::types::DescriptorType;
 
     /// A component that calls a function which returns a record of that name, and returns what is
     /// then in its memory: the record from 8 on, and a list or string from 512 on.

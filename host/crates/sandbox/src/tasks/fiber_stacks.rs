@@ -13,13 +13,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 use wasmtime::{StackCreator, StackMemory};
 
-use super::limits::WASM_STACK;
+use crate::limits::WASM_STACK;
 
 /// Bytes of a stack: what machine code may use, and as much again for host calls, which run there, too.
-pub(super) const FIBER_STACK: usize = 2 * WASM_STACK;
+pub(crate) const FIBER_STACK: usize = 2 * WASM_STACK;
 
 /// Stacks that one call may have at a time. Tasks that wait for what they are called back for have none.
-pub(super) const MAX_FIBERS: usize = 32;
+pub(crate) const MAX_FIBERS: usize = 32;
 
 /// Stacks that one engine keeps for later.
 const MAX_KEPT: usize = 32;
@@ -34,7 +34,7 @@ thread_local! {
 
 /// Makes the stacks of an engine's tasks, out of those that are free again.
 #[derive(Default)]
-pub(super) struct FiberStacks(Arc<Free>);
+pub(crate) struct FiberStacks(Arc<Free>);
 
 #[derive(Default)]
 struct Free(Mutex<Vec<Mapping>>);
@@ -47,7 +47,7 @@ impl Free {
 
 impl FiberStacks {
     /// Gives back all that no task has: making one anew takes microseconds.
-    pub(super) fn trim(&self) {
+    pub(crate) fn trim(&self) {
         let unused = std::mem::take(&mut *self.0.lock());
         drop(unused);
     }
@@ -56,7 +56,7 @@ impl FiberStacks {
 /// A call wants more than [`MAX_FIBERS`] stacks.
 #[derive(Debug, thiserror::Error)]
 #[error("more than {MAX_FIBERS} tasks wait at the same time, each in the middle of a function")]
-pub(super) struct TooManyFibers;
+pub(crate) struct TooManyFibers;
 
 // SAFETY: each stack is memory of its own, mapped until it is dropped, with a guard before it.
 #[expect(unsafe_code, reason = "wasmtime runs on what this gives it")]

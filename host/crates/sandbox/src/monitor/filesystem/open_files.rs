@@ -6,28 +6,30 @@ use rustix::fs::{self, FileType, Mode, OFlags, Stat, Timestamps};
 use rustix::io::Errno;
 use wasmtime::component::Resource;
 
-use super::State;
-use super::audit::Argument;
-use super::bindings::wasi::filesystem::types::{DescriptorFlags, ErrorCode, OpenFlags, PathFlags};
 use super::descriptor::TYPES;
 use super::descriptor::{Descriptor, Kind};
-use super::errors::{Denial, FsError, FsResult};
 use super::paths::{Entry, open_beneath};
-use super::quota::{OpenFile, Register};
-use super::streams::{InputStream, OutputStream};
+use crate::monitor::State;
+use crate::monitor::audit::Argument;
+use crate::monitor::bindings::wasi::filesystem::types::{
+    DescriptorFlags, ErrorCode, OpenFlags, PathFlags,
+};
+use crate::monitor::errors::{Denial, FsError, FsResult};
+use crate::monitor::quota::{OpenFile, Register};
+use crate::monitor::streams::{InputStream, OutputStream};
 
 impl State {
     /// A place for one more open file.
-    pub(super) fn register(&self) -> Result<Register, Denial> {
+    pub(in crate::monitor) fn register(&self) -> Result<Register, Denial> {
         self.account.register().ok_or(Denial::OpenFiles)
     }
 
-    pub(super) fn is_preopen(&self, dir: &Arc<OpenFile>) -> bool {
+    pub(in crate::monitor) fn is_preopen(&self, dir: &Arc<OpenFile>) -> bool {
         Arc::ptr_eq(dir, &self.grants.preopen.dir)
     }
 
     /// What the kernel knows of an open file or directory.
-    pub(super) fn status(&mut self, fd: &Resource<Descriptor>) -> FsResult<Stat> {
+    pub(in crate::monitor) fn status(&mut self, fd: &Resource<Descriptor>) -> FsResult<Stat> {
         let opened = self.opened.take();
         self.audit(TYPES, "descriptor.stat", Argument::None);
         let file = &self.table.get(fd)?.fd;
@@ -39,7 +41,7 @@ impl State {
     }
 
     /// What the kernel knows of what a path leads to.
-    pub(super) fn status_at(
+    pub(in crate::monitor) fn status_at(
         &mut self,
         fd: &Resource<Descriptor>,
         flags: PathFlags,
@@ -50,7 +52,7 @@ impl State {
     }
 
     /// Sets the times of an open file or directory.
-    pub(super) fn set_times_to(
+    pub(in crate::monitor) fn set_times_to(
         &mut self,
         fd: &Resource<Descriptor>,
         times: Result<Timestamps, Errno>,
@@ -62,7 +64,7 @@ impl State {
     }
 
     /// Sets the times of what a path leads to.
-    pub(super) fn set_times_of(
+    pub(in crate::monitor) fn set_times_of(
         &mut self,
         fd: &Resource<Descriptor>,
         flags: PathFlags,
@@ -76,7 +78,7 @@ impl State {
     }
 
     /// The file that a guest would read as a stream from that position on.
-    pub(super) fn reading(
+    pub(in crate::monitor) fn reading(
         &mut self,
         fd: &Resource<Descriptor>,
         position: u64,
@@ -90,7 +92,7 @@ impl State {
     }
 
     /// The file that a guest would write to as a stream, from that position on or at its end.
-    pub(super) fn writing(
+    pub(in crate::monitor) fn writing(
         &mut self,
         fd: &Resource<Descriptor>,
         position: Option<u64>,
@@ -108,7 +110,7 @@ impl State {
     }
 
     /// What has that name, open so that a count knows of it, and what the kernel knows of it.
-    pub(super) fn named(&self, entry: &Entry<'_>) -> FsResult<(OpenFile, Stat)> {
+    pub(in crate::monitor) fn named(&self, entry: &Entry<'_>) -> FsResult<(OpenFile, Stat)> {
         let register = self.register()?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW;
         let open = || open_beneath(&entry.parent, entry.name, flags, Mode::empty());
@@ -116,7 +118,10 @@ impl State {
     }
 
     /// What has that name, if something does, open so that a count knows of it.
-    pub(super) fn named_if_there(&self, entry: &Entry<'_>) -> FsResult<Option<OpenFile>> {
+    pub(in crate::monitor) fn named_if_there(
+        &self,
+        entry: &Entry<'_>,
+    ) -> FsResult<Option<OpenFile>> {
         match self.named(entry) {
             Ok((file, _)) => Ok(Some(file)),
             Err(FsError::Code(ErrorCode::NoEntry)) => Ok(None),
@@ -125,7 +130,7 @@ impl State {
     }
 
     /// Opens a file that may have to be created, for which there must be room. Says what the kernel knows of it.
-    pub(super) fn create_at(
+    pub(in crate::monitor) fn create_at(
         &self,
         fd: &Resource<Descriptor>,
         path_flags: PathFlags,

@@ -22,7 +22,7 @@ const ATTEMPTS: usize = 16;
 /// # Errors
 /// `XDEV` when the path is absolute or leads out of `dir`, by `..` or by a
 /// symbolic link; otherwise what the kernel says.
-pub(super) fn open_beneath(
+pub(in crate::monitor) fn open_beneath(
     dir: impl AsFd,
     path: &str,
     flags: OFlags,
@@ -48,7 +48,7 @@ pub(super) fn open_beneath(
 }
 
 /// The directory in which a path's last component lies.
-pub(super) enum Parent<'a> {
+pub(in crate::monitor) enum Parent<'a> {
     /// The path is that component alone.
     Same(BorrowedFd<'a>),
     /// The directory that the rest of the path leads to.
@@ -65,13 +65,13 @@ impl AsFd for Parent<'_> {
 }
 
 /// A path as the directory of its last component and that component.
-pub(super) struct Entry<'a> {
-    pub(super) parent: Parent<'a>,
+pub(in crate::monitor) struct Entry<'a> {
+    pub(in crate::monitor) parent: Parent<'a>,
     /// The component, without trailing slashes.
-    pub(super) name: &'a str,
+    pub(in crate::monitor) name: &'a str,
     /// The component with the slashes that were given, for calls that do not follow it if it
     /// is a symbolic link: rename, mkdir, rmdir, unlink, symlink, and the new name of link.
-    pub(super) given: &'a str,
+    pub(in crate::monitor) given: &'a str,
 }
 
 impl<'a> Entry<'a> {
@@ -80,7 +80,11 @@ impl<'a> Entry<'a> {
     ///
     /// # Errors
     /// As [`open_beneath`]; `NOENT` for an empty path.
-    pub(super) fn new(dir: &'a impl AsFd, path: &'a str, of_dots: Errno) -> Result<Self, Errno> {
+    pub(in crate::monitor) fn new(
+        dir: &'a impl AsFd,
+        path: &'a str,
+        of_dots: Errno,
+    ) -> Result<Self, Errno> {
         if path.starts_with('/') {
             return Err(Errno::XDEV);
         }
@@ -112,18 +116,21 @@ impl<'a> Entry<'a> {
 ///
 /// # Errors
 /// As [`open_beneath`]; `NOTDIR` when there is something else.
-pub(super) fn open_slashed(dir: impl AsFd, path: &str) -> Result<Option<OwnedFd>, Errno> {
+pub(in crate::monitor) fn open_slashed(
+    dir: impl AsFd,
+    path: &str,
+) -> Result<Option<OwnedFd>, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY;
     path.ends_with('/').then(|| open_beneath(dir, path, flags, Mode::empty())).transpose()
 }
 
 /// Whether a path is one plain component: nothing in it can be followed.
-pub(super) fn is_plain(path: &str) -> bool {
+pub(in crate::monitor) fn is_plain(path: &str) -> bool {
     !matches!(path, "" | "." | "..") && !path.contains('/')
 }
 
 /// Whether a symbolic link to `target` stays in the directory it lies in, and
 /// so is harmless also to a program that follows it from outside.
-pub(super) fn stays_below(target: &str) -> bool {
+pub(in crate::monitor) fn stays_below(target: &str) -> bool {
     !target.starts_with('/') && target.split('/').all(|component| component != "..")
 }

@@ -6,15 +6,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustix::fs::{self, FileType, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 
-use super::bindings::wasi::filesystem::types::{
+use crate::monitor::bindings::wasi::filesystem::types::{
     Datetime, DescriptorStat, DescriptorType, MetadataHashValue, NewTimestamp,
 };
 
-pub(super) fn is_symlink(stat: &Stat) -> bool {
+pub(in crate::monitor) fn is_symlink(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Symlink
 }
 
-pub(super) fn descriptor_type(file_type: FileType) -> DescriptorType {
+pub(in crate::monitor) fn descriptor_type(file_type: FileType) -> DescriptorType {
     match file_type {
         FileType::RegularFile => DescriptorType::RegularFile,
         FileType::Directory => DescriptorType::Directory,
@@ -28,7 +28,7 @@ pub(super) fn descriptor_type(file_type: FileType) -> DescriptorType {
 }
 
 #[allow(clippy::useless_conversion, reason = "the count of links has 32 bits on some machines")]
-pub(super) fn descriptor_stat(stat: &Stat) -> DescriptorStat {
+pub(in crate::monitor) fn descriptor_stat(stat: &Stat) -> DescriptorStat {
     DescriptorStat {
         type_: descriptor_type(FileType::from_raw_mode(stat.st_mode)),
         link_count: u64::from(stat.st_nlink),
@@ -47,7 +47,7 @@ fn datetime(seconds: i64, nanoseconds: u64) -> Option<Datetime> {
 }
 
 /// Which file it is, whatever is written to it: programs have it for the number of its inode.
-pub(super) fn metadata_hash(stat: &Stat) -> MetadataHashValue {
+pub(in crate::monitor) fn metadata_hash(stat: &Stat) -> MetadataHashValue {
     let half = |seed: u8| {
         let mut hasher = DefaultHasher::new();
         (seed, stat.st_dev, stat.st_ino).hash(&mut hasher);
@@ -56,14 +56,14 @@ pub(super) fn metadata_hash(stat: &Stat) -> MetadataHashValue {
     MetadataHashValue { lower: half(0), upper: half(1) }
 }
 
-pub(super) fn timestamps(
+pub(in crate::monitor) fn timestamps(
     accessed: NewTimestamp,
     modified: NewTimestamp,
 ) -> Result<Timestamps, Errno> {
     Ok(Timestamps { last_access: timespec(accessed)?, last_modification: timespec(modified)? })
 }
 
-pub(super) fn timespec(time: NewTimestamp) -> Result<Timespec, Errno> {
+pub(in crate::monitor) fn timespec(time: NewTimestamp) -> Result<Timespec, Errno> {
     let (seconds, nanoseconds) = match time {
         NewTimestamp::NoChange => return Ok(Timespec { tv_sec: 0, tv_nsec: fs::UTIME_OMIT }),
         NewTimestamp::Now => {
@@ -76,7 +76,7 @@ pub(super) fn timespec(time: NewTimestamp) -> Result<Timespec, Errno> {
 }
 
 /// A time that the kernel can be given, since 1970.
-pub(super) fn timestamp(seconds: i64, nanoseconds: u32) -> Result<Timespec, Errno> {
+pub(in crate::monitor) fn timestamp(seconds: i64, nanoseconds: u32) -> Result<Timespec, Errno> {
     match nanoseconds < 1_000_000_000 {
         true => Ok(Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() }),
         false => Err(Errno::INVAL),

@@ -4,29 +4,31 @@ use std::sync::Arc;
 
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Stat, Timestamps};
 
-use super::Permission;
-use super::bindings::wasi::filesystem::types::{DescriptorFlags, ErrorCode, OpenFlags, PathFlags};
-use super::errors::{Denial, FsResult};
 use super::metadata::is_symlink;
 use super::paths::{is_plain, open_beneath};
-use super::quota::{OpenFile, Register};
+use crate::monitor::Permission;
+use crate::monitor::bindings::wasi::filesystem::types::{
+    DescriptorFlags, ErrorCode, OpenFlags, PathFlags,
+};
+use crate::monitor::errors::{Denial, FsResult};
+use crate::monitor::quota::{OpenFile, Register};
 
 /// The interface of all that follows.
-pub(super) const TYPES: &str = "wasi:filesystem/types";
+pub(in crate::monitor) const TYPES: &str = "wasi:filesystem/types";
 
 /// An open file or directory of a guest.
 pub struct Descriptor {
-    pub(super) fd: Arc<OpenFile>,
-    pub(super) kind: Kind,
+    pub(in crate::monitor) fd: Arc<OpenFile>,
+    pub(in crate::monitor) kind: Kind,
     /// What it was opened for, as the guest is told.
-    pub(super) flags: DescriptorFlags,
+    pub(in crate::monitor) flags: DescriptorFlags,
     /// Inherited from the preopened directory.
-    pub(super) access: Permission,
+    pub(in crate::monitor) access: Permission,
 }
 
 /// What is not opened to be written is opened to be read, and what may be created or made shorter also to be
 /// written.
-pub(super) fn implied(open: OpenFlags, mut flags: DescriptorFlags) -> DescriptorFlags {
+pub(in crate::monitor) fn implied(open: OpenFlags, mut flags: DescriptorFlags) -> DescriptorFlags {
     if !flags.contains(DescriptorFlags::WRITE) {
         flags |= DescriptorFlags::READ;
     }
@@ -37,14 +39,14 @@ pub(super) fn implied(open: OpenFlags, mut flags: DescriptorFlags) -> Descriptor
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::monitor) enum Kind {
     File,
     Directory,
 }
 
 impl Kind {
     /// The flags that it can have been opened with.
-    pub(super) fn flags(self) -> DescriptorFlags {
+    pub(in crate::monitor) fn flags(self) -> DescriptorFlags {
         let sync = DescriptorFlags::FILE_INTEGRITY_SYNC | DescriptorFlags::DATA_INTEGRITY_SYNC;
         match self {
             Self::File => DescriptorFlags::READ | DescriptorFlags::WRITE | sync,
@@ -54,45 +56,45 @@ impl Kind {
 }
 
 impl Descriptor {
-    pub(super) fn file(&self) -> Result<&Arc<OpenFile>, ErrorCode> {
+    pub(in crate::monitor) fn file(&self) -> Result<&Arc<OpenFile>, ErrorCode> {
         match self.kind {
             Kind::File => Ok(&self.fd),
             Kind::Directory => Err(ErrorCode::BadDescriptor),
         }
     }
 
-    pub(super) fn readable(&self) -> Result<&Arc<OpenFile>, ErrorCode> {
+    pub(in crate::monitor) fn readable(&self) -> Result<&Arc<OpenFile>, ErrorCode> {
         let file = self.file()?;
         self.flags.contains(DescriptorFlags::READ).then_some(file).ok_or(ErrorCode::BadDescriptor)
     }
 
-    pub(super) fn writable(&self) -> FsResult<&Arc<OpenFile>> {
+    pub(in crate::monitor) fn writable(&self) -> FsResult<&Arc<OpenFile>> {
         self.may_change()?;
         let file = self.file()?;
         let is_writable = self.flags.contains(DescriptorFlags::WRITE);
         Ok(is_writable.then_some(file).ok_or(ErrorCode::BadDescriptor)?)
     }
 
-    pub(super) fn directory(&self) -> Result<&Arc<OpenFile>, ErrorCode> {
+    pub(in crate::monitor) fn directory(&self) -> Result<&Arc<OpenFile>, ErrorCode> {
         match self.kind {
             Kind::Directory => Ok(&self.fd),
             Kind::File => Err(ErrorCode::NotDirectory),
         }
     }
 
-    pub(super) fn changeable_directory(&self) -> FsResult<&Arc<OpenFile>> {
+    pub(in crate::monitor) fn changeable_directory(&self) -> FsResult<&Arc<OpenFile>> {
         self.may_change()?;
         Ok(self.directory()?)
     }
 
-    pub(super) fn may_change(&self) -> Result<(), Denial> {
+    pub(in crate::monitor) fn may_change(&self) -> Result<(), Denial> {
         match self.access {
             Permission::ReadWrite => Ok(()),
             Permission::ReadOnly => Err(Denial::ReadOnly),
         }
     }
 
-    pub(super) fn stat_at(&self, flags: PathFlags, path: &str) -> FsResult<Stat> {
+    pub(in crate::monitor) fn stat_at(&self, flags: PathFlags, path: &str) -> FsResult<Stat> {
         let dir = self.directory()?;
         let follow = flags.contains(PathFlags::SYMLINK_FOLLOW);
         if is_plain(path) {
@@ -116,7 +118,7 @@ impl Descriptor {
     }
 
     /// Opens a file or directory with flags that are [`implied`], and says what the kernel knows of it. It is not truncated: that is up to the account.
-    pub(super) fn open_at(
+    pub(in crate::monitor) fn open_at(
         &self,
         path_flags: PathFlags,
         path: &str,
@@ -175,7 +177,7 @@ impl Descriptor {
         Ok((Self { fd: Arc::new(fd), kind, flags, access: self.access }, stat))
     }
 
-    pub(super) fn set_times_at(
+    pub(in crate::monitor) fn set_times_at(
         &self,
         flags: PathFlags,
         path: &str,
@@ -195,6 +197,6 @@ impl Descriptor {
     }
 }
 
-pub(super) fn same_object(one: &Stat, other: &Stat) -> bool {
+pub(in crate::monitor) fn same_object(one: &Stat, other: &Stat) -> bool {
     (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
 }

@@ -6,9 +6,9 @@ use shm::ring::{REGION_BYTES, RegionOffset};
 use wasmtime::Store;
 use wasmtime::component::WasmList;
 
-use super::engine::Sandbox;
-use super::linear_memory::Memory;
-use super::monitor::{FileRange, Message, State};
+use crate::engine::Sandbox;
+use crate::linear_memory::Memory;
+use crate::monitor::{FileRange, Message, State};
 
 /// A handler's response, not yet checked. It may keep the instance, and with it that one's place in
 /// the engine, until it is dropped.
@@ -28,7 +28,7 @@ enum Storage {
 
 impl Response {
     /// One that lies in the memory of the store's instance.
-    pub(super) fn borrowed(store: Store<State>, list: WasmList<u8>) -> Self {
+    pub(crate) fn borrowed(store: Store<State>, list: WasmList<u8>) -> Self {
         Self { storage: Storage::InInstance(store, list), files: Vec::new() }
     }
 

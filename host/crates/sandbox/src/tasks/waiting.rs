@@ -13,13 +13,13 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 use std::time::Instant;
 
-use super::interruption::{DeadlinePassed, Interruption};
 #[cfg(feature = "holes")]
 use crate::holes::Layer;
+use crate::interruption::{DeadlinePassed, Interruption};
 
 /// Why tasks of which none computes are not waited for any longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum InVain {
+pub(crate) enum InVain {
     /// None can ever go on.
     #[error("it waits for what cannot happen any more")]
     Deadlock,
@@ -29,7 +29,7 @@ pub(super) enum InVain {
 }
 
 /// The clocks on which the tasks of a call wait, and the call's turn to compute, which it gives up while they do.
-pub(super) struct Waiting {
+pub(crate) struct Waiting {
     clocks: Mutex<Clocks>,
     call: Arc<Interruption>,
 }
@@ -47,19 +47,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Waiting {
     /// What the tasks of a call wait for.
-    pub(super) fn new(call: &Arc<Interruption>) -> Self {
+    pub(crate) fn new(call: &Arc<Interruption>) -> Self {
         Self { clocks: Mutex::default(), call: Arc::clone(call) }
     }
 
     /// Waits until that time, in a function of the clock's interface.
-    pub(super) fn until(self: &Arc<Self>, wake: Instant, function: &'static str) -> Sleep {
+    pub(crate) fn until(self: &Arc<Self>, wake: Instant, function: &'static str) -> Sleep {
         let mut clocks = lock(&self.clocks);
         clocks.last += 1;
         Sleep { waiting: Arc::clone(self), key: (wake, clocks.last), function }
     }
 
     /// The function that waits for the first of the clocks, if any is waited for.
-    pub(super) fn first(&self) -> Option<&'static str> {
+    pub(crate) fn first(&self) -> Option<&'static str> {
         lock(&self.clocks).waiting.values().next().map(|(_, function)| *function)
     }
 
@@ -81,7 +81,7 @@ impl Waiting {
     /// # Errors
     /// When that is not reached by then: [`DeadlinePassed`] if a task could go on, and else [`InVain`], at once if none
     /// ever can.
-    pub(super) fn run<R>(
+    pub(crate) fn run<R>(
         &self,
         deadline: Instant,
         future: impl Future<Output = wasmtime::Result<R>>,
@@ -133,7 +133,7 @@ impl Wake for Woken {
 }
 
 /// A task waits for a time.
-pub(super) struct Sleep {
+pub(crate) struct Sleep {
     waiting: Arc<Waiting>,
     /// When it is woken, and which clock it is.
     key: (Instant, u64),

@@ -11,20 +11,20 @@ use std::thread::{self, Thread};
 use std::time::Instant;
 
 /// Whose turn it is, of all calls in this process.
-pub(super) static TURNS: Turns = Turns(Mutex::new(Lines::new()));
+pub(crate) static TURNS: Turns = Turns(Mutex::new(Lines::new()));
 
-pub(super) struct Turns(Mutex<Lines<Thread>>);
+pub(crate) struct Turns(Mutex<Lines<Thread>>);
 
 /// A turn, until it is dropped.
-pub(super) struct Turn(());
+pub(crate) struct Turn(());
 
 /// The turn that a call has to compute, if it has one.
 #[derive(Default)]
-pub(super) struct CallTurn(Mutex<Option<Turn>>);
+pub(crate) struct CallTurn(Mutex<Option<Turn>>);
 
 impl CallTurn {
     /// Gives up the turn that the call has, and has it wait for another; `false` if there is none in time.
-    pub(super) fn take(&self, wait: impl FnOnce() -> Option<Turn>) -> bool {
+    pub(crate) fn take(&self, wait: impl FnOnce() -> Option<Turn>) -> bool {
         self.give_up();
         let turn = wait();
         let has_one = turn.is_some();
@@ -33,7 +33,7 @@ impl CallTurn {
     }
 
     /// The call sleeps, or is over: the turn is that of others.
-    pub(super) fn give_up(&self) {
+    pub(crate) fn give_up(&self) {
         drop(self.lock().take());
     }
 
@@ -48,7 +48,7 @@ impl Turns {
     }
 
     /// Waits for a turn of a call of this handler; `None` if the deadline comes first.
-    pub(super) fn wait(&self, handler: usize, deadline: Instant) -> Option<Turn> {
+    pub(crate) fn wait(&self, handler: usize, deadline: Instant) -> Option<Turn> {
         if Instant::now() >= deadline {
             return None;
         }

@@ -10,18 +10,23 @@ use rustix::fd::{AsRawFd as _, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, fstat, linkat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
-use super::State;
-use super::bindings::wasi::filesystem::types::DescriptorFlags;
 use super::descriptor::{Descriptor, same_object};
-use super::errors::FsError;
 use super::paths::{is_plain, open_beneath};
-use super::quota::OpenFile;
-use super::quota::size;
-use crate::spooled::SpooledBody;
+use crate::context::spooled::SpooledBody;
+use crate::monitor::State;
+use crate::monitor::bindings::wasi::filesystem::types::DescriptorFlags;
+use crate::monitor::errors::FsError;
+use crate::monitor::quota::OpenFile;
+use crate::monitor::quota::size;
 
 impl State {
     /// Notes that a file of the served directory was created by this call alone, with these flags.
-    pub(super) fn may_adopt(&self, created: &mut Descriptor, name: &str, flags: DescriptorFlags) {
+    pub(in crate::monitor) fn may_adopt(
+        &self,
+        created: &mut Descriptor,
+        name: &str,
+        flags: DescriptorFlags,
+    ) {
         // Whose writes are to be on the disk before they return would be another kind of file.
         let sync = DescriptorFlags::FILE_INTEGRITY_SYNC | DescriptorFlags::DATA_INTEGRITY_SYNC;
         if self.has_spooled_body()
@@ -35,7 +40,7 @@ impl State {
 
     /// Puts a request's whole body in the place of an empty file. Whether that was done: where it cannot be, nothing
     /// has changed, and the body has to be copied.
-    pub(super) fn adopt(&self, file: &OpenFile, body: &SpooledBody) -> bool {
+    pub(in crate::monitor) fn adopt(&self, file: &OpenFile, body: &SpooledBody) -> bool {
         let Some(name) = file.created_as() else { return false };
         let (Ok(new), Ok(old)) = (fstat(&body.file), fstat(file)) else { return false };
         // A body that has a name was stored before.
@@ -95,11 +100,11 @@ mod tests {
     use tempfile::TempDir;
     use wasmtime::component::Resource;
 
-    use super::super::bindings::wasi::filesystem::types::{HostDescriptor, OpenFlags, PathFlags};
-    use super::super::bindings::wasi::io::streams::HostOutputStream as _;
-    use super::super::filesystem::tests::Monitored;
-    use super::super::streams::InputStream;
+    use super::super::tests::Monitored;
     use super::*;
+    use crate::monitor::bindings::wasi::filesystem::types::{HostDescriptor, OpenFlags, PathFlags};
+    use crate::monitor::bindings::wasi::io::streams::HostOutputStream as _;
+    use crate::monitor::streams::InputStream;
 
     const CONTENT: &[u8] = b"a body";
 

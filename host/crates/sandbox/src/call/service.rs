@@ -11,9 +11,9 @@ use std::time::Instant;
 use wasmtime::Store;
 use wasmtime::component::{ComponentExportIndex, Instance, Resource, ResourceTableError};
 
-use super::handler::Handler;
-use super::monitor::{HttpError, MAX_HANDLES, Message, Request, ServiceResponse, State};
-use super::waiting::InVain;
+use crate::handler::Handler;
+use crate::monitor::{HttpError, MAX_HANDLES, Message, Request, ServiceResponse, State};
+use crate::tasks::waiting::InVain;
 
 /// Streams, futures, tasks and what else of them an instance may have at a time, each of less than a kilobyte. A stream
 /// takes three.
@@ -26,7 +26,7 @@ const MAX_COMPONENT_HANDLES: usize = 16_384;
 type Handle = (Result<Resource<ServiceResponse>, HttpError>,);
 
 /// Bounds what a component's tasks take of the host's memory. What would be more ends the call.
-pub(super) fn limit(store: &mut Store<State>) {
+pub(crate) fn limit(store: &mut Store<State>) {
     store.set_max_component_handles(MAX_COMPONENT_HANDLES);
     if let Some(table) = store.concurrent_resource_table() {
         table.set_max_capacity(MAX_CONCURRENT);
@@ -34,14 +34,14 @@ pub(super) fn limit(store: &mut Store<State>) {
 }
 
 /// Which of a component's limits an error is of, in words that say more than its own.
-pub(super) fn limit_of(error: &wasmtime::Error) -> Option<String> {
+pub(crate) fn limit_of(error: &wasmtime::Error) -> Option<String> {
     let table = error.downcast_ref::<ResourceTableError>();
     table.filter(|error| matches!(error, ResourceTableError::Full)).map(|_| {
         format!("more than {MAX_HANDLES} handles, or {MAX_CONCURRENT} streams, futures and tasks")
     })
 }
 
-pub(super) fn instantiate(
+pub(crate) fn instantiate(
     store: &mut Store<State>,
     handler: &Handler,
     deadline: Instant,
@@ -51,7 +51,7 @@ pub(super) fn instantiate(
 }
 
 /// Has an instance answer a request.
-pub(super) fn exchange(
+pub(crate) fn exchange(
     store: &mut Store<State>,
     instance: Instance,
     index: &ComponentExportIndex,

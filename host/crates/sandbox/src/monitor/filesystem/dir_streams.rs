@@ -19,19 +19,19 @@ struct State {
 
 impl DirStreamPool {
     /// Keeps these from now on, or as many others.
-    pub(super) fn fill(&self, dirs: Vec<Entries>) {
+    pub(in crate::monitor) fn fill(&self, dirs: Vec<Entries>) {
         *self.lock() = State { most: dirs.len(), dirs };
     }
 
     /// One that nobody else has, and that will be read from its start.
-    pub(super) fn take(&self) -> Option<Entries> {
+    pub(in crate::monitor) fn take(&self) -> Option<Entries> {
         let mut dir = self.lock().dirs.pop()?;
         dir.rewind().ok()?;
         Some(dir)
     }
 
     /// Keeps one, if there are not too many.
-    pub(super) fn keep(&self, dir: Entries) {
+    pub(in crate::monitor) fn keep(&self, dir: Entries) {
         let State { dirs, most } = &mut *self.lock();
         if dirs.len() < *most {
             dirs.push(dir);

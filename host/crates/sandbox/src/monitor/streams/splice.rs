@@ -8,13 +8,13 @@ use rustix::fs::fstat;
 use rustix::io::Errno;
 use wasmtime::component::Resource;
 
-use super::State;
-use super::errors::{StreamError, StreamResult};
-use super::outgoing_body::SharedBody;
-use super::quota::OpenFile;
-use super::quota::size;
-use super::streams::{InputStream, OutputStream, read_at, write_all_at};
-use crate::spooled::SpooledBody;
+use super::{InputStream, OutputStream, read_at, write_all_at};
+use crate::context::spooled::SpooledBody;
+use crate::monitor::State;
+use crate::monitor::errors::{StreamError, StreamResult};
+use crate::monitor::outgoing_body::SharedBody;
+use crate::monitor::quota::OpenFile;
+use crate::monitor::quota::size;
 
 /// From how many bytes on a part of a file is sent from the file. To copy fewer costs less.
 const MIN_RANGE: u64 = 64 << 10;
@@ -24,7 +24,7 @@ const MAX_STORED: u64 = 16 << 20;
 
 impl State {
     /// Takes up to `len` bytes from one stream to the other, and says how many.
-    pub(super) fn transfer(
+    pub(in crate::monitor) fn transfer(
         &mut self,
         to: &Resource<OutputStream>,
         from: &Resource<InputStream>,
@@ -71,7 +71,7 @@ impl State {
     }
 
     /// Has up to `len` bytes of a file be sent from `start` on, if that can be and is worth it, and says how many.
-    pub(super) fn send_part(
+    pub(in crate::monitor) fn send_part(
         &mut self,
         body: &SharedBody,
         file: &Arc<OpenFile>,
@@ -117,7 +117,7 @@ impl State {
     }
 
     /// Has the kernel store up to `len` bytes of a request's body, from `start` on, in a file, and says how many.
-    pub(super) fn store_part(
+    pub(in crate::monitor) fn store_part(
         &self,
         body: &SpooledBody,
         start: u64,
