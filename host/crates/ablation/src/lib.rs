@@ -25,6 +25,8 @@ pub enum Trick {
     RecycledMemories,
     /// Of a memory that is used again, only what was ever written to is cleared.
     WrittenParts,
+    /// Pages of a large memory stay with it, and do not go back to the kernel.
+    KeptPages,
     /// Memories of a handler that asks for it grow without the kernel, its addresses being compared.
     ComparedAddresses,
     /// An engine for each core, and not one for all threads.
@@ -66,7 +68,7 @@ impl Trick {
 }
 
 #[cfg(feature = "switches")]
-const NAMES: [(&str, Trick); 18] = [
+const NAMES: [(&str, Trick); 19] = [
     ("fast-lower", Trick::FastLower),
     ("borrowed-result", Trick::BorrowedResult),
     ("kept-instance", Trick::KeptInstance),
@@ -74,6 +76,7 @@ const NAMES: [(&str, Trick); 18] = [
     ("dir-streams", Trick::DirStreams),
     ("recycled-memories", Trick::RecycledMemories),
     ("written-parts", Trick::WrittenParts),
+    ("kept-pages", Trick::KeptPages),
     ("compared-addresses", Trick::ComparedAddresses),
     ("shards", Trick::Shards),
     ("schedule", Trick::Schedule),

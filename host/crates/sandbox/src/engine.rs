@@ -63,8 +63,8 @@ impl Sandbox {
     pub fn new(limits: HandlerLimits, kind: EngineKind, clock: Clock) -> anyhow::Result<Self> {
         let memories = Arc::new(recycling(kind, limits));
         let imaged = Arc::new(ImagedMemories::new(limits.memory));
-        if clock == Clock::Ticker && kind.memories == Memories::CopyOnWrite {
-            imaged.look_at_pages();
+        if clock == Clock::Ticker {
+            look_at_pages(kind, &memories, &imaged);
         }
         let stacks = Arc::default();
         let engine = engine(kind, Arc::clone(&memories), Arc::clone(&imaged), Arc::clone(&stacks))?;
@@ -88,9 +88,7 @@ impl Sandbox {
     /// # Errors
     /// When they cannot be mapped.
     pub fn share(&self, fd: BorrowedFd<'_>, offset: u64, regions: usize) -> io::Result<()> {
-        if self.kind.memories == Memories::CopyOnWrite {
-            self.imaged.look_at_pages();
-        }
+        look_at_pages(self.kind, &self.memories, &self.imaged);
         self.memories.share(fd, offset, regions)
     }
 
@@ -169,6 +167,15 @@ impl Deadline {
             Self::Ticks { call, last } => call.ticks() >= *last,
             Self::Clock(at) => Instant::now() >= *at,
         }
+    }
+}
+
+/// Memories are used in this process from now on: the kernel is asked which pages they have written to.
+fn look_at_pages(kind: EngineKind, recycling: &RecyclingMemories, imaged: &ImagedMemories) {
+    match kind.memories {
+        Memories::Recycling => recycling.look_at_pages(),
+        Memories::CopyOnWrite => imaged.look_at_pages(),
+        Memories::Compared => {}
     }
 }
 

@@ -8,6 +8,9 @@
 //! pays for system calls. With [`Memories::Compared`](super::component::engine_kind::Memories) none does, and
 //! machine code compares addresses.
 //!
+//! Of what an instance has beyond [`KEPT`] the kernel says which pages it has written to ([`page_map`]). Those are cleared, and
+//! stay, up to [`RESTORED`]: the next instance that grows as far meets no page fault.
+//!
 //! It is not the one before that clears it: that may have ended on another core, which would then
 //! have in its cache what this one is about to write to.
 //!
@@ -23,17 +26,27 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use ablation::Trick;
 use shm::ring::{REGION_BYTES, RegionOffset};
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
 use self::mapping::Mapping;
+use self::page_map::PageMap;
 use crate::component::PAGE;
 use crate::component::touches::TOUCHED;
 use crate::interruption::Interruption;
 
-/// Bytes of a memory that stay accessible, and are cleared by writing to them. What lies beyond
-/// goes back to the kernel when its instance ends.
+/// Bytes of a memory that are kept for the next instance, and cleared as far as that one needs them.
 const KEPT: usize = 2 << 20;
+
+/// Bytes of a memory that are kept where the kernel says which of its pages were written to: those are written over when it
+/// is used again. A page that is the kernel's again takes four times as long to come by.
+const RESTORED: usize = 16 << 20;
+
+/// [`RESTORED`], unless a benchmark does without.
+fn restored() -> usize {
+    if Trick::KeptPages.is_left_out() { KEPT } else { RESTORED }
+}
 
 // A region has room for what is kept of a memory.
 const _: () = assert!(REGION_BYTES == KEPT);
@@ -62,13 +75,22 @@ pub(crate) struct RecyclingMemories {
     free: Arc<Free>,
     /// Addresses of those that begin in shared memory, which they keep.
     shared: OnceLock<Vec<usize>>,
+    page_map: OnceLock<PageMap>,
 }
 
 impl RecyclingMemories {
     /// Memories of up to so many bytes.
     pub(crate) fn new(capacity: usize, is_exact: bool) -> Self {
         let capacity = within_reservation(capacity);
-        Self { capacity, is_exact, free: Arc::default(), shared: OnceLock::new() }
+        let free = Arc::default();
+        Self { capacity, is_exact, free, shared: OnceLock::new(), page_map: OnceLock::new() }
+    }
+
+    /// Memories are used in this process from now on. To be called before it is confined, and after it was forked.
+    pub(crate) fn look_at_pages(&self) {
+        if let Some(map) = PageMap::of_this_process().filter(|_| self.is_exact) {
+            let _ = self.page_map.set(map);
+        }
     }
 
     /// Has as many memories as there are regions begin there: `regions` of [`REGION_BYTES`] bytes from
@@ -120,13 +142,28 @@ impl RecyclingMemories {
         let suits = |free: &Mapping| free.accessible == accessible && free.stays == stays;
         let free = self.free.lock().pop_suited(suits);
         let mut mapping = free.map_or_else(|| Mapping::watched(self.capacity), Ok)?;
+        if mapping.accessible > KEPT && !self.clear_beyond(&mut mapping, KEPT) {
+            mapping.cut(KEPT)?;
+        }
         if self.is_exact {
             mapping.hide(size)?;
         }
-        let mut memory =
-            Memory { mapping, size: 0, free: Arc::clone(&self.free), is_imaged: false };
+        let keeps = Some(self.page_map.get().map_or(KEPT, |_| restored()));
+        let mut memory = Memory { mapping, size: 0, free: Arc::clone(&self.free), keeps };
         memory.grow_to(size)?;
         Ok(memory)
+    }
+
+    /// Has all that is accessible beyond so many bytes be zero; `false` if it may be not.
+    fn clear_beyond(&self, mapping: &mut Mapping, kept: usize) -> bool {
+        let base = mapping.base.addr();
+        let written = base + kept..base + mapping.accessible;
+        let cleared = self.page_map.get().map(|map| {
+            map.written(written, restored(), |at, length| {
+                mapping.bytes_mut(at - base, length).fill(0)
+            })
+        });
+        cleared.is_some_and(|cleared| cleared.unwrap_or(false))
     }
 }
 
@@ -176,8 +213,9 @@ pub(crate) struct Memory {
     /// Bytes that the instance has.
     size: usize,
     free: Arc<Free>,
-    /// Whether the pages that it has written to are looked for when it is used again.
-    is_imaged: bool,
+    /// Bytes that are kept for the next instance, unless this one had more; `None` if that is all, and the pages that were
+    /// written to are looked for in all of it.
+    keeps: Option<usize>,
 }
 
 #[expect(unsafe_code, reason = "memory that a guest has is not a Rust value")]
@@ -199,7 +237,8 @@ impl Drop for Memory {
     fn drop(&mut self) {
         Interruption::remove(self.mapping.base);
         let mut mapping = std::mem::take(&mut self.mapping);
-        if self.is_imaged || mapping.give_back(self.size).is_ok() {
+        let given_back = self.keeps.map_or(Ok(()), |keeps| mapping.give_back(self.size, keeps));
+        if given_back.and_then(|()| mapping.was_needed(self.size)).is_ok() {
             self.free.lock().mappings.push(mapping);
         }
     }

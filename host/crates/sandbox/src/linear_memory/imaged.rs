@@ -19,7 +19,7 @@ use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
 use super::mapping::Mapping;
 use super::page_map::PageMap;
-use super::{Free, KEPT, Memory};
+use super::{Free, Memory, restored};
 use crate::component::initial_image::{self, InitialImage};
 use crate::interruption::Interruption;
 use crate::limits::MEMORIES;
@@ -149,7 +149,7 @@ impl ImagedMemories {
             mapping.append(file.as_fd(), *offset, bytes.len())?;
         }
         mapping.expose(size)?;
-        Ok(Memory { mapping, size, free: Arc::clone(free), is_imaged: true })
+        Ok(Memory { mapping, size, free: Arc::clone(free), keeps: None })
     }
 
     /// Whether all that is accessible of a mapping has what it began with.
@@ -159,7 +159,7 @@ impl ImagedMemories {
             return false;
         };
         let base = mapping.base.addr();
-        let restored = map.written(base, base + mapping.accessible, KEPT, |at, length| {
+        let restored = map.written(base..base + mapping.accessible, restored(), |at, length| {
             let at = at - base;
             let memory = mapping.bytes_mut(at, length);
             match image {

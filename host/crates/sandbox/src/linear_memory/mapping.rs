@@ -15,12 +15,19 @@ use super::{GUARD, KEPT, MAPPED};
 use crate::component::PAGE;
 use crate::component::touches::TOUCHED;
 
+/// After so many instances that have left more than [`KEPT`] of a memory alone, that goes back to the kernel.
+const LEFT_ALONE: u32 = 64;
+
 /// Address space of one memory, [`RESERVATION`] bytes with [`GUARD`] on both sides, accessible from its beginning.
 pub(super) struct Mapping {
     pub(super) base: *mut u8,
     /// Bytes that can become accessible; none of nothing.
     pub(super) reserved: usize,
     pub(super) accessible: usize,
+    /// Bytes from its beginning that were accessible since the rest went back to the kernel.
+    extent: usize,
+    /// How many instances in a row have left most of that alone.
+    left_alone: u32,
     /// Bytes from its beginning that may have been written to. All others are zero.
     pub(super) dirty: usize,
     /// Which parts of those were, if it is known.
@@ -47,7 +54,8 @@ impl Mapping {
                 .cast::<u8>()
                 .add(GUARD)
         };
-        let mapping = Self { base, reserved, accessible: 0, dirty: 0, written: None, stays: false };
+        let mut mapping = Self::default();
+        (mapping.base, mapping.reserved) = (base, reserved);
         // SAFETY: it lies in what is reserved, behind all that is given to an instance.
         unsafe { mprotect(base.add(TOUCHED as usize).cast(), 1, MprotectFlags::READ) }?;
         Ok(mapping)
@@ -102,6 +110,7 @@ impl Mapping {
     /// So many bytes are accessible.
     fn reaches(&mut self, size: usize) {
         self.accessible = size;
+        self.extent = self.extent.max(size);
         if let Some(written) = &self.written {
             written.reaches(size);
         }
@@ -143,6 +152,7 @@ impl Mapping {
 
     /// Shared memory without its pages, which are zero when they are needed again. If that fails, it is not used again.
     pub(super) fn emptied(mut self) -> Option<Self> {
+        self.cut(KEPT).ok()?;
         if self.dirty == 0 {
             return Some(self);
         }
@@ -160,24 +170,37 @@ impl Mapping {
         Some(self)
     }
 
-    /// Whoever had it wrote to no more than the first so many bytes. What lies beyond [`KEPT`] goes
-    /// back to the kernel.
-    pub(super) fn give_back(&mut self, size: usize) -> io::Result<()> {
+    /// Whoever had it wrote to no more than the first so many bytes. If it is more than is kept, what lies beyond [`KEPT`]
+    /// goes back to the kernel.
+    pub(super) fn give_back(&mut self, size: usize, keeps: usize) -> io::Result<()> {
         self.dirty = self.dirty.max(size).min(KEPT);
-        self.cut(KEPT)
+        if self.accessible > keeps { self.cut(KEPT) } else { Ok(()) }
     }
 
-    /// Gives back to the kernel what is accessible beyond so many bytes.
+    /// Whoever had it needed so many bytes. What instances leave alone for long goes back to the kernel.
+    pub(super) fn was_needed(&mut self, size: usize) -> io::Result<()> {
+        let needed = size.max(KEPT);
+        if self.extent.saturating_sub(needed) <= KEPT {
+            self.left_alone = 0;
+            return Ok(());
+        }
+        self.left_alone += 1;
+        if self.left_alone < LEFT_ALONE { Ok(()) } else { self.cut(needed) }
+    }
+
+    /// Gives back to the kernel what lies beyond so many bytes.
     pub(super) fn cut(&mut self, size: usize) -> io::Result<()> {
         let size = size.next_multiple_of(PAGE);
-        if self.accessible > size {
+        if self.extent > size {
             let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
             // SAFETY: what is replaced lies in what is reserved, and is nobody else's.
             unsafe {
                 let begin = self.base.add(size).cast();
-                mmap_anonymous(begin, self.accessible - size, ProtFlags::empty(), flags)?;
+                mmap_anonymous(begin, self.extent - size, ProtFlags::empty(), flags)?;
             }
-            self.reaches(size);
+            self.extent = size;
+            self.left_alone = 0;
+            self.reaches(self.accessible.min(size));
         }
         Ok(())
     }
@@ -211,8 +234,16 @@ impl Mapping {
 /// Nothing at all: what is left where one was taken.
 impl Default for Mapping {
     fn default() -> Self {
-        let base = ptr::null_mut();
-        Self { base, reserved: 0, accessible: 0, dirty: 0, written: None, stays: false }
+        Self {
+            base: ptr::null_mut(),
+            reserved: 0,
+            accessible: 0,
+            extent: 0,
+            left_alone: 0,
+            dirty: 0,
+            written: None,
+            stays: false,
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd as _;
 use std::ptr;
 
@@ -68,8 +69,7 @@ impl PageMap {
     /// its length. `false` if that came to more than so many bytes, before all was found.
     pub(super) fn written(
         &self,
-        from: usize,
-        to: usize,
+        bytes: Range<usize>,
         at_most: usize,
         mut found: impl FnMut(usize, usize),
     ) -> io::Result<bool> {
@@ -77,7 +77,7 @@ impl PageMap {
             return Err(io::ErrorKind::Unsupported.into());
         }
         let mut regions = [Region::default(); REGIONS];
-        let (mut start, end) = (from as u64, to as u64);
+        let (mut start, end) = (bytes.start as u64, bytes.end as u64);
         let mut left = at_most;
         while start < end {
             let (count, walked) = self.scan(start, end, &mut regions)?;
@@ -133,7 +133,7 @@ impl PageMap {
             second.write_volatile(1);
         }
         let mut seen = Vec::new();
-        let scanned = self.written(first.addr(), first.addr() + 2 * page, page, |at, length| {
+        let scanned = self.written(first.addr()..first.addr() + 2 * page, page, |at, length| {
             seen.push((at, length))
         });
         // SAFETY: nobody has a reference into them.

@@ -11,7 +11,21 @@ use crate::interruption::RunningCalls;
 /// Memories that are watched, as in a server.
 pub(super) fn memories(capacity: usize, is_exact: bool) -> RecyclingMemories {
     written::install(&Engine::default()).expect("a signal handler");
-    RecyclingMemories::new(capacity, is_exact)
+    let memories = RecyclingMemories::new(capacity, is_exact);
+    memories.look_at_pages();
+    memories
+}
+
+/// Page faults of this thread so far.
+pub(super) fn faults() -> i64 {
+    // SAFETY: the structure is the kernel's to fill.
+    #[expect(unsafe_code, reason = "there is no other way to make this call")]
+    let usage = unsafe {
+        let mut usage = std::mem::zeroed::<libc::rusage>();
+        assert_eq!(libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage), 0);
+        usage
+    };
+    usage.ru_minflt
 }
 
 #[test]
@@ -22,9 +36,9 @@ fn a_memory_that_is_used_again_is_zero_as_far_as_it_grows() {
 }
 
 fn used_again(is_exact: bool) {
-    let memories = memories(16 << 20, is_exact);
+    let memories = memories(32 << 20, is_exact);
     let mut places = Vec::new();
-    for size in [PAGE, 5 << 20, KEPT, KEPT + PAGE, 0, 16 << 20, PAGE, 3 * PAGE] {
+    for size in [PAGE, 5 << 20, KEPT, KEPT + PAGE, 0, RESTORED, 5 << 20, 32 << 20, PAGE, 3 * PAGE] {
         let mut memory = memories.memory(PAGE).expect("memory");
         memory.grow_to(size.max(PAGE)).expect("room");
         assert!(memory.bytes().iter().all(|byte| *byte == 0), "{size}");
@@ -166,6 +180,43 @@ fn what_was_not_needed_for_a_while_is_given_back() {
     assert_eq!(count(), 0);
     need(1);
     assert_eq!(count(), 1);
+}
+
+/// Page faults of an instance that grows to so many bytes and writes to all of them.
+fn faults_of(memories: &RecyclingMemories, size: usize) -> i64 {
+    let before = faults();
+    let mut memory = memories.memory(PAGE).expect("memory");
+    memory.grow_to(size).expect("room");
+    assert!((0..size).step_by(4096).all(|at| memory.bytes()[at] == 0), "{size}");
+    memory.bytes_mut().fill(7);
+    faults() - before
+}
+
+#[test]
+fn pages_stay_with_a_memory_until_many_instances_leave_them_alone() {
+    let file = memfd_create("memories", MemfdFlags::CLOEXEC).expect("memory");
+    rustix::fs::ftruncate(&file, REGION_BYTES as u64).expect("memory");
+    const SIZE: usize = 8 << 20;
+    let all = (SIZE - KEPT) as i64 / 4096;
+    for regions in 0..2 {
+        let memories = memories(32 << 20, true);
+        memories.share(file.as_fd(), 0, regions).expect("regions");
+        if memories.page_map.get().is_none() {
+            return;
+        }
+        let needed = |size| faults_of(&memories, size);
+        assert!(needed(SIZE) >= all);
+        assert!(needed(SIZE) < 10);
+        (0..63).for_each(|_| _ = needed(PAGE));
+        assert!(needed(SIZE) < 10, "not long enough");
+        (0..64).for_each(|_| _ = needed(PAGE));
+        assert!(needed(SIZE) >= all, "the kernel has them");
+        assert!(needed(SIZE) < 10);
+        [(); 2].map(|()| memories.trim());
+        assert!(needed(SIZE) >= all, "what is not needed is given back as a whole");
+        assert!(needed(RESTORED + PAGE) > 10);
+        assert!(needed(RESTORED + PAGE) >= all, "so much is not kept");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::super::PAGE;
-use super::super::tests::access;
+use super::super::tests::{access, faults};
 use super::*;
 
 /// Bytes that a memory starts with.
@@ -65,18 +65,6 @@ proptest! {
             }
         }
     }
-}
-
-/// Page faults of this thread so far.
-fn faults() -> i64 {
-    // SAFETY: the structure is the kernel's to fill.
-    #[expect(unsafe_code, reason = "there is no other way to make this call")]
-    let usage = unsafe {
-        let mut usage = std::mem::zeroed::<libc::rusage>();
-        assert_eq!(libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage), 0);
-        usage
-    };
-    usage.ru_minflt
 }
 
 #[test]
