@@ -84,7 +84,7 @@ pub(super) struct Process {
 #[derive(Debug, Serialize)]
 pub(super) struct HandlerStatus {
     pub(super) prefix: String,
-    /// Its file.
+    /// The handler's file.
     pub(super) name: String,
     pub(super) digest: String,
     generation: GenerationStatus,

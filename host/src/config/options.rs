@@ -111,7 +111,7 @@ impl Bounded<u32> {
 }
 
 impl Bounded<Size> {
-    /// This option, where neither its value nor its default may be below so many bytes.
+    /// An option of which neither the value nor the default may be below so many bytes.
     pub(super) fn at_least(&self, least: u64) -> Self {
         Self { default: Size(self.default.0.max(least)), least: Size(least), ..*self }
     }

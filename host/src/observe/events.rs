@@ -48,7 +48,7 @@ struct Kept {
 pub(crate) struct Event {
     /// Which one it is, from 1; 0 for a request, and for what is not published yet.
     pub(crate) number: u64,
-    /// Its kind.
+    /// The event's kind.
     pub(crate) name: &'static str,
     /// A JSON object, on one line.
     pub(crate) data: Arc<str>,

@@ -78,11 +78,11 @@ pub(crate) enum Layer {
 /// What becomes of spans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SpanFate {
-    /// The collector has them.
+    /// Spans that the collector has.
     Sent,
-    /// They were dropped, since too many waited.
+    /// Spans that were dropped, since too many waited.
     QueueFull,
-    /// They were dropped, since the collector did not take them.
+    /// Spans that were dropped, since the collector did not take them.
     Refused,
 }
 

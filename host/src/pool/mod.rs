@@ -111,7 +111,7 @@ struct Job {
     origin: Origin,
     /// Empty for a trial: the handler is instantiated and not called.
     request: Bytes,
-    /// Its body, where that is no part of the message.
+    /// The request's body, where that is no part of the message.
     body: Option<Arc<SpooledBody>>,
     reply: oneshot::Sender<Done>,
     /// Workers that died with it, and had not begun it by their own word.

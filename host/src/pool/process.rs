@@ -78,13 +78,13 @@ struct Link {
     /// Has the worker's task look for answers for which it was not woken.
     look: Arc<Notify>,
     interrupter: Interrupter,
-    /// Its call is to let others go first.
+    /// The worker's call is to let others go first.
     is_paused: bool,
     /// The number of its next request when it was last looked at, and when it was last asked to
     /// give back memory.
     seen: Option<u64>,
     trimmed: Option<u64>,
-    /// It is being killed, for its call has overrun its deadline.
+    /// The worker is being killed, for its call has overrun its deadline.
     is_late: bool,
     /// Tells the worker's task to kill it.
     overrun: Arc<Notify>,

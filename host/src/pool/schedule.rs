@@ -71,8 +71,7 @@ pub(super) trait Task {
     fn is_cancelled(&self) -> bool;
     /// Whether it is small enough to be sent ahead, and so to be taken back.
     fn fits_ahead(&self) -> bool;
-    /// It was with a worker that died before it had begun it, by its own word. Whether it
-    /// goes to another.
+    /// Whether a request goes to another worker, when its own died before it had begun it, by that one's word.
     fn outlives(&mut self) -> bool;
 }
 
@@ -81,7 +80,7 @@ pub(super) trait Task {
 pub(super) enum Begun {
     /// Nothing, by the worker's own word, which it may have forged.
     Nothing,
-    /// It is the first of those that it was sent, and had not answered.
+    /// The first of those that the worker was sent, and had not answered.
     First,
 }
 

@@ -77,7 +77,7 @@ impl<R> Call<R> {
         Self::new(Err(error), elapsed)
     }
 
-    /// This call, with what `take` makes of the response.
+    /// A call with what `take` makes of the response.
     #[must_use]
     pub fn and_then<S>(self, take: impl FnOnce(R) -> Result<S, CallError>) -> Call<S> {
         let Self { result, captured, elapsed, cause, denials, timing } = self;

@@ -149,7 +149,7 @@ impl Ledger {
         Ok(Self { memory, handle, slots })
     }
 
-    /// Its memory, to be opened by a worker process.
+    /// The ledger's memory, to be opened by a worker process.
     #[must_use]
     pub fn handle(&self) -> &Handle {
         &self.handle

@@ -16,7 +16,7 @@ use crate::words;
 #[derive(Debug)]
 pub(crate) struct SharedMemory {
     mapping: Mapping,
-    /// Its size in bytes.
+    /// The memory's size in bytes.
     size: usize,
 }
 

@@ -18,7 +18,7 @@ pub struct Start {
 }
 
 impl Start {
-    /// Its bytes.
+    /// Bytes of the head of a message.
     pub const BYTES: usize = 8 + 4;
 
     fn decode(datagram: &[u8], max: usize) -> Option<(Self, &[u8])> {

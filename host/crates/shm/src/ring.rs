@@ -116,9 +116,9 @@ pub struct Answer {
 /// A request or an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Mail<T = Vec<u8>> {
-    /// Its bytes.
+    /// The bytes of one.
     Here(T),
-    /// It comes over the socket.
+    /// One that comes over the socket.
     BySocket,
 }
 

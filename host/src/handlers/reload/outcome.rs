@@ -25,7 +25,7 @@ pub struct Outcome {
 /// A handler that was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Refused {
-    /// Its prefix.
+    /// The handler's prefix.
     pub prefix: String,
     /// What was wrong with it.
     pub reason: String,

@@ -41,7 +41,7 @@ impl<W: fmt::Write> fmt::Write for Printable<W> {
 /// Where events go once they are formatted.
 pub(super) struct Lines {
     pub(super) queue: Queue,
-    /// They are JSON, which does not escape all that must not be printed.
+    /// Lines are JSON, which does not escape all that must not be printed.
     pub(super) json: bool,
 }
 

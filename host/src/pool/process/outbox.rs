@@ -19,7 +19,7 @@ pub(super) struct Outbox<S> {
 /// Why a worker is dead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Death {
-    /// Its call overran its deadline, and the worker was condemned for it.
+    /// The call overran its deadline, and its worker was condemned for it.
     Overrun,
     /// The worker died, or was killed for what it said.
     Other,

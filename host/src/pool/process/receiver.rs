@@ -41,7 +41,7 @@ pub(super) struct Source<'a> {
 pub(super) struct WorkerReceiver {
     /// The number of the request whose answer is next.
     next: u64,
-    /// It comes over the socket.
+    /// That answer comes over the socket.
     by_socket: bool,
     assembler: Assembler,
     datagram: Vec<u8>,

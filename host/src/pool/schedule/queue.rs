@@ -10,7 +10,7 @@ use super::{SLOW_CALL, Task};
 pub(super) struct WorkerQueue<T> {
     /// What it was sent and has not answered: the one that runs, and those ahead.
     pub(super) sent: VecDeque<Sent<T>>,
-    /// Its worker is about to end, and gets nothing more.
+    /// The worker is about to end, and gets nothing more.
     pub(super) is_condemned: bool,
 }
 

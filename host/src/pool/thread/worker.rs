@@ -51,7 +51,7 @@ pub(super) struct WorkItem {
     origin: Origin,
     /// Empty for a trial.
     request: Bytes,
-    /// Its body, where that is no part of the message.
+    /// The request's body, where that is no part of the message.
     body: Option<Arc<SpooledBody>>,
 }
 

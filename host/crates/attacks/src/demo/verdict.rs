@@ -12,7 +12,7 @@ const LINES: usize = 256 + 4;
 /// What a client gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Got {
-    /// This status.
+    /// An answer with this status.
     Status(u16),
     /// A response that ends before it is whole, with its connection.
     Cut,

@@ -28,7 +28,7 @@ const OF_HANDLERS: [&str; 2] = ["instance", "monitor"];
 const LIMITS: &str = "--workers 2 --max-workers 4 --timeout 1s --memory 32MiB --quota 8MiB \
     --max-files 200 --max-response 1MiB --cache-dir logs/cache --spool-dir logs --audit logs/audit";
 
-/// Their audit, among the surroundings.
+/// The audit of the servers under attack, among the surroundings.
 const AUDIT: &str = "logs/audit";
 
 /// Host calls of the audit that are told.

@@ -71,7 +71,7 @@ impl Shared {
         self.first + 3
     }
 
-    /// Their code, in the order of their indices.
+    /// The code of these functions, in the order of their indices.
     pub(super) fn code(memories: Memories) -> [Function; Self::COUNT as usize] {
         let Memories { program, adapter } = memories;
         [
