@@ -61,8 +61,10 @@ fn a_worker_process_inherits_nothing() {
             .collect();
         open.sort();
         // Its socket, the event by which it wakes the server, the handler, the ledger, the
-        // directory, and nothing on the standard numbers.
-        let known = ["/dev/null", "socket", "anon_inode", "/memfd", server.dir.to_str().unwrap()];
+        // directory, the map of its own pages, and nothing on the standard numbers.
+        let pages = format!("/proc/{worker}/pagemap");
+        let dir = server.dir.to_str().unwrap();
+        let known = ["/dev/null", "socket", "anon_inode", "/memfd", dir, &pages];
         assert!(open.iter().all(|target| known.contains(&target.as_str())), "{open:?}");
         for once in ["socket", "anon_inode"] {
             assert_eq!(open.iter().filter(|target| *target == once).count(), 1, "{open:?}");

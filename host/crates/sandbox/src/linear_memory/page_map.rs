@@ -10,6 +10,7 @@ use std::os::fd::AsRawFd as _;
 use std::ptr;
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
 /// `PAGEMAP_SCAN`: `_IOWR('f', 16, struct pm_scan_arg)`.
 pub const PAGEMAP_SCAN: u32 = 3 << 30 | (size_of::<Scan>() as u32) << 16 | (b'f' as u32) << 8 | 16;
@@ -50,6 +51,21 @@ struct Region {
 /// Regions that one system call finds, at most.
 const REGIONS: usize = 128;
 
+/// Opens the page map of this process, so that it says nothing of physical addresses: whoever opens it with `CAP_SYS_ADMIN`
+/// may read them for as long as it is open.
+fn open_without_addresses() -> io::Result<File> {
+    let own = capabilities(None)?;
+    if !own.effective.contains(CapabilitySet::SYS_ADMIN) {
+        return File::open("/proc/self/pagemap");
+    }
+    // Of this thread alone.
+    let less = own.effective - CapabilitySet::SYS_ADMIN;
+    set_capabilities(None, CapabilitySets { effective: less, ..own })?;
+    let file = File::open("/proc/self/pagemap");
+    set_capabilities(None, own)?;
+    file
+}
+
 /// What the kernel knows of this process's pages.
 pub(super) struct PageMap {
     file: File,
@@ -60,7 +76,7 @@ pub(super) struct PageMap {
 impl PageMap {
     /// That of this process; `None` where the kernel cannot be asked, or gives other answers than it is to.
     pub(super) fn of_this_process() -> Option<Self> {
-        let file = File::open("/proc/self/pagemap").ok()?;
+        let file = open_without_addresses().ok()?;
         let map = Self { file, process: std::process::id() };
         map.tells_the_truth().ok()?.then_some(map)
     }
@@ -139,5 +155,26 @@ impl PageMap {
         // SAFETY: nobody has a reference into them.
         unsafe { munmap(pages, 2 * page)? };
         Ok(scanned? && seen == [(second.addr(), page)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt as _;
+
+    use super::*;
+
+    /// Where the tests run without that capability, nobody could see any.
+    #[test]
+    fn the_page_map_has_no_physical_addresses() {
+        let before = capabilities(None).expect("this thread's").effective;
+        let Some(map) = PageMap::of_this_process() else { return };
+        let here = (&raw const before).addr() / rustix::param::page_size();
+        let mut entry = [0; 8];
+        map.file.read_exact_at(&mut entry, 8 * here as u64).expect("an entry");
+        let entry = u64::from_ne_bytes(entry);
+        assert_eq!(entry >> 63, 1, "the page is there");
+        assert_eq!(entry & ((1 << 55) - 1), 0, "its frame");
+        assert_eq!(capabilities(None).expect("this thread's").effective, before);
     }
 }
